@@ -1,0 +1,140 @@
+//! Content digests as OCI images write them: `algorithm:hex`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+/// A text that is no digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a sha256 digest")]
+pub struct ParseDigestError(pub String);
+
+/// A SHA-256 digest, printed as `sha256:` and 64 lower-case hexadecimal digits
+/// (OCI image specification, `descriptor.md`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// Takes a finished SHA-256 state's output.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 64 hexadecimal digits without the algorithm.
+    pub fn hex(&self) -> String {
+        use fmt::Write;
+        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// The first 12 hexadecimal digits, as listings show them.
+    pub fn short(&self) -> String {
+        self.hex()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseDigestError(text.to_owned());
+        let hex = text.strip_prefix("sha256:").ok_or_else(error)?;
+        if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(error());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| error())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| error())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = ParseDigestError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+/// The identity of a stack of layers: the digest of the chain of their diff ids
+/// (OCI image specification, `config.md`, "Layer ChainID").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ChainId(pub Digest);
+
+impl ChainId {
+    /// The chain id of each prefix of `diff_ids`, lowest layer first.
+    pub fn chain(diff_ids: &[Digest]) -> Vec<Self> {
+        let mut chain: Vec<Self> = Vec::with_capacity(diff_ids.len());
+        for diff_id in diff_ids {
+            let next = match chain.last() {
+                None => *diff_id,
+                Some(parent) => Digest::of(format!("{} {diff_id}", parent.0).as_bytes()),
+            };
+            chain.push(Self(next));
+        }
+        chain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_text_round_trips() {
+        let digest = Digest::of(b"");
+        let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(digest.to_string(), text);
+        assert_eq!(text.parse::<Digest>().unwrap(), digest);
+        assert_eq!(digest.short(), "e3b0c44298fc");
+    }
+
+    #[test]
+    fn bad_digests_are_refused() {
+        for text in
+            ["", "sha256:", "sha256:E3b0", "sha512:00", "e3b0c44298fc", &format!("sha256:{}", "G".repeat(64))]
+        {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn first_chain_id_is_the_diff_id() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let chain = ChainId::chain(&[a, b]);
+        assert_eq!(chain[0].0, a);
+        assert_eq!(chain[1].0, Digest::of(format!("{a} {b}").as_bytes()));
+    }
+}

@@ -1,0 +1,6 @@
+//! Pure values that every layer speaks in (L0): no system call is made below this module.
+
+pub mod digest;
+pub mod id;
+pub mod idmap;
+pub mod report;

@@ -1,0 +1,46 @@
+//! How an error is told to a person: one line that names what was being done, to which object
+//! and why it failed, then a hint where the cure is known.
+
+use std::error::Error;
+
+/// Joins an error and its sources with `: `. By the project's rule no `Display` repeats its
+/// source, so nothing is said twice.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&lower_errno(&error.to_string()));
+        source = error.source();
+    }
+    text
+}
+
+/// Takes the `(os error N)` tail off an [`std::io::Error`]'s text and starts it in lower case:
+/// callers of OCI runtimes match the lower-case texts ("no such file or directory").
+fn lower_errno(text: &str) -> String {
+    let Some((text, _)) = text.split_once(" (os error ") else {
+        return text.to_owned();
+    };
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("reading \"{0}\"")]
+    struct Reading(&'static str, #[source] io::Error);
+
+    #[test]
+    fn joins_sources_and_lowers_errno() {
+        let error = Reading("/x", io::Error::from_raw_os_error(libc::ENOENT));
+        assert_eq!(chain(&error), "reading \"/x\": no such file or directory");
+    }
+}

@@ -1,0 +1,1 @@
+//! The engine (L5): composes storage, images, the runtime and the monitor into containers.

@@ -1,0 +1,1 @@
+//! Images (L3): references, manifests, transports, registries, unpacking.

@@ -1,0 +1,1 @@
+//! The monitor (L4): one supervising process a container.

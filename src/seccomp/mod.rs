@@ -1,0 +1,1 @@
+//! Seccomp: profiles and the compiler from profiles to cBPF.

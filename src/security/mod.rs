@@ -1,0 +1,1 @@
+//! Capabilities, id mappings and what else decides over privileges.

@@ -1,0 +1,1 @@
+//! The store (L2): blobs, layers, images and containers on disk.
