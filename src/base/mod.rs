@@ -4,3 +4,7 @@ pub mod digest;
 pub mod id;
 pub mod idmap;
 pub mod report;
+pub mod size;
+pub mod suggest;
+pub mod template;
+pub mod time;
