@@ -1,5 +1,7 @@
 //! The command line (L6): the only layer that prints or ends the process.
 
+pub mod output;
+
 use std::process::ExitCode;
 
 /// Chooses the face by the name of the binary and runs it.
