@@ -1,5 +1,6 @@
 //! The command line (L6): the only layer that prints or ends the process.
 
+pub mod engine;
 pub mod output;
 
 use std::process::ExitCode;

@@ -181,7 +181,8 @@ impl Listing<'_> {
             header.entry(key.clone()).or_insert_with(|| title(key).into());
         }
         for field in template_fields(self.default) {
-            header.entry(field).or_insert_with_key(|field| title(field).into());
+            let title = title(&field);
+            header.entry(field).or_insert_with(|| title.into());
         }
         for (field, title) in self.headers {
             header.insert((*field).to_owned(), (*title).into());

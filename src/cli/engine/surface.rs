@@ -1,0 +1,148 @@
+//! Podman's commands and flags, by name: what is not ours yet is refused as "not supported yet"
+//! rather than as a typing error.
+
+/// Every command, words joined by a space; aliases stand as commands of their own.
+pub const COMMANDS: &str = "\
+     artifact artifact/add artifact/extract artifact/inspect artifact/list artifact/ls artifact/pull \
+     artifact/push artifact/remove artifact/rm attach auto-update build builder buildx buildx/build \
+     buildx/inspect buildx/prune buildx/version commit completion compose container container/attach \
+     container/checkpoint container/cleanup container/clone container/commit container/cp \
+     container/create container/diff container/exec container/exists container/export container/init \
+     container/inspect container/kill container/list container/logs container/ls container/mount \
+     container/pause container/port container/prune container/ps container/rename container/restart \
+     container/restore container/rm container/run container/runlabel container/start container/stats \
+     container/stop container/top container/umount container/unmount container/unpause container/update \
+     container/wait context context/create context/inspect context/list context/ls context/remove \
+     context/rm context/use cp create diff events exec export farm farm/build farm/create farm/list \
+     farm/ls farm/remove farm/rm farm/update generate generate/kube generate/spec generate/systemd \
+     healthcheck healthcheck/run history image image/build image/diff image/exists image/history \
+     image/import image/inspect image/list image/load image/ls image/mount image/prune image/pull \
+     image/push image/rm image/save image/scp image/search image/sign image/tag image/tree image/trust \
+     image/trust/set image/trust/show image/umount image/unmount image/untag images import info init \
+     inspect kill kube kube/apply kube/down kube/generate kube/play load login logout logs machine \
+     machine/client9p machine/cp machine/info machine/init machine/inspect machine/list machine/ls \
+     machine/os machine/os/apply machine/os/upgrade machine/reset machine/rm machine/server9p machine/set \
+     machine/ssh machine/start machine/stop manifest manifest/add manifest/annotate manifest/create \
+     manifest/exists manifest/inspect manifest/push manifest/remove manifest/rm mount network \
+     network/connect network/create network/disconnect network/exists network/inspect network/list \
+     network/ls network/prune network/reload network/remove network/rm network/update pause play \
+     play/kube pod pod/clone pod/create pod/exists pod/inspect pod/kill pod/list pod/logs pod/ls \
+     pod/pause pod/prune pod/ps pod/restart pod/rm pod/start pod/stats pod/stop pod/top pod/unpause port \
+     ps pull push quadlet quadlet/cat quadlet/install quadlet/list quadlet/ls quadlet/print quadlet/rm \
+     rename restart rm rmi run save search secret secret/create secret/exists secret/inspect secret/list \
+     secret/ls secret/rm start stats stop system system/check system/connection system/connection/add \
+     system/connection/default system/connection/list system/connection/mv system/connection/remove \
+     system/connection/rename system/df system/dial-stdio system/events system/hyperv-prep system/info \
+     system/locks system/migrate system/prune system/renumber system/reset system/service tag top umount \
+     unmount unpause unshare untag update version volume volume/create volume/exists volume/export \
+     volume/import volume/inspect volume/list volume/ls volume/mount volume/prune volume/reload \
+     volume/remove volume/rm volume/unmount wait";
+
+/// The flags of each command that exists here; `""` holds the global ones. One word a flag: the
+/// letter and the long name, parted by a comma, and `=` if it takes a value.
+pub const FLAGS: &[(&str, &str)] = &[
+    (
+        "",
+        "\
+     cdi-spec-dir= cgroup-manager= config= conmon= c,connection= events-backend= h,help hooks-dir= identity= \
+     imagestore= log-level= module= network-config-dir= out= r,remote root= runroot= runtime= \
+     runtime-flag= ssh= storage-driver= storage-opt= syslog tls-ca= tls-cert= tls-details= tls-key= \
+     tmpdir= transient-store url= v,version volumepath=",
+    ),
+    (
+        "pull",
+        "\
+     a,all-tags arch= authfile= cert-dir= creds= decryption-key= disable-content-trust h,help os= \
+     platform= policy= q,quiet retry= retry-delay= tls-verify variant=",
+    ),
+    (
+        "images",
+        "\
+     a,all digests f,filter= format= history no-trunc n,noheading q,quiet sort=",
+    ),
+    (
+        "rmi",
+        "\
+     a,all f,force i,ignore no-prune",
+    ),
+    (
+        "run",
+        "\
+     add-host= annotation= arch= a,attach= authfile= blkio-weight= blkio-weight-device= cap-add= \
+     cap-drop= cert-dir= cgroup-conf= cgroup-parent= cgroupns= cgroups= chrootdirs= cidfile= \
+     conmon-pidfile= cpu-period= cpu-quota= cpu-rt-period= cpu-rt-runtime= c,cpu-shares= cpus= \
+     cpuset-cpus= cpuset-mems= creds= decryption-key= d,detach detach-keys= device= device-cgroup-rule= \
+     device-read-bps= device-read-iops= device-write-bps= device-write-iops= disable-content-trust dns= \
+     dns-option= dns-search= entrypoint= e,env= env-file= env-host env-merge= expose= gidmap= gpus= \
+     group-add= group-entry= health-cmd= health-interval= health-log-destination= health-max-log-count= \
+     health-max-log-size= health-on-failure= health-retries= health-start-period= health-startup-cmd= \
+     health-startup-interval= health-startup-retries= health-startup-success= health-startup-timeout= \
+     health-timeout= help h,hostname= hosts-file= hostuser= http-proxy image-volume= init init-path= \
+     i,interactive ip= ip6= ipc= l,label= label-file= link-local-ip= log-driver= log-opt= mac-address= \
+     m,memory= memory-reservation= memory-swap= memory-swappiness= mount= name= network,net= \
+     network-alias= no-healthcheck no-hostname no-hosts oom-kill-disable oom-score-adj= os= passwd \
+     passwd-entry= personality= pid= pidfile= pids-limit= platform= pod= pod-id-file= preserve-fd= \
+     preserve-fds= privileged p,publish= P,publish-all pull= q,quiet rdt-class= read-only read-only-tmpfs \
+     replace requires= restart= retry= retry-delay= rm rmi rootfs sdnotify= seccomp-policy= secret= \
+     security-opt= shm-size= shm-size-systemd= sig-proxy stop-signal= stop-timeout= subgidname= \
+     subuidname= sysctl= systemd= timeout= tls-verify tmpfs= t,tty tz= uidmap= ulimit= umask= unsetenv= \
+     unsetenv-all u,user= userns= uts= variant= v,volume= volumes-from= w,workdir=",
+    ),
+    (
+        "ps",
+        "\
+     a,all external f,filter= format= h,help n,last= l,latest namespace,ns no-trunc noheading p,pod \
+     q,quiet s,size sort= sync w,watch=",
+    ),
+    (
+        "exec",
+        "\
+     cidfile= d,detach detach-keys= e,env= env-file= i,interactive l,latest no-session preserve-fd= \
+     preserve-fds= privileged t,tty u,user= w,workdir=",
+    ),
+    (
+        "logs",
+        "\
+     color f,follow l,latest n,names since= tail= t,timestamps until=",
+    ),
+    (
+        "stop",
+        "\
+     a,all cidfile= f,filter= i,ignore l,latest t,time=",
+    ),
+    (
+        "kill",
+        "\
+     a,all cidfile= l,latest s,signal=",
+    ),
+    (
+        "rm",
+        "\
+     a,all cidfile= depend f,filter= f,force i,ignore l,latest t,time= v,volumes",
+    ),
+    (
+        "wait",
+        "\
+     condition= exit-first-match h,help ignore i,interval= l,latest",
+    ),
+    (
+        "inspect",
+        "\
+     f,format= l,latest s,size t,type=",
+    ),
+    (
+        "info",
+        "\
+     f,format=",
+    ),
+    (
+        "version",
+        "\
+     f,format= h,help",
+    ),
+    (
+        "completion",
+        "\
+     f,file= no-desc",
+    ),
+];
