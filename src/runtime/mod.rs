@@ -1,1 +1,164 @@
 //! The OCI runtime (L3): from a spec to a plan to a process.
+//!
+//! [`create`] decides everything that can be decided in pure code ([`plan`]), clones the
+//! container's init and lets it carry the plan out ([`init`]) until it waits at the start gate.
+//! Higher layers call these functions with a bundle of their own making; nothing here knows of
+//! images.
+
+mod create;
+mod error;
+mod exec;
+pub mod hooks;
+pub mod init;
+pub mod plan;
+pub mod protocol;
+pub mod state;
+mod user;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
+
+pub use create::{Created, create, start};
+pub use error::Error;
+pub use exec::{Executed, exec};
+
+/// Where the container's root directory comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rootfs {
+    /// A directory on the host, bound in place.
+    Dir(PathBuf),
+    /// An overlay, mounted by the init in the container's own mount namespace: nothing of it is
+    /// ever visible on the host.
+    Overlay {
+        /// Read-only layers, the topmost first; at least one.
+        lower: Vec<PathBuf>,
+        /// Where changes go.
+        upper: PathBuf,
+        /// The kernel's scratch directory, on the file system of `upper`.
+        work: PathBuf,
+        /// Spare all syncs: for containers whose changes are thrown away.
+        volatile: bool,
+        /// Keep overlay's own marks in `user.overlay.*`, which a user namespace may write.
+        userxattr: bool,
+    },
+}
+
+/// What becomes of the program's descriptors 0, 1 and 2.
+#[derive(Debug)]
+pub enum Stdio {
+    /// The caller's own.
+    Inherit,
+    /// These three.
+    Fds {
+        /// Becomes descriptor 0.
+        stdin: OwnedFd,
+        /// Becomes descriptor 1.
+        stdout: OwnedFd,
+        /// Becomes descriptor 2.
+        stderr: OwnedFd,
+    },
+    /// A terminal of the container's own devpts; its master is handed back to the caller.
+    Terminal,
+    /// The same, but the master is sent to this listening Unix socket (`--console-socket`).
+    ConsoleSocket(PathBuf),
+}
+
+/// How the init learns that it may start the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// By [`Created::start`], from the process that created the container.
+    Held,
+    /// By [`start`] from any process: the init listens on this Unix socket. The path may be longer
+    /// than `sun_path`; its directory must exist.
+    Path(PathBuf),
+}
+
+/// What [`create`] needs to know. The id mapping stands in `spec.linux.uidMappings` and
+/// `gidMappings`, the control group in `spec.linux.cgroupsPath`.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// The container's id, for hooks' state and the default control group.
+    pub id: String,
+    /// The container, OCI runtime specification 1.x.
+    pub spec: Spec,
+    /// Relative paths of the spec are relative to this directory.
+    pub bundle: PathBuf,
+    /// Replaces `spec.root.path`; `spec.root.readonly` counts.
+    pub rootfs: Rootfs,
+    /// The program's standard descriptors.
+    pub stdio: Stdio,
+    /// How it will be started.
+    pub gate: Gate,
+    /// Descriptors 3 to 2+n go through to the program.
+    pub preserve_fds: u32,
+    /// Move the rootfs over `/` instead of pivoting: for a host whose root is a ramfs.
+    pub no_pivot: bool,
+    /// Do not make a session keyring.
+    pub no_new_keyring: bool,
+    /// Run a minimal init as process 1 that reaps orphans and forwards signals.
+    pub init: bool,
+    /// `name[:group]` (ids also), looked up in the rootfs's own `/etc/passwd` and `/etc/group`
+    /// once it is mounted; overrides `spec.process.user`, adds supplementary groups, and sets
+    /// `HOME` if the environment has none.
+    pub user_by_name: Option<String>,
+    /// Make the working directory if the rootfs lacks it.
+    pub create_cwd: bool,
+    /// What to do about the control group.
+    pub cgroup: CgroupMode,
+}
+
+/// Whether the container gets a control group of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CgroupMode {
+    /// If the machine lets us; limits that were asked for and cannot be set are an error.
+    #[default]
+    IfPossible,
+    /// No; limits that were asked for are an error.
+    Disabled,
+}
+
+impl CreateRequest {
+    /// A request with the ordinary answers to everything that is optional.
+    pub fn new(id: String, spec: Spec, bundle: PathBuf, rootfs: Rootfs) -> Self {
+        Self {
+            id,
+            spec,
+            bundle,
+            rootfs,
+            stdio: Stdio::Inherit,
+            gate: Gate::Held,
+            preserve_fds: 0,
+            no_pivot: false,
+            no_new_keyring: false,
+            init: false,
+            user_by_name: None,
+            create_cwd: false,
+            cgroup: CgroupMode::IfPossible,
+        }
+    }
+}
+
+/// What [`exec`] needs to know.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// The container's init, as seen by the caller.
+    pub pid: i32,
+    /// Its start time (field 22 of `/proc/PID/stat`): a recycled pid is not joined.
+    pub start_time: u64,
+    /// The program to run in there.
+    pub process: Process,
+    /// As [`CreateRequest::user_by_name`].
+    pub user_by_name: Option<String>,
+    /// The program's standard descriptors.
+    pub stdio: Stdio,
+    /// The container's control group directory, to be joined.
+    pub cgroup: Option<PathBuf>,
+    /// The container's filter (`spec.linux.seccomp`).
+    pub seccomp: Option<LinuxSeccomp>,
+    /// Descriptors 3 to 2+n go through to the program.
+    pub preserve_fds: u32,
+    /// Do not make a session keyring.
+    pub no_new_keyring: bool,
+}

@@ -1,1 +1,3 @@
 //! Capabilities, id mappings and what else decides over privileges.
+
+pub mod idmap;

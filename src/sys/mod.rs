@@ -5,3 +5,5 @@
 pub mod atomic;
 pub mod lock;
 pub mod path;
+pub mod process;
+pub mod userns;

@@ -1,0 +1,69 @@
+//! What can go wrong between a spec and a running process.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::plan::PlanError;
+use super::protocol::Failure;
+
+/// An error of the runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The spec asks for what is wrong or not supported.
+    #[error("the container's configuration")]
+    Plan(#[from] PlanError),
+    /// The seccomp profile cannot be compiled.
+    #[error("compiling the seccomp profile")]
+    Seccomp(#[from] crate::seccomp::Error),
+    /// The control group cannot be made or a limit not be set.
+    #[error("setting up the control group")]
+    Cgroup(#[from] crate::cgroup::Error),
+    /// A step outside of the container failed.
+    #[error("{action}")]
+    Host {
+        /// What was being done, to what.
+        action: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The user namespace's ids could not be mapped.
+    #[error("mapping the user namespace's ids")]
+    Mapping(#[from] crate::sys::userns::Error),
+    /// A step inside of the container failed; its own chain of causes is the source.
+    #[error("{}", .0.chain[0])]
+    Inside(#[source] Failure),
+    /// The init died without a word.
+    #[error("the container's init died before it was ready")]
+    Died,
+    /// A hook failed.
+    #[error("running a hook")]
+    Hook(#[from] super::hooks::Error),
+    /// The process is gone or another one has its pid.
+    #[error("the container is not running")]
+    NotRunning,
+    /// The console socket cannot be used.
+    #[error("connecting to console socket \"{}\"", path.display())]
+    ConsoleSocket {
+        /// The socket.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The exit status that engines give for this error: 127 if the program was not found, 126 if
+    /// it cannot be executed, 125 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Inside(failure) => failure.exit_code(),
+            _ => 125,
+        }
+    }
+
+    pub(crate) fn host(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Host { action: action.into(), source: source.into() }
+    }
+}

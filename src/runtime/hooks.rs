@@ -1,0 +1,5 @@
+//! OCI hooks.
+/// A hook that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("hook")]
+pub struct Error;
