@@ -1,1 +1,190 @@
 //! The engine (L5): composes storage, images, the runtime and the monitor into containers.
+
+pub mod attach;
+pub mod config;
+pub mod exec;
+pub mod images;
+pub mod info;
+pub mod inspect;
+pub mod lifecycle;
+pub mod list;
+pub mod logs;
+pub mod mounts;
+pub mod name;
+pub mod request;
+pub mod run;
+pub mod specgen;
+pub mod volumes;
+
+use std::cell::OnceCell;
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::id::ParseIdError;
+use crate::security::idmap::{self, Rung};
+use crate::storage::containers::Containers;
+use crate::storage::{Paths, Store, containers};
+
+/// An engine over one store.
+#[derive(Debug)]
+pub struct Engine {
+    /// Where the store is.
+    pub paths: Paths,
+    /// Images and layers.
+    pub store: Store,
+    /// Containers.
+    pub containers: Containers,
+    rung: OnceCell<Rung>,
+}
+
+impl Engine {
+    /// Opens the store at `paths`, making it where it is missing.
+    pub fn open(paths: Paths) -> Result<Self, Error> {
+        let store = Store::open(&paths)?;
+        let containers = Containers::new(&paths.root, &paths.runroot);
+        Ok(Self { paths, store, containers, rung: OnceCell::new() })
+    }
+
+    /// Which ids containers can have here, found out once and only when it matters.
+    pub fn rung(&self) -> &Rung {
+        self.rung.get_or_init(idmap::rung)
+    }
+}
+
+/// What goes wrong with containers.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the texts say it")]
+pub enum Error {
+    #[error("creating the container")]
+    Config(#[from] config::Error),
+    #[error("making the runtime configuration")]
+    Specgen(#[from] specgen::Error),
+    #[error(transparent)]
+    Containers(#[from] containers::Error),
+    #[error("opening the store")]
+    Store(#[from] crate::storage::Error),
+    #[error(transparent)]
+    Images(#[from] images::Error),
+    #[error(transparent)]
+    Name(#[from] ParseIdError),
+    #[error("running in container \"{container}\"")]
+    Exec {
+        container: String,
+        #[source]
+        source: crate::runtime::Error,
+    },
+    #[error("asking the kernel for random bytes")]
+    Random(#[source] io::Error),
+    #[error("finding the working directory")]
+    WorkingDirectory(#[source] io::Error),
+    #[error("making a socket to the monitor")]
+    Socket(#[source] io::Error),
+    #[error("starting the monitor")]
+    Fork(#[source] io::Error),
+    #[error("relaying the container's streams")]
+    Relay(#[source] io::Error),
+    #[error("encoding a record")]
+    Json(#[source] serde_json::Error),
+    #[error("{action} \"{}\"", path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("writing the container's ID to \"{}\"", path.display())]
+    Cidfile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("using \"{}\" as the rootfs", path.display())]
+    RootfsDirectory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("mounting \"{}\" into the container", path.display())]
+    MountSource {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("giving device \"{}\" to the container", path.display())]
+    Device {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("giving device \"{}\" to the container: it is no device", .0.display())]
+    NoDevice(PathBuf),
+    #[error(
+        "giving device \"{}\" with the permissions \"{permissions}\": only reading and writing together can be granted, \
+         for lack of a device control group",
+        path.display()
+    )]
+    DevicePermissions { path: PathBuf, permissions: String },
+    #[error("reading the seccomp profile \"{}\"", path.display())]
+    SeccompProfile {
+        path: PathBuf,
+        #[source]
+        source: crate::seccomp::Error,
+    },
+    #[error("--userns keep-id together with subordinate ids is not supported yet")]
+    KeepId,
+    #[error("container \"{name}\" is {status}, not running")]
+    NotRunning { name: String, status: &'static str },
+    #[error("container \"{0}\" is running: stop it first, or remove it by force")]
+    Running(String),
+    #[error("sending signal {signal} to container \"{name}\"")]
+    Signal {
+        name: String,
+        signal: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("container \"{0}\": its monitor is gone")]
+    MonitorGone(String),
+    #[error("container \"{0}\" keeps no logs (--log-driver none)")]
+    NoLogs(String),
+    #[error("listing containers: {0}")]
+    Filter(String),
+    #[error("reading the log of container \"{name}\"")]
+    Log {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("container \"{name}\" was not stopped within {seconds} s of SIGKILL")]
+    Unkillable { name: String, seconds: u64 },
+}
+
+impl Error {
+    /// What the command should exit with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exec { source, .. } => source.exit_code(),
+            _ => 125,
+        }
+    }
+
+    /// How to mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Containers(containers::Error::NameInUse { name, .. }) => {
+                Some(format!("remove it with \"umiak rm -f {name}\", or use --replace"))
+            }
+            Self::Containers(containers::Error::NotFound(_)) => {
+                Some("\"umiak ps -a\" lists all containers".to_owned())
+            }
+            Self::NotRunning { .. } => Some("\"umiak ps -a\" tells how it ended".to_owned()),
+            Self::Running(name) => Some(format!("umiak stop {name}, or umiak rm -f {name}")),
+            Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("the host's side of a bind mount must exist already".to_owned())
+            }
+            Self::KeepId => Some("containers' root is already your own user outside".to_owned()),
+            Self::Images(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

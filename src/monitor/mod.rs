@@ -1,1 +1,299 @@
-//! The monitor (L4): one supervising process a container.
+//! The monitor (L4): one process a container, forked from the command that starts it. It outlives
+//! that command; its own death loses nothing but what only it could have seen.
+
+pub mod log;
+pub mod protocol;
+mod supervise;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use self::log::LogWriter;
+use self::protocol::Event;
+use self::supervise::{Streams, Supervisor};
+use crate::base::report;
+use crate::runtime::{self, CreateRequest, Stdio};
+use crate::storage::containers::{ContainerRecord, Containers, Exit, ExitRecord, RunState};
+use crate::sys::atomic::Durability;
+use crate::sys::lock::Lock;
+use crate::sys::process::ExitStatus;
+use crate::sys::{daemon, host};
+
+/// Why a container could not be started or supervised.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime could not create or start it.
+    #[error("starting container \"{name}\"")]
+    Runtime {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: runtime::Error,
+    },
+    /// Pipes, sockets, the log.
+    #[error("{action} of container \"{name}\"")]
+    Io {
+        /// "opening the log".
+        action: &'static str,
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its records could not be written.
+    #[error(transparent)]
+    Records(#[from] crate::storage::containers::Error),
+}
+
+impl Error {
+    /// What the command should exit with: 126 and 127 for a program that cannot be executed or
+    /// is not there, 125 for anything of ours.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Runtime { source, .. } => source.exit_code(),
+            _ => 125,
+        }
+    }
+}
+
+/// All that a monitor needs. Made by the command, used by the process forked from it.
+pub struct Job {
+    /// The store's containers.
+    pub containers: Containers,
+    /// Which container.
+    pub record: ContainerRecord,
+    /// For the runtime; its streams are set here.
+    pub request: Option<CreateRequest>,
+    /// The command's socket.
+    pub client: OwnedFd,
+    /// The read end of the program's standard input, if the command holds the other.
+    pub stdin: Option<OwnedFd>,
+    /// Says that this container has somebody in charge.
+    pub lock: Lock,
+    /// Deletes a tree that the container left, whoever owns the files.
+    pub delete: Box<dyn Fn(&std::path::Path)>,
+}
+
+/// Works until the container has ended. The result is the process's exit code.
+pub fn run(mut job: Job) -> u8 {
+    detach(&job);
+    let mut supervisor = None;
+    match supervise(&mut job, &mut supervisor) {
+        Ok(code) => {
+            let trash = job.record.config.auto_remove.then(|| job.containers.remove(&job.record));
+            if let Some(mut supervisor) = supervisor {
+                supervisor.finish(&Event::Exited(code));
+            }
+            // What takes time comes last: nobody waits for it.
+            match trash {
+                Some(Ok(trash)) => (job.delete)(&trash),
+                Some(Err(_)) => {}
+                None => drop(std::fs::remove_dir_all(job.containers.run_dir(&job.record.id))),
+            }
+            0
+        }
+        Err(error) => {
+            fail(&job, &error);
+            1
+        }
+    }
+}
+
+/// Tells the command, and for containers that stay the record, why there is nothing to supervise.
+fn fail(job: &Job, error: &Error) {
+    let message = report::chain(error);
+    let now = host::now();
+    let trash = if job.record.config.auto_remove {
+        job.containers.remove(&job.record).ok()
+    } else {
+        let exit = ExitRecord {
+            error: Some(message.clone()),
+            ..ExitRecord::new(Exit::Code(error.exit_code()), 0, now)
+        };
+        let _ = job.containers.write_exit(&job.record.id, &exit, Durability::Synced);
+        let _ = std::fs::remove_dir_all(job.containers.run_dir(&job.record.id));
+        None
+    };
+    let mut packet = Vec::new();
+    Event::Failed { code: error.exit_code(), message: &message }.encode(&mut packet);
+    let _ = rustix::net::send(&job.client, &packet, rustix::net::SendFlags::NOSIGNAL);
+    if let Some(trash) = trash {
+        (job.delete)(&trash);
+    }
+}
+
+/// Leaves the command's session, terminal and open files behind.
+fn detach(job: &Job) {
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::chdir("/");
+    // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids.
+    daemon::set_undumpable();
+    if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+    let mut keep = vec![job.client.as_raw_fd(), job.lock.as_fd().as_raw_fd()];
+    keep.extend(job.stdin.as_ref().map(AsRawFd::as_raw_fd));
+    daemon::close_fds_except(&keep);
+    daemon::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE]);
+}
+
+fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error> {
+    let name = job.record.name.clone();
+    let io = |action| {
+        let name = name.clone();
+        move |source: io::Error| Error::Io { action, name, source }
+    };
+    let runtime_error = |source| Error::Runtime { name: name.clone(), source };
+    let config = &job.record.config;
+    let log = if config.log.enabled {
+        let path = job.containers.log_path(&job.record);
+        Some(LogWriter::open(&path, config.log.size_max).map_err(io("opening the log"))?)
+    } else {
+        None
+    };
+    let (stdio, mut streams) = streams(job).map_err(io("making the streams"))?;
+    let listener = listen(&job.containers.run_dir(&job.record.id)).map_err(io("opening the attach socket"))?;
+    let Some(mut request) = job.request.take() else { return Err(io("starting")(io::ErrorKind::InvalidInput.into())) };
+    request.stdio = stdio;
+    let mut created = runtime::create(request).map_err(runtime_error)?;
+    streams.terminal = created.terminal.take();
+    let id = job.record.id.clone();
+    let started = host::now();
+    let state = RunState::new(
+        host::boot_id().to_owned(),
+        created.pid,
+        created.start_time,
+        started,
+        created.cgroup.clone(),
+    );
+    job.containers.clear_exit(&id)?;
+    // Before the gate opens: a program that runs is always one that `ps` knows of. If we die in
+    // between, the gate's end closes and the program never begins.
+    job.containers.write_state(&id, &state)?;
+    created.start().map_err(runtime_error)?;
+    let client = rustix::io::fcntl_dupfd_cloexec(&job.client, 3).map_err(|e| io("attaching")(e.into()))?;
+    let supervisor = slot.insert(
+        Supervisor::new(streams, Some(client), Some(listener), log).map_err(io("attaching to the streams"))?,
+    );
+    supervisor.tell(&Event::Started(created.pid));
+    daemon::release_memory();
+    let mounts = hold_mounts(created.pid);
+    let durability =
+        if job.record.config.auto_remove { Durability::Volatile } else { Durability::Synced };
+    let containers = &job.containers;
+    let auto_remove = job.record.config.auto_remove;
+    let status = supervisor
+        .run(created.pidfd.as_fd(), |status, log_error| {
+            // First of all, so that whatever happens to us from here on the end is known.
+            if !auto_remove {
+                let exit = ExitRecord {
+                    error: log_error.map(|error| format!("writing the log: {error}")),
+                    ..ExitRecord::new(exit_of(status), started, host::now())
+                };
+                let _ = containers.write_exit(&id, &exit, durability);
+            }
+        })
+        .map_err(io("watching the streams"))?;
+    if let Some(cgroup) = &created.cgroup {
+        let _ = crate::cgroup::remove(cgroup);
+    }
+    drop(mounts);
+    Ok(exit_of(status).code())
+}
+
+/// A descriptor of the container's mount namespace: while it is open the kernel does not take the
+/// mounts down, which it would else do before it tells us of the program's end.
+fn hold_mounts(pid: i32) -> Option<OwnedFd> {
+    let path = PathBuf::from(format!("/proc/{pid}/ns/mnt"));
+    rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    match status {
+        ExitStatus::Code(code) => Exit::Code(code),
+        ExitStatus::Signal(signal) => Exit::Signal(signal),
+    }
+}
+
+/// The program's ends of its streams, and ours.
+fn streams(job: &mut Job) -> io::Result<(Stdio, Streams)> {
+    let config = &job.record.config;
+    if config.tty {
+        return Ok((Stdio::Terminal, Streams::default()));
+    }
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let (stdout_read, stdout) = pipe()?;
+    let (stderr_read, stderr) = pipe()?;
+    let mut streams = Streams { stdout: Some(stdout_read), stderr: Some(stderr_read), ..Streams::default() };
+    let stdin = match job.stdin.take() {
+        Some(read) => read,
+        None if config.interactive => {
+            let (read, write) = pipe()?;
+            streams.stdin = Some(write);
+            read
+        }
+        None => std::fs::File::open("/dev/null")?.into(),
+    };
+    Ok((Stdio::Fds { stdin, stdout, stderr }, streams))
+}
+
+/// Listens for `attach` in the container's volatile directory.
+fn listen(dir: &std::path::Path) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    with_short_path(&dir.join("attach.sock"), |address| {
+        rustix::net::bind(&socket, address)?;
+        Ok(())
+    })?;
+    rustix::net::listen(&socket, 16)?;
+    Ok(socket)
+}
+
+/// Connects to the monitor whose socket is at `path`.
+pub fn connect(path: &std::path::Path) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    with_short_path(path, |address| {
+        rustix::net::connect(&socket, address)?;
+        Ok(())
+    })?;
+    Ok(socket)
+}
+
+/// A socket's address has room for 107 bytes (unix(7)), a store's path may be longer: go by way of
+/// a descriptor of the directory.
+fn with_short_path<T>(
+    path: &std::path::Path,
+    act: impl FnOnce(&SocketAddrUnix) -> io::Result<T>,
+) -> io::Result<T> {
+    use rustix::fs::{Mode, OFlags};
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
+    act(&SocketAddrUnix::new(short)?)
+}
+
+/// Borrowed for the poll loop's callers.
+pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Whether the other side of a socket is still there.
+pub fn is_open(socket: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut fds, Some(&now)), Ok(0))
+}

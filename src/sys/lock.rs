@@ -33,6 +33,21 @@ impl Lock {
         }
     }
 
+    /// Takes the lock of something that must exist (`NotFound` if not), as a directory does, alone.
+    pub fn exclusive_existing(path: &Path) -> io::Result<Self> {
+        Self::lock(fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, FlockOperation::LockExclusive)
+    }
+
+    /// The same if nobody holds it now.
+    pub fn try_exclusive_existing(path: &Path) -> io::Result<Option<Self>> {
+        let fd = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        match Self::lock(fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The locked file or directory.
     pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
@@ -46,6 +61,10 @@ impl Lock {
             }
             other => other?,
         };
+        Self::lock(fd, operation)
+    }
+
+    fn lock(fd: OwnedFd, operation: FlockOperation) -> io::Result<Self> {
         loop {
             match fs::flock(&fd, operation) {
                 Err(rustix::io::Errno::INTR) => {}

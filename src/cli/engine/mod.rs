@@ -1,4 +1,306 @@
-//! The engine's commands, with Podman's names, flags and exit codes.
+//! The engine's face: Podman's commands and flags, one file a command.
 
-mod surface;
+pub mod attach;
+pub mod completion;
+pub mod exec;
+pub mod images;
+pub mod info;
+pub mod inspect;
+pub mod kill;
+pub mod logs;
+pub mod ps;
+pub mod pull;
+pub mod rm;
+pub mod rmi;
+pub mod run;
+pub mod stop;
 pub mod unsupported;
+pub mod version;
+pub mod wait;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+use super::output;
+use crate::engine::{self, Engine};
+use crate::storage::Paths;
+
+/// What every command of the engine may be told before its name.
+#[derive(Debug, Clone)]
+pub struct Globals {
+    /// Where the store is.
+    pub paths: Paths,
+    /// The whole command line, for `inspect`.
+    pub command_line: Vec<String>,
+}
+
+impl Globals {
+    /// Opens the engine over the store.
+    pub fn engine(&self) -> Result<Engine, Failure> {
+        Ok(Engine::open(self.paths.clone())?)
+    }
+}
+
+/// Why a command ends without having done its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// The process's exit code.
+    pub code: u8,
+    /// The line that tells why, without `error:`; nothing is printed if it is empty.
+    pub message: String,
+    /// The cure, if it is known.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure of the command as such.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { code: 125, message: message.into(), hint: None }
+    }
+
+    /// The same with another exit code.
+    pub fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
+    /// The same with a cure.
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        Self {
+            code: error.exit_code(),
+            message: crate::base::report::chain(&error),
+            hint: error.hint(),
+        }
+    }
+}
+
+impl From<output::Error> for Failure {
+    fn from(error: output::Error) -> Self {
+        match error {
+            // Whoever closed the pipe has seen enough.
+            output::Error::Closed => Self { code: 0, message: String::new(), hint: None },
+            error => Self::new(crate::base::report::chain(&error)),
+        }
+    }
+}
+
+impl From<crate::base::template::Error> for Failure {
+    fn from(error: crate::base::template::Error) -> Self {
+        Self::new(format!("--format: {}", crate::base::report::chain(&error)))
+    }
+}
+
+/// What a command gives: its exit code, or why it failed.
+pub type Outcome = Result<u8, Failure>;
+
+struct Face {
+    name: &'static str,
+    about: &'static str,
+    aliases: &'static [&'static str],
+    augment: fn(Command) -> Command,
+    run: fn(&ArgMatches, &Globals) -> Outcome,
+}
+
+fn face<A: Args + FromArgMatches + 'static>(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    about: &'static str,
+    run: fn(&ArgMatches, &Globals) -> Outcome,
+) -> Face {
+    Face { name, about, aliases, augment: A::augment_args, run }
+}
+
+macro_rules! faces {
+    ($($name:literal $aliases:expr, $args:path, $run:path, $about:literal;)*) => {
+        vec![$(face::<$args>($name, &$aliases, $about, |matches, globals| {
+            $run(parse::<$args>(matches)?, globals)
+        })),*]
+    };
+}
+
+fn faces() -> Vec<Face> {
+    faces! {
+        "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
+        "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
+        "create" [], run::CreateArgs, run::create, "Create a container without starting it";
+        "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
+        "images" [], images::ImagesArgs, images::run, "List images";
+        "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
+        "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
+        "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
+        "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
+        "ps" [], ps::PsArgs, ps::run, "List containers";
+        "pull" [], pull::PullArgs, pull::run, "Fetch an image";
+        "rm" [], rm::RmArgs, rm::run, "Remove containers";
+        "rmi" [], rmi::RmiArgs, rmi::run, "Remove images";
+        "run" [], run::RunArgs, run::run, "Create and start a container";
+        "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
+        "stop" [], stop::StopArgs, stop::run, "Stop containers";
+        "version" [], version::VersionArgs, version::run, "Show the version";
+        "wait" [], wait::WaitArgs, wait::run, "Wait until containers stop";
+    }
+}
+
+fn parse<A: FromArgMatches>(matches: &ArgMatches) -> Result<A, Failure> {
+    A::from_arg_matches(matches).map_err(|error| Failure::new(error.to_string().trim_end().to_owned()))
+}
+
+/// The whole command, also for completions; each command's flags are built only when it is used.
+pub fn command() -> Command {
+    let mut command = Command::new("umiak")
+        .about("Pull and run containers as an ordinary user, without a daemon")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(Arg::new("root").long("root").value_name("DIR").help("Keep images and containers in DIR"))
+        .arg(Arg::new("runroot").long("runroot").value_name("DIR").help("Keep what is of use until the next boot in DIR"))
+        .arg(Arg::new("version").short('v').long("version").action(ArgAction::Version).help("Show the version"));
+    for face in faces() {
+        let aliases = face.aliases;
+        command = command.subcommand(
+            Command::new(face.name).about(face.about).visible_aliases(aliases).defer(face.augment),
+        );
+    }
+    for group in ["container", "image", "system"] {
+        command = command.subcommand(Command::new(group).hide(true).about("Commands about one kind of object"));
+    }
+    command
+}
+
+/// `container run` is `run`, `image ls` is `images`: the words with the group taken off.
+fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
+    let Some(at) = first_word(&command(), &words, 1) else { return words };
+    let group = words[at].to_str().unwrap_or_default().to_owned();
+    let Some(word) = words.get(at + 1).and_then(|w| w.to_str()).map(str::to_owned) else { return words };
+    let replacement = match (group.as_str(), word.as_str()) {
+        ("container", "ls" | "list" | "ps") => "ps",
+        ("image", "ls" | "list") => "images",
+        ("image", "rm") => "rmi",
+        ("image", "pull") => "pull",
+        ("system", "info") => "info",
+        (
+            "container",
+            name @ ("attach" | "create" | "exec" | "kill" | "logs" | "rm" | "run" | "start" | "stop" | "wait"),
+        ) => name,
+        (kind @ ("container" | "image"), "inspect") => {
+            let kind = format!("--type={kind}");
+            words.splice(at..=at + 1, ["inspect".into(), kind.into()]);
+            return words;
+        }
+        _ => return words,
+    };
+    words.splice(at..=at + 1, [replacement.into()]);
+    words
+}
+
+/// Where the first word that is no flag and no flag's value stands, from `from` on.
+fn first_word(command: &Command, words: &[OsString], from: usize) -> Option<usize> {
+    let takes_value = |arg: &Arg| arg.get_action().takes_values() && arg.get_num_args().is_none_or(|n| n.min_values() > 0);
+    let long = |name: &str| command.get_arguments().find(|a| a.get_long_and_visible_aliases().is_some_and(|l| l.contains(&name)) || a.get_all_aliases().is_some_and(|l| l.contains(&name)));
+    let short = |c: char| command.get_arguments().find(|a| a.get_short_and_visible_aliases().is_some_and(|s| s.contains(&c)));
+    let mut at = from;
+    while let Some(word) = words.get(at) {
+        let Some(text) = word.to_str() else { return Some(at) };
+        if text == "--" {
+            return None;
+        } else if let Some(name) = text.strip_prefix("--") {
+            if !name.contains('=') && long(name).is_some_and(takes_value) {
+                at += 1;
+            }
+        } else if text.len() > 1 && text.starts_with('-') {
+            let cluster: Vec<char> = text[1..].chars().collect();
+            let value = cluster.iter().position(|c| short(*c).is_some_and(takes_value));
+            if value == Some(cluster.len() - 1) {
+                at += 1;
+            }
+        } else {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// For commands that end in a program's own words (`run`, `exec`): everything from the first word
+/// on is not for us, whatever it looks like.
+fn protect_trailing(words: &mut Vec<OsString>) {
+    let command = command();
+    let Some(at) = first_word(&command, words, 1) else { return };
+    let augment: fn(Command) -> Command = match words[at].to_str() {
+        Some("run") => run::RunArgs::augment_args,
+        Some("create") => run::CreateArgs::augment_args,
+        Some("exec") => exec::ExecArgs::augment_args,
+        _ => return,
+    };
+    if let Some(first) = first_word(&augment(Command::new("")), words, at + 1) {
+        words.insert(first, "--".into());
+    }
+}
+
+/// The engine's `main`.
+pub fn main(words: Vec<OsString>) -> u8 {
+    let command_line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    match dispatch(words, command_line) {
+        Ok(code) => code,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                output::error_line(&failure.message, failure.hint.as_deref());
+            }
+            failure.code
+        }
+    }
+}
+
+fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
+    let mut words = ungroup(words);
+    protect_trailing(&mut words);
+    let matches = match command().try_get_matches_from(&words) {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error, &words),
+    };
+    let dir = |name: &str| matches.get_one::<String>(name).map(PathBuf::from);
+    let globals = Globals { paths: find_paths(dir("root"), dir("runroot"))?, command_line };
+    let Some((name, matches)) = matches.subcommand() else { return Err(Failure::new("no command was given")) };
+    match faces().iter().find(|face| face.name == name) {
+        Some(face) => (face.run)(matches, &globals),
+        None => Err(Failure::new(format!("`umiak {name}` needs a further word")).with_hint(format!("see umiak --help"))),
+    }
+}
+
+/// The store that flags name, the user's own else.
+fn find_paths(root: Option<PathBuf>, runroot: Option<PathBuf>) -> Result<Paths, Failure> {
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    if let (Some(root), Some(runroot)) = (&root, &runroot) {
+        return Ok(Paths { root: absolute(root.clone()), runroot: absolute(runroot.clone()) });
+    }
+    let own = Paths::discover().map_err(engine::Error::from)?;
+    Ok(Paths {
+        root: root.map_or(own.root, absolute),
+        runroot: runroot.map_or(own.runroot, absolute),
+    })
+}
+
+/// Help goes to standard output; what is wrong with the command line is one line.
+fn usage(error: &clap::Error, words: &[OsString]) -> Outcome {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::print(&error.to_string())?;
+            Ok(0)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output::print(&error.to_string())?;
+            Ok(125)
+        }
+        _ => Err(unsupported::explain(error, words)),
+    }
+}

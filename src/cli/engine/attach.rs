@@ -1,0 +1,48 @@
+//! `attach`.
+
+use clap::{ArgAction, Args};
+
+use super::{Failure, Globals, Outcome, run};
+use crate::engine::attach::{self, DetachKeys, Relay};
+use crate::engine::{self, Error};
+
+/// The flags of `attach`.
+#[derive(Args, Debug, Clone)]
+pub struct AttachArgs {
+    /// The keys that leave the container's terminal
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Do not pass our input on
+    #[arg(long)]
+    no_stdin: bool,
+    /// Pass our signals on to the program
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    sig_proxy: bool,
+    /// The container, by name or ID
+    container: String,
+}
+
+/// `attach`.
+pub fn run(args: AttachArgs, globals: &Globals) -> Outcome {
+    let keys = match &args.detach_keys {
+        None => DetachKeys::default(),
+        Some(text) => DetachKeys::parse(text)
+            .ok_or_else(|| Failure::new(format!("--detach-keys \"{text}\" is no sequence of keys")))?,
+    };
+    let engine = globals.engine()?;
+    let (record, status) = engine.lookup(&args.container)?;
+    if status.running().is_none() {
+        return Err(Error::NotRunning { name: record.name, status: status.word() }.into());
+    }
+    let signals = attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?;
+    let socket = crate::monitor::connect(&engine.containers.attach_socket(&record.id))
+        .map_err(|_| Error::MonitorGone(record.name.clone()))?;
+    let relay = Relay {
+        socket,
+        interactive: record.config.interactive && !args.no_stdin,
+        tty: record.config.tty,
+        stdin: None,
+        keys: &keys,
+    };
+    run::ended(relay.run(&signals).map_err(Error::Relay)?, &engine, &record.id, &record.name)
+}

@@ -1,0 +1,57 @@
+//! `info`.
+
+use clap::Args;
+
+use super::{Globals, Outcome};
+use crate::cli::output;
+
+/// The flags of `info`.
+#[derive(Args, Debug, Clone)]
+pub struct InfoArgs {
+    /// A template or json
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+/// `info`.
+pub fn run(args: InfoArgs, globals: &Globals) -> Outcome {
+    let info = globals.engine()?.info()?;
+    let text = match args.format.as_deref() {
+        None => yaml(&info, 0),
+        format => output::value(format, &info)?,
+    };
+    output::print(&text)?;
+    Ok(0)
+}
+
+/// The way that people read it: indented names and values.
+fn yaml(value: &serde_json::Value, depth: usize) -> String {
+    use serde_json::Value;
+    let indent = "  ".repeat(depth);
+    let scalar = |value: &Value| match value {
+        Value::String(text) if text.is_empty() => "\"\"".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| match value {
+                Value::Object(inner) if !inner.is_empty() => format!("{indent}{key}:\n{}", yaml(value, depth + 1)),
+                Value::Array(inner) if !inner.is_empty() => format!("{indent}{key}:\n{}", yaml(value, depth)),
+                value => format!("{indent}{key}: {}\n", scalar(value)),
+            })
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| match item {
+                Value::Object(_) => {
+                    let text = yaml(item, depth + 1);
+                    format!("{indent}- {}", text.trim_start())
+                }
+                item => format!("{indent}- {}\n", scalar(item)),
+            })
+            .collect(),
+        other => format!("{indent}{}\n", scalar(other)),
+    }
+}

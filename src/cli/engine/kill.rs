@@ -1,0 +1,45 @@
+//! `kill`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::stop::{Selection, for_each};
+use super::{Failure, Globals, Outcome};
+use crate::engine::config::parse_signal;
+
+/// The flags of `kill`.
+#[derive(Args, Debug, Clone)]
+pub struct KillArgs {
+    /// Signal all running containers
+    #[arg(short, long)]
+    all: bool,
+    /// Read the container's ID from a file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Vec<PathBuf>,
+    /// The signal, by name or number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
+    signal: String,
+    /// Containers, by name or ID
+    #[arg(value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// `kill`.
+pub fn run(args: KillArgs, globals: &Globals) -> Outcome {
+    let signal = parse_signal(&args.signal)
+        .ok_or_else(|| Failure::new(format!("--signal \"{}\": there is no such signal", args.signal)))?;
+    let engine = globals.engine()?;
+    let selection = Selection {
+        names: &args.containers,
+        cidfiles: &args.cidfile,
+        filters: &[],
+        all: args.all,
+        stopped: false,
+    };
+    let words = selection.resolve(&engine)?;
+    for_each(&words, |word| {
+        engine.kill(word, signal)?;
+        Ok(Some(word.to_owned()))
+    })
+}

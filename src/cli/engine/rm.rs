@@ -1,0 +1,76 @@
+//! `rm`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::stop::{Selection, for_each, is_missing};
+use super::{Globals, Outcome};
+
+/// The flags of `rm`.
+#[derive(Args, Debug, Clone)]
+pub struct RmArgs {
+    /// Remove all containers
+    #[arg(short, long)]
+    all: bool,
+    /// Read the container's ID from a file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Vec<PathBuf>,
+    /// Remove the containers that fit
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Remove running containers too
+    #[arg(short, long)]
+    force: bool,
+    /// Do not mind containers that are not there
+    #[arg(short, long)]
+    ignore: bool,
+    /// Seconds until a running container is killed
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    time: Option<u64>,
+    /// Remove the volumes without a name as well
+    #[arg(short, long)]
+    volumes: bool,
+    /// Containers, by name or ID
+    #[arg(value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// `rm`. Podman's exit codes: 1 for a container that is not there, 2 for one that is running.
+pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
+    let engine = globals.engine()?;
+    let selection = Selection {
+        names: &args.containers,
+        cidfiles: &args.cidfile,
+        filters: &args.filter,
+        all: args.all,
+        stopped: true,
+    };
+    let words = selection.resolve(&engine)?;
+    for_each(&words, |word| {
+        let timeout = args.time.or((!args.force).then_some(0));
+        let result = engine.lookup(word).and_then(|(record, _)| {
+            let timeout = timeout.unwrap_or(record.config.stop_timeout);
+            engine.remove(&record.id, args.force, Some(timeout))?;
+            Ok(record)
+        });
+        match result {
+            Ok(record) => {
+                if args.volumes {
+                    engine.remove_anonymous_volumes(&record);
+                }
+                Ok(Some(word.to_owned()))
+            }
+            // With --force a container that is not there is as good as removed.
+            Err(error) if (args.ignore || args.force) && is_missing(&error) => Ok(None),
+            Err(error) => {
+                let code = match &error {
+                    error if is_missing(error) => 1,
+                    crate::engine::Error::Running(_) => 2,
+                    error => error.exit_code(),
+                };
+                Err(super::Failure::from(error).with_code(code))
+            }
+        }
+    })
+}

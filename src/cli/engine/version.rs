@@ -1,0 +1,27 @@
+//! `version`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Globals, Outcome};
+use crate::cli::output;
+use crate::engine::info;
+
+/// The flags of `version`.
+#[derive(Args, Debug, Clone)]
+pub struct VersionArgs {
+    /// A template or json
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+/// `version`.
+pub fn run(args: VersionArgs, _globals: &Globals) -> Outcome {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = match args.format.as_deref() {
+        None => format!("Version:      {version}\nOS/Arch:      linux/{}\n", info::go_architecture()),
+        format => output::value(format, &json!({ "Client": info::version_value() }))?,
+    };
+    output::print(&text)?;
+    Ok(0)
+}

@@ -1,0 +1,832 @@
+//! From what the user typed and what the image says to what a container is: pure, but for the
+//! files that flags name (`--env-file`, `--security-opt seccomp=FILE`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::mounts;
+use super::request::RunRequest;
+use crate::base::size;
+use crate::storage::containers::{
+    ContainerConfig, DeviceRecord, LogConfig, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
+    UlimitRecord, UsernsMode,
+};
+
+/// Why a request makes no container.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A flag's value is not of the right form.
+    #[error("--{flag} \"{value}\": {why}")]
+    Flag {
+        /// Without dashes.
+        flag: &'static str,
+        /// As given.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Podman has it and we do not yet.
+    #[error("--{flag} \"{value}\" is not supported yet")]
+    Unsupported {
+        /// Without dashes.
+        flag: &'static str,
+        /// As given.
+        value: String,
+    },
+    /// A file that a flag names cannot be read.
+    #[error("--{flag}: reading \"{}\"", path.display())]
+    File {
+        /// Without dashes.
+        flag: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A mount.
+    #[error(transparent)]
+    Mount(#[from] mounts::Error),
+    /// Neither the image nor the user says what to run.
+    #[error("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")]
+    NoCommand,
+}
+
+/// What the image says.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "the fields of an OCI image configuration")]
+pub struct ImageDefaults {
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    pub env: Vec<String>,
+    pub user: String,
+    pub workdir: String,
+    pub volumes: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+    pub stop_signal: Option<String>,
+}
+
+/// What is known of the world around.
+#[derive(Clone, Debug)]
+pub struct Surroundings<'a> {
+    /// The working directory of the command.
+    pub cwd: &'a Path,
+    /// Its environment.
+    pub env: &'a BTreeMap<String, String>,
+    /// The container's id in short: its hostname.
+    pub short_id: &'a str,
+    /// The host's name.
+    pub host_name: &'a str,
+    /// Whether we are root on the host.
+    pub root: bool,
+}
+
+/// What Podman grants by default.
+pub const DEFAULT_CAPABILITIES: &[&str] = &[
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// Every capability that the kernel knows (capability(7)).
+pub const ALL_CAPABILITIES: &[&str] = &[
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+];
+
+fn flag(flag: &'static str, value: &str, why: impl Into<String>) -> Error {
+    Error::Flag { flag, value: value.into(), why: why.into() }
+}
+
+/// Resolves a request against its image.
+pub fn resolve(
+    request: &RunRequest,
+    image: &ImageDefaults,
+    around: &Surroundings<'_>,
+) -> Result<ContainerConfig, Error> {
+    let network = network(request.network.as_deref())?;
+    let uts = namespace("uts", request.uts.as_deref())?;
+    let hostname = hostname(request, network, uts, around)?;
+    let (entrypoint, command) = arguments(request, image)?;
+    let security = security_options(request)?;
+    let mut config = ContainerConfig {
+        env: environment(request, image, around, &hostname)?,
+        user: request.user.clone().unwrap_or_else(|| image.user.clone()),
+        workdir: workdir(request, image)?,
+        entrypoint,
+        command,
+        hostname,
+        tty: request.tty,
+        interactive: request.interactive,
+        labels: labels(request, image)?,
+        annotations: pairs("annotation", &request.annotations)?,
+        stop_signal: stop_signal(request, image)?,
+        stop_timeout: request.stop_timeout.unwrap_or(10),
+        network,
+        pid: namespace("pid", request.pid.as_deref())?,
+        ipc: namespace("ipc", request.ipc.as_deref())?,
+        uts,
+        cgroupns: namespace("cgroupns", request.cgroupns.as_deref())?,
+        userns: userns(request.userns.as_deref(), around)?,
+        read_only: request.read_only,
+        capabilities: capabilities(&request.cap_add, &request.cap_drop)?,
+        cap_add: request.cap_add.clone(),
+        cap_drop: request.cap_drop.clone(),
+        security_opt: request.security_opt.clone(),
+        no_new_privileges: security.no_new_privileges,
+        seccomp: security.seccomp,
+        unmask: security.unmask,
+        mask: security.mask,
+        mounts: all_mounts(request, image, around)?,
+        devices: request.devices.iter().map(|device| parse_device(device)).collect::<Result<_, _>>()?,
+        ulimits: request.ulimits.iter().map(|limit| ulimit(limit)).collect::<Result<_, _>>()?,
+        sysctls: sysctls(request, network)?,
+        init: request.init,
+        auto_remove: request.rm,
+        log: log_config(request)?,
+        time_offsets: false,
+        cgroups: cgroups(request.cgroups.as_deref())?,
+    };
+    if let Some(size) = &request.shm_size {
+        let bytes = size::parse(size).map_err(|error| flag("shm-size", size, error.to_string()))?;
+        config.mounts.push(shm(bytes));
+    }
+    mounts::check_unique(&config.mounts)?;
+    Ok(config)
+}
+
+fn shm(bytes: u64) -> MountRecord {
+    let options = ["nosuid", "nodev", "noexec", "mode=1777"].map(String::from).into_iter();
+    MountRecord {
+        kind: "tmpfs".into(),
+        name: None,
+        source: String::new(),
+        destination: "/dev/shm".into(),
+        options: options.chain([format!("size={bytes}"), "rw".into()]).collect(),
+        rw: true,
+        copy_up: false,
+        anonymous: false,
+    }
+}
+
+fn arguments(request: &RunRequest, image: &ImageDefaults) -> Result<(Vec<String>, Vec<String>), Error> {
+    let (entrypoint, default_command): (_, &[String]) = match &request.entrypoint {
+        // A new entrypoint makes the image's command meaningless.
+        Some(text) if text.trim_start().starts_with('[') => {
+            let list = serde_json::from_str(text)
+                .map_err(|error| flag("entrypoint", text, format!("no JSON list of words: {error}")))?;
+            (list, &[])
+        }
+        Some(text) if text.is_empty() => (Vec::new(), &[]),
+        Some(text) => (vec![text.clone()], &[]),
+        None => (image.entrypoint.clone(), &image.command),
+    };
+    let command = if request.command.is_empty() { default_command.to_vec() } else { request.command.clone() };
+    if entrypoint.is_empty() && command.is_empty() {
+        return Err(Error::NoCommand);
+    }
+    Ok((entrypoint, command))
+}
+
+fn workdir(request: &RunRequest, image: &ImageDefaults) -> Result<String, Error> {
+    match &request.workdir {
+        Some(dir) if dir.starts_with('/') => Ok(dir.clone()),
+        Some(dir) => Err(flag("workdir", dir, "it must be an absolute path")),
+        None if image.workdir.is_empty() => Ok("/".into()),
+        None if image.workdir.starts_with('/') => Ok(image.workdir.clone()),
+        None => Ok(format!("/{}", image.workdir)),
+    }
+}
+
+fn hostname(
+    request: &RunRequest,
+    network: NetworkMode,
+    uts: NamespaceMode,
+    around: &Surroundings<'_>,
+) -> Result<String, Error> {
+    match &request.hostname {
+        Some(name) if uts == NamespaceMode::Host => {
+            Err(flag("hostname", name, "it cannot be set together with --uts host"))
+        }
+        // HOST_NAME_MAX of Linux.
+        Some(name) if name.len() > 64 || name.is_empty() || name.contains('/') => {
+            Err(flag("hostname", name, "a hostname has 1 to 64 characters and no slash"))
+        }
+        Some(name) => Ok(name.clone()),
+        None if network == NetworkMode::Host || uts == NamespaceMode::Host => Ok(around.host_name.into()),
+        None => Ok(around.short_id.into()),
+    }
+}
+
+fn environment(
+    request: &RunRequest,
+    image: &ImageDefaults,
+    around: &Surroundings<'_>,
+    hostname: &str,
+) -> Result<Vec<String>, Error> {
+    let mut env = Environment::default();
+    env.set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    env.set("container", "umiak");
+    if request.tty {
+        env.set("TERM", "xterm");
+    }
+    env.set("HOSTNAME", hostname);
+    for item in &image.env {
+        env.set_item(item);
+    }
+    env.add_asked(&request.env, &request.env_files, around.env)?;
+    Ok(env.items)
+}
+
+/// What a `-e` of `exec` adds to a container's own environment.
+pub fn exec_environment(
+    base: &[String],
+    env: &[String],
+    env_files: &[PathBuf],
+    host: &BTreeMap<String, String>,
+    tty: bool,
+) -> Result<Vec<String>, Error> {
+    let mut merged = Environment { items: base.to_vec() };
+    if tty && !base.iter().any(|item| item.starts_with("TERM=")) {
+        merged.set("TERM", "xterm");
+    }
+    merged.add_asked(env, env_files, host)?;
+    Ok(merged.items)
+}
+
+#[derive(Default)]
+struct Environment {
+    items: Vec<String>,
+}
+
+impl Environment {
+    fn set(&mut self, name: &str, value: &str) {
+        self.set_item(&format!("{name}={value}"));
+    }
+
+    fn set_item(&mut self, item: &str) {
+        let name = item.split('=').next().unwrap_or_default();
+        match self.items.iter_mut().find(|have| have.split('=').next() == Some(name)) {
+            Some(have) => *have = item.to_owned(),
+            None => self.items.push(item.to_owned()),
+        }
+    }
+
+    /// What `--env-file` and then `--env` ask for.
+    fn add_asked(
+        &mut self,
+        asked: &[String],
+        files: &[PathBuf],
+        host: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        for path in files {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| Error::File { flag: "env-file", path: path.clone(), source })?;
+            for line in text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty()) {
+                let line = line.trim_start();
+                let name = line.split('=').next().unwrap_or_default();
+                if name.is_empty() || name.contains(char::is_whitespace) {
+                    return Err(flag("env-file", line, "a line takes NAME=VALUE or NAME"));
+                }
+                self.set_or_inherit(line, host);
+            }
+        }
+        for item in asked {
+            if item.starts_with('=') || item.is_empty() {
+                return Err(flag("env", item, "it takes NAME=VALUE or NAME"));
+            }
+            self.set_or_inherit(item, host);
+        }
+        Ok(())
+    }
+
+    /// `NAME=VALUE`; `NAME` alone takes the host's value if there is one, `NAME*` all that fit.
+    fn set_or_inherit(&mut self, item: &str, host: &BTreeMap<String, String>) {
+        if item.contains('=') {
+            self.set_item(item);
+        } else if let Some(prefix) = item.strip_suffix('*') {
+            host.iter().filter(|(name, _)| name.starts_with(prefix)).for_each(|(n, v)| self.set(n, v));
+        } else if let Some(value) = host.get(item) {
+            self.set(item, value);
+        }
+    }
+}
+
+fn pairs(name: &'static str, items: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    let mut map = BTreeMap::new();
+    for item in items {
+        let (key, value) = item.split_once('=').unwrap_or((item, ""));
+        if key.is_empty() {
+            return Err(flag(name, item, "it takes KEY=VALUE"));
+        }
+        map.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(map)
+}
+
+fn labels(request: &RunRequest, image: &ImageDefaults) -> Result<BTreeMap<String, String>, Error> {
+    let mut labels = image.labels.clone();
+    labels.extend(pairs("label", &request.labels)?);
+    Ok(labels)
+}
+
+fn stop_signal(request: &RunRequest, image: &ImageDefaults) -> Result<i32, Error> {
+    match request.stop_signal.as_deref().or(image.stop_signal.as_deref().filter(|text| !text.is_empty())) {
+        None => Ok(libc::SIGTERM),
+        Some(text) => parse_signal(text).ok_or_else(|| flag("stop-signal", text, "there is no such signal")),
+    }
+}
+
+/// A signal by number or name, with or without `SIG`, in any case; `RTMIN+n` and `RTMAX-n` too.
+pub fn parse_signal(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        return offset_of(offset, '+').map(|n| 34 + n).filter(|n| *n <= 64);
+    }
+    if let Some(offset) = name.strip_prefix("RTMAX") {
+        return offset_of(offset, '-').map(|n| 64 - n).filter(|n| *n >= 34);
+    }
+    SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+fn offset_of(text: &str, sign: char) -> Option<i32> {
+    if text.is_empty() { Some(0) } else { text.strip_prefix(sign)?.parse().ok().filter(|n| *n >= 0) }
+}
+
+/// The name of a signal, as `SIGTERM`.
+pub fn signal_name(number: i32) -> String {
+    match SIGNALS.iter().find(|(_, n)| *n == number) {
+        Some((name, _)) => format!("SIG{name}"),
+        None => number.to_string(),
+    }
+}
+
+const SIGNALS: &[(&str, i32)] = &[
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ILL", libc::SIGILL),
+    ("TRAP", libc::SIGTRAP),
+    ("ABRT", libc::SIGABRT),
+    ("IOT", libc::SIGIOT),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("SEGV", libc::SIGSEGV),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("STKFLT", libc::SIGSTKFLT),
+    ("CHLD", libc::SIGCHLD),
+    ("CLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+    ("VTALRM", libc::SIGVTALRM),
+    ("PROF", libc::SIGPROF),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+    ("POLL", libc::SIGPOLL),
+    ("PWR", libc::SIGPWR),
+    ("SYS", libc::SIGSYS),
+];
+
+fn network(value: Option<&str>) -> Result<NetworkMode, Error> {
+    match value {
+        None | Some("none") => Ok(NetworkMode::None),
+        Some("host") => Ok(NetworkMode::Host),
+        Some(other) => Err(Error::Unsupported { flag: "network", value: other.into() }),
+    }
+}
+
+fn namespace(name: &'static str, value: Option<&str>) -> Result<NamespaceMode, Error> {
+    match value {
+        None | Some("" | "private") => Ok(NamespaceMode::Private),
+        // What is shared with other containers is asked for by them.
+        Some("shareable") if name == "ipc" => Ok(NamespaceMode::Private),
+        Some("host") => Ok(NamespaceMode::Host),
+        Some(other) => Err(Error::Unsupported { flag: name, value: other.into() }),
+    }
+}
+
+fn userns(value: Option<&str>, around: &Surroundings<'_>) -> Result<UsernsMode, Error> {
+    match value {
+        None | Some("" | "host") => Ok(UsernsMode::Default),
+        Some("keep-id") if around.root => {
+            Err(flag("userns", "keep-id", "only for users: root has no id to keep"))
+        }
+        Some("keep-id") => Ok(UsernsMode::KeepId),
+        Some(other) => Err(Error::Unsupported { flag: "userns", value: other.into() }),
+    }
+}
+
+fn cgroups(value: Option<&str>) -> Result<bool, Error> {
+    match value {
+        None | Some("enabled") => Ok(true),
+        Some("disabled") => Ok(false),
+        Some(other) => Err(Error::Unsupported { flag: "cgroups", value: other.into() }),
+    }
+}
+
+/// Podman's rule: `ALL` first, then what is named, dropping before adding where all are dropped.
+pub fn capabilities(add: &[String], drop: &[String]) -> Result<Vec<String>, Error> {
+    let name = |flag_name, text: &str| {
+        let upper = text.to_ascii_uppercase();
+        let short = upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned();
+        if short == "ALL" || ALL_CAPABILITIES.contains(&short.as_str()) {
+            Ok(short)
+        } else {
+            Err(flag(flag_name, text, "there is no such capability"))
+        }
+    };
+    let split = |flag_name, list: &[String]| {
+        list.iter().flat_map(|item| item.split(',')).map(|item| name(flag_name, item)).collect::<Result<Vec<_>, _>>()
+    };
+    let (add, drop) = (split("cap-add", add)?, split("cap-drop", drop)?);
+    let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES.iter().map(|s| (*s).to_owned()).collect();
+    if drop.iter().any(|c| c == "ALL") {
+        set.clear();
+    }
+    if add.iter().any(|c| c == "ALL") {
+        set = ALL_CAPABILITIES.iter().map(|s| (*s).to_owned()).collect();
+    }
+    for capability in drop.iter().filter(|c| *c != "ALL") {
+        if add.contains(capability) {
+            return Err(flag("cap-add", capability, "it is to be dropped too"));
+        }
+        set.remove(capability);
+    }
+    set.extend(add.into_iter().filter(|c| c != "ALL"));
+    Ok(set.into_iter().collect())
+}
+
+struct Security {
+    no_new_privileges: bool,
+    seccomp: SeccompChoice,
+    mask: Vec<String>,
+    unmask: Vec<String>,
+}
+
+fn security_options(request: &RunRequest) -> Result<Security, Error> {
+    let mut security = Security {
+        no_new_privileges: false,
+        seccomp: SeccompChoice::Default,
+        mask: Vec::new(),
+        unmask: Vec::new(),
+    };
+    for option in &request.security_opt {
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+        match (key, value) {
+            ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
+            ("no-new-privileges", "false") => security.no_new_privileges = false,
+            ("seccomp", "unconfined") => security.seccomp = SeccompChoice::Unconfined,
+            ("seccomp", "") => return Err(flag("security-opt", option, "a profile is missing")),
+            ("seccomp", path) => {
+                let path = PathBuf::from(path);
+                let content = std::fs::read_to_string(&path).map_err(|source| Error::File {
+                    flag: "security-opt",
+                    path: path.clone(),
+                    source,
+                })?;
+                security.seccomp = SeccompChoice::Profile { path, content };
+            }
+            ("mask", paths) if !paths.is_empty() => security.mask.extend(paths.split(':').map(String::from)),
+            ("unmask", paths) if !paths.is_empty() => security.unmask.extend(paths.split(':').map(String::from)),
+            // Without the module there is nothing to confine by, so nothing to lift.
+            ("apparmor", "unconfined") | ("label", "disable") => {}
+            ("apparmor" | "label" | "proc-opts", _) => {
+                return Err(Error::Unsupported { flag: "security-opt", value: option.clone() });
+            }
+            _ => return Err(flag("security-opt", option, "there is no such option")),
+        }
+    }
+    Ok(security)
+}
+
+fn all_mounts(
+    request: &RunRequest,
+    image: &ImageDefaults,
+    around: &Surroundings<'_>,
+) -> Result<Vec<MountRecord>, Error> {
+    let mut all = Vec::new();
+    for value in &request.volumes {
+        all.push(mounts::volume(value, around.cwd)?);
+    }
+    for value in &request.mounts {
+        all.push(mounts::mount(value, around.cwd)?);
+    }
+    for value in &request.tmpfs {
+        all.push(mounts::tmpfs(value)?);
+    }
+    mounts::check_unique(&all)?;
+    for path in &image.volumes {
+        if !all.iter().any(|mount| mount.destination == *path) {
+            all.push(mounts::volume(path, around.cwd)?);
+        }
+    }
+    if request.read_only && request.read_only_tmpfs {
+        for path in ["/run", "/tmp", "/var/tmp"] {
+            if !all.iter().any(|mount| mount.destination == path) {
+                all.push(mounts::tmpfs(path)?);
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn parse_device(value: &str) -> Result<DeviceRecord, Error> {
+    let parts: Vec<&str> = value.split(':').collect();
+    let is_permissions = |text: &str| !text.is_empty() && text.chars().all(|c| "rwm".contains(c));
+    let (host, container, permissions) = match parts[..] {
+        [host] => (host, host, "rwm"),
+        [host, permissions] if is_permissions(permissions) => (host, host, permissions),
+        [host, container] => (host, container, "rwm"),
+        [host, container, permissions] if is_permissions(permissions) => (host, container, permissions),
+        _ => return Err(flag("device", value, "it takes HOST-DEVICE[:CONTAINER-DEVICE][:PERMISSIONS]")),
+    };
+    if host.contains('=') && !host.starts_with('/') {
+        return Err(Error::Unsupported { flag: "device", value: value.into() });
+    }
+    if !host.starts_with('/') || !container.starts_with('/') {
+        return Err(flag("device", value, "a device is an absolute path"));
+    }
+    Ok(DeviceRecord { host: host.into(), container: container.into(), permissions: permissions.into() })
+}
+
+const ULIMITS: &[&str] = &[
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+fn ulimit(value: &str) -> Result<UlimitRecord, Error> {
+    let error = |why: &str| flag("ulimit", value, why);
+    let (name, limits) = value.split_once('=').ok_or_else(|| error("it takes NAME=SOFT[:HARD]"))?;
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_prefix("rlimit_").unwrap_or(&name);
+    if !ULIMITS.contains(&name) {
+        return Err(error("there is no such limit"));
+    }
+    let number = |text: &str| match text {
+        "-1" | "unlimited" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| error("a limit is a number, -1 or unlimited")),
+    };
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    let above = match (soft, hard) {
+        (None, Some(_)) => true,
+        (Some(soft), Some(hard)) => soft > hard,
+        (_, None) => false,
+    };
+    if above {
+        return Err(error("the soft limit is above the hard limit"));
+    }
+    Ok(UlimitRecord { name: format!("RLIMIT_{}", name.to_ascii_uppercase()), soft, hard })
+}
+
+fn sysctls(request: &RunRequest, network: NetworkMode) -> Result<BTreeMap<String, String>, Error> {
+    let mut map = BTreeMap::new();
+    for item in &request.sysctls {
+        let (key, value) = item.split_once('=').ok_or_else(|| flag("sysctl", item, "it takes NAME=VALUE"))?;
+        let key = key.replace('/', ".");
+        let ipc = key.starts_with("fs.mqueue.")
+            || ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall"]
+                .contains(&key.as_str())
+            || ["kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"].contains(&key.as_str());
+        if key.starts_with("net.") && network == NetworkMode::Host {
+            return Err(flag("sysctl", item, "it would change the host's network (--network host)"));
+        }
+        if ipc && request.ipc.as_deref() == Some("host") {
+            return Err(flag("sysctl", item, "it would change the host's ipc namespace (--ipc host)"));
+        }
+        if !ipc && !key.starts_with("net.") {
+            return Err(flag("sysctl", item, "it is not one that a namespace has for itself"));
+        }
+        map.insert(key, value.to_owned());
+    }
+    Ok(map)
+}
+
+fn log_config(request: &RunRequest) -> Result<LogConfig, Error> {
+    let enabled = match request.log_driver.as_deref() {
+        None | Some("" | "k8s-file" | "json-file") => true,
+        Some("none") => false,
+        Some(other) => return Err(Error::Unsupported { flag: "log-driver", value: other.into() }),
+    };
+    let mut log = LogConfig { enabled, path: None, size_max: None };
+    for item in &request.log_opts {
+        match item.split_once('=') {
+            Some(("path", path)) => log.path = Some(PathBuf::from(path)),
+            Some(("max-size", text)) => {
+                let bytes = size::parse(text).map_err(|error| flag("log-opt", item, error.to_string()))?;
+                log.size_max = Some(bytes);
+            }
+            Some((key, _)) => return Err(flag("log-opt", item, format!("there is no option \"{key}\""))),
+            None => return Err(flag("log-opt", item, "it takes NAME=VALUE")),
+        }
+    }
+    Ok(log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(request: &RunRequest, image: &ImageDefaults) -> Result<ContainerConfig, Error> {
+        let env = BTreeMap::from([("LANG".to_owned(), "C".to_owned()), ("LC_A".to_owned(), "1".to_owned())]);
+        let around = Surroundings {
+            cwd: Path::new("/w"),
+            env: &env,
+            short_id: "0123456789ab",
+            host_name: "host",
+            root: false,
+        };
+        resolve(request, image, &around)
+    }
+
+    fn request() -> RunRequest {
+        RunRequest { command: vec!["true".into()], ..RunRequest::default() }
+    }
+
+    #[test]
+    fn entrypoint_and_command() {
+        let image = ImageDefaults {
+            entrypoint: vec!["/e".into()],
+            command: vec!["c".into()],
+            ..ImageDefaults::default()
+        };
+        let with = |request: RunRequest| {
+            let config = resolved(&request, &image).unwrap();
+            [config.entrypoint, config.command].concat()
+        };
+        assert_eq!(with(RunRequest::default()), ["/e", "c"]);
+        assert_eq!(with(request()), ["/e", "true"]);
+        let new = |text: &str, command: &[&str]| RunRequest {
+            entrypoint: Some(text.into()),
+            command: command.iter().map(|s| (*s).to_owned()).collect(),
+            ..RunRequest::default()
+        };
+        assert_eq!(with(new("/n", &[])), ["/n"]);
+        assert_eq!(with(new("[\"/n\", \"a\"]", &["b"])), ["/n", "a", "b"]);
+        assert_eq!(with(new("", &["x"])), ["x"]);
+        assert!(matches!(resolved(&new("", &[]), &image), Err(Error::NoCommand)));
+    }
+
+    #[test]
+    fn environment_in_order() {
+        let mut request = request();
+        request.env = ["A=2", "LANG", "MISSING", "LC_*", "PATH=/p"].map(String::from).into();
+        let image = ImageDefaults { env: vec!["A=1".into(), "B=1".into()], ..ImageDefaults::default() };
+        let env = resolved(&request, &image).unwrap().env;
+        assert_eq!(
+            env,
+            ["PATH=/p", "container=umiak", "HOSTNAME=0123456789ab", "A=2", "B=1", "LANG=C", "LC_A=1"]
+        );
+    }
+
+    #[test]
+    fn exec_environment_adds_only_what_is_asked() {
+        let host = BTreeMap::from([("X".to_owned(), "9".to_owned())]);
+        let base = ["PATH=/p".to_owned(), "A=1".to_owned()];
+        let env = exec_environment(&base, &["A=2".into(), "X".into()], &[], &host, true).unwrap();
+        assert_eq!(env, ["PATH=/p", "A=2", "TERM=xterm", "X=9"]);
+    }
+
+    #[test]
+    fn capability_rules() {
+        let set = |add: &[&str], drop: &[&str]| {
+            let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+            capabilities(&own(add), &own(drop))
+        };
+        assert_eq!(set(&[], &["all"]).unwrap(), Vec::<String>::new());
+        assert_eq!(set(&["cap_net_raw"], &["ALL"]).unwrap(), ["NET_RAW"]);
+        assert_eq!(set(&["ALL"], &["SYS_ADMIN"]).unwrap().len(), ALL_CAPABILITIES.len() - 1);
+        assert!(set(&["NONSENSE"], &[]).is_err() && set(&["KILL"], &["KILL"]).is_err());
+    }
+
+    #[test]
+    fn signals() {
+        assert_eq!(parse_signal("sigkill"), Some(9));
+        assert_eq!(parse_signal("15"), Some(15));
+        assert_eq!(parse_signal("RTMIN+3"), Some(37));
+        assert_eq!(parse_signal("SIGRTMAX-1"), Some(63));
+        for bad in ["0", "65", "NOPE", "RTMIN+99", ""] {
+            assert_eq!(parse_signal(bad), None, "{bad}");
+        }
+        assert_eq!(signal_name(15), "SIGTERM");
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused() {
+        for (field, value) in [("network", "bridge"), ("pid", "container:x"), ("userns", "auto")] {
+            let mut request = request();
+            match field {
+                "network" => request.network = Some(value.into()),
+                "pid" => request.pid = Some(value.into()),
+                _ => request.userns = Some(value.into()),
+            }
+            let error = resolved(&request, &ImageDefaults::default()).unwrap_err();
+            assert!(error.to_string().contains("is not supported yet"), "{error}");
+        }
+    }
+
+    #[test]
+    fn limits_devices_and_sysctls() {
+        assert_eq!(
+            ulimit("nofile=1024:2048").unwrap(),
+            UlimitRecord { name: "RLIMIT_NOFILE".into(), soft: Some(1024), hard: Some(2048) }
+        );
+        assert_eq!(ulimit("core=-1").unwrap().hard, None);
+        for bad in ["nofile", "nope=1", "nofile=2:1", "nofile=x"] {
+            assert!(ulimit(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_device("/dev/fuse:r").unwrap().permissions, "r");
+        assert_eq!(parse_device("/dev/a:/dev/b:rw").unwrap().container, "/dev/b");
+        assert!(parse_device("fuse").is_err());
+        let mut request = request();
+        request.sysctls = vec!["net.ipv4.ip_forward=1".into()];
+        assert!(resolved(&request, &ImageDefaults::default()).is_ok());
+        request.sysctls = vec!["kernel.panic=1".into()];
+        assert!(resolved(&request, &ImageDefaults::default()).is_err());
+    }
+
+    #[test]
+    fn read_only_gets_writable_places() {
+        let request = RunRequest { read_only: true, read_only_tmpfs: true, ..request() };
+        let config = resolved(&request, &ImageDefaults::default()).unwrap();
+        let places: Vec<_> = config.mounts.iter().map(|m| m.destination.as_str()).collect();
+        assert_eq!(places, ["/run", "/tmp", "/var/tmp"]);
+    }
+}

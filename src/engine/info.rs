@@ -1,0 +1,142 @@
+//! `info`: what this machine gives containers and what it does not, with the command that would
+//! give more.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{Engine, Error};
+use crate::security::idmap::RungKind;
+use crate::storage::containers::Status;
+use crate::sys::host;
+
+impl Engine {
+    /// Podman's shape where Podman has a word for it, and `isolation` for the rungs of ours.
+    pub fn info(&self) -> Result<Value, Error> {
+        let rung = self.rung();
+        let uname = rustix::system::uname();
+        let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
+        let memory = memory();
+        let (distribution, version) = distribution();
+        let mut running = 0;
+        let ids = self.containers.ids()?;
+        for id in &ids {
+            running += usize::from(matches!(self.containers.status(id)?, Status::Running(_)));
+        }
+        let ranges = |ranges: &[crate::base::idmap::IdRange]| {
+            ranges
+                .iter()
+                .map(|r| json!({ "container_id": r.container, "host_id": r.host, "size": r.size }))
+                .collect::<Vec<_>>()
+        };
+        let cgroup = crate::cgroup::describe();
+        Ok(json!({
+            "host": {
+                "arch": go_architecture(),
+                "cgroupManager": "cgroupfs",
+                "cgroupVersion": cgroup.version,
+                "cgroupControllers": cgroup.controllers,
+                "cpus": std::thread::available_parallelism().map_or(1, usize::from),
+                "distribution": { "distribution": distribution, "version": version },
+                "hostname": host::name(),
+                "idMappings": { "uidmap": ranges(&rung.mapping.uids), "gidmap": ranges(&rung.mapping.gids) },
+                "kernel": text(uname.release()),
+                "logDriver": "k8s-file",
+                "memTotal": memory.0,
+                "memFree": memory.1,
+                "ociRuntime": {
+                    "name": "umiak",
+                    "package": "",
+                    "path": fs::read_link("/proc/self/exe").unwrap_or_default(),
+                    "version": env!("CARGO_PKG_VERSION"),
+                },
+                "os": "linux",
+                "rootlessNetworkCmd": "",
+                "security": {
+                    "apparmorEnabled": std::path::Path::new("/sys/kernel/security/apparmor").exists(),
+                    "capabilities": super::config::DEFAULT_CAPABILITIES.iter().map(|c| format!("CAP_{c}")).collect::<Vec<_>>().join(","),
+                    "rootless": rung.kind != RungKind::Root,
+                    "seccompEnabled": true,
+                    "seccompProfilePath": "",
+                    "selinuxEnabled": std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+                },
+                "isolation": {
+                    "ids": {
+                        "rung": match rung.kind {
+                            RungKind::Root => "root",
+                            RungKind::Subordinate => "subordinate ids",
+                            RungKind::Single => "one id",
+                        },
+                        "why": rung.why,
+                        "hint": rung.hint,
+                    },
+                    "cgroup": { "rung": cgroup.rung, "why": cgroup.why },
+                    "network": {
+                        "rung": "none or host",
+                        "why": "containers have a loopback device of their own, or with --network host the host's devices",
+                    },
+                },
+            },
+            "store": {
+                "configFile": "",
+                "containerStore": {
+                    "number": ids.len(),
+                    "paused": 0,
+                    "running": running,
+                    "stopped": ids.len() - running,
+                },
+                "graphDriverName": "overlay",
+                "graphRoot": self.paths.root,
+                "imageStore": { "number": self.store.images()?.len() },
+                "runRoot": self.paths.runroot,
+                "volumePath": self.paths.root.join("volumes"),
+            },
+            "version": version_value(),
+        }))
+    }
+}
+
+/// What `version` tells.
+pub fn version_value() -> Value {
+    json!({
+        "APIVersion": env!("CARGO_PKG_VERSION"),
+        "Version": env!("CARGO_PKG_VERSION"),
+        "GoVersion": "",
+        "GitCommit": "",
+        "BuiltTime": "",
+        "Built": 0,
+        "OsArch": format!("linux/{}", go_architecture()),
+        "Os": "linux",
+    })
+}
+
+/// The machine's architecture in the words of images.
+pub fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+/// Total and free memory in bytes.
+fn memory() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    (field("MemTotal:").unwrap_or(0) * 1024, field("MemFree:").unwrap_or(0) * 1024)
+}
+
+/// Name and version of the distribution (os-release(5)).
+fn distribution() -> (String, String) {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or("unknown").trim_matches('"').to_owned()
+    };
+    (field("ID"), field("VERSION_ID"))
+}

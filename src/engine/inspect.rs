@@ -1,0 +1,308 @@
+//! `inspect`: everything about a container, in the shape that Podman gives it.
+
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::config::signal_name;
+use super::list::{image_name, network_name, timestamp};
+use super::{Engine, Error};
+use crate::base::time;
+use crate::storage::containers::{
+    ContainerConfig, ContainerRecord, Exit, NamespaceMode, RootfsSource, SeccompChoice, Status,
+};
+
+/// What Go prints for a time that never was.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+fn moment(nanoseconds: i64) -> String {
+    if nanoseconds == 0 { NEVER.into() } else { time::rfc3339(timestamp(nanoseconds), &TimeZone::system()) }
+}
+
+impl Engine {
+    /// A container's inspection.
+    pub fn inspect(&self, text: &str) -> Result<Value, Error> {
+        let (record, status) = self.lookup(text)?;
+        let config = &record.config;
+        let args = super::specgen::args(config);
+        let dir = self.containers.dir(&record.id);
+        let (image, image_digest) = match &record.rootfs {
+            RootfsSource::Image { id, digest, .. } => (id.hex(), digest.to_string()),
+            RootfsSource::Directory(_) => (String::new(), String::new()),
+        };
+        let pids = status.running();
+        Ok(json!({
+            "Id": record.id,
+            "Created": moment(record.created),
+            "Path": args.first(),
+            "Args": args.get(1..).unwrap_or_default(),
+            "State": state(&status),
+            "Image": image,
+            "ImageDigest": image_digest,
+            "ImageName": image_name(&record),
+            "Rootfs": match &record.rootfs {
+                RootfsSource::Directory(path) => path.display().to_string(),
+                RootfsSource::Image { .. } => String::new(),
+            },
+            "Pod": "",
+            "ResolvConfPath": dir.join("resolv.conf"),
+            "HostnamePath": dir.join("hostname"),
+            "HostsPath": dir.join("hosts"),
+            "StaticDir": dir,
+            "OCIRuntime": "umiak",
+            "ConmonPidFile": "",
+            "PidFile": "",
+            "Name": record.name,
+            "RestartCount": 0,
+            "Driver": "overlay",
+            "MountLabel": "",
+            "ProcessLabel": "",
+            "AppArmorProfile": "",
+            "EffectiveCaps": capabilities(config),
+            "BoundingCaps": capabilities(config),
+            "ExecIDs": [],
+            "GraphDriver": self.graph_driver(&record, pids.is_some()),
+            "Mounts": mounts(config),
+            "Dependencies": [],
+            "NetworkSettings": network_settings(config),
+            "Namespace": "",
+            "IsInfra": false,
+            "IsService": false,
+            "KubeExitCodePropagation": "invalid",
+            "lockNumber": 0,
+            "Config": configuration(&record),
+            "HostConfig": self.host_config(&record),
+        }))
+    }
+
+    fn graph_driver(&self, record: &ContainerRecord, running: bool) -> Value {
+        let dir = self.containers.dir(&record.id);
+        let RootfsSource::Image { layers, .. } = &record.rootfs else { return Value::Null };
+        let lower: Vec<String> =
+            layers.iter().rev().map(|chain_id| self.store.layer_dir(chain_id).display().to_string()).collect();
+        let mut data = json!({
+            "LowerDir": lower.join(":"),
+            "UpperDir": dir.join("diff"),
+            "WorkDir": dir.join("work"),
+        });
+        if running {
+            // The overlay exists only in the container's own mount namespace.
+            data["MergedDir"] = "/".into();
+        }
+        json!({ "Name": "overlay", "Data": data })
+    }
+
+    fn host_config(&self, record: &ContainerRecord) -> Value {
+        let config = &record.config;
+        let mode = |mode: NamespaceMode| if mode == NamespaceMode::Host { "host" } else { "private" };
+        let binds: Vec<String> = config
+            .mounts
+            .iter()
+            .filter(|m| m.kind != "tmpfs")
+            .map(|m| {
+                let source = m.name.as_deref().unwrap_or(&m.source);
+                format!("{source}:{}:{}", m.destination, m.options.join(","))
+            })
+            .collect();
+        let tmpfs: serde_json::Map<String, Value> = config
+            .mounts
+            .iter()
+            .filter(|m| m.kind == "tmpfs")
+            .map(|m| (m.destination.clone(), m.options.join(",").into()))
+            .collect();
+        let ulimits: Vec<Value> = config
+            .ulimits
+            .iter()
+            .map(|limit| json!({ "Name": limit.name, "Soft": limit.soft.map_or(-1, |n| n as i64), "Hard": limit.hard.map_or(-1, |n| n as i64) }))
+            .collect();
+        let devices: Vec<Value> = config
+            .devices
+            .iter()
+            .map(|d| json!({ "PathOnHost": d.host, "PathInContainer": d.container, "CgroupPermissions": d.permissions }))
+            .collect();
+        json!({
+            "Binds": binds,
+            "CgroupManager": "cgroupfs",
+            "CgroupMode": mode(config.cgroupns),
+            "ContainerIDFile": "",
+            "LogConfig": {
+                "Type": if config.log.enabled { "k8s-file" } else { "none" },
+                "Config": null,
+                "Path": self.containers.log_path(record),
+                "Tag": "",
+                "Size": config.log.size_max.map_or("0B".into(), crate::base::size::human),
+            },
+            "NetworkMode": network_name(config.network),
+            "PortBindings": {},
+            "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+            "AutoRemove": config.auto_remove,
+            "Annotations": config.annotations,
+            "VolumeDriver": "",
+            "VolumesFrom": null,
+            "CapAdd": config.cap_add,
+            "CapDrop": config.cap_drop,
+            "Dns": [],
+            "DnsOptions": [],
+            "DnsSearch": [],
+            "ExtraHosts": [],
+            "GroupAdd": [],
+            "IpcMode": mode(config.ipc),
+            "Cgroup": "",
+            "Cgroups": if config.cgroups { "default" } else { "disabled" },
+            "Links": null,
+            "OomScoreAdj": 0,
+            "PidMode": mode(config.pid),
+            "Privileged": false,
+            "PublishAllPorts": false,
+            "ReadonlyRootfs": config.read_only,
+            "SecurityOpt": config.security_opt,
+            "Tmpfs": tmpfs,
+            "UTSMode": mode(config.uts),
+            "UsernsMode": if record.mapping.is_some() { "private" } else { "" },
+            "IDMappings": record.mapping.as_ref().map(|m| json!({
+                "UidMap": m.uids.iter().map(|r| format!("{}:{}:{}", r.container, r.host, r.size)).collect::<Vec<_>>(),
+                "GidMap": m.gids.iter().map(|r| format!("{}:{}:{}", r.container, r.host, r.size)).collect::<Vec<_>>(),
+            })),
+            "ShmSize": 65_536_000,
+            "Runtime": "umiak",
+            "ConsoleSize": [0, 0],
+            "Isolation": "",
+            "CpuShares": 0,
+            "Memory": 0,
+            "NanoCpus": 0,
+            "CgroupParent": "",
+            "Devices": devices,
+            "PidsLimit": 0,
+            "Ulimits": ulimits,
+        })
+    }
+}
+
+fn capabilities(config: &ContainerConfig) -> Vec<String> {
+    config.capabilities.iter().map(|name| format!("CAP_{name}")).collect()
+}
+
+fn state(status: &Status) -> Value {
+    let (pid, monitor, started, cgroup) = match status {
+        Status::Running(s) | Status::Stopping(s) => (
+            if status.running().is_some() { s.pid } else { 0 },
+            s.monitor,
+            s.started,
+            s.cgroup.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        ),
+        Status::Exited(exit) => (0, 0, exit.started, String::new()),
+        Status::Created => (0, 0, 0, String::new()),
+    };
+    let (code, finished, error, unknown) = match status {
+        Status::Exited(exit) => {
+            (exit.exit.code(), exit.finished, exit.error.clone().unwrap_or_default(), exit.exit == Exit::Unknown)
+        }
+        _ => (0, 0, String::new(), false),
+    };
+    let error = if unknown && error.is_empty() { "the exit was not seen by anybody".into() } else { error };
+    json!({
+        "OciVersion": "1.2.1",
+        "Status": status.word(),
+        "Running": status.running().is_some(),
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": false,
+        "Dead": false,
+        "Pid": pid,
+        "ConmonPid": monitor,
+        "ExitCode": code,
+        "Error": error,
+        "StartedAt": moment(started),
+        "FinishedAt": moment(finished),
+        "CgroupPath": cgroup,
+        "CheckpointedAt": NEVER,
+        "RestoredAt": NEVER,
+    })
+}
+
+fn mounts(config: &ContainerConfig) -> Vec<Value> {
+    let shown = config.mounts.iter().filter(|m| m.kind != "tmpfs");
+    shown
+        .map(|m| {
+            let propagation = m.options.iter().rev().find(|o| {
+                ["private", "shared", "slave"].contains(&o.trim_start_matches('r')) && *o != "ro"
+            });
+            let mut mount = json!({
+                "Type": m.kind,
+                "Source": m.source,
+                "Destination": m.destination,
+                "Driver": if m.kind == "volume" { "local" } else { "" },
+                "Mode": "",
+                "Options": m.options.iter().filter(|o| !["rw", "ro", "rprivate"].contains(&o.as_str())).collect::<Vec<_>>(),
+                "RW": m.rw,
+                "Propagation": propagation,
+            });
+            if let Some(name) = &m.name {
+                mount["Name"] = name.as_str().into();
+            }
+            mount
+        })
+        .collect()
+}
+
+fn network_settings(config: &ContainerConfig) -> Value {
+    json!({
+        "EndpointID": "",
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "MacAddress": "",
+        "Bridge": "",
+        "SandboxID": "",
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "Ports": {},
+        "SandboxKey": "",
+        "Networks": { network_name(config.network): {
+            "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "",
+            "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "MacAddress": "",
+            "NetworkID": network_name(config.network), "DriverOpts": null, "IPAMConfig": null, "Links": null,
+        } },
+    })
+}
+
+fn configuration(record: &ContainerRecord) -> Value {
+    let config = &record.config;
+    let seccomp = match &config.seccomp {
+        SeccompChoice::Default => "default",
+        SeccompChoice::Unconfined => "unconfined",
+        SeccompChoice::Profile { .. } => "profile",
+    };
+    json!({
+        "Hostname": config.hostname,
+        "Domainname": "",
+        "User": config.user,
+        "AttachStdin": config.interactive,
+        "AttachStdout": true,
+        "AttachStderr": true,
+        "Tty": config.tty,
+        "OpenStdin": config.interactive,
+        "StdinOnce": false,
+        "Env": config.env,
+        "Cmd": config.command,
+        "Image": image_name(record),
+        "Volumes": null,
+        "WorkingDir": config.workdir,
+        "Entrypoint": config.entrypoint,
+        "OnBuild": null,
+        "Labels": config.labels,
+        "Annotations": config.annotations,
+        "StopSignal": signal_name(config.stop_signal),
+        "HealthcheckOnFailureAction": "none",
+        "CreateCommand": record.create_command,
+        "Umask": "0022",
+        "Timeout": 0,
+        "StopTimeout": config.stop_timeout,
+        "Passwd": false,
+        "sdNotifyMode": "container",
+        "SeccompProfile": seccomp,
+    })
+}

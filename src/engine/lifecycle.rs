@@ -1,0 +1,208 @@
+//! Stopping, killing, waiting for and removing containers.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::config::signal_name;
+use super::{Engine, Error, volumes};
+use crate::base::id::ContainerId;
+use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RunState, Status};
+use crate::sys::process;
+
+/// How long the end of a killed process is waited for.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// The container that `text` names, with its record and its status.
+    pub fn lookup(&self, text: &str) -> Result<(ContainerRecord, Status), Error> {
+        let id = self.containers.find(text)?;
+        self.load(&id)
+    }
+
+    /// A container's record and status. What a killed monitor left is finished on the way.
+    pub fn load(&self, id: &ContainerId) -> Result<(ContainerRecord, Status), Error> {
+        let record = self.containers.record(id)?;
+        let status = self.containers.status(id)?;
+        let left_behind = match &status {
+            Status::Exited(exit) => exit.exit == Exit::Unknown || self.containers.run_dir(id).exists(),
+            Status::Created => record.config.auto_remove,
+            _ => false,
+        };
+        if left_behind && self.containers.sweep_dead(id)? {
+            self.delete(&self.containers.trash_of(id), &record);
+            return Err(crate::storage::containers::Error::NotFound(id.to_string()).into());
+        }
+        Ok((record, status))
+    }
+
+    /// Sends a signal to the first process of a container.
+    pub fn kill(&self, text: &str, signal: i32) -> Result<ContainerRecord, Error> {
+        let (record, status) = self.lookup(text)?;
+        let Status::Running(state) = &status else {
+            return Err(Error::NotRunning { name: record.name, status: status.word() });
+        };
+        let Some(pidfd) = open(state) else {
+            return Err(Error::NotRunning { name: record.name, status: "exited" });
+        };
+        process::send_signal(pidfd.as_fd(), signal).map_err(|source| Error::Signal {
+            name: record.name.clone(),
+            signal: signal_name(signal),
+            source,
+        })?;
+        Ok(record)
+    }
+
+    /// Asks the container to end, and after `timeout` makes it. Says whether it was running.
+    pub fn stop(&self, id: &ContainerId, timeout: Option<u64>) -> Result<bool, Error> {
+        let (record, status) = self.load(id)?;
+        let state = match status {
+            Status::Running(state) | Status::Stopping(state) => state,
+            Status::Created | Status::Exited(_) => return Ok(false),
+        };
+        let name = &record.name;
+        if let Some(pidfd) = open(&state) {
+            let timeout = timeout.unwrap_or(record.config.stop_timeout);
+            let failed = |signal: i32| {
+                let name = name.clone();
+                move |source| Error::Signal { name, signal: signal_name(signal), source }
+            };
+            let mut ended = false;
+            if timeout > 0 {
+                let signal = record.config.stop_signal;
+                ignore_gone(process::send_signal(pidfd.as_fd(), signal)).map_err(failed(signal))?;
+                ended = wait_end(&pidfd, Some(Duration::from_secs(timeout)));
+            }
+            if !ended {
+                ignore_gone(process::send_signal(pidfd.as_fd(), libc::SIGKILL)).map_err(failed(libc::SIGKILL))?;
+                if !wait_end(&pidfd, Some(KILL_PATIENCE)) {
+                    let seconds = KILL_PATIENCE.as_secs();
+                    return Err(Error::Unkillable { name: name.clone(), seconds });
+                }
+            }
+        }
+        self.settle(id)?;
+        Ok(true)
+    }
+
+    /// Waits until the monitor has done its last, and does it where there is none.
+    fn settle(&self, id: &ContainerId) -> Result<(), Error> {
+        match self.containers.take_charge(id) {
+            Ok(lock) => drop(lock),
+            Err(crate::storage::containers::Error::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        if let Ok(record) = self.containers.record(id)
+            && self.containers.sweep_dead(id)?
+        {
+            self.delete(&self.containers.trash_of(id), &record);
+        }
+        Ok(())
+    }
+
+    /// Removes a container; a running one only by `force`, after `timeout` seconds of asking.
+    pub fn remove(&self, id: &ContainerId, force: bool, timeout: Option<u64>) -> Result<(), Error> {
+        let (record, status) = match self.load(id) {
+            // It went by itself.
+            Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => return Ok(()),
+            other => other?,
+        };
+        if let Status::Running(_) | Status::Stopping(_) = status {
+            if !force && matches!(status, Status::Running(_)) {
+                return Err(Error::Running(record.name));
+            }
+            self.stop(id, Some(timeout.unwrap_or(0)))?;
+        }
+        let _lock = match self.containers.take_charge(id) {
+            Ok(lock) => lock,
+            Err(crate::storage::containers::Error::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let trash = self.containers.remove(&record)?;
+        self.delete(&trash, &record);
+        Ok(())
+    }
+
+    /// Removes the volumes that nobody gave a name and that were the container's alone.
+    pub fn remove_anonymous_volumes(&self, record: &ContainerRecord) {
+        for dir in volumes::anonymous(&self.paths.root, &record.config.mounts) {
+            self.delete(&dir, record);
+        }
+    }
+
+    /// Waits until the container has ended; how it did.
+    pub fn wait(&self, id: &ContainerId) -> Result<ExitRecord, Error> {
+        loop {
+            let (record, status) = self.load(id)?;
+            match status {
+                Status::Exited(exit) => return Ok(exit),
+                Status::Running(state) => {
+                    // The monitor tells even of containers that are removed when they end.
+                    if let Some(exit) = self.watch(&record, &state)? {
+                        return Ok(exit);
+                    }
+                }
+                Status::Stopping(_) => drop(self.containers.take_charge(id)?),
+                Status::Created => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// Listens to the monitor until it tells of the end; none if it goes without a word.
+    fn watch(&self, record: &ContainerRecord, state: &RunState) -> Result<Option<ExitRecord>, Error> {
+        use crate::monitor::{connect, protocol::Event};
+        let Ok(socket) = connect(&self.containers.attach_socket(&record.id)) else {
+            if let Some(pidfd) = open(state) {
+                wait_end(&pidfd, None);
+            }
+            return Ok(None);
+        };
+        let mut buffer = vec![0; crate::monitor::protocol::MAX_BODY + 1];
+        loop {
+            match rustix::net::recv(&socket, &mut *buffer, rustix::net::RecvFlags::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok((0, _)) | Err(_) => return Ok(None),
+                Ok((length, _)) => {
+                    if let Some(Event::Exited(code)) = Event::decode(&buffer[..length]) {
+                        let exit = u8::try_from(code).map_or(Exit::Unknown, Exit::Code);
+                        return Ok(Some(ExitRecord::new(exit, state.started, crate::sys::host::now())));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The container's first process, if it is still the same.
+pub fn open(state: &RunState) -> Option<OwnedFd> {
+    let pidfd = pidfd_open(Pid::from_raw(state.pid)?, PidfdFlags::empty()).ok()?;
+    // Asked after the descriptor was had: a pid used anew in between has another start time.
+    (process::start_time(state.pid).ok()? == state.start_time).then_some(pidfd)
+}
+
+fn ignore_gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Waits for a process's end; false after `timeout`.
+fn wait_end(pidfd: &OwnedFd, timeout: Option<Duration>) -> bool {
+    let deadline = timeout.map(|timeout| std::time::Instant::now() + timeout);
+    loop {
+        let left = deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
+        });
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        match poll(&mut fds, left.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(0) | Err(_) => return false,
+            Ok(_) => return true,
+        }
+    }
+}

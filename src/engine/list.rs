@@ -1,0 +1,323 @@
+//! `ps`: which containers there are, filtered and sorted.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Engine, Error};
+use crate::base::time;
+use crate::storage::containers::{ContainerRecord, Exit, NetworkMode, RootfsSource, Status};
+
+/// Which containers to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// Stopped ones too.
+    pub all: bool,
+    /// `KEY=VALUE`, as Podman's `--filter`.
+    pub filters: Vec<String>,
+    /// Only so many, the newest first.
+    pub last: Option<usize>,
+    /// `command`, `created`, `id`, `image`, `names`, `runningfor`, `size` or `status`.
+    pub sort: String,
+}
+
+/// One container as listed.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What was asked for.
+    pub record: ContainerRecord,
+    /// What it is doing.
+    pub status: Status,
+}
+
+impl Engine {
+    /// The containers that fit. Only the running ones are looked at where no more is asked for.
+    pub fn list(&self, options: &ListOptions) -> Result<Vec<Listed>, Error> {
+        let filters = options.filters.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let about_stopped = filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)));
+        let all = options.all || options.last.is_some() || about_stopped;
+        let ids = if all { self.containers.ids()? } else { self.containers.live_ids()? };
+        let mut listed = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.load(&id) {
+                Ok((record, status)) => listed.push(Listed { record, status }),
+                // Gone since the directory was read.
+                Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let reference = self.reference_times(&filters)?;
+        listed.retain(|c| (all || matches!(c.status, Status::Running(_) | Status::Stopping(_))) && fits(c, &filters, &reference));
+        sort(&mut listed, options)?;
+        if let Some(last) = options.last {
+            listed.sort_by_key(|c| std::cmp::Reverse(c.record.created));
+            listed.truncate(last);
+        }
+        Ok(listed)
+    }
+
+    /// When the containers that `before` and `since` name were made.
+    fn reference_times(&self, filters: &[Filter]) -> Result<Vec<(String, i64)>, Error> {
+        let mut times = Vec::new();
+        for filter in filters {
+            if let Filter::Before(name) | Filter::Since(name) = filter {
+                times.push((name.clone(), self.lookup(name)?.0.created));
+            }
+        }
+        Ok(times)
+    }
+}
+
+fn sort(listed: &mut [Listed], options: &ListOptions) -> Result<(), Error> {
+    match options.sort.as_str() {
+        "" | "created" => listed.sort_by_key(|c| c.record.created),
+        "runningfor" => listed.sort_by_key(|c| std::cmp::Reverse(c.record.created)),
+        "id" => listed.sort_by(|a, b| a.record.id.cmp(&b.record.id)),
+        "names" => listed.sort_by(|a, b| a.record.name.cmp(&b.record.name)),
+        "image" => listed.sort_by_key(|c| image_name(&c.record)),
+        "command" => listed.sort_by_key(|c| c.record.config.command.join(" ")),
+        "status" => listed.sort_by_key(|c| c.status.word()),
+        other => return Err(Error::Filter(format!("there is no order \"{other}\""))),
+    }
+    Ok(())
+}
+
+enum Filter {
+    Id(String),
+    Name(String),
+    Label(String, Option<String>),
+    Status(String),
+    Exited(i32),
+    Ancestor(String),
+    Before(String),
+    Since(String),
+    Until(i64),
+    Network(String),
+    Volume(String),
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| Error::Filter(format!("the filter \"{text}\" is not of the form KEY=VALUE")))?;
+        let value = value.to_owned();
+        Ok(match key {
+            "id" => Self::Id(value),
+            "name" => Self::Name(value),
+            "label" => match value.split_once('=') {
+                Some((key, value)) => Self::Label(key.into(), Some(value.into())),
+                None => Self::Label(value, None),
+            },
+            "status" => match value.as_str() {
+                "created" | "running" | "exited" | "stopping" => Self::Status(value),
+                "stopped" => Self::Status("exited".into()),
+                "configured" | "initialized" => Self::Status("created".into()),
+                "paused" | "removing" | "unknown" => Self::Status(value),
+                _ => return Err(Error::Filter(format!("there is no status \"{value}\""))),
+            },
+            "exited" => Self::Exited(
+                value.parse().map_err(|_| Error::Filter(format!("\"{value}\" is no exit code")))?,
+            ),
+            "ancestor" => Self::Ancestor(value),
+            "before" => Self::Before(value),
+            "since" => Self::Since(value),
+            "until" => {
+                let now = Timestamp::now();
+                let point = time::parse_point(&value, now, &jiff::tz::TimeZone::system())
+                    .map_err(|error| Error::Filter(error.to_string()))?;
+                Self::Until(i64::try_from(point.as_nanosecond()).unwrap_or(i64::MAX))
+            }
+            "network" => Self::Network(value),
+            "volume" => Self::Volume(value),
+            "health" | "pod" | "command" | "restart-policy" | "should-start-on-boot" | "label!" => {
+                return Err(Error::Filter(format!("the filter \"{key}\" is not supported yet")));
+            }
+            _ => return Err(Error::Filter(format!("there is no filter \"{key}\""))),
+        })
+    }
+
+    fn fits(&self, c: &Listed, reference: &[(String, i64)]) -> bool {
+        let created_of = |name: &str| reference.iter().find(|(n, _)| n == name).map_or(0, |(_, t)| *t);
+        let record = &c.record;
+        match self {
+            Self::Id(prefix) => record.id.as_str().starts_with(prefix.as_str()),
+            Self::Name(part) => record.name.contains(part.as_str()),
+            Self::Label(key, None) => record.config.labels.contains_key(key),
+            Self::Label(key, Some(value)) => record.config.labels.get(key) == Some(value),
+            Self::Status(word) => c.status.word() == word,
+            Self::Exited(code) => matches!(&c.status, Status::Exited(exit) if exit.exit.code() == *code),
+            Self::Ancestor(image) => is_image(record, image),
+            Self::Before(name) => record.created < created_of(name),
+            Self::Since(name) => record.created > created_of(name),
+            Self::Until(time) => record.created < *time,
+            Self::Network(name) => network_name(record.config.network) == name,
+            Self::Volume(name) => record
+                .config
+                .mounts
+                .iter()
+                .any(|m| m.name.as_ref() == Some(name) || m.destination == *name || m.source == *name),
+        }
+    }
+}
+
+/// Filters of one key are alternatives but for labels; those of different keys must all fit.
+fn fits(c: &Listed, filters: &[Filter], reference: &[(String, i64)]) -> bool {
+    filters.iter().all(|filter| {
+        if matches!(filter, Filter::Label(..)) {
+            return filter.fits(c, reference);
+        }
+        let kind = std::mem::discriminant(filter);
+        filters.iter().filter(|f| std::mem::discriminant(*f) == kind).any(|f| f.fits(c, reference))
+    })
+}
+
+fn is_image(record: &ContainerRecord, image: &str) -> bool {
+    let RootfsSource::Image { id, name, .. } = &record.rootfs else { return false };
+    let bare = name.rsplit('/').next().unwrap_or(name);
+    name == image
+        || bare == image
+        || bare.split(':').next() == Some(image)
+        || name.split(':').next() == Some(image)
+        || (image.len() >= 3 && id.hex().starts_with(image.trim_start_matches("sha256:")))
+}
+
+/// The image's name as `ps` shows it; the directory of `--rootfs`.
+pub fn image_name(record: &ContainerRecord) -> String {
+    match &record.rootfs {
+        RootfsSource::Image { name, .. } => name.clone(),
+        RootfsSource::Directory(path) => path.display().to_string(),
+    }
+}
+
+/// Podman's word for a network mode.
+pub fn network_name(mode: NetworkMode) -> &'static str {
+    match mode {
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+    }
+}
+
+/// A moment stored in nanoseconds.
+pub fn timestamp(nanoseconds: i64) -> Timestamp {
+    Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+impl Listed {
+    fn status_text(&self, now: Timestamp) -> String {
+        match &self.status {
+            Status::Created => "Created".into(),
+            Status::Running(state) => time::up(timestamp(state.started), now),
+            Status::Stopping(_) => "Stopping".into(),
+            Status::Exited(exit) => {
+                let code = (exit.exit != Exit::Unknown).then(|| exit.exit.code());
+                time::exited(code, timestamp(exit.finished), now)
+            }
+        }
+    }
+
+    /// The times that Podman gives in seconds: started and ended.
+    fn seconds(&self) -> (i64, i64) {
+        match &self.status {
+            Status::Running(state) | Status::Stopping(state) => (state.started / 1_000_000_000, 0),
+            Status::Exited(exit) => (exit.started / 1_000_000_000, exit.finished / 1_000_000_000),
+            Status::Created => (0, 0),
+        }
+    }
+
+    fn pid(&self) -> i32 {
+        self.status.running().map_or(0, |state| state.pid)
+    }
+
+    fn exit_code(&self) -> i32 {
+        match &self.status {
+            Status::Exited(exit) => exit.exit.code(),
+            _ => 0,
+        }
+    }
+
+    /// As `ps --format json` gives it.
+    pub fn json(&self, now: Timestamp) -> Value {
+        let record = &self.record;
+        let (started, ended) = self.seconds();
+        json!({
+            "AutoRemove": record.config.auto_remove,
+            "Command": super::specgen::args(&record.config),
+            "CreatedAt": time::ago(timestamp(record.created), now),
+            "CIDFile": "",
+            "Exited": matches!(self.status, Status::Exited(_)),
+            "ExitedAt": ended,
+            "ExitCode": self.exit_code(),
+            "Id": record.id,
+            "Image": image_name(record),
+            "ImageID": record.image_id.map(|id| id.hex()).unwrap_or_default(),
+            "IsInfra": false,
+            "Labels": record.config.labels,
+            "Mounts": self.mounts(),
+            "Names": [record.name],
+            "Namespaces": {},
+            "Networks": [],
+            "Pid": self.pid(),
+            "Pod": "",
+            "PodName": "",
+            "Ports": null,
+            "Restarts": 0,
+            "Size": null,
+            "StartedAt": started,
+            "State": self.status.word(),
+            "Status": self.status_text(now),
+            "Created": record.created / 1_000_000_000,
+        })
+    }
+
+    fn mounts(&self) -> Vec<&str> {
+        self.record.config.mounts.iter().map(|m| m.destination.as_str()).collect()
+    }
+
+    /// As a `--format` template sees it.
+    pub fn row(&self, now: Timestamp, truncate: bool) -> Value {
+        let record = &self.record;
+        let command = super::specgen::args(&record.config).join(" ");
+        let (command, id) = if truncate {
+            let short: String = command.chars().take(17).collect();
+            let command = if command.chars().count() > 20 { format!("{short}...") } else { command };
+            (command, record.id.short().to_owned())
+        } else {
+            (command, record.id.to_string())
+        };
+        let image_id = record.image_id.map(|id| if truncate { id.short() } else { id.hex() }).unwrap_or_default();
+        let created = timestamp(record.created);
+        let labels: Vec<String> =
+            record.config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        json!({
+            "AutoRemove": record.config.auto_remove,
+            "Command": command,
+            "Created": time::ago(created, now),
+            "CreatedAt": time::go(created, &jiff::tz::TimeZone::system()),
+            "CreatedHuman": time::ago(created, now),
+            "ExitCode": self.exit_code(),
+            "Exited": matches!(self.status, Status::Exited(_)),
+            "ExitedAt": self.seconds().1,
+            "ExposedPorts": {},
+            "ID": id,
+            "Id": id,
+            "Image": image_name(record),
+            "ImageID": image_id,
+            "IsInfra": false,
+            "Labels": labels.join(","),
+            "Mounts": self.mounts().join(","),
+            "Names": record.name,
+            "Namespaces": {},
+            "Networks": "",
+            "Pid": self.pid(),
+            "Pod": "",
+            "PodName": "",
+            "Ports": "",
+            "Restarts": 0,
+            "RunningFor": time::ago(created, now),
+            "Size": "",
+            "StartedAt": self.seconds().0,
+            "State": self.status.word(),
+            "Status": self.status_text(now),
+        })
+    }
+}

@@ -1,0 +1,305 @@
+//! Making a container and starting its monitor.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::LinuxSeccomp;
+
+use super::config::{self, ImageDefaults, Surroundings};
+use super::request::RunRequest;
+use super::{Engine, Error, name, specgen, volumes};
+use crate::base::id::{ContainerId, check_name};
+use crate::monitor::{self, Job};
+use crate::runtime::{CgroupMode, CreateRequest, Gate, Rootfs, Stdio};
+use crate::seccomp;
+use crate::security::idmap::RungKind;
+use crate::storage::containers::{
+    ContainerConfig, ContainerRecord, Containers, NetworkMode, RootfsSource, SeccompChoice, UsernsMode,
+    record_version,
+};
+use crate::storage::images::ImageRecord;
+use crate::sys::atomic::{self, Durability};
+use crate::sys::daemon;
+use crate::sys::host;
+use crate::sys::lock::Lock;
+
+/// A container whose monitor has been started.
+#[derive(Debug)]
+pub struct Started {
+    /// Its id.
+    pub id: ContainerId,
+    /// To its monitor.
+    pub socket: OwnedFd,
+    /// The write end of its standard input, if it was asked to be interactive without a terminal.
+    pub stdin: Option<OwnedFd>,
+}
+
+impl Engine {
+    /// Makes a container out of a request: its record, its volumes, its directory.
+    pub fn create(
+        &self,
+        request: &RunRequest,
+        image: Option<&ImageRecord>,
+    ) -> Result<(ContainerRecord, Lock), Error> {
+        let mut random = [0; 32];
+        atomic::fill_random(&mut random).map_err(Error::Random)?;
+        let id = ContainerId::from_random(random);
+        let given = request.name.clone();
+        if let Some(name) = &given {
+            check_name(name)?;
+        }
+        let env: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let around = Surroundings {
+            cwd: &std::env::current_dir().map_err(Error::WorkingDirectory)?,
+            env: &env,
+            short_id: id.short(),
+            host_name: &host::name(),
+            root: self.rung().kind == RungKind::Root,
+        };
+        let defaults = image.map(image_defaults).transpose()?.unwrap_or_default();
+        let mut config = config::resolve(request, &defaults, &around)?;
+        check_sources(&config)?;
+        let rootfs = match image {
+            Some(image) => RootfsSource::Image {
+                id: image.id,
+                name: image.names.first().cloned().unwrap_or_else(|| request.image.clone()),
+                digest: image.manifest,
+                layers: image.layers.iter().map(|layer| layer.chain_id).collect(),
+            },
+            None => RootfsSource::Directory(self.directory_rootfs(&request.image)?),
+        };
+        let mapping = self.mapping(config.userns)?;
+        volumes::provide(&self.paths.root, &id, &mut config.mounts)?;
+        let mut record = ContainerRecord {
+            version: record_version(),
+            id: id.clone(),
+            name: String::new(),
+            created: host::now(),
+            image_id: image.map(|image| image.id),
+            rootfs,
+            mapping,
+            create_command: request.create_command.clone(),
+            config,
+        };
+        let lock = self.publish(&mut record, given, request)?;
+        if let Some(path) = &request.cidfile {
+            let written = atomic::create_new(path, id.as_str().as_bytes(), 0o644, Durability::Volatile);
+            if let Err(source) = written {
+                self.discard(&record);
+                return Err(Error::Cidfile { path: path.clone(), source });
+            }
+        }
+        Ok((record, lock))
+    }
+
+    fn publish(
+        &self,
+        record: &mut ContainerRecord,
+        given: Option<String>,
+        request: &RunRequest,
+    ) -> Result<Lock, Error> {
+        // What is thrown away at its end need not outlive a power cut.
+        let durability = if request.rm { Durability::Volatile } else { Durability::Synced };
+        let mut replaced = false;
+        loop {
+            record.name = match &given {
+                Some(name) => name.clone(),
+                None => name::from_random(atomic::random().map_err(Error::Random)?),
+            };
+            match self.containers.create(record, durability) {
+                Ok(created) => return Ok(created.lock),
+                Err(crate::storage::containers::Error::NameInUse { .. }) if given.is_none() => {}
+                Err(crate::storage::containers::Error::NameInUse { id, .. }) if request.replace && !replaced => {
+                    self.remove(&id, true, None)?;
+                    replaced = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Takes back a container that could not be started.
+    pub fn discard(&self, record: &ContainerRecord) {
+        if let Ok(trash) = self.containers.remove(record) {
+            self.delete(&trash, record);
+        }
+    }
+
+    /// Deletes what a container left. What cannot be deleted now waits in the trash for others.
+    pub fn delete(&self, path: &Path, record: &ContainerRecord) {
+        let _ = self.store.clone().with_mapping(record.mapping.clone()).discard(path);
+    }
+
+    /// `--rootfs DIR`.
+    fn directory_rootfs(&self, text: &str) -> Result<PathBuf, Error> {
+        let path = fs::canonicalize(text)
+            .map_err(|source| Error::RootfsDirectory { path: text.into(), source })?;
+        if !path.is_dir() {
+            let source = std::io::ErrorKind::NotADirectory.into();
+            return Err(Error::RootfsDirectory { path, source });
+        }
+        Ok(path)
+    }
+
+    /// Starts the monitor of a container that its caller is in charge of.
+    /// With `hold_stdin` the caller gets the end of the program's input, if it has one that is no
+    /// terminal; else the monitor keeps it open.
+    pub fn start(&self, record: ContainerRecord, lock: Lock, hold_stdin: bool) -> Result<Started, Error> {
+        let request = self.create_request(&record)?;
+        self.containers.prepare_run_dir(&record.id)?;
+        let (ours, theirs) = monitor::socket_pair().map_err(Error::Socket)?;
+        let id = record.id.clone();
+        let (stdin_read, stdin_write) = if record.config.interactive && !record.config.tty && hold_stdin {
+            let (read, write) =
+                rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::Socket(e.into()))?;
+            (Some(read), Some(write))
+        } else {
+            (None, None)
+        };
+        let store_of = self.store.clone().with_mapping(record.mapping.clone());
+        match daemon::fork().map_err(Error::Fork)? {
+            daemon::Fork::Child => {
+                drop(ours);
+                drop(stdin_write);
+                let job = Job {
+                    containers: self.containers.clone(),
+                    record,
+                    request: Some(request),
+                    client: theirs,
+                    stdin: stdin_read,
+                    lock,
+                    delete: {
+                        let store = store_of;
+                        Box::new(move |path| drop(store.discard(path)))
+                    },
+                };
+                daemon::exit_now(monitor::run(job))
+            }
+            daemon::Fork::Parent(_) => Ok(Started { id, socket: ours, stdin: stdin_write }),
+        }
+    }
+
+    /// The runtime's request for a container's first process.
+    fn create_request(&self, record: &ContainerRecord) -> Result<CreateRequest, Error> {
+        let dir = self.containers.dir(&record.id);
+        let rootfs = match &record.rootfs {
+            RootfsSource::Directory(path) => Rootfs::Dir(path.clone()),
+            RootfsSource::Image { layers, .. } => Rootfs::Overlay {
+                lower: layers.iter().rev().map(|chain_id| self.store.layer_dir(chain_id)).collect(),
+                upper: dir.join("diff"),
+                work: dir.join("work"),
+                volatile: record.config.auto_remove,
+                userxattr: record.mapping.is_some(),
+            },
+        };
+        let host = specgen::Host {
+            files: self.write_files(record)?,
+            seccomp: seccomp_profile(&record.config)?,
+            cgroup_path: None,
+            cgroup_mount: self.cgroup_mount(&record.config),
+        };
+        let spec = specgen::spec(record, dir.join("rootfs"), host)?;
+        let mut request = CreateRequest::new(record.id.to_string(), spec, dir, rootfs);
+        request.stdio = Stdio::Inherit;
+        request.gate = Gate::Held;
+        request.init = record.config.init;
+        request.user_by_name = Some(record.config.user.clone());
+        request.create_cwd = true;
+        request.cgroup = if record.config.cgroups { CgroupMode::IfPossible } else { CgroupMode::Disabled };
+        Ok(request)
+    }
+
+    /// Writes the files that are bound over `/etc/hosts` and its like.
+    fn write_files(&self, record: &ContainerRecord) -> Result<Vec<(String, PathBuf)>, Error> {
+        let config = &record.config;
+        let dir = self.containers.dir(&record.id);
+        let host_network = config.network == NetworkMode::Host;
+        let resolv = if host_network { fs::read_to_string("/etc/resolv.conf").unwrap_or_default() } else { String::new() };
+        let hosts = if host_network { fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
+        let mut hosts = if hosts.is_empty() {
+            "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n".to_owned()
+        } else {
+            hosts
+        };
+        if !host_network {
+            hosts.push_str(&format!("127.0.0.1\t{} {}\n", config.hostname, record.name));
+        }
+        let mut files = Vec::with_capacity(4);
+        for (name, place, text) in [
+            ("hosts", "/etc/hosts", hosts),
+            ("resolv.conf", "/etc/resolv.conf", resolv),
+            ("hostname", "/etc/hostname", format!("{}\n", config.hostname)),
+            ("containerenv", "/run/.containerenv", String::new()),
+        ] {
+            let path = dir.join(name);
+            fs::write(&path, text).map_err(|source| Error::File { action: "writing", path: path.clone(), source })?;
+            files.push((place.to_owned(), path));
+        }
+        Ok(files)
+    }
+
+    fn mapping(&self, userns: UsernsMode) -> Result<Option<crate::base::idmap::IdMapping>, Error> {
+        match (self.rung().kind, userns) {
+            (RungKind::Root, _) => Ok(None),
+            (_, UsernsMode::Default) => Ok(Some(self.rung().mapping.clone())),
+            (RungKind::Single, UsernsMode::KeepId) => {
+                let (uid, gid) = (host::uid(), host::gid());
+                Ok(Some(crate::base::idmap::IdMapping::single(uid, uid, gid, gid)))
+            }
+            (RungKind::Subordinate, UsernsMode::KeepId) => Err(Error::KeepId),
+        }
+    }
+
+    fn cgroup_mount(&self, config: &ContainerConfig) -> bool {
+        config.cgroupns == crate::storage::containers::NamespaceMode::Private
+    }
+}
+
+/// Refuses mounts and devices whose source is not there, before anything is made.
+fn check_sources(config: &ContainerConfig) -> Result<(), Error> {
+    use std::os::unix::fs::FileTypeExt;
+    for mount in config.mounts.iter().filter(|mount| mount.kind == "bind") {
+        fs::metadata(&mount.source)
+            .map_err(|source| Error::MountSource { path: mount.source.clone().into(), source })?;
+    }
+    for device in &config.devices {
+        let path = PathBuf::from(&device.host);
+        let kind = fs::metadata(&path).map_err(|source| Error::Device { path: path.clone(), source })?.file_type();
+        if !kind.is_char_device() && !kind.is_block_device() {
+            return Err(Error::NoDevice(path));
+        }
+        if !(device.permissions.contains('r') && device.permissions.contains('w')) {
+            return Err(Error::DevicePermissions { path, permissions: device.permissions.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The filter that a container's configuration chooses.
+pub fn seccomp_profile(config: &ContainerConfig) -> Result<Option<LinuxSeccomp>, Error> {
+    match &config.seccomp {
+        SeccompChoice::Unconfined => Ok(None),
+        SeccompChoice::Default => Ok(Some(seccomp::default_profile(&config.capabilities))),
+        SeccompChoice::Profile { path, content } => seccomp::parse_profile(content, &config.capabilities)
+            .map(Some)
+            .map_err(|source| Error::SeccompProfile { path: path.clone(), source }),
+    }
+}
+
+fn image_defaults(image: &ImageRecord) -> Result<ImageDefaults, Error> {
+    let config = image.container_config()?;
+    Ok(ImageDefaults {
+        entrypoint: config.entrypoint,
+        command: config.cmd,
+        env: config.env,
+        user: config.user,
+        workdir: config.working_dir,
+        volumes: config.volumes.into_keys().collect(),
+        labels: config.labels,
+        stop_signal: (!config.stop_signal.is_empty()).then_some(config.stop_signal),
+    })
+}

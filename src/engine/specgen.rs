@@ -1,0 +1,280 @@
+//! From a container's configuration to an OCI runtime spec. Pure: what has to be known of the
+//! host comes in as [`Host`].
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use oci_spec::runtime::{
+    Capability, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, MountBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+};
+
+use crate::base::idmap::{IdMapping, IdRange};
+use crate::security::paths::{MASKED_PATHS, READONLY_PATHS};
+use crate::storage::containers::{ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode};
+
+/// What is known of the host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Where the files lie that are bound over `/etc/hosts` and the like: path in the container,
+    /// path on the host.
+    pub files: Vec<(String, PathBuf)>,
+    /// Hard limits that the process has now, which a user cannot raise.
+    pub seccomp: Option<LinuxSeccomp>,
+    /// Where the container's cgroup may be made, relative to the root of the cgroup tree.
+    pub cgroup_path: Option<PathBuf>,
+    /// Whether a cgroup file system can be mounted.
+    pub cgroup_mount: bool,
+}
+
+/// A combination that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The spec's types refuse a value.
+    #[error("making the runtime configuration: {what}")]
+    Spec {
+        /// Which value.
+        what: String,
+        /// Why.
+        #[source]
+        source: oci_spec::OciSpecError,
+    },
+    /// A name that the runtime spec does not know.
+    #[error("making the runtime configuration: there is no {what} \"{name}\"")]
+    Unknown {
+        /// "capability" or "resource limit".
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The spec of a container's first process and of all around it.
+pub fn spec(record: &ContainerRecord, rootfs: PathBuf, host: Host) -> Result<Spec, Error> {
+    let config = &record.config;
+    let mut root = Root::default();
+    root.set_path(rootfs).set_readonly(Some(config.read_only));
+    let mut spec = Spec::default();
+    spec.set_version("1.2.1".into())
+        .set_root(Some(root))
+        .set_process(Some(process(config, args(config), config.env.clone(), config.tty, &config.user)?))
+        .set_mounts(Some(mounts(record, &host)?))
+        .set_linux(Some(linux(record, host)?))
+        .set_annotations(Some(config.annotations.clone().into_iter().collect()));
+    if config.uts == NamespaceMode::Private {
+        spec.set_hostname(Some(config.hostname.clone()));
+    } else {
+        spec.set_hostname(None);
+    }
+    Ok(spec)
+}
+
+/// The words of the first process.
+pub fn args(config: &ContainerConfig) -> Vec<String> {
+    [config.entrypoint.as_slice(), &config.command].concat()
+}
+
+/// Whether a user as written is root as far as can be known before the image's files are read.
+fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next(), None | Some("" | "0" | "root"))
+}
+
+/// A process of the container: its first one, or one of `exec`.
+pub fn process(
+    config: &ContainerConfig,
+    args: Vec<String>,
+    env: Vec<String>,
+    tty: bool,
+    user: &str,
+) -> Result<Process, Error> {
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(tty))
+        .set_user(User::default())
+        .set_args(Some(args))
+        .set_env(Some(env))
+        .set_cwd(config.workdir.clone().into())
+        .set_no_new_privileges(Some(config.no_new_privileges))
+        .set_capabilities(Some(process_capabilities(config, user)?))
+        .set_rlimits(Some(config.ulimits.iter().map(rlimit).collect::<Result<_, _>>()?));
+    Ok(process)
+}
+
+/// Root gets the set as its own; another user gets only what was added by name, and may gain the
+/// rest through set-uid programs (CVE-2022-24769: nothing is inheritable by default).
+fn process_capabilities(config: &ContainerConfig, user: &str) -> Result<LinuxCapabilities, Error> {
+    let parse = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| {
+                Capability::from_str(name)
+                    .map_err(|_| Error::Unknown { what: "capability", name: name.clone() })
+            })
+            .collect::<Result<std::collections::HashSet<_>, _>>()
+    };
+    let bounding = parse(&config.capabilities)?;
+    let own = if is_root(user) {
+        bounding.clone()
+    } else {
+        let added = super::config::capabilities(&config.cap_add, &["ALL".to_owned()]).unwrap_or_default();
+        parse(&added)?.intersection(&bounding).copied().collect()
+    };
+    let ambient = if is_root(user) { std::collections::HashSet::new() } else { own.clone() };
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(Some(bounding))
+        .set_effective(Some(own.clone()))
+        .set_permitted(Some(own))
+        .set_inheritable(Some(ambient.clone()))
+        .set_ambient(Some(ambient));
+    Ok(capabilities)
+}
+
+fn rlimit(limit: &crate::storage::containers::UlimitRecord) -> Result<PosixRlimit, Error> {
+    let kind = PosixRlimitType::from_str(&limit.name)
+        .map_err(|_| Error::Unknown { what: "resource limit", name: limit.name.clone() })?;
+    PosixRlimitBuilder::default()
+        .typ(kind)
+        .soft(limit.soft.unwrap_or(u64::MAX))
+        .hard(limit.hard.unwrap_or(u64::MAX))
+        .build()
+        .map_err(|source| Error::Spec { what: limit.name.clone(), source })
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Result<Mount, Error> {
+    MountBuilder::default()
+        .destination(destination)
+        .typ(kind)
+        .source(source)
+        .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
+        .build()
+        .map_err(|source| Error::Spec { what: destination.into(), source })
+}
+
+fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
+    let config = &record.config;
+    let mut list = vec![if config.pid == NamespaceMode::Host {
+        // A proc of another pid namespace than one's own cannot be mounted.
+        mount("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev", "rslave"])?
+    } else {
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?
+    }];
+    list.push(mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"])?);
+    list.push(if config.network == NetworkMode::Host && record.mapping.is_some() {
+        // sysfs belongs to the network namespace, and the host's is not ours to mount.
+        mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro", "rslave"])?
+    } else {
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?
+    });
+    // Group 5 is "tty" in Debian, Fedora and Alpine alike; without it mapped, devpts refuses it.
+    let tty_mapped =
+        record.mapping.as_ref().is_none_or(|mapping| IdMapping::to_host(&mapping.gids, 5).is_some());
+    let mut devpts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    devpts.extend(tty_mapped.then_some("gid=5"));
+    list.push(mount("/dev/pts", "devpts", "devpts", &devpts)?);
+    list.push(if config.ipc == NamespaceMode::Host {
+        mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"])?
+    } else {
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?
+    });
+    if !config.mounts.iter().any(|m| m.destination == "/dev/shm") {
+        list.push(if config.ipc == NamespaceMode::Host {
+            mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"])?
+        } else {
+            mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536000"])?
+        });
+    }
+    if host.cgroup_mount && !(config.network == NetworkMode::Host && record.mapping.is_some()) {
+        list.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"])?);
+    }
+    for (destination, source) in &host.files {
+        if !config.mounts.iter().any(|m| m.destination == *destination) {
+            let source = source.to_string_lossy();
+            list.push(mount(destination, "bind", &source, &["bind", "rprivate", "nosuid", "nodev"])?);
+        }
+    }
+    for device in &config.devices {
+        // Bound, not made: mknod(2) is not for user namespaces. "dev" lifts what a bind gets else.
+        list.push(mount(&device.container, "bind", &device.host, &["bind", "rprivate", "nosuid", "noexec", "dev"])?);
+    }
+    // What the user asked for comes last, outer places before inner ones.
+    let mut asked: Vec<_> = config.mounts.iter().collect();
+    asked.sort_by_key(|m| m.destination.matches('/').count());
+    for m in asked {
+        let mut options: Vec<&str> = m.options.iter().map(String::as_str).collect();
+        let (kind, source) = if m.kind == "tmpfs" { ("tmpfs", "tmpfs") } else { ("bind", m.source.as_str()) };
+        options.extend(m.copy_up.then_some("tmpcopyup").filter(|_| kind == "tmpfs"));
+        list.push(mount(&m.destination, kind, source, &options)?);
+    }
+    Ok(list)
+}
+
+fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
+    let config = &record.config;
+    let mut linux = Linux::default();
+    let unmasked = |path: &str| {
+        config.unmask.iter().any(|pattern| {
+            pattern == "ALL"
+                || pattern == path
+                || pattern.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
+        })
+    };
+    let masked = MASKED_PATHS.iter().filter(|path| !unmasked(path)).map(|path| (*path).to_owned());
+    let readonly = READONLY_PATHS.iter().filter(|path| !unmasked(path)).map(|path| (*path).to_owned());
+    let mut resources = LinuxResources::default();
+    resources.set_devices(None);
+    linux
+        .set_namespaces(Some(namespaces(record)?))
+        .set_uid_mappings(record.mapping.as_ref().map(|m| id_mappings(&m.uids)).transpose()?)
+        .set_gid_mappings(record.mapping.as_ref().map(|m| id_mappings(&m.gids)).transpose()?)
+        .set_masked_paths(Some(masked.chain(config.mask.iter().cloned()).collect()))
+        .set_readonly_paths(Some(readonly.collect()))
+        .set_rootfs_propagation(Some("private".into()))
+        .set_seccomp(host.seccomp)
+        .set_cgroups_path(host.cgroup_path)
+        .set_resources(Some(resources))
+        .set_sysctl(Some(config.sysctls.clone().into_iter().collect::<HashMap<_, _>>()));
+    Ok(linux)
+}
+
+fn namespaces(record: &ContainerRecord) -> Result<Vec<LinuxNamespace>, Error> {
+    use LinuxNamespaceType as T;
+    let config = &record.config;
+    let own = |mode| mode == NamespaceMode::Private;
+    let wanted = [
+        (T::User, record.mapping.is_some()),
+        (T::Mount, true),
+        (T::Pid, own(config.pid)),
+        (T::Ipc, own(config.ipc)),
+        (T::Uts, own(config.uts)),
+        (T::Network, config.network == NetworkMode::None),
+        (T::Cgroup, own(config.cgroupns)),
+        (T::Time, config.time_offsets),
+    ];
+    wanted
+        .into_iter()
+        .filter(|(_, wanted)| *wanted)
+        .map(|(kind, _)| {
+            LinuxNamespaceBuilder::default()
+                .typ(kind)
+                .build()
+                .map_err(|source| Error::Spec { what: kind.to_string(), source })
+        })
+        .collect()
+}
+
+fn id_mappings(ranges: &[IdRange]) -> Result<Vec<LinuxIdMapping>, Error> {
+    ranges
+        .iter()
+        .map(|range| {
+            LinuxIdMappingBuilder::default()
+                .container_id(range.container)
+                .host_id(range.host)
+                .size(range.size)
+                .build()
+                .map_err(|source| Error::Spec { what: "id mapping".into(), source })
+        })
+        .collect()
+}

@@ -1,0 +1,125 @@
+//! A container's output on disk, in the k8s-file format: `TIME STREAM F|P TEXT`, one line of
+//! output a line; `P` marks a part of a line whose rest follows.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::protocol::Stream;
+
+/// Appends output to a log file.
+#[derive(Debug)]
+pub struct LogWriter {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    size_max: Option<u64>,
+    buffer: Vec<u8>,
+}
+
+impl LogWriter {
+    /// Opens (or makes) the log. Beyond `size_max` bytes the file is begun anew.
+    pub fn open(path: &Path, size_max: Option<u64>) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), file, size, size_max, buffer: Vec::new() })
+    }
+
+    /// Appends `bytes` as they came from one read of `stream`.
+    pub fn write(&mut self, stream: Stream, bytes: &[u8], now: jiff::Timestamp) -> io::Result<()> {
+        self.buffer.clear();
+        encode(&mut self.buffer, stream, bytes, &format!("{now:.9}"));
+        if self.size_max.is_some_and(|max| self.size > 0 && self.size + self.buffer.len() as u64 > max) {
+            // By a new file under the same name: a reader that follows keeps the old one whole.
+            let staging = self.path.with_extension("log.new");
+            self.file = OpenOptions::new().append(true).create(true).mode(0o600).open(&staging)?;
+            self.file.set_len(0)?;
+            std::fs::rename(&staging, &self.path)?;
+            self.size = 0;
+        }
+        self.file.write_all(&self.buffer)?;
+        self.size += self.buffer.len() as u64;
+        if self.buffer.capacity() > 64 * 1024 {
+            self.buffer = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+fn encode(buffer: &mut Vec<u8>, stream: Stream, bytes: &[u8], time: &str) {
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let (text, tag) = match line.strip_suffix(b"\n") {
+            Some(text) => (text, b"F"),
+            None => (line, b"P"),
+        };
+        for part in [time.as_bytes(), b" ", stream.name().as_bytes(), b" ", tag, b" ", text, b"\n"] {
+            buffer.extend_from_slice(part);
+        }
+    }
+}
+
+/// One line of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine<'a> {
+    /// When it was read from the program.
+    pub time: &'a str,
+    /// Where from.
+    pub stream: Stream,
+    /// Whether the rest of the output line follows in another log line.
+    pub partial: bool,
+    /// Without the line's end.
+    pub text: &'a [u8],
+}
+
+impl<'a> LogLine<'a> {
+    /// Takes apart one line without its end; `None` for what no log writer wrote.
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut parts = line.splitn(4, |b| *b == b' ');
+        let time = std::str::from_utf8(parts.next()?).ok()?;
+        let stream = match parts.next()? {
+            b"stdout" => Stream::Stdout,
+            b"stderr" => Stream::Stderr,
+            _ => return None,
+        };
+        // Tags may be joined by colons (Kubernetes' CRI log format); the first tells F from P.
+        let partial = match parts.next()?.split(|b| *b == b':').next()? {
+            b"F" => false,
+            b"P" => true,
+            _ => return None,
+        };
+        Some(Self { time, stream, partial, text: parts.next()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_parts_round_trip() {
+        let mut buffer = Vec::new();
+        encode(&mut buffer, Stream::Stderr, b"one\n\nthr\xff ee", "T");
+        assert_eq!(buffer, b"T stderr F one\nT stderr F \nT stderr P thr\xff ee\n");
+        let lines: Vec<_> = buffer[..buffer.len() - 1]
+            .split(|b| *b == b'\n')
+            .map(|line| LogLine::parse(line).unwrap())
+            .collect();
+        assert_eq!(lines[2], LogLine { time: "T", stream: Stream::Stderr, partial: true, text: b"thr\xff ee" });
+        assert_eq!(lines[1].text, b"");
+        assert_eq!(LogLine::parse(b"garbage"), None);
+    }
+
+    #[test]
+    fn a_full_log_is_begun_anew() {
+        let path = std::env::temp_dir().join(format!("umiak-log-{:x}", crate::sys::atomic::random().unwrap()));
+        let mut log = LogWriter::open(&path, Some(200)).unwrap();
+        for _ in 0..10 {
+            log.write(Stream::Stdout, b"0123456789012345678901234567890123456789\n", jiff::Timestamp::UNIX_EPOCH)
+                .unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.len() <= 200 && text.ends_with("789\n"), "{text}");
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,183 @@
+//! What a monitor and those attached to it say to each other: packets of one `SOCK_SEQPACKET`
+//! socket, a tag byte and a body. Pure.
+
+/// The longest body of a packet, in bytes.
+pub const MAX_BODY: usize = 32 * 1024;
+
+/// Which stream output belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output, and all output of a terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// The stream's name in a k8s-file log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// From the monitor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The program runs, with this pid on the host.
+    Started(i32),
+    /// The program could not be started.
+    Failed {
+        /// What the command should exit with.
+        code: u8,
+        /// The whole chain of what went wrong.
+        message: &'a str,
+    },
+    /// Output.
+    Output(Stream, &'a [u8]),
+    /// The program ended (128+n for a signal) and its end is recorded.
+    Exited(i32),
+}
+
+/// To the monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Input.
+    Input(&'a [u8]),
+    /// No more input will come.
+    InputEnd,
+    /// The terminal has this size now.
+    Resize {
+        /// Lines.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+    /// Send this signal to the program.
+    Signal(i32),
+}
+
+impl<'a> Event<'a> {
+    /// The packet of this event.
+    pub fn encode(&self, packet: &mut Vec<u8>) {
+        packet.clear();
+        match self {
+            Self::Started(pid) => {
+                packet.push(b's');
+                packet.extend(pid.to_le_bytes());
+            }
+            Self::Failed { code, message } => {
+                packet.extend([b'!', *code]);
+                let end = message.floor_char_boundary(MAX_BODY - 1);
+                packet.extend(&message.as_bytes()[..end]);
+            }
+            Self::Output(stream, bytes) => {
+                packet.push(match stream {
+                    Stream::Stdout => b'o',
+                    Stream::Stderr => b'e',
+                });
+                packet.extend(*bytes);
+            }
+            Self::Exited(code) => {
+                packet.push(b'x');
+                packet.extend(code.to_le_bytes());
+            }
+        }
+    }
+
+    /// The event of a packet; `None` for one that no monitor of this version sends.
+    pub fn decode(packet: &'a [u8]) -> Option<Self> {
+        let (tag, body) = packet.split_first()?;
+        match tag {
+            b's' => Some(Self::Started(i32::from_le_bytes(body.try_into().ok()?))),
+            b'!' => {
+                let (code, message) = body.split_first()?;
+                Some(Self::Failed { code: *code, message: std::str::from_utf8(message).ok()? })
+            }
+            b'o' => Some(Self::Output(Stream::Stdout, body)),
+            b'e' => Some(Self::Output(Stream::Stderr, body)),
+            b'x' => Some(Self::Exited(i32::from_le_bytes(body.try_into().ok()?))),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// The packet of this request.
+    pub fn encode(&self, packet: &mut Vec<u8>) {
+        packet.clear();
+        match self {
+            Self::Input(bytes) => {
+                packet.push(b'i');
+                packet.extend(*bytes);
+            }
+            Self::InputEnd => packet.push(b'z'),
+            Self::Resize { rows, columns } => {
+                packet.push(b'r');
+                packet.extend(rows.to_le_bytes());
+                packet.extend(columns.to_le_bytes());
+            }
+            Self::Signal(signal) => {
+                packet.push(b'k');
+                packet.extend(signal.to_le_bytes());
+            }
+        }
+    }
+
+    /// The request of a packet; `None` for nonsense.
+    pub fn decode(packet: &'a [u8]) -> Option<Self> {
+        let (tag, body) = packet.split_first()?;
+        match tag {
+            b'i' => Some(Self::Input(body)),
+            b'z' => Some(Self::InputEnd),
+            b'r' => {
+                let body: [u8; 4] = body.try_into().ok()?;
+                Some(Self::Resize {
+                    rows: u16::from_le_bytes([body[0], body[1]]),
+                    columns: u16::from_le_bytes([body[2], body[3]]),
+                })
+            }
+            b'k' => Some(Self::Signal(i32::from_le_bytes(body.try_into().ok()?))),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_round_trip() {
+        let mut packet = Vec::new();
+        for event in [
+            Event::Started(42),
+            Event::Failed { code: 127, message: "no such file" },
+            Event::Output(Stream::Stdout, b"\xff\0"),
+            Event::Output(Stream::Stderr, b""),
+            Event::Exited(-1),
+        ] {
+            event.encode(&mut packet);
+            assert_eq!(Event::decode(&packet), Some(event));
+        }
+        assert_eq!(Event::decode(b""), None);
+        assert_eq!(Event::decode(b"x123"), None);
+    }
+
+    #[test]
+    fn requests_round_trip() {
+        let mut packet = Vec::new();
+        for request in [
+            Request::Input(b"ls\n"),
+            Request::InputEnd,
+            Request::Resize { rows: 24, columns: 300 },
+            Request::Signal(15),
+        ] {
+            request.encode(&mut packet);
+            assert_eq!(Request::decode(&packet), Some(request));
+        }
+        assert_eq!(Request::decode(b"r12"), None);
+    }
+}

@@ -1,0 +1,326 @@
+//! The monitor's one poll loop: output to the log and to whoever is attached, input and signals
+//! to the program, until the program has ended and all it wrote has been passed on.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+
+use super::log::LogWriter;
+use super::protocol::{Event, MAX_BODY, Request, Stream};
+use crate::sys::process::{self, ExitStatus};
+
+/// The monitor's ends of the program's standard streams.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// Read end of its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Read end of its standard error.
+    pub stderr: Option<OwnedFd>,
+    /// Master side of its terminal, in place of the others.
+    pub terminal: Option<OwnedFd>,
+    /// Write end of its standard input, kept open so that it does not see the end of it.
+    pub stdin: Option<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Client {
+    socket: OwnedFd,
+    /// A packet that the socket had no room for: until it is sent nothing more is read from the
+    /// program, so a slow reader slows the program and costs no memory.
+    pending: Option<Vec<u8>>,
+    /// Input that the program had no room for.
+    input: Vec<u8>,
+    gone: bool,
+}
+
+/// One program and those attached to it.
+#[derive(Debug)]
+pub struct Supervisor {
+    streams: Streams,
+    clients: Vec<Client>,
+    listener: Option<OwnedFd>,
+    log: Option<LogWriter>,
+    /// Why the log is not written any more.
+    log_error: Option<io::Error>,
+    packet: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Output(Stream),
+    Terminal,
+    TerminalInput,
+    Client(usize),
+    Listener,
+    Program,
+}
+
+impl Supervisor {
+    /// Supervises a program with these streams; `client` is attached from the start, others come
+    /// through `listener`.
+    pub fn new(
+        streams: Streams,
+        client: Option<OwnedFd>,
+        listener: Option<OwnedFd>,
+        log: Option<LogWriter>,
+    ) -> io::Result<Self> {
+        for fd in [&streams.stdout, &streams.stderr, &streams.terminal, &streams.stdin].into_iter().flatten() {
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
+        let mut supervisor = Self {
+            streams,
+            clients: Vec::new(),
+            listener,
+            log,
+            log_error: None,
+            packet: Vec::with_capacity(MAX_BODY + 1),
+        };
+        if let Some(socket) = client {
+            supervisor.attach(socket);
+        }
+        Ok(supervisor)
+    }
+
+    fn attach(&mut self, socket: OwnedFd) {
+        self.clients.push(Client { socket, pending: None, input: Vec::new(), gone: false });
+    }
+
+    /// Sends an event to everybody who is attached.
+    pub fn tell(&mut self, event: &Event<'_>) {
+        let mut packet = std::mem::take(&mut self.packet);
+        event.encode(&mut packet);
+        for client in &mut self.clients {
+            client.send(&packet);
+        }
+        self.packet = packet;
+    }
+
+    /// Works until the program has ended; `recorded` is called the moment that its end is known,
+    /// before anything else is done.
+    pub fn run(
+        &mut self,
+        pidfd: BorrowedFd<'_>,
+        recorded: impl FnOnce(ExitStatus, Option<&io::Error>),
+    ) -> io::Result<ExitStatus> {
+        let mut recorded = Some(recorded);
+        let mut exit = None;
+        // A packet is a tag and a body.
+        let mut buffer = vec![0; MAX_BODY + 1];
+        loop {
+            let ready = self.poll(pidfd, exit.is_some())?;
+            if exit.is_some() && ready.is_empty() && !self.blocked() {
+                break;
+            }
+            for (source, flags) in ready {
+                match source {
+                    Source::Program => {
+                        let status = process::wait(pidfd)?;
+                        if let Some(recorded) = recorded.take() {
+                            recorded(status, self.log_error.as_ref());
+                        }
+                        exit = Some(status);
+                        self.listener = None;
+                    }
+                    Source::Output(stream) => self.read_output(stream, &mut buffer),
+                    Source::Terminal => self.read_terminal(&mut buffer),
+                    Source::TerminalInput => self.write_input(),
+                    Source::Client(index) => self.serve(index, flags, pidfd, &mut buffer),
+                    Source::Listener => self.accept(),
+                }
+            }
+            self.clients.retain(|client| !client.gone);
+        }
+        Ok(exit.unwrap_or(ExitStatus::Code(0)))
+    }
+
+    /// Passes on to the clients what is left for them, for as long as they take it.
+    pub fn finish(&mut self, event: &Event<'_>) {
+        self.tell(event);
+        for client in &mut self.clients {
+            while let (Some(packet), false) = (client.pending.take(), client.gone) {
+                let _ = rustix::io::ioctl_fionbio(&client.socket, false);
+                if rustix::net::send(&client.socket, &packet, SendFlags::NOSIGNAL).is_err() {
+                    break;
+                }
+            }
+        }
+        self.clients.clear();
+    }
+
+    fn blocked(&self) -> bool {
+        self.clients.iter().any(|client| client.pending.is_some())
+    }
+
+    /// Waits for something to do. After the program's end only what is there already counts.
+    fn poll(&self, pidfd: BorrowedFd<'_>, ended: bool) -> io::Result<Vec<(Source, PollFlags)>> {
+        let blocked = self.blocked();
+        let wanted = self.wanted(pidfd, ended, blocked);
+        let mut fds: Vec<_> =
+            wanted.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        let timeout = (ended && !blocked).then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        loop {
+            match poll(&mut fds, timeout.as_ref()) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => break,
+            }
+        }
+        let ready = wanted.iter().zip(&fds).map(|((source, ..), fd)| (*source, fd.revents()));
+        Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    fn wanted<'a>(
+        &'a self,
+        pidfd: BorrowedFd<'a>,
+        ended: bool,
+        blocked: bool,
+    ) -> Vec<(Source, BorrowedFd<'a>, PollFlags)> {
+        let mut wanted = Vec::with_capacity(8);
+        let mut add = |source, fd, flags| wanted.push((source, fd, flags));
+        if !blocked {
+            let outputs = [(&self.streams.stdout, Stream::Stdout), (&self.streams.stderr, Stream::Stderr)];
+            for (fd, stream) in outputs.iter().filter_map(|(fd, stream)| fd.as_ref().map(|fd| (fd, *stream))) {
+                add(Source::Output(stream), fd.as_fd(), PollFlags::IN);
+            }
+            if let Some(terminal) = &self.streams.terminal {
+                add(Source::Terminal, terminal.as_fd(), PollFlags::IN);
+            }
+        }
+        if !ended {
+            add(Source::Program, pidfd, PollFlags::IN);
+            if let Some(listener) = &self.listener {
+                add(Source::Listener, listener.as_fd(), PollFlags::IN);
+            }
+            if let (Some(terminal), true) =
+                (&self.streams.terminal, self.clients.iter().any(|c| !c.input.is_empty()))
+            {
+                add(Source::TerminalInput, terminal.as_fd(), PollFlags::OUT);
+            }
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            let mut flags = PollFlags::empty();
+            if !ended && client.input.is_empty() {
+                flags |= PollFlags::IN;
+            }
+            if client.pending.is_some() {
+                flags |= PollFlags::OUT;
+            }
+            if !flags.is_empty() {
+                add(Source::Client(index), client.socket.as_fd(), flags);
+            }
+        }
+        wanted
+    }
+
+    fn read_output(&mut self, stream: Stream, buffer: &mut [u8]) {
+        let slot = match stream {
+            Stream::Stdout => &mut self.streams.stdout,
+            Stream::Stderr => &mut self.streams.stderr,
+        };
+        let Some(fd) = slot else { return };
+        match rustix::io::read(&*fd, &mut buffer[..MAX_BODY]) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(0) | Err(_) => *slot = None,
+            Ok(length) => self.output(stream, &buffer[..length]),
+        }
+    }
+
+    fn read_terminal(&mut self, buffer: &mut [u8]) {
+        let Some(fd) = &self.streams.terminal else { return };
+        match rustix::io::read(fd, &mut buffer[..MAX_BODY]) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // EIO: no process has the other side open any more. Somebody may open it again while
+            // the program runs, but whoever did that would be the first.
+            Ok(0) | Err(_) => self.streams.terminal = None,
+            Ok(length) => self.output(Stream::Stdout, &buffer[..length]),
+        }
+    }
+
+    fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        if let Some(log) = &mut self.log
+            && let Err(error) = log.write(stream, bytes, jiff::Timestamp::now())
+        {
+            // A full disk must not stop the program.
+            self.log_error = Some(error);
+            self.log = None;
+        }
+        self.tell(&Event::Output(stream, bytes));
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        if let Ok(socket) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
+            self.attach(socket);
+        }
+    }
+
+    fn serve(&mut self, index: usize, flags: PollFlags, pidfd: BorrowedFd<'_>, buffer: &mut [u8]) {
+        let client = &mut self.clients[index];
+        if flags.contains(PollFlags::OUT)
+            && let Some(packet) = client.pending.take()
+        {
+            client.send(&packet);
+        }
+        if !flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+        match rustix::net::recv(&client.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok((0, _)) | Err(_) => client.gone = true,
+            Ok((length, _)) => match Request::decode(&buffer[..length]) {
+                Some(Request::Input(bytes)) => {
+                    client.input.extend_from_slice(bytes);
+                    self.write_input();
+                }
+                Some(Request::InputEnd) => self.streams.stdin = None,
+                Some(Request::Resize { rows, columns }) => {
+                    if let Some(terminal) = &self.streams.terminal {
+                        let size = rustix::termios::Winsize {
+                            ws_row: rows,
+                            ws_col: columns,
+                            ws_xpixel: 0,
+                            ws_ypixel: 0,
+                        };
+                        let _ = rustix::termios::tcsetwinsize(terminal, size);
+                    }
+                }
+                Some(Request::Signal(signal)) => {
+                    let _ = process::send_signal(pidfd, signal);
+                }
+                None => client.gone = true,
+            },
+        }
+    }
+
+    fn write_input(&mut self) {
+        let Some(fd) = self.streams.terminal.as_ref().or(self.streams.stdin.as_ref()) else {
+            self.clients.iter_mut().for_each(|client| client.input.clear());
+            return;
+        };
+        for client in self.clients.iter_mut().filter(|client| !client.input.is_empty()) {
+            match rustix::io::write(fd, &client.input) {
+                Ok(length) => {
+                    client.input.drain(..length);
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                Err(_) => client.input.clear(),
+            }
+        }
+    }
+}
+
+impl Client {
+    fn send(&mut self, packet: &[u8]) {
+        if self.gone {
+            return;
+        }
+        match rustix::net::send(&self.socket, packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(_) => {}
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => self.pending = Some(packet.to_vec()),
+            Err(_) => self.gone = true,
+        }
+    }
+}

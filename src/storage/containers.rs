@@ -1,0 +1,715 @@
+//! Containers on disk: what was asked for, what happened, and who is in charge.
+//!
+//! ```text
+//! containers/<id>/record.json   what was asked for; written once
+//!                 exit.json     how it ended; absent while it runs or was never started
+//!                 ctr.log       output, k8s-file format
+//!                 diff/ work/   upper and work directory of the overlay
+//! <runroot>/containers/<id>/state.json   facts of this run, with the boot id
+//!                           attach.sock
+//! ```
+//!
+//! Whoever is in charge of a container, the creating command and then its monitor, holds a flock
+//! on its directory: the kernel drops it when they die. Status is derived from these and from the kernel, never stored ([`Containers::status`]).
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::names::Names;
+use crate::base::digest::{ChainId, Digest};
+use crate::base::id::ContainerId;
+use crate::base::idmap::IdMapping;
+use crate::sys::atomic::{self, Durability};
+use crate::sys::lock::Lock;
+use crate::sys::{host, process};
+
+/// The format version of every record here; a higher one is refused.
+const VERSION: u32 = 1;
+
+/// What goes wrong with a container's records.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory could not be read, written or removed.
+    #[error("{action} \"{}\"", path.display())]
+    Io {
+        /// What was being done, as "reading".
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A record is not what it should be.
+    #[error("reading the record \"{}\"", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A record was written by a later version.
+    #[error("the record \"{}\" has format version {version}, this program knows {VERSION}", path.display())]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// The version found.
+        version: u32,
+    },
+    /// No container answers to the name or id.
+    #[error("no container with name or ID \"{0}\" found: no such container")]
+    NotFound(String),
+    /// An id's beginning fits several containers.
+    #[error("more than one container ID begins with \"{0}\"")]
+    Ambiguous(String),
+    /// The name belongs to another container.
+    #[error(
+        "the container name \"{name}\" is already in use by {id}: that container has to be removed to reuse the name"
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        id: ContainerId,
+    },
+}
+
+/// One mount that the user asked for, resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRecord {
+    /// `bind`, `volume`, `tmpfs`, …
+    pub kind: String,
+    /// The volume's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// On the host; empty for tmpfs.
+    pub source: String,
+    /// Absolute, in the container.
+    pub destination: String,
+    /// Mount options in mount(8)'s words.
+    pub options: Vec<String>,
+    /// Whether the container may write.
+    pub rw: bool,
+    /// Whether an empty volume gets what the image has at the destination.
+    #[serde(default)]
+    pub copy_up: bool,
+    /// Whether it came from the image's own `VOLUME` list and is removed with the container.
+    #[serde(default)]
+    pub anonymous: bool,
+}
+
+/// A device that the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    /// On the host.
+    pub host: String,
+    /// In the container.
+    pub container: String,
+    /// Any of `rwm`.
+    pub permissions: String,
+}
+
+/// A resource limit (setrlimit(2)); `None` is unlimited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UlimitRecord {
+    /// `RLIMIT_NOFILE`, …
+    pub name: String,
+    /// Soft limit.
+    pub soft: Option<u64>,
+    /// Hard limit.
+    pub hard: Option<u64>,
+}
+
+/// Where a namespace comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceMode {
+    /// One of its own.
+    #[default]
+    Private,
+    /// The host's.
+    Host,
+}
+
+/// Where the user namespace comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UsernsMode {
+    /// Root without one, users with their ids mapped.
+    #[default]
+    Default,
+    /// As `Default`, with the user's own ids kept inside.
+    KeepId,
+}
+
+/// The network of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// Only a loopback device.
+    #[default]
+    None,
+    /// The host's.
+    Host,
+}
+
+/// How output is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfig {
+    /// Whether output is kept at all (`k8s-file`) or not (`none`).
+    pub enabled: bool,
+    /// The file, where the user chose one.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// Bytes after which the file is begun anew.
+    #[serde(default)]
+    pub size_max: Option<u64>,
+}
+
+/// What was asked for, resolved against the image: all that `inspect` tells and `exec` needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the flags")]
+pub struct ContainerConfig {
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    pub env: Vec<String>,
+    pub user: String,
+    pub workdir: String,
+    pub hostname: String,
+    pub tty: bool,
+    pub interactive: bool,
+    pub labels: std::collections::BTreeMap<String, String>,
+    pub annotations: std::collections::BTreeMap<String, String>,
+    pub stop_signal: i32,
+    pub stop_timeout: u64,
+    pub network: NetworkMode,
+    pub pid: NamespaceMode,
+    pub ipc: NamespaceMode,
+    pub uts: NamespaceMode,
+    pub cgroupns: NamespaceMode,
+    pub userns: UsernsMode,
+    pub read_only: bool,
+    pub capabilities: Vec<String>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub security_opt: Vec<String>,
+    pub no_new_privileges: bool,
+    pub seccomp: SeccompChoice,
+    pub unmask: Vec<String>,
+    pub mask: Vec<String>,
+    pub mounts: Vec<MountRecord>,
+    pub devices: Vec<DeviceRecord>,
+    pub ulimits: Vec<UlimitRecord>,
+    pub sysctls: std::collections::BTreeMap<String, String>,
+    pub init: bool,
+    pub auto_remove: bool,
+    pub log: LogConfig,
+    pub time_offsets: bool,
+    pub cgroups: bool,
+}
+
+/// Which system calls are let through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeccompChoice {
+    /// Our allow list.
+    Default,
+    /// All.
+    Unconfined,
+    /// A profile in Docker's or OCI's JSON, as it was when the container was made.
+    Profile {
+        /// The file it came from.
+        path: PathBuf,
+        /// Its content.
+        content: String,
+    },
+}
+
+/// Where the rootfs comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RootfsSource {
+    /// Layers of an image, lowest first.
+    Image {
+        /// Digest of its configuration.
+        id: Digest,
+        /// As the user's reference was resolved.
+        name: String,
+        /// Digest of its manifest.
+        digest: Digest,
+        /// Its layers.
+        layers: Vec<ChainId>,
+    },
+    /// A directory (`--rootfs`).
+    Directory(PathBuf),
+}
+
+/// `record.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// Format version.
+    pub version: u32,
+    /// The container's id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Nanoseconds since 1970.
+    pub created: i64,
+    /// Digest of the image's configuration: what `rmi` looks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<Digest>,
+    /// Where the rootfs comes from.
+    pub rootfs: RootfsSource,
+    /// The mapping of its user namespace; none as root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<IdMapping>,
+    /// The command line that made it.
+    pub create_command: Vec<String>,
+    /// All the rest.
+    pub config: ContainerConfig,
+}
+
+/// How a container's first process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exit {
+    /// It called exit.
+    Code(u8),
+    /// A signal ended it.
+    Signal(i32),
+    /// Nobody was there to see it.
+    Unknown,
+}
+
+impl Exit {
+    /// As Podman's users see it: 128+n for a signal, -1 where nobody knows.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code.into(),
+            Self::Signal(signal) => 128 + signal,
+            Self::Unknown => -1,
+        }
+    }
+}
+
+/// `exit.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// Format version.
+    pub version: u32,
+    /// How it ended.
+    pub exit: Exit,
+    /// Nanoseconds since 1970; 0 if it never started.
+    pub started: i64,
+    /// Nanoseconds since 1970 of the end, or of the moment that somebody noticed.
+    pub finished: i64,
+    /// Why it could not be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl ExitRecord {
+    /// A record of this format version.
+    pub fn new(exit: Exit, started: i64, finished: i64) -> Self {
+        Self { version: VERSION, exit, started, finished, error: None }
+    }
+}
+
+/// `state.json`: facts of one run, of use until the next boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Format version.
+    pub version: u32,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Of the first process, in the host's pid namespace.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`: against a pid's reuse.
+    pub start_time: u64,
+    /// Of the monitor.
+    pub monitor: i32,
+    /// Nanoseconds since 1970.
+    pub started: i64,
+    /// The cgroup's directory, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
+}
+
+impl RunState {
+    /// A record of this format version.
+    pub fn new(boot_id: String, pid: i32, start_time: u64, started: i64, cgroup: Option<PathBuf>) -> Self {
+        Self {
+            version: VERSION,
+            boot_id,
+            pid,
+            start_time,
+            monitor: rustix::process::getpid().as_raw_nonzero().get(),
+            started,
+            cgroup,
+        }
+    }
+}
+
+/// What a container is doing now, derived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Never started.
+    Created,
+    /// Its first process is there.
+    Running(RunState),
+    /// Its first process is gone, but its monitor has not recorded the end yet.
+    Stopping(RunState),
+    /// It ended, or could not be started.
+    Exited(ExitRecord),
+}
+
+impl Status {
+    /// Podman's word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running(_) => "running",
+            Self::Stopping(_) => "stopping",
+            Self::Exited(_) => "exited",
+        }
+    }
+
+    /// The facts of a container that runs.
+    pub fn running(&self) -> Option<&RunState> {
+        match self {
+            Self::Running(state) => Some(state),
+            _ => None,
+        }
+    }
+}
+
+/// Every container of one store.
+#[derive(Clone, Debug)]
+pub struct Containers {
+    root: PathBuf,
+    runroot: PathBuf,
+}
+
+/// A container that has just been made; the lock says that somebody is in charge of it.
+#[derive(Debug)]
+pub struct Created {
+    /// Held by the maker, and by the monitor that is forked from it.
+    pub lock: Lock,
+}
+
+impl Containers {
+    /// The containers of the store at `root` with its volatile side at `runroot`.
+    pub fn new(root: &Path, runroot: &Path) -> Self {
+        Self { root: root.to_owned(), runroot: runroot.to_owned() }
+    }
+
+    /// `containers/<id>`.
+    pub fn dir(&self, id: &ContainerId) -> PathBuf {
+        self.root.join("containers").join(id.as_str())
+    }
+
+    /// `<runroot>/containers/<id>`.
+    pub fn run_dir(&self, id: &ContainerId) -> PathBuf {
+        self.runroot.join("containers").join(id.as_str())
+    }
+
+    /// The socket that `attach` connects to.
+    pub fn attach_socket(&self, id: &ContainerId) -> PathBuf {
+        self.run_dir(id).join("attach.sock")
+    }
+
+    /// The file of the container's output.
+    pub fn log_path(&self, record: &ContainerRecord) -> PathBuf {
+        record.config.log.path.clone().unwrap_or_else(|| self.dir(&record.id).join("ctr.log"))
+    }
+
+    fn names(&self) -> Names {
+        Names::new(&self.root.join("names"))
+    }
+
+    /// Publishes a new container: its name, then its directory with the record. Whoever dies in
+    /// between leaves a name without a container, which the next one to want it takes over.
+    pub fn create(&self, record: &ContainerRecord, durability: Durability) -> Result<Created, Error> {
+        let _claim = loop {
+            match self.names().claim(&record.name, &record.id, |id| self.dir(id).exists())? {
+                Ok(claim) => break claim,
+                Err(id) if self.sweep_dead(&id)? => {}
+                Err(id) => return Err(Error::NameInUse { name: record.name.clone(), id }),
+            }
+        };
+        let result = self.publish(record, durability);
+        if result.is_err() {
+            let _ = self.names().release(&record.name, &record.id);
+        }
+        result
+    }
+
+    fn publish(&self, record: &ContainerRecord, durability: Durability) -> Result<Created, Error> {
+        let staging = self.root.join("staging").join(format!("container-{}", record.id));
+        let io = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { action, path, source }
+        };
+        mkdir(&staging).map_err(io("making", &staging))?;
+        let result = (|| {
+            let lock = Lock::exclusive_existing(&staging).map_err(io("locking", &staging))?;
+            for name in ["diff", "work"] {
+                let path = staging.join(name);
+                // The container's root looks at this mode when it looks at "/".
+                DirBuilder::new().mode(0o755).create(&path).map_err(io("making", &path))?;
+            }
+            write(&staging.join("record.json"), record, durability)?;
+            let dir = self.dir(&record.id);
+            fs::rename(&staging, &dir).map_err(io("publishing", &dir))?;
+            if durability == Durability::Synced {
+                let parent = self.root.join("containers");
+                atomic::sync_dir(&parent).map_err(io("syncing", &parent))?;
+            }
+            Ok(Created { lock })
+        })();
+        if result.is_err() {
+            let _ = fs::remove_dir_all(&staging);
+        }
+        result
+    }
+
+    /// Reads a container's record.
+    pub fn record(&self, id: &ContainerId) -> Result<ContainerRecord, Error> {
+        let path = self.dir(id).join("record.json");
+        let record: Option<ContainerRecord> = read(&path)?;
+        let record = record.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        check_version(&path, record.version)?;
+        Ok(record)
+    }
+
+    /// The ids of all containers, in no order.
+    pub fn ids(&self) -> Result<Vec<ContainerId>, Error> {
+        list_ids(&self.root.join("containers"))
+    }
+
+    /// The ids of the containers that may be running: a number that does not grow with the
+    /// stopped ones.
+    pub fn live_ids(&self) -> Result<Vec<ContainerId>, Error> {
+        list_ids(&self.runroot.join("containers"))
+    }
+
+    /// Finds a container by its name, its id or the beginning of its id.
+    pub fn find(&self, text: &str) -> Result<ContainerId, Error> {
+        if let Ok(id) = text.parse::<ContainerId>()
+            && self.dir(&id).exists()
+        {
+            return Ok(id);
+        }
+        if crate::base::id::check_name(text).is_ok()
+            && let Some(id) = self.names().get(text)?
+            && self.dir(&id).exists()
+        {
+            return Ok(id);
+        }
+        if text.is_empty() || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(Error::NotFound(text.to_owned()));
+        }
+        let mut fitting = self.ids()?.into_iter().filter(|id| id.as_str().starts_with(text));
+        match (fitting.next(), fitting.next()) {
+            (Some(id), None) => Ok(id),
+            (None, _) => Err(Error::NotFound(text.to_owned())),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
+        }
+    }
+
+    /// All names, for "did you mean".
+    pub fn all_names(&self) -> Result<Vec<String>, Error> {
+        self.names().list()
+    }
+
+    /// Records that the container's first process runs.
+    pub fn write_state(&self, id: &ContainerId, state: &RunState) -> Result<(), Error> {
+        write(&self.run_dir(id).join("state.json"), state, Durability::Volatile)
+    }
+
+    /// Records how it ended; the first to say so is believed.
+    pub fn write_exit(&self, id: &ContainerId, exit: &ExitRecord, durability: Durability) -> Result<(), Error> {
+        write(&self.dir(id).join("exit.json"), exit, durability)
+    }
+
+    /// Forgets the end of an earlier run.
+    pub fn clear_exit(&self, id: &ContainerId) -> Result<(), Error> {
+        let path = self.dir(id).join("exit.json");
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::Io { action: "removing", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the container is doing: its records held against the kernel.
+    pub fn status(&self, id: &ContainerId) -> Result<Status, Error> {
+        let state_path = self.run_dir(id).join("state.json");
+        let Some(state) = read::<RunState>(&state_path)? else {
+            return Ok(match self.exit(id)? {
+                Some(exit) => Status::Exited(exit),
+                None => Status::Created,
+            });
+        };
+        if state.boot_id == host::boot_id()
+            && process::start_time(state.pid).is_ok_and(|t| t == state.start_time)
+        {
+            return Ok(Status::Running(state));
+        }
+        if let Some(exit) = self.exit(id)?
+            && exit.started == state.started
+        {
+            return Ok(Status::Exited(exit));
+        }
+        if self.in_charge(id)? {
+            return Ok(Status::Stopping(state));
+        }
+        // The monitor may have written the record between the two looks.
+        if let Some(exit) = self.exit(id)?
+            && exit.started == state.started
+        {
+            return Ok(Status::Exited(exit));
+        }
+        Ok(Status::Exited(ExitRecord::new(Exit::Unknown, state.started, host::now())))
+    }
+
+    fn exit(&self, id: &ContainerId) -> Result<Option<ExitRecord>, Error> {
+        // A power cut may leave an empty file where the record was not synced: an end nobody knows.
+        match read(&self.dir(id).join("exit.json")) {
+            Err(Error::Damaged { .. }) => Ok(Some(ExitRecord::new(Exit::Unknown, 0, 0))),
+            other => other,
+        }
+    }
+
+    /// Whether somebody, the creating command or the monitor, is in charge of the container.
+    pub fn in_charge(&self, id: &ContainerId) -> Result<bool, Error> {
+        let path = self.dir(id);
+        match Lock::try_exclusive_existing(&path) {
+            Ok(lock) => Ok(lock.is_none()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(Error::Io { action: "locking", path, source }),
+        }
+    }
+
+    /// Waits until nobody is in charge, and is in charge then.
+    pub fn take_charge(&self, id: &ContainerId) -> Result<Lock, Error> {
+        let path = self.dir(id);
+        let lock = match Lock::exclusive_existing(&path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotFound(id.to_string()));
+            }
+            other => other.map_err(|source| Error::Io { action: "locking", path: path.clone(), source })?,
+        };
+        // While we waited, who was in charge may have removed it.
+        if path.exists() { Ok(lock) } else { Err(Error::NotFound(id.to_string())) }
+    }
+
+    /// Makes the volatile directory of a container about to start.
+    pub fn prepare_run_dir(&self, id: &ContainerId) -> Result<(), Error> {
+        let path = self.run_dir(id);
+        let _ = fs::remove_dir_all(&path);
+        mkdir(&path).map_err(|source| Error::Io { action: "making", path, source })
+    }
+
+    /// Finishes what a killed monitor left: an end that nobody saw is recorded as unknown, and a
+    /// container that should go when it ends is removed. Says whether it removed the container.
+    pub fn sweep_dead(&self, id: &ContainerId) -> Result<bool, Error> {
+        let Ok(Some(_lock)) = Lock::try_exclusive_existing(&self.dir(id)) else { return Ok(false) };
+        let record = match self.record(id) {
+            Err(Error::NotFound(_)) => return Ok(true),
+            other => other?,
+        };
+        let status = self.status(id)?;
+        if status.running().is_some() {
+            return Ok(false);
+        }
+        if record.config.auto_remove {
+            self.remove(&record)?;
+            return Ok(true);
+        }
+        if let Status::Exited(exit) = &status
+            && self.run_dir(id).exists()
+        {
+            self.write_exit(id, exit, Durability::Synced)?;
+            let _ = fs::remove_dir_all(self.run_dir(id));
+        }
+        Ok(false)
+    }
+
+    /// Takes the container off the lists: its directory goes into the trash, its name is free.
+    /// The caller is in charge of it and empties the trash afterwards ([`Containers::trash_of`]).
+    pub fn remove(&self, record: &ContainerRecord) -> Result<PathBuf, Error> {
+        let dir = self.dir(&record.id);
+        let trash = self.trash_of(&record.id);
+        match fs::rename(&dir, &trash) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Io { action: "removing", path: dir, source });
+            }
+            _ => {}
+        }
+        self.names().release(&record.name, &record.id)?;
+        let _ = fs::remove_dir_all(self.run_dir(&record.id));
+        Ok(trash)
+    }
+
+    /// Where a removed container's files wait for their deletion.
+    pub fn trash_of(&self, id: &ContainerId) -> PathBuf {
+        self.root.join("trash").join(format!("container-{id}"))
+    }
+}
+
+fn mkdir(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().mode(0o700).recursive(true).create(path)
+        }
+        other => other,
+    }
+}
+
+fn list_ids(dir: &Path) -> Result<Vec<ContainerId>, Error> {
+    let error = |source| Error::Io { action: "listing", path: dir.to_owned(), source };
+    let entries = match fs::read_dir(dir) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(error)?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        if let Some(id) = entry.map_err(error)?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| Error::Damaged { path: path.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io { action: "reading", path: path.to_owned(), source }),
+    }
+}
+
+fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
+    atomic::write(path, &bytes, 0o600, durability)
+        .map_err(|source| Error::Io { action: "writing", path: path.to_owned(), source })
+}
+
+fn check_version(path: &Path, version: u32) -> Result<(), Error> {
+    if version > VERSION { Err(Error::Version { path: path.to_owned(), version }) } else { Ok(()) }
+}
+
+/// The version that new records carry.
+pub fn record_version() -> u32 {
+    VERSION
+}

@@ -1,0 +1,32 @@
+//! What the host says of itself and of us.
+
+use std::sync::OnceLock;
+
+/// Our user id.
+pub fn uid() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// Our group id.
+pub fn gid() -> u32 {
+    rustix::process::getgid().as_raw()
+}
+
+/// The host's name.
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Nanoseconds since 1970.
+pub fn now() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
+/// A text that changes with every boot: `/proc/sys/kernel/random/boot_id` (random(4)).
+pub fn boot_id() -> &'static str {
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    BOOT_ID.get_or_init(|| {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    })
+}
