@@ -3,5 +3,8 @@
 #![allow(unsafe_code)]
 
 pub mod atomic;
+pub mod child;
 pub mod lock;
 pub mod path;
+pub mod tree;
+pub mod userns;
