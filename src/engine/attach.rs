@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::termios::{self, OptionalActions, Termios};
 
 use crate::monitor::protocol::{Event, MAX_BODY, Request, Stream};
-use crate::sys::signal::SignalFd;
+use crate::sys::signal::{read_signal, signalfd};
 
 /// Keys that leave a container's terminal without ending it; Podman's default is ctrl-p,ctrl-q.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,12 +204,12 @@ const KEPT: &[i32] = &[
 ];
 
 /// The signals that a relay takes for itself, as a descriptor.
-pub fn catch_signals(sig_proxy: bool) -> io::Result<SignalFd> {
+pub fn catch_signals(sig_proxy: bool) -> io::Result<OwnedFd> {
     let mut signals = vec![libc::SIGWINCH];
     if sig_proxy {
         signals.extend((1..32).filter(|signal| !KEPT.contains(signal)));
     }
-    SignalFd::new(&signals)
+    signalfd(&signals)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -223,7 +223,7 @@ enum Source {
 
 impl Relay<'_> {
     /// Relays until the program ends or the user leaves.
-    pub fn run(mut self, signals: &SignalFd) -> io::Result<Ending> {
+    pub fn run(mut self, signals: &OwnedFd) -> io::Result<Ending> {
         let stdin = rustix::stdio::stdin();
         let raw = if self.tty && self.interactive { RawTerminal::enter(stdin)? } else { None };
         if self.tty
@@ -280,7 +280,7 @@ impl Relay<'_> {
         })
     }
 
-    fn poll(&self, signals: &SignalFd, reading: bool, backlog: &Backlog) -> io::Result<Vec<Source>> {
+    fn poll(&self, signals: &OwnedFd, reading: bool, backlog: &Backlog) -> io::Result<Vec<Source>> {
         let stdin = rustix::stdio::stdin();
         let mut wanted: Vec<(Source, BorrowedFd<'_>, PollFlags)> = vec![
             (
@@ -360,8 +360,8 @@ impl Relay<'_> {
         }
     }
 
-    fn forward_signal(&self, signals: &SignalFd, backlog: &mut Backlog) -> io::Result<()> {
-        match signals.read()? {
+    fn forward_signal(&self, signals: &OwnedFd, backlog: &mut Backlog) -> io::Result<()> {
+        match read_signal(signals)? {
             Some(libc::SIGWINCH) => {
                 if self.tty
                     && let Some((rows, columns)) = terminal_size()

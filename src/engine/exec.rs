@@ -12,7 +12,7 @@ use super::{Engine, Error, config, run, specgen};
 use crate::runtime::{self, ExecRequest, Executed, Stdio};
 use crate::storage::containers::Status;
 use crate::sys::process;
-use crate::sys::signal::SignalFd;
+use crate::sys::signal::read_signal;
 
 /// The flags of `exec`.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,7 @@ fn stdio(options: &ExecOptions) -> std::io::Result<Stdio> {
     Ok(Stdio::Fds { stdin, stdout: dup(rustix::stdio::stdout())?, stderr: dup(rustix::stdio::stderr())? })
 }
 
-fn wait_forwarding(executed: &Executed, signals: &SignalFd) -> std::io::Result<Option<u8>> {
+fn wait_forwarding(executed: &Executed, signals: &OwnedFd) -> std::io::Result<Option<u8>> {
     loop {
         let mut fds = [PollFd::new(&executed.pidfd, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -102,10 +102,10 @@ fn wait_forwarding(executed: &Executed, signals: &SignalFd) -> std::io::Result<O
         if !fds[0].revents().is_empty() {
             return Ok(Some(process::wait(executed.pidfd.as_fd())?.code()));
         }
-        if let Some(signal) = signals.read()?
+        if let Some(signal) = read_signal(signals)?
             && signal != libc::SIGWINCH
         {
-            let _ = process::send_signal(executed.pidfd.as_fd(), signal);
+            let _ = process::pidfd_signal(executed.pidfd.as_fd(), signal);
         }
     }
 }
@@ -114,7 +114,7 @@ fn wait_forwarding(executed: &Executed, signals: &SignalFd) -> std::io::Result<O
 fn relay_terminal(
     mut executed: Executed,
     options: &ExecOptions,
-    signals: &SignalFd,
+    signals: &OwnedFd,
 ) -> std::io::Result<Option<u8>> {
     let Some(master) = executed.terminal.take() else { return wait_forwarding(&executed, signals) };
     let resize = || {
@@ -146,9 +146,9 @@ fn relay_terminal(
         drop(fds);
         let input_ready = reading && ready[ready.len() - 1];
         if ready[1] {
-            match signals.read()? {
+            match read_signal(signals)? {
                 Some(libc::SIGWINCH) => resize(),
-                Some(signal) => drop(process::send_signal(executed.pidfd.as_fd(), signal)),
+                Some(signal) => drop(process::pidfd_signal(executed.pidfd.as_fd(), signal)),
                 None => {}
             }
         }

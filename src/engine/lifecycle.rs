@@ -48,7 +48,7 @@ impl Engine {
         let Some(pidfd) = open(state) else {
             return Err(Error::NotRunning { name: record.name, status: "exited" });
         };
-        process::send_signal(pidfd.as_fd(), signal).map_err(|source| Error::Signal {
+        process::pidfd_signal(pidfd.as_fd(), signal).map_err(|source| Error::Signal {
             name: record.name.clone(),
             signal: signal_name(signal),
             source,
@@ -73,11 +73,11 @@ impl Engine {
             let mut ended = false;
             if timeout > 0 {
                 let signal = record.config.stop_signal;
-                ignore_gone(process::send_signal(pidfd.as_fd(), signal)).map_err(failed(signal))?;
+                ignore_gone(process::pidfd_signal(pidfd.as_fd(), signal)).map_err(failed(signal))?;
                 ended = wait_end(&pidfd, Some(Duration::from_secs(timeout)));
             }
             if !ended {
-                ignore_gone(process::send_signal(pidfd.as_fd(), libc::SIGKILL)).map_err(failed(libc::SIGKILL))?;
+                ignore_gone(process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL)).map_err(failed(libc::SIGKILL))?;
                 if !wait_end(&pidfd, Some(KILL_PATIENCE)) {
                     let seconds = KILL_PATIENCE.as_secs();
                     return Err(Error::Unkillable { name: name.clone(), seconds });

@@ -288,7 +288,7 @@ impl Supervisor {
                     }
                 }
                 Some(Request::Signal(signal)) => {
-                    let _ = process::send_signal(pidfd, signal);
+                    let _ = process::pidfd_signal(pidfd, signal);
                 }
                 None => client.gone = true,
             },

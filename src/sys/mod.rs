@@ -3,7 +3,11 @@
 #![allow(unsafe_code)]
 
 pub mod atomic;
+pub mod child;
+pub mod daemon;
+pub mod host;
 pub mod lock;
 pub mod path;
 pub mod process;
+pub mod tree;
 pub mod userns;

@@ -1,0 +1,353 @@
+//! Records of images, and the names that lead to them.
+//!
+//! `images/<id>.json` is an image; `tags/<name>.json` is a name and the id that it means, so that
+//! a name moves from one image to another by one rename.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::store::parse;
+use super::{Error, FORMAT, IoContext, Result, Store};
+use crate::base::digest::{ChainId, Digest};
+use crate::sys::atomic::{self, Durability};
+
+/// One layer of an image, lowest first in [`ImageRecord::layers`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRef {
+    /// Identity of this layer upon those below: names its directory.
+    pub chain_id: ChainId,
+    /// Digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// Digest of the blob in the manifest; `None` for an image that was never a blob.
+    pub blob: Option<Digest>,
+    /// Size of that blob in bytes.
+    pub blob_size: u64,
+    /// Size of the uncompressed archive in bytes.
+    pub size: u64,
+}
+
+/// An image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// Format version.
+    pub version: u32,
+    /// The image's id: the digest of its configuration.
+    pub id: Digest,
+    /// Full names, `registry/repository:tag`; kept in `tags/`, not in the record.
+    #[serde(skip)]
+    pub names: Vec<String>,
+    /// `registry/repository@digest` of where it came from.
+    #[serde(default)]
+    pub repo_digests: Vec<String>,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Digest of the index that the manifest was chosen from, if there was one.
+    #[serde(default)]
+    pub index: Option<Digest>,
+    /// Media type of the manifest.
+    pub media_type: String,
+    /// Layers, lowest first.
+    pub layers: Vec<LayerRef>,
+    /// Bytes of all uncompressed layers.
+    pub size: u64,
+    /// When it was built, RFC 3339, as the configuration says it.
+    #[serde(default)]
+    pub created: Option<String>,
+    /// `GOARCH`.
+    pub architecture: String,
+    /// `GOOS`.
+    pub os: String,
+    /// Variant of the architecture.
+    #[serde(default)]
+    pub variant: Option<String>,
+    /// The configuration as it was pulled (OCI image specification, `config.md`).
+    pub config: serde_json::Value,
+    /// What a synthesised image was made from, so that it is made anew when that changes.
+    #[serde(default)]
+    pub made_from: Option<String>,
+}
+
+/// The `config` member of an image's configuration: what a container takes from its image. What
+/// is absent or null is empty (Docker writes null for empty lists).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerConfig {
+    /// `user[:group]`, names or ids.
+    #[serde(deserialize_with = "nullable")]
+    pub user: String,
+    /// `port[/protocol]`.
+    #[serde(deserialize_with = "nullable")]
+    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    /// `NAME=value`.
+    #[serde(deserialize_with = "nullable")]
+    pub env: Vec<String>,
+    /// What runs, before the arguments.
+    #[serde(deserialize_with = "nullable")]
+    pub entrypoint: Vec<String>,
+    /// Default arguments.
+    #[serde(deserialize_with = "nullable")]
+    pub cmd: Vec<String>,
+    /// Directories that get an anonymous volume.
+    #[serde(deserialize_with = "nullable")]
+    pub volumes: BTreeMap<String, serde_json::Value>,
+    /// Working directory.
+    #[serde(deserialize_with = "nullable")]
+    pub working_dir: String,
+    /// Labels.
+    #[serde(deserialize_with = "nullable")]
+    pub labels: BTreeMap<String, String>,
+    /// Name or number of the signal that stops it.
+    #[serde(deserialize_with = "nullable")]
+    pub stop_signal: String,
+    /// Docker's health check.
+    pub healthcheck: Option<serde_json::Value>,
+    /// Docker's default shell.
+    #[serde(deserialize_with = "nullable")]
+    pub shell: Vec<String>,
+    /// Docker's triggers.
+    #[serde(deserialize_with = "nullable")]
+    pub on_build: Vec<String>,
+}
+
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[derive(Serialize, Deserialize)]
+struct Tag {
+    version: u32,
+    name: String,
+    id: Digest,
+}
+
+impl ImageRecord {
+    /// What a container takes from this image.
+    pub fn container_config(&self) -> Result<ContainerConfig> {
+        match self.config.get("config") {
+            None | Some(serde_json::Value::Null) => Ok(ContainerConfig::default()),
+            Some(config) => ContainerConfig::deserialize(config).map_err(|source| Error::Damaged {
+                path: PathBuf::from(format!("images/{}.json", self.id.hex())),
+                source,
+            }),
+        }
+    }
+
+    /// A name for people: the first one, else the id's first 12 digits.
+    pub fn display_name(&self) -> String {
+        self.names.first().cloned().unwrap_or_else(|| self.id.short())
+    }
+}
+
+impl Store {
+    fn image_path(&self, id: &Digest) -> PathBuf {
+        self.path("images").join(format!("{}.json", id.hex()))
+    }
+
+    fn tag_path(&self, name: &str) -> PathBuf {
+        // '%' occurs in no reference, so this can be undone; over-long names are hashed.
+        let mut file = name.replace('/', "%2F");
+        if file.len() > 200 {
+            file = format!("%{}", Digest::of(name.as_bytes()).hex());
+        }
+        self.path("tags").join(format!("{file}.json"))
+    }
+
+    /// Stores an image durably, then gives it its names, taking them from whatever had them.
+    /// Names that it had before remain.
+    pub fn put_image(&self, record: &ImageRecord) -> Result<()> {
+        let path = self.image_path(&record.id);
+        let bytes =
+            serde_json::to_vec(record).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+        atomic::write(&path, &bytes, 0o600, Durability::Synced).context("writing", &path)?;
+        record.names.iter().try_for_each(|name| self.tag(name, &record.id))
+    }
+
+    /// Makes the full name `name` mean the image `id`.
+    pub fn tag(&self, name: &str, id: &Digest) -> Result<()> {
+        let path = self.tag_path(name);
+        let tag = Tag { version: FORMAT, name: name.to_owned(), id: *id };
+        let bytes =
+            serde_json::to_vec(&tag).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+        atomic::write(&path, &bytes, 0o600, Durability::Synced).context("writing", &path)
+    }
+
+    /// Takes a full name away; says whether it was there.
+    pub fn untag(&self, name: &str) -> Result<bool> {
+        let path = self.tag_path(name);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).context("removing", &path),
+        }
+    }
+
+    /// Removes an image's record and names. Its layers go by [`Store::collect`].
+    pub fn remove_image(&self, record: &ImageRecord) -> Result<()> {
+        for name in &record.names {
+            self.untag(name)?;
+        }
+        let path = self.image_path(&record.id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("removing", &path),
+            _ => Ok(()),
+        }
+    }
+
+    /// The image of this id, with its names.
+    pub fn image_by_id(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        let Some(mut record) = self.read_image(id)? else { return Ok(None) };
+        record.names = self.tags()?.into_iter().filter(|tag| tag.id == *id).map(|tag| tag.name).collect();
+        record.names.sort();
+        Ok(Some(record))
+    }
+
+    fn read_image(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        let path = self.image_path(id);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(parse(&path, &bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context("reading", &path),
+        }
+    }
+
+    /// The image that has exactly this full name.
+    pub fn image_by_name(&self, name: &str) -> Result<Option<ImageRecord>> {
+        match self.id_of_name(name)? {
+            Some(id) => self.image_by_id(&id),
+            None => Ok(None),
+        }
+    }
+
+    fn id_of_name(&self, name: &str) -> Result<Option<Digest>> {
+        let path = self.tag_path(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(parse::<Tag>(&path, &bytes)?.id)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context("reading", &path),
+        }
+    }
+
+    fn tags(&self) -> Result<Vec<Tag>> {
+        let dir = self.path("tags");
+        let mut tags = Vec::new();
+        for entry in fs::read_dir(&dir).context("listing", &dir)? {
+            let entry = entry.context("listing", &dir)?;
+            if entry.path().extension().is_none_or(|e| e != "json") {
+                continue; // The temporary file of a writer that was killed.
+            }
+            match fs::read(entry.path()) {
+                Ok(bytes) => tags.push(parse(&entry.path(), &bytes)?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // Removed since.
+                Err(error) => return Err(error).context("reading", &entry.path()),
+            }
+        }
+        Ok(tags)
+    }
+
+    /// All images with their names, in no particular order.
+    pub fn images(&self) -> Result<Vec<ImageRecord>> {
+        let mut names: HashMap<Digest, Vec<String>> = HashMap::new();
+        for tag in self.tags()? {
+            names.entry(tag.id).or_default().push(tag.name);
+        }
+        let mut images = Vec::new();
+        for id in self.image_ids()? {
+            let Some(mut record) = self.read_image(&id)? else { continue };
+            record.names = names.remove(&id).unwrap_or_default();
+            record.names.sort();
+            images.push(record);
+        }
+        Ok(images)
+    }
+
+    fn image_ids(&self) -> Result<Vec<Digest>> {
+        let dir = self.path("images");
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&dir).context("listing", &dir)? {
+            let name = entry.context("listing", &dir)?.file_name();
+            let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            ids.extend(hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
+        }
+        Ok(ids)
+    }
+
+    /// Finds an image as a user names it, by Podman's rules: a full name; an id or a prefix of it
+    /// of three digits or more; `localhost/NAME`; `docker.io/library/NAME`; a name whose last
+    /// parts are NAME, if only one image has such; `…@sha256:…` the digest of its manifest.
+    pub fn image(&self, name: &str) -> Result<Option<ImageRecord>> {
+        let found = self.resolve_image(name)?;
+        found.map(|id| self.image_by_id(&id)).transpose().map(Option::flatten)
+    }
+
+    /// As [`Store::image`], but only the id.
+    pub fn resolve_image(&self, name: &str) -> Result<Option<Digest>> {
+        if name.contains('@') {
+            return self.resolve_digest(name);
+        }
+        let tagged = with_tag(name);
+        if let Some(id) = self.id_of_name(&tagged)? {
+            return Ok(Some(id));
+        }
+        if let Some(id) = self.resolve_id(name)? {
+            return Ok(Some(id));
+        }
+        for prefix in ["localhost/", "docker.io/library/", "docker.io/"] {
+            if let Some(id) = self.id_of_name(&format!("{prefix}{tagged}"))? {
+                return Ok(Some(id));
+            }
+        }
+        let suffix = format!("/{tagged}");
+        let fitting: Vec<Tag> = self.tags()?.into_iter().filter(|tag| tag.name.ends_with(&suffix)).collect();
+        match fitting.as_slice() {
+            [] => Ok(None),
+            [first, rest @ ..] if rest.iter().all(|tag| tag.id == first.id) => Ok(Some(first.id)),
+            _ => Err(Error::Ambiguous {
+                name: name.to_owned(),
+                matches: fitting.into_iter().map(|tag| tag.name).collect(),
+            }),
+        }
+    }
+
+    fn resolve_id(&self, text: &str) -> Result<Option<Digest>> {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        if !(3..=64).contains(&hex.len()) || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(None);
+        }
+        let fitting: Vec<Digest> =
+            self.image_ids()?.into_iter().filter(|id| id.hex().starts_with(hex)).collect();
+        match fitting.as_slice() {
+            [] => Ok(None),
+            [id] => Ok(Some(*id)),
+            _ => Err(Error::Ambiguous {
+                name: text.to_owned(),
+                matches: fitting.iter().map(|id| id.short()).collect(),
+            }),
+        }
+    }
+
+    fn resolve_digest(&self, name: &str) -> Result<Option<Digest>> {
+        let Some((repository, digest)) = name.split_once('@') else { return Ok(None) };
+        let repository = match repository.rfind(':') {
+            Some(at) if !repository[at..].contains('/') => &repository[..at],
+            _ => repository,
+        };
+        let wanted = format!("{repository}@{digest}");
+        let suffix = format!("/{wanted}");
+        let fits = |image: &ImageRecord| {
+            image.repo_digests.iter().any(|known| *known == wanted || known.ends_with(&suffix))
+        };
+        Ok(self.images()?.into_iter().find(fits).map(|image| image.id))
+    }
+}
+
+/// Adds `:latest` to a name without a tag.
+fn with_tag(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
+}

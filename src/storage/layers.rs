@@ -1,0 +1,229 @@
+//! Unpacked layers: `layers/<chain id>/` holds `diff/`, the tree as overlayfs wants it (whiteouts
+//! as 0:0 character devices, opaque directories as an attribute), and `layer.json`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::store::{is_same, parse};
+use super::{Error, FORMAT, IoContext, Result, Store};
+use crate::base::digest::{ChainId, Digest};
+use crate::sys::atomic::{self, Durability};
+use crate::sys::lock::Lock;
+
+/// Whose the unpacked files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ownership {
+    /// The ids of the archive, as root on the host.
+    Host,
+    /// The ids of the archive, mapped by a user namespace with subordinate ids.
+    Mapped,
+    /// All files belong to the one id that is mapped: the archive's ids are lost.
+    Single,
+}
+
+/// `layer.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Format version.
+    pub version: u32,
+    /// Digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// Digest of the blob that it was unpacked from.
+    pub blob: Digest,
+    /// Size of the uncompressed archive in bytes.
+    pub size: u64,
+    /// Number of entries in the archive.
+    pub entries: u64,
+    /// How many device nodes were left out because only root can make them.
+    pub skipped_devices: u64,
+    /// How many extended attributes were left out (not permitted, not supported, or overlayfs' own).
+    pub skipped_xattrs: u64,
+    /// Whose the files are.
+    pub ownership: Ownership,
+    /// The boot during which it was unpacked (`/proc/sys/kernel/random/boot_id`): until it is
+    /// marked as synced the layer counts only during this boot.
+    pub boot_id: String,
+}
+
+/// What [`Store::reserve_layer`] finds.
+#[derive(Debug)]
+pub enum LayerSlot {
+    /// The layer is there.
+    Ready(LayerRecord),
+    /// The caller has to make it.
+    Vacant(StagedLayer),
+}
+
+/// A layer that is being made: a locked directory in `staging`. Dropping it without
+/// [`StagedLayer::publish`] removes it.
+#[derive(Debug)]
+pub struct StagedLayer {
+    store: Store,
+    chain_id: ChainId,
+    path: PathBuf,
+    lock: Lock,
+    published: bool,
+}
+
+const SYNCED: &str = "synced";
+
+impl Store {
+    /// The directory that holds a layer's tree, for overlayfs.
+    pub fn layer_dir(&self, chain_id: &ChainId) -> PathBuf {
+        self.layer_path(chain_id).join("diff")
+    }
+
+    fn layer_path(&self, chain_id: &ChainId) -> PathBuf {
+        self.path("layers").join(chain_id.0.hex())
+    }
+
+    /// The layer's record, or `None` if the layer is not there or was unpacked before a reboot
+    /// without having been written to the disk, so that its content cannot be trusted.
+    pub fn layer(&self, chain_id: &ChainId) -> Result<Option<LayerRecord>> {
+        let path = self.layer_path(chain_id);
+        let file = path.join("layer.json");
+        let bytes = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.context("reading", &file)?,
+        };
+        let record: LayerRecord = match parse(&file, &bytes) {
+            Ok(record) => record,
+            // A power cut before the sync may have left anything in it.
+            Err(Error::Damaged { .. }) if !path.join(SYNCED).exists() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let usable = record.boot_id == boot_id()? || path.join(SYNCED).exists();
+        Ok(usable.then_some(record))
+    }
+
+    /// Finds the layer or reserves its making. While another process or thread is making the same
+    /// layer this waits for it, and then finds it ready, unless the other failed.
+    pub fn reserve_layer(&self, chain_id: ChainId) -> Result<LayerSlot> {
+        let path = self.path("staging").join(chain_id.0.hex());
+        loop {
+            if let Some(record) = self.layer(&chain_id)? {
+                return Ok(LayerSlot::Ready(record));
+            }
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error).context("creating", &path);
+                }
+                _ => {}
+            }
+            let lock = match open_lock(&path)? {
+                Some(lock) if is_same(&lock, &path) => lock,
+                // Published, failed or swept while this waited for the lock.
+                _ => continue,
+            };
+            if fs::read_dir(&path).context("listing", &path)?.next().is_some() {
+                // Of somebody who died: emptied by starting anew.
+                self.discard(&path)?;
+                continue;
+            }
+            if self.layer(&chain_id)?.is_some() {
+                let _ = fs::remove_dir(&path);
+                continue;
+            }
+            let staged = StagedLayer { store: self.clone(), chain_id, path, lock, published: false };
+            let diff = staged.diff();
+            fs::DirBuilder::new().mode(0o755).create(&diff).context("creating", &diff)?;
+            return Ok(LayerSlot::Vacant(staged));
+        }
+    }
+
+    /// Writes all that was pulled to the disk and marks the layers as durable.
+    pub fn sync_layers(&self, layers: &[ChainId]) -> Result<()> {
+        let unsynced: Vec<PathBuf> = layers
+            .iter()
+            .map(|id| self.layer_path(id))
+            .filter(|path| path.exists() && !path.join(SYNCED).exists())
+            .collect();
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        let dir = self.path("layers");
+        let fd = fs::File::open(&dir).context("opening", &dir)?;
+        rustix::fs::syncfs(&fd).context("syncing", &dir)?;
+        for path in unsynced {
+            let marker = path.join(SYNCED);
+            fs::File::create(&marker).context("creating", &marker)?;
+        }
+        Ok(())
+    }
+}
+
+impl StagedLayer {
+    /// The directory to unpack into.
+    pub fn diff(&self) -> PathBuf {
+        self.path.join("diff")
+    }
+
+    /// A file to download the layer's blob into; published with the layer if it is there.
+    pub fn blob(&self) -> PathBuf {
+        self.path.join("blob")
+    }
+
+    /// Gives the layer its place, and its blob. Nothing is synced: see [`Store::sync_layers`].
+    pub fn publish(mut self, record: &LayerRecord) -> Result<()> {
+        let file = self.path.join("layer.json");
+        let bytes = serde_json::to_vec(record).map_err(|source| Error::Damaged { path: file.clone(), source })?;
+        atomic::write(&file, &bytes, 0o600, Durability::Volatile).context("writing", &file)?;
+        if self.blob().exists() {
+            self.store.publish_blob(&self.blob(), &record.blob)?;
+        }
+        let place = self.store.layer_path(&self.chain_id);
+        if place.exists() {
+            // Only a layer that `layer` calls absent can be here: this one's lock is held.
+            self.store.discard(&place)?;
+        }
+        fs::rename(&self.path, &place).context("publishing", &place)?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for StagedLayer {
+    fn drop(&mut self) {
+        if !self.published && is_same(&self.lock, &self.path) {
+            // What cannot be removed now is swept later: the lock is free from here on.
+            let _ = self.store.discard(&self.path);
+        }
+    }
+}
+
+impl LayerRecord {
+    /// A record with everything zero but what names the layer.
+    pub fn new(diff_id: Digest, blob: Digest, ownership: Ownership) -> Result<Self> {
+        Ok(Self {
+            version: FORMAT,
+            diff_id,
+            blob,
+            size: 0,
+            entries: 0,
+            skipped_devices: 0,
+            skipped_xattrs: 0,
+            ownership,
+            boot_id: boot_id()?,
+        })
+    }
+}
+
+/// The id of this boot.
+fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    Ok(fs::read_to_string(path).context("reading", path)?.trim().to_owned())
+}
+
+/// Locks a directory of `staging`, or `None` if it went away before it was opened.
+fn open_lock(path: &Path) -> Result<Option<Lock>> {
+    match Lock::exclusive(path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("locking", path),
+    }
+}

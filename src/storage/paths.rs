@@ -1,0 +1,77 @@
+//! Where the store is.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::{Error, Result};
+
+/// The two directories of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// What outlives a reboot: blobs, layers, images, containers, volumes.
+    pub root: PathBuf,
+    /// What is of use until the next boot only: sockets, locks, facts about running containers.
+    pub runroot: PathBuf,
+}
+
+impl Paths {
+    /// The directories for the user with the effective id `euid` in an environment.
+    ///
+    /// Root has `/var/lib/umiak` and `/run/umiak`. Others have `$XDG_DATA_HOME/umiak` (else
+    /// `~/.local/share/umiak`) and `$XDG_RUNTIME_DIR/umiak`, or, without that variable,
+    /// `/tmp/umiak-UID-run`: [`Paths::with_run_user`] prefers `/run/user/UID` where it exists.
+    pub fn default_for(euid: u32, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
+        if euid == 0 {
+            return Ok(Self { root: "/var/lib/umiak".into(), runroot: "/run/umiak".into() });
+        }
+        // The XDG base directory specification: relative values are invalid and to be ignored.
+        let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let data = absolute("XDG_DATA_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+            .ok_or(Error::NoHome)?;
+        let runroot = match absolute("XDG_RUNTIME_DIR") {
+            Some(dir) => dir.join("umiak"),
+            None => PathBuf::from(format!("/tmp/umiak-{euid}-run")),
+        };
+        Ok(Self { root: data.join("umiak"), runroot })
+    }
+
+    /// The directories of this process.
+    pub fn discover() -> Result<Self> {
+        let euid = rustix::process::geteuid().as_raw();
+        let paths = Self::default_for(euid, &|name| std::env::var_os(name))?;
+        Ok(paths.with_run_user(euid))
+    }
+
+    /// Takes `/run/user/UID` for the fallback in `/tmp` if it is there: a shell got by `su` lacks the variable.
+    fn with_run_user(mut self, euid: u32) -> Self {
+        let user = PathBuf::from(format!("/run/user/{euid}"));
+        if self.runroot.starts_with("/tmp") && std::env::var_os("XDG_RUNTIME_DIR").is_none() && user.is_dir() {
+            self.runroot = user.join("umiak");
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults() {
+        let none = |_: &str| None;
+        assert_eq!(Paths::default_for(0, &none).unwrap().root, PathBuf::from("/var/lib/umiak"));
+        assert!(matches!(Paths::default_for(1000, &none), Err(Error::NoHome)));
+        let home = |name: &str| (name == "HOME").then(|| OsString::from("/home/u"));
+        let paths = Paths::default_for(1000, &home).unwrap();
+        assert_eq!(paths.root, PathBuf::from("/home/u/.local/share/umiak"));
+        assert_eq!(paths.runroot, PathBuf::from("/tmp/umiak-1000-run"));
+        let xdg = |name: &str| match name {
+            "XDG_DATA_HOME" => Some(OsString::from("/d")),
+            "XDG_RUNTIME_DIR" => Some(OsString::from("relative")),
+            _ => None,
+        };
+        let paths = Paths::default_for(1000, &xdg).unwrap();
+        assert_eq!((paths.root, paths.runroot), ("/d/umiak".into(), "/tmp/umiak-1000-run".into()));
+    }
+}

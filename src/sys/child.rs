@@ -1,0 +1,114 @@
+//! A piece of work done by a forked child, whose answer comes back through a pipe: for what needs
+//! another user namespace, or threads, while the caller stays single-threaded and where it is.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::userns;
+use crate::base::idmap::IdMapping;
+use crate::base::report;
+
+/// Why no answer came from the child.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The child could not be made.
+    #[error("forking a process for work on the store")]
+    Fork(#[source] io::Error),
+    /// The child could not enter its user namespace; the text is the chain of its error.
+    #[error("entering the user namespace that owns the files: {0}")]
+    Enter(String),
+    /// The child ended without an answer (killed, out of memory); this is its wait status.
+    #[error("the process that worked on the store died ({0})")]
+    Died(String),
+    /// The answer cannot be understood.
+    #[error("reading the answer of the process that worked on the store")]
+    Answer(#[source] serde_json::Error),
+}
+
+/// Runs `work` in a forked child with umask 0, as root of a user namespace with this mapping if
+/// one is given, and returns its answer.
+///
+/// The caller must be single-threaded. The child dies with the caller (PR_SET_PDEATHSIG).
+pub fn call<T, F>(mapping: Option<&IdMapping>, work: F) -> Result<T, Error>
+where
+    T: Serialize + DeserializeOwned,
+    F: FnOnce() -> T,
+{
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::Fork(e.into()))?;
+    // SAFETY: the caller is single-threaded, so no lock is held by a thread that the child lacks.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(Error::Fork(io::Error::last_os_error())),
+        0 => {
+            drop(reader);
+            let code = in_child(mapping, work, writer);
+            // SAFETY: ends this process at once: handlers and buffers are the parent's.
+            unsafe { libc::_exit(code) }
+        }
+        pid => {
+            drop(writer);
+            let mut bytes = Vec::new();
+            let read = std::fs::File::from(reader).read_to_end(&mut bytes);
+            let status = wait(pid);
+            if bytes.is_empty() {
+                return Err(Error::Died(status));
+            }
+            read.map_err(Error::Fork)?;
+            serde_json::from_slice::<Result<T, String>>(&bytes).map_err(Error::Answer)?.map_err(Error::Enter)
+        }
+    }
+}
+
+fn in_child<T: Serialize>(mapping: Option<&IdMapping>, work: impl FnOnce() -> T, writer: OwnedFd) -> i32 {
+    // SAFETY: plain integers; an error is of no consequence.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let answer = match mapping.map(userns::enter) {
+        Some(Err(error)) => Err(report::chain(&error)),
+        // Dumpable is lost, and with it the death signal, when ids change: set anew.
+        _ => {
+            // SAFETY: as above.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+                Ok(answer) => Ok(answer),
+                Err(_) => return 101,
+            }
+        }
+    };
+    let bytes = serde_json::to_vec(&answer).unwrap_or_default();
+    i32::from(std::fs::File::from(writer).write_all(&bytes).is_err())
+}
+
+fn wait(pid: libc::pid_t) -> String {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is valid for the call, and `pid` is a child that nobody else waits for.
+        let result = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        if result == pid || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            break;
+        }
+    }
+    if libc::WIFSIGNALED(status) {
+        format!("signal {}", libc::WTERMSIG(status))
+    } else {
+        format!("exit code {}", libc::WEXITSTATUS(status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_back_and_death_is_told() {
+        // The test harness has threads; what the child does here takes no lock.
+        assert_eq!(call(None, || 41 + 1).unwrap(), 42);
+        // SAFETY: ends only the child.
+        let died = call::<u8, _>(None, || unsafe { libc::_exit(3) });
+        assert_eq!(died.unwrap_err().to_string(), "the process that worked on the store died (exit code 3)");
+    }
+}
