@@ -1,7 +1,7 @@
 //! Umiak pulls and runs OCI containers for an ordinary user, without a daemon and without
 //! helper programs. The layers, and who may import whom, are told in `docs/architecture.md`
 //! and held by `tests/layering.rs`.
-#![cfg_attr(not(test), warn(missing_docs))]
+#![recursion_limit = "256"]
 
 pub mod base;
 pub mod cgroup;

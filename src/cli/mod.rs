@@ -4,6 +4,7 @@ pub mod engine;
 pub mod hello;
 pub mod oci;
 pub mod output;
+pub mod progress;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -328,9 +328,14 @@ impl Environment {
         host: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
         for path in files {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| Error::File { flag: "env-file", path: path.clone(), source })?;
-            for line in text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty()) {
+            let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+                flag: "env-file",
+                path: path.clone(),
+                source,
+            })?;
+            for line in
+                text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty())
+            {
                 let line = line.trim_start();
                 let name = line.split('=').next().unwrap_or_default();
                 if name.is_empty() || name.contains(char::is_whitespace) {
@@ -499,7 +504,10 @@ pub fn capabilities(add: &[String], drop: &[String]) -> Result<Vec<String>, Erro
         }
     };
     let split = |flag_name, list: &[String]| {
-        list.iter().flat_map(|item| item.split(',')).map(|item| name(flag_name, item)).collect::<Result<Vec<_>, _>>()
+        list.iter()
+            .flat_map(|item| item.split(','))
+            .map(|item| name(flag_name, item))
+            .collect::<Result<Vec<_>, _>>()
     };
     let (add, drop) = (split("cap-add", add)?, split("cap-drop", drop)?);
     let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES.iter().map(|s| (*s).to_owned()).collect();
@@ -550,7 +558,9 @@ fn security_options(request: &RunRequest) -> Result<Security, Error> {
                 security.seccomp = SeccompChoice::Profile { path, content };
             }
             ("mask", paths) if !paths.is_empty() => security.mask.extend(paths.split(':').map(String::from)),
-            ("unmask", paths) if !paths.is_empty() => security.unmask.extend(paths.split(':').map(String::from)),
+            ("unmask", paths) if !paths.is_empty() => {
+                security.unmask.extend(paths.split(':').map(String::from))
+            }
             // Without the module there is nothing to confine by, so nothing to lift.
             ("apparmor", "unconfined") | ("label", "disable") => {}
             ("apparmor" | "label" | "proc-opts", _) => {

@@ -77,8 +77,11 @@ impl Engine {
     fn graph_driver(&self, record: &ContainerRecord, running: bool) -> Value {
         let dir = self.containers.dir(&record.id);
         let RootfsSource::Image { layers, .. } = &record.rootfs else { return Value::Null };
-        let lower: Vec<String> =
-            layers.iter().rev().map(|chain_id| self.store.layer_dir(chain_id).display().to_string()).collect();
+        let lower: Vec<String> = layers
+            .iter()
+            .rev()
+            .map(|chain_id| self.store.layer_dir(chain_id).display().to_string())
+            .collect();
         let mut data = json!({
             "LowerDir": lower.join(":"),
             "UpperDir": dir.join("diff"),
@@ -193,9 +196,12 @@ fn state(status: &Status) -> Value {
         Status::Created => (0, 0, 0, String::new()),
     };
     let (code, finished, error, unknown) = match status {
-        Status::Exited(exit) => {
-            (exit.exit.code(), exit.finished, exit.error.clone().unwrap_or_default(), exit.exit == Exit::Unknown)
-        }
+        Status::Exited(exit) => (
+            exit.exit.code(),
+            exit.finished,
+            exit.error.clone().unwrap_or_default(),
+            exit.exit == Exit::Unknown,
+        ),
         _ => (0, 0, String::new(), false),
     };
     let error = if unknown && error.is_empty() { "the exit was not seen by anybody".into() } else { error };

@@ -77,7 +77,8 @@ impl Engine {
                 ended = wait_end(&pidfd, Some(Duration::from_secs(timeout)));
             }
             if !ended {
-                ignore_gone(process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL)).map_err(failed(libc::SIGKILL))?;
+                ignore_gone(process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL))
+                    .map_err(failed(libc::SIGKILL))?;
                 if !wait_end(&pidfd, Some(KILL_PATIENCE)) {
                     let seconds = KILL_PATIENCE.as_secs();
                     return Err(Error::Unkillable { name: name.clone(), seconds });
@@ -196,7 +197,10 @@ fn wait_end(pidfd: &OwnedFd, timeout: Option<Duration>) -> bool {
     loop {
         let left = deadline.map(|deadline| {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
-            Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
+            Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
         });
         let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
         match poll(&mut fds, left.as_ref()) {

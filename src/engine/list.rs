@@ -32,8 +32,10 @@ pub struct Listed {
 impl Engine {
     /// The containers that fit. Only the running ones are looked at where no more is asked for.
     pub fn list(&self, options: &ListOptions) -> Result<Vec<Listed>, Error> {
-        let filters = options.filters.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        let about_stopped = filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)));
+        let filters =
+            options.filters.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let about_stopped =
+            filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)));
         let all = options.all || options.last.is_some() || about_stopped;
         let ids = if all { self.containers.ids()? } else { self.containers.live_ids()? };
         let mut listed = Vec::with_capacity(ids.len());
@@ -46,7 +48,10 @@ impl Engine {
             }
         }
         let reference = self.reference_times(&filters)?;
-        listed.retain(|c| (all || matches!(c.status, Status::Running(_) | Status::Stopping(_))) && fits(c, &filters, &reference));
+        listed.retain(|c| {
+            (all || matches!(c.status, Status::Running(_) | Status::Stopping(_)))
+                && fits(c, &filters, &reference)
+        });
         sort(&mut listed, options)?;
         if let Some(last) = options.last {
             listed.sort_by_key(|c| std::cmp::Reverse(c.record.created));
@@ -284,7 +289,8 @@ impl Listed {
         } else {
             (command, record.id.to_string())
         };
-        let image_id = record.image_id.map(|id| if truncate { id.short() } else { id.hex() }).unwrap_or_default();
+        let image_id =
+            record.image_id.map(|id| if truncate { id.short() } else { id.hex() }).unwrap_or_default();
         let created = timestamp(record.created);
         let labels: Vec<String> =
             record.config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();

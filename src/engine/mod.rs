@@ -128,7 +128,7 @@ pub enum Error {
     SeccompProfile {
         path: PathBuf,
         #[source]
-        source: crate::seccomp::Error,
+        source: crate::seccomp::file::Error,
     },
     #[error("--userns keep-id together with subordinate ids is not supported yet")]
     KeepId,

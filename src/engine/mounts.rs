@@ -70,7 +70,8 @@ pub fn volume(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
         [source, destination, options] => (Some(source), destination, options),
         _ => return Err(syntax("it takes [SOURCE:]DESTINATION[:OPTIONS]")),
     };
-    let destination = destination_path(destination).ok_or_else(|| syntax("the destination is no absolute path"))?;
+    let destination =
+        destination_path(destination).ok_or_else(|| syntax("the destination is no absolute path"))?;
     let mut mount = match source {
         None => anonymous_volume(destination),
         Some("") => return Err(syntax("the source is empty")),
@@ -140,8 +141,12 @@ pub fn mount(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
             ("relabel", Some(mode @ ("shared" | "private")), _) => {
                 apply_option(&mut mount, flag, value, if mode == "shared" { "z" } else { "Z" })?;
             }
-            ("tmpfs-size", Some(size), _) if mount.kind == "tmpfs" => mount.options.push(format!("size={size}")),
-            ("tmpfs-mode", Some(mode), _) if mount.kind == "tmpfs" => mount.options.push(format!("mode={mode}")),
+            ("tmpfs-size", Some(size), _) if mount.kind == "tmpfs" => {
+                mount.options.push(format!("size={size}"))
+            }
+            ("tmpfs-mode", Some(mode), _) if mount.kind == "tmpfs" => {
+                mount.options.push(format!("mode={mode}"))
+            }
             ("tmpcopyup", _, Some(on)) if mount.kind == "tmpfs" => mount.copy_up = on,
             ("notmpcopyup", None, _) if mount.kind == "tmpfs" => mount.copy_up = false,
             ("U" | "chown" | "idmap" | "volume-opt" | "subpath" | "volume-subpath" | "consistency", ..) => {
@@ -251,10 +256,18 @@ fn apply_option(mount: &mut MountRecord, flag: &'static str, value: &str, option
             mount.options.push(option.into());
         }
         "U" | "O" | "idmap" => {
-            return Err(Error::Unsupported { flag, value: value.into(), what: format!("the option {option}") });
+            return Err(Error::Unsupported {
+                flag,
+                value: value.into(),
+                what: format!("the option {option}"),
+            });
         }
         option if option.starts_with("upperdir=") || option.starts_with("idmap=") => {
-            return Err(Error::Unsupported { flag, value: value.into(), what: format!("the option {option}") });
+            return Err(Error::Unsupported {
+                flag,
+                value: value.into(),
+                what: format!("the option {option}"),
+            });
         }
         other => {
             return Err(Error::Syntax {
@@ -275,7 +288,8 @@ fn finish(mount: &mut MountRecord) {
             options.push("rbind".into());
         }
         let propagation = ["private", "shared", "slave", "unbindable"];
-        if !options.iter().any(|o| propagation.contains(&o.strip_prefix('r').unwrap_or(o)) || o == "private") {
+        if !options.iter().any(|o| propagation.contains(&o.strip_prefix('r').unwrap_or(o)) || o == "private")
+        {
             options.push("rprivate".into());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxSeccomp;
@@ -16,8 +16,7 @@ use crate::runtime::{CgroupMode, CreateRequest, Gate, Rootfs, Stdio};
 use crate::seccomp;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, Containers, NetworkMode, RootfsSource, SeccompChoice, UsernsMode,
-    record_version,
+    ContainerConfig, ContainerRecord, NetworkMode, RootfsSource, SeccompChoice, UsernsMode, record_version,
 };
 use crate::storage::images::ImageRecord;
 use crate::sys::atomic::{self, Durability};
@@ -113,7 +112,9 @@ impl Engine {
             match self.containers.create(record, durability) {
                 Ok(created) => return Ok(created.lock),
                 Err(crate::storage::containers::Error::NameInUse { .. }) if given.is_none() => {}
-                Err(crate::storage::containers::Error::NameInUse { id, .. }) if request.replace && !replaced => {
+                Err(crate::storage::containers::Error::NameInUse { id, .. })
+                    if request.replace && !replaced =>
+                {
                     self.remove(&id, true, None)?;
                     replaced = true;
                 }
@@ -136,8 +137,8 @@ impl Engine {
 
     /// `--rootfs DIR`.
     fn directory_rootfs(&self, text: &str) -> Result<PathBuf, Error> {
-        let path = fs::canonicalize(text)
-            .map_err(|source| Error::RootfsDirectory { path: text.into(), source })?;
+        let path =
+            fs::canonicalize(text).map_err(|source| Error::RootfsDirectory { path: text.into(), source })?;
         if !path.is_dir() {
             let source = std::io::ErrorKind::NotADirectory.into();
             return Err(Error::RootfsDirectory { path, source });
@@ -154,8 +155,8 @@ impl Engine {
         let (ours, theirs) = monitor::socket_pair().map_err(Error::Socket)?;
         let id = record.id.clone();
         let (stdin_read, stdin_write) = if record.config.interactive && !record.config.tty && hold_stdin {
-            let (read, write) =
-                rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::Socket(e.into()))?;
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+                .map_err(|e| Error::Socket(e.into()))?;
             (Some(read), Some(write))
         } else {
             (None, None)
@@ -218,8 +219,13 @@ impl Engine {
         let config = &record.config;
         let dir = self.containers.dir(&record.id);
         let host_network = config.network == NetworkMode::Host;
-        let resolv = if host_network { fs::read_to_string("/etc/resolv.conf").unwrap_or_default() } else { String::new() };
-        let hosts = if host_network { fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
+        let resolv = if host_network {
+            fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+        } else {
+            String::new()
+        };
+        let hosts =
+            if host_network { fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
         let mut hosts = if hosts.is_empty() {
             "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n".to_owned()
         } else {
@@ -236,7 +242,11 @@ impl Engine {
             ("containerenv", "/run/.containerenv", String::new()),
         ] {
             let path = dir.join(name);
-            fs::write(&path, text).map_err(|source| Error::File { action: "writing", path: path.clone(), source })?;
+            fs::write(&path, text).map_err(|source| Error::File {
+                action: "writing",
+                path: path.clone(),
+                source,
+            })?;
             files.push((place.to_owned(), path));
         }
         Ok(files)
@@ -268,7 +278,8 @@ fn check_sources(config: &ContainerConfig) -> Result<(), Error> {
     }
     for device in &config.devices {
         let path = PathBuf::from(&device.host);
-        let kind = fs::metadata(&path).map_err(|source| Error::Device { path: path.clone(), source })?.file_type();
+        let kind =
+            fs::metadata(&path).map_err(|source| Error::Device { path: path.clone(), source })?.file_type();
         if !kind.is_char_device() && !kind.is_block_device() {
             return Err(Error::NoDevice(path));
         }
@@ -283,10 +294,20 @@ fn check_sources(config: &ContainerConfig) -> Result<(), Error> {
 pub fn seccomp_profile(config: &ContainerConfig) -> Result<Option<LinuxSeccomp>, Error> {
     match &config.seccomp {
         SeccompChoice::Unconfined => Ok(None),
-        SeccompChoice::Default => Ok(Some(seccomp::default_profile(&config.capabilities))),
-        SeccompChoice::Profile { path, content } => seccomp::parse_profile(content, &config.capabilities)
-            .map(Some)
-            .map_err(|source| Error::SeccompProfile { path: path.clone(), source }),
+        SeccompChoice::Default => {
+            let capabilities = config.capabilities.iter().filter_map(|name| name.parse().ok()).collect();
+            Ok(Some(seccomp::default_profile(&capabilities)))
+        }
+        SeccompChoice::Profile { path, content } => {
+            let conditions = seccomp::file::Conditions {
+                capabilities: &config.capabilities,
+                architecture: super::info::go_architecture(),
+                kernel: host::kernel_version(),
+            };
+            seccomp::file::parse(content, &conditions)
+                .map(Some)
+                .map_err(|source| Error::SeccompProfile { path: path.clone(), source })
+        }
     }
 }
 

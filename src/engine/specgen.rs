@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use oci_spec::runtime::{
     Capability, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, MountBuilder, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, MountBuilder,
+    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
 use crate::base::idmap::{IdMapping, IdRange};
@@ -161,7 +161,12 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
     } else {
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?
     }];
-    list.push(mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"])?);
+    list.push(mount(
+        "/dev",
+        "tmpfs",
+        "tmpfs",
+        &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"],
+    )?);
     list.push(if config.network == NetworkMode::Host && record.mapping.is_some() {
         // sysfs belongs to the network namespace, and the host's is not ours to mount.
         mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro", "rslave"])?
@@ -187,7 +192,12 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
         });
     }
     if host.cgroup_mount && !(config.network == NetworkMode::Host && record.mapping.is_some()) {
-        list.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"])?);
+        list.push(mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", "ro"],
+        )?);
     }
     for (destination, source) in &host.files {
         if !config.mounts.iter().any(|m| m.destination == *destination) {
@@ -197,7 +207,12 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
     }
     for device in &config.devices {
         // Bound, not made: mknod(2) is not for user namespaces. "dev" lifts what a bind gets else.
-        list.push(mount(&device.container, "bind", &device.host, &["bind", "rprivate", "nosuid", "noexec", "dev"])?);
+        list.push(mount(
+            &device.container,
+            "bind",
+            &device.host,
+            &["bind", "rprivate", "nosuid", "noexec", "dev"],
+        )?);
     }
     // What the user asked for comes last, outer places before inner ones.
     let mut asked: Vec<_> = config.mounts.iter().collect();

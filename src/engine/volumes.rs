@@ -57,7 +57,8 @@ fn ensure(root: &Path, name: &str, anonymous_of: Option<ContainerId>) -> Result<
         let path = path.to_owned();
         move |source: io::Error| Error::File { action, path, source }
     };
-    let staging = root.join("staging").join(format!("volume-{:016x}", atomic::random().map_err(Error::Random)?));
+    let staging =
+        root.join("staging").join(format!("volume-{:016x}", atomic::random().map_err(Error::Random)?));
     fs::create_dir_all(staging.join("_data")).map_err(error("making", &staging))?;
     // Says to whoever sweeps the staging area that somebody is at work here.
     let _lock = Lock::exclusive_existing(&staging).map_err(error("locking", &staging))?;

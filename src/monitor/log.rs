@@ -105,18 +105,26 @@ mod tests {
             .split(|b| *b == b'\n')
             .map(|line| LogLine::parse(line).unwrap())
             .collect();
-        assert_eq!(lines[2], LogLine { time: "T", stream: Stream::Stderr, partial: true, text: b"thr\xff ee" });
+        assert_eq!(
+            lines[2],
+            LogLine { time: "T", stream: Stream::Stderr, partial: true, text: b"thr\xff ee" }
+        );
         assert_eq!(lines[1].text, b"");
         assert_eq!(LogLine::parse(b"garbage"), None);
     }
 
     #[test]
     fn a_full_log_is_begun_anew() {
-        let path = std::env::temp_dir().join(format!("umiak-log-{:x}", crate::sys::atomic::random().unwrap()));
+        let path =
+            std::env::temp_dir().join(format!("umiak-log-{:x}", crate::sys::atomic::random().unwrap()));
         let mut log = LogWriter::open(&path, Some(200)).unwrap();
         for _ in 0..10 {
-            log.write(Stream::Stdout, b"0123456789012345678901234567890123456789\n", jiff::Timestamp::UNIX_EPOCH)
-                .unwrap();
+            log.write(
+                Stream::Stdout,
+                b"0123456789012345678901234567890123456789\n",
+                jiff::Timestamp::UNIX_EPOCH,
+            )
+            .unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.len() <= 200 && text.ends_with("789\n"), "{text}");

@@ -159,8 +159,11 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
         None
     };
     let (stdio, mut streams) = streams(job).map_err(io("making the streams"))?;
-    let listener = listen(&job.containers.run_dir(&job.record.id)).map_err(io("opening the attach socket"))?;
-    let Some(mut request) = job.request.take() else { return Err(io("starting")(io::ErrorKind::InvalidInput.into())) };
+    let listener =
+        listen(&job.containers.run_dir(&job.record.id)).map_err(io("opening the attach socket"))?;
+    let Some(mut request) = job.request.take() else {
+        return Err(io("starting")(io::ErrorKind::InvalidInput.into()));
+    };
     request.stdio = stdio;
     let mut created = runtime::create(request).map_err(runtime_error)?;
     streams.terminal = created.terminal.take();
@@ -180,13 +183,13 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     created.start().map_err(runtime_error)?;
     let client = rustix::io::fcntl_dupfd_cloexec(&job.client, 3).map_err(|e| io("attaching")(e.into()))?;
     let supervisor = slot.insert(
-        Supervisor::new(streams, Some(client), Some(listener), log).map_err(io("attaching to the streams"))?,
+        Supervisor::new(streams, Some(client), Some(listener), log)
+            .map_err(io("attaching to the streams"))?,
     );
     supervisor.tell(&Event::Started(created.pid));
     daemon::release_memory();
     let mounts = hold_mounts(created.pid);
-    let durability =
-        if job.record.config.auto_remove { Durability::Volatile } else { Durability::Synced };
+    let durability = if job.record.config.auto_remove { Durability::Volatile } else { Durability::Synced };
     let containers = &job.containers;
     let auto_remove = job.record.config.auto_remove;
     let status = supervisor
@@ -212,7 +215,12 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
 /// mounts down, which it would else do before it tells us of the program's end.
 fn hold_mounts(pid: i32) -> Option<OwnedFd> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/mnt"));
-    rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
+    rustix::fs::open(
+        path,
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .ok()
 }
 
 fn exit_of(status: ExitStatus) -> Exit {
@@ -262,7 +270,8 @@ fn listen(dir: &std::path::Path) -> io::Result<OwnedFd> {
 
 /// Connects to the monitor whose socket is at `path`.
 pub fn connect(path: &std::path::Path) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     with_short_path(path, |address| {
         rustix::net::connect(&socket, address)?;
         Ok(())

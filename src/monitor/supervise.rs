@@ -67,7 +67,8 @@ impl Supervisor {
         listener: Option<OwnedFd>,
         log: Option<LogWriter>,
     ) -> io::Result<Self> {
-        for fd in [&streams.stdout, &streams.stderr, &streams.terminal, &streams.stdin].into_iter().flatten() {
+        for fd in [&streams.stdout, &streams.stderr, &streams.terminal, &streams.stdin].into_iter().flatten()
+        {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
         let mut supervisor = Self {
@@ -182,7 +183,8 @@ impl Supervisor {
         let mut add = |source, fd, flags| wanted.push((source, fd, flags));
         if !blocked {
             let outputs = [(&self.streams.stdout, Stream::Stdout), (&self.streams.stderr, Stream::Stderr)];
-            for (fd, stream) in outputs.iter().filter_map(|(fd, stream)| fd.as_ref().map(|fd| (fd, *stream))) {
+            for (fd, stream) in outputs.iter().filter_map(|(fd, stream)| fd.as_ref().map(|fd| (fd, *stream)))
+            {
                 add(Source::Output(stream), fd.as_fd(), PollFlags::IN);
             }
             if let Some(terminal) = &self.streams.terminal {

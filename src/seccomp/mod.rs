@@ -1,18 +1,16 @@
-//! Seccomp: profiles and the compiler from profiles to cBPF.
+//! Seccomp (L2): profiles, and the compiler from profiles to classic BPF.
+//!
+//! A profile names system calls; the kernel wants a program over numbers ([`compile`]). The program
+//! finds the number by a binary search, so that a call costs some eight comparisons rather than
+//! hundreds, and so does the kernel's own dry run over all numbers when the filter is loaded.
 
-use std::collections::BTreeSet;
+mod assemble;
+mod compile;
+mod default;
+pub mod file;
+#[cfg(test)]
+mod interpret;
+mod numbers;
 
-use oci_spec::runtime::{Capability, LinuxSeccomp};
-
-/// A profile that cannot be compiled.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Not supported yet.
-    #[error("{0} is not supported yet")]
-    Unsupported(String),
-}
-
-/// Our own default profile for a container whose bounding set is `caps`.
-pub fn default_profile(_caps: &BTreeSet<Capability>) -> LinuxSeccomp {
-    LinuxSeccomp::default()
-}
+pub use compile::{Error, compile};
+pub use default::default_profile;

@@ -534,7 +534,12 @@ impl Containers {
     }
 
     /// Records how it ended; the first to say so is believed.
-    pub fn write_exit(&self, id: &ContainerId, exit: &ExitRecord, durability: Durability) -> Result<(), Error> {
+    pub fn write_exit(
+        &self,
+        id: &ContainerId,
+        exit: &ExitRecord,
+        durability: Durability,
+    ) -> Result<(), Error> {
         write(&self.dir(id).join("exit.json"), exit, durability)
     }
 
@@ -700,9 +705,13 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
 }
 
 fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
-    let bytes = serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
-    atomic::write(path, &bytes, 0o600, durability)
-        .map_err(|source| Error::Io { action: "writing", path: path.to_owned(), source })
+    let bytes =
+        serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
+    atomic::write(path, &bytes, 0o600, durability).map_err(|source| Error::Io {
+        action: "writing",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn check_version(path: &Path, version: u32) -> Result<(), Error> {

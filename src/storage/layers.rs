@@ -171,7 +171,8 @@ impl StagedLayer {
     /// Gives the layer its place, and its blob. Nothing is synced: see [`Store::sync_layers`].
     pub fn publish(mut self, record: &LayerRecord) -> Result<()> {
         let file = self.path.join("layer.json");
-        let bytes = serde_json::to_vec(record).map_err(|source| Error::Damaged { path: file.clone(), source })?;
+        let bytes =
+            serde_json::to_vec(record).map_err(|source| Error::Damaged { path: file.clone(), source })?;
         atomic::write(&file, &bytes, 0o600, Durability::Volatile).context("writing", &file)?;
         if self.blob().exists() {
             self.store.publish_blob(&self.blob(), &record.blob)?;

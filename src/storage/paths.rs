@@ -46,7 +46,8 @@ impl Paths {
     /// Takes `/run/user/UID` for the fallback in `/tmp` if it is there: a shell got by `su` lacks the variable.
     fn with_run_user(mut self, euid: u32) -> Self {
         let user = PathBuf::from(format!("/run/user/{euid}"));
-        if self.runroot.starts_with("/tmp") && std::env::var_os("XDG_RUNTIME_DIR").is_none() && user.is_dir() {
+        if self.runroot.starts_with("/tmp") && std::env::var_os("XDG_RUNTIME_DIR").is_none() && user.is_dir()
+        {
             self.runroot = user.join("umiak");
         }
         self

@@ -65,7 +65,8 @@ impl Store {
             let name = entry.context("listing", root)?.file_name();
             let known = |dir: &&str| dir.split('/').next() == name.to_str();
             let own = name.to_str().is_some_and(|n| n.starts_with(".format.json") || n == "lock");
-            if !own && name != "lost+found" && name != "format.json" && !DIRECTORIES.iter().any(|d| known(&d)) {
+            if !own && name != "lost+found" && name != "format.json" && !DIRECTORIES.iter().any(|d| known(&d))
+            {
                 return Err(Error::Foreign(root.clone()));
             }
         }
@@ -216,7 +217,8 @@ impl Store {
             if !pins || matches!(Lock::try_exclusive(&path), Ok(Some(_))) {
                 continue;
             }
-            if let Some(pins) = fs::read(&path).ok().and_then(|b| serde_json::from_slice::<PinFile>(&b).ok()) {
+            if let Some(pins) = fs::read(&path).ok().and_then(|b| serde_json::from_slice::<PinFile>(&b).ok())
+            {
                 layers.extend(pins.layers);
                 blobs.extend(pins.blobs);
             }

@@ -35,7 +35,10 @@ impl Lock {
 
     /// Takes the lock of something that must exist (`NotFound` if not), as a directory does, alone.
     pub fn exclusive_existing(path: &Path) -> io::Result<Self> {
-        Self::lock(fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, FlockOperation::LockExclusive)
+        Self::lock(
+            fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+            FlockOperation::LockExclusive,
+        )
     }
 
     /// The same if nobody holds it now.

@@ -37,7 +37,9 @@ fn yaml(value: &serde_json::Value, depth: usize) -> String {
         Value::Object(map) => map
             .iter()
             .map(|(key, value)| match value {
-                Value::Object(inner) if !inner.is_empty() => format!("{indent}{key}:\n{}", yaml(value, depth + 1)),
+                Value::Object(inner) if !inner.is_empty() => {
+                    format!("{indent}{key}:\n{}", yaml(value, depth + 1))
+                }
                 Value::Array(inner) if !inner.is_empty() => format!("{indent}{key}:\n{}", yaml(value, depth)),
                 value => format!("{indent}{key}: {}\n", scalar(value)),
             })

@@ -14,6 +14,7 @@ pub mod rm;
 pub mod rmi;
 pub mod run;
 pub mod stop;
+mod surface;
 pub mod unsupported;
 pub mod version;
 pub mod wait;
@@ -73,11 +74,7 @@ impl Failure {
 
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
-        Self {
-            code: error.exit_code(),
-            message: crate::base::report::chain(&error),
-            hint: error.hint(),
-        }
+        Self { code: error.exit_code(), message: crate::base::report::chain(&error), hint: error.hint() }
     }
 }
 
@@ -162,8 +159,19 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .arg(Arg::new("root").long("root").value_name("DIR").help("Keep images and containers in DIR"))
-        .arg(Arg::new("runroot").long("runroot").value_name("DIR").help("Keep what is of use until the next boot in DIR"))
-        .arg(Arg::new("version").short('v').long("version").action(ArgAction::Version).help("Show the version"));
+        .arg(
+            Arg::new("runroot")
+                .long("runroot")
+                .value_name("DIR")
+                .help("Keep what is of use until the next boot in DIR"),
+        )
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Show the version"),
+        );
     for face in faces() {
         let aliases = face.aliases;
         command = command.subcommand(
@@ -171,7 +179,8 @@ pub fn command() -> Command {
         );
     }
     for group in ["container", "image", "system"] {
-        command = command.subcommand(Command::new(group).hide(true).about("Commands about one kind of object"));
+        command =
+            command.subcommand(Command::new(group).hide(true).about("Commands about one kind of object"));
     }
     command
 }
@@ -189,7 +198,8 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("system", "info") => "info",
         (
             "container",
-            name @ ("attach" | "create" | "exec" | "kill" | "logs" | "rm" | "run" | "start" | "stop" | "wait"),
+            name
+            @ ("attach" | "create" | "exec" | "kill" | "logs" | "rm" | "run" | "start" | "stop" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");
@@ -204,9 +214,17 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
 
 /// Where the first word that is no flag and no flag's value stands, from `from` on.
 fn first_word(command: &Command, words: &[OsString], from: usize) -> Option<usize> {
-    let takes_value = |arg: &Arg| arg.get_action().takes_values() && arg.get_num_args().is_none_or(|n| n.min_values() > 0);
-    let long = |name: &str| command.get_arguments().find(|a| a.get_long_and_visible_aliases().is_some_and(|l| l.contains(&name)) || a.get_all_aliases().is_some_and(|l| l.contains(&name)));
-    let short = |c: char| command.get_arguments().find(|a| a.get_short_and_visible_aliases().is_some_and(|s| s.contains(&c)));
+    let takes_value =
+        |arg: &Arg| arg.get_action().takes_values() && arg.get_num_args().is_none_or(|n| n.min_values() > 0);
+    let long = |name: &str| {
+        command.get_arguments().find(|a| {
+            a.get_long_and_visible_aliases().is_some_and(|l| l.contains(&name))
+                || a.get_all_aliases().is_some_and(|l| l.contains(&name))
+        })
+    };
+    let short = |c: char| {
+        command.get_arguments().find(|a| a.get_short_and_visible_aliases().is_some_and(|s| s.contains(&c)))
+    };
     let mut at = from;
     while let Some(word) = words.get(at) {
         let Some(text) = word.to_str() else { return Some(at) };
@@ -269,10 +287,13 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     };
     let dir = |name: &str| matches.get_one::<String>(name).map(PathBuf::from);
     let globals = Globals { paths: find_paths(dir("root"), dir("runroot"))?, command_line };
-    let Some((name, matches)) = matches.subcommand() else { return Err(Failure::new("no command was given")) };
+    let Some((name, matches)) = matches.subcommand() else {
+        return Err(Failure::new("no command was given"));
+    };
     match faces().iter().find(|face| face.name == name) {
         Some(face) => (face.run)(matches, &globals),
-        None => Err(Failure::new(format!("`umiak {name}` needs a further word")).with_hint(format!("see umiak --help"))),
+        None => Err(Failure::new(format!("`umiak {name}` needs a further word"))
+            .with_hint(format!("see umiak --help"))),
     }
 }
 
@@ -283,10 +304,7 @@ fn find_paths(root: Option<PathBuf>, runroot: Option<PathBuf>) -> Result<Paths, 
         return Ok(Paths { root: absolute(root.clone()), runroot: absolute(runroot.clone()) });
     }
     let own = Paths::discover().map_err(engine::Error::from)?;
-    Ok(Paths {
-        root: root.map_or(own.root, absolute),
-        runroot: runroot.map_or(own.runroot, absolute),
-    })
+    Ok(Paths { root: root.map_or(own.root, absolute), runroot: runroot.map_or(own.runroot, absolute) })
 }
 
 /// Help goes to standard output; what is wrong with the command line is one line.
@@ -301,6 +319,23 @@ fn usage(error: &clap::Error, words: &[OsString]) -> Outcome {
             output::print(&error.to_string())?;
             Ok(125)
         }
-        _ => Err(unsupported::explain(error, words)),
+        _ => Err(explain(error, words)),
     }
+}
+
+/// What a person is told of a command line that clap does not take.
+fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
+    let words: Vec<String> = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let ours: Vec<&str> = faces().iter().map(|face| face.name).collect();
+    if let Some(refusal) = unsupported::explain(error, &words, &ours) {
+        return Failure { code: 125, message: refusal.message, hint: refusal.hint };
+    }
+    // clap's first paragraph without its own "error: "; usage and tips come after an empty line.
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let line =
+        first.strip_prefix("error: ").unwrap_or(first).split_whitespace().collect::<Vec<_>>().join(" ");
+    let command = ours.iter().find(|name| words.iter().any(|word| word == *name));
+    let hint = command.map_or("umiak --help".into(), |name| format!("umiak {name} --help"));
+    Failure::new(line).with_hint(format!("see {hint}"))
 }

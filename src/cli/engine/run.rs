@@ -288,7 +288,9 @@ fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
     match text {
         None => Ok(DetachKeys::default()),
         Some(text) => DetachKeys::parse(text).ok_or_else(|| {
-            Failure::new(format!("--detach-keys \"{text}\": it takes characters and ctrl-CHARACTER, joined by commas"))
+            Failure::new(format!(
+                "--detach-keys \"{text}\": it takes characters and ctrl-CHARACTER, joined by commas"
+            ))
         }),
     }
 }
@@ -303,7 +305,11 @@ pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     let (name, rm) = (record.name.clone(), record.config.auto_remove);
     let (interactive, tty) = (record.config.interactive, record.config.tty);
     // Caught before there is anybody to pass them on to, so that none is lost.
-    let signals = if args.detach { None } else { Some(attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?) };
+    let signals = if args.detach {
+        None
+    } else {
+        Some(attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?)
+    };
     let spare = record.clone();
     let started = engine.start(record, lock, !args.detach).inspect_err(|_| {
         if rm {
@@ -328,12 +334,7 @@ fn wait_started(started: &Started, name: &str) -> Result<(), Failure> {
 }
 
 /// The command's exit code from how its relay ended.
-pub fn ended(
-    ending: Ending,
-    engine: &Engine,
-    id: &crate::base::id::ContainerId,
-    name: &str,
-) -> Outcome {
+pub fn ended(ending: Ending, engine: &Engine, id: &crate::base::id::ContainerId, name: &str) -> Outcome {
     match ending {
         Ending::Exited(code) => Ok(u8::try_from(code).unwrap_or(125)),
         Ending::Failed { code, message } => Err(Failure::new(message).with_code(code)),

@@ -52,8 +52,9 @@ impl Selection<'_> {
     pub fn resolve(&self, engine: &Engine) -> Result<Vec<String>, Failure> {
         let mut words = self.names.to_vec();
         for path in self.cidfiles {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::new(format!("reading the container's ID from \"{}\": {error}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::new(format!("reading the container's ID from \"{}\": {error}", path.display()))
+            })?;
             words.push(text.trim().to_owned());
         }
         if (self.all || !self.filters.is_empty()) && !words.is_empty() {
@@ -106,7 +107,8 @@ pub fn run(args: StopArgs, globals: &Globals) -> Outcome {
     // A negative time waits for ever, as in Podman.
     let timeout = args.time.map(|seconds| u64::try_from(seconds).unwrap_or(u64::from(u32::MAX)));
     for_each(&words, |word| {
-        let result = engine.containers.find(word).map_err(Into::into).and_then(|id| engine.stop(&id, timeout));
+        let result =
+            engine.containers.find(word).map_err(Into::into).and_then(|id| engine.stop(&id, timeout));
         match result {
             Ok(_) => Ok(Some(word.to_owned())),
             Err(error) if args.ignore && is_missing(&error) => Ok(None),

@@ -1,0 +1,1 @@
+pub fn for_pull(_: bool) {}

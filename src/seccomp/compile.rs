@@ -1,0 +1,445 @@
+//! From a profile to a filter.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator,
+};
+
+use super::assemble::{Assembler, Label, Test, To};
+use super::numbers::Architecture;
+use crate::sys::seccomp::Filter;
+
+/// A profile that cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not supported yet.
+    #[error("{0} is not supported yet")]
+    Unsupported(String),
+    /// A system call has six arguments.
+    #[error("the rule of \"{name}\" compares argument {index}, and there are only 0 to 5")]
+    Argument {
+        /// The system call.
+        name: String,
+        /// The argument.
+        index: usize,
+    },
+    /// The kernel takes no longer ones.
+    #[error("the filter has {0} instructions, and the kernel takes 4096")]
+    TooLong(usize),
+}
+
+/// Answers of a filter, seccomp(2).
+mod answer {
+    pub const KILL_THREAD: u32 = 0;
+    pub const KILL_PROCESS: u32 = 0x8000_0000;
+    pub const TRAP: u32 = 0x0003_0000;
+    pub const ERRNO: u32 = 0x0005_0000;
+    pub const TRACE: u32 = 0x7ff0_0000;
+    pub const LOG: u32 = 0x7ffc_0000;
+    pub const ALLOW: u32 = 0x7fff_0000;
+}
+
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const ARGUMENTS: u32 = 16;
+/// Numbers from here on are those of x32 programs (linux/unistd.h, `__X32_SYSCALL_BIT`).
+const X32: u32 = 0x4000_0000;
+
+/// Comparisons that must all hold, and the answer if they do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Branch {
+    tests: Vec<LinuxSeccompArg>,
+    answer: u32,
+}
+
+/// What is answered to one system call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Decision {
+    /// Tried in turn.
+    branches: Vec<Branch>,
+    /// What the rules without a comparison say.
+    always: Option<u32>,
+    /// If none fits.
+    otherwise: u32,
+}
+
+/// Compiles a profile for this machine.
+///
+/// Where several rules fit one call the strictest answer counts, as it does for the kernel where
+/// there are several filters. Names that an architecture does not have are passed over, as
+/// runc and crun do: profiles are written for many.
+pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
+    if profile.listener_path().is_some() {
+        return Err(Error::Unsupported("a seccomp listener (listenerPath)".into()));
+    }
+    let default = answer_of(profile.default_action(), profile.default_errno_ret())?;
+    let rules = rules_by_name(profile, default)?;
+    let mut assembler = Assembler::default();
+    assembler.load(ARCHITECTURE);
+    let architectures = architectures(profile);
+    let blocks: Vec<Label> = architectures.iter().map(|_| assembler.label()).collect();
+    for (architecture, block) in architectures.iter().zip(&blocks) {
+        assembler.branch_far(Test::Equal, architecture.audit(), *block);
+    }
+    // Numbers mean something else there: no rule can speak for them.
+    assembler.answer(answer::KILL_PROCESS);
+    for (architecture, block) in architectures.iter().zip(&blocks) {
+        assembler.place(*block);
+        assembler.load(NUMBER);
+        search(&mut assembler, &segments(*architecture, &rules, default));
+    }
+    let length = assembler.len();
+    match assembler.finish() {
+        Some(program) if program.len() <= 4096 => Ok(Filter { program, flags: flags(profile) }),
+        _ => Err(Error::TooLong(length)),
+    }
+}
+
+/// Those that the profile names and this kernel can meet; the machine's own always.
+fn architectures(profile: &LinuxSeccomp) -> Vec<Architecture> {
+    let mut list = vec![Architecture::NATIVE];
+    let named = profile.architectures().as_deref().unwrap_or_default();
+    let compatible = Architecture::COMPATIBLE.filter(|architecture| {
+        named.contains(match architecture {
+            Architecture::X86 => &Arch::ScmpArchX86,
+            _ => &Arch::ScmpArchArm,
+        })
+    });
+    list.extend(compatible);
+    list
+}
+
+fn flags(profile: &LinuxSeccomp) -> u32 {
+    let bit = |flag: &LinuxSeccompFilterFlag| match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC as u32,
+        LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG as u32,
+        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32,
+        // Only of meaning, and only taken by the kernel, together with a listener.
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
+    };
+    profile.flags().iter().flatten().map(bit).fold(0, |all, bit| all | bit)
+}
+
+fn answer_of(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Error> {
+    let errno = errno.unwrap_or(libc::EPERM as u32) & 0xffff;
+    Ok(match action {
+        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => answer::KILL_THREAD,
+        LinuxSeccompAction::ScmpActKillProcess => answer::KILL_PROCESS,
+        LinuxSeccompAction::ScmpActTrap => answer::TRAP,
+        // MAX_ERRNO: the kernel would cut a higher one off.
+        LinuxSeccompAction::ScmpActErrno => answer::ERRNO | errno.min(4095),
+        LinuxSeccompAction::ScmpActTrace => answer::TRACE | errno,
+        LinuxSeccompAction::ScmpActLog => answer::LOG,
+        LinuxSeccompAction::ScmpActAllow => answer::ALLOW,
+        LinuxSeccompAction::ScmpActNotify => {
+            return Err(Error::Unsupported("the seccomp action SCMP_ACT_NOTIFY".into()));
+        }
+    })
+}
+
+/// The lower, the stricter: the kernel's order, which compares actions as signed numbers.
+fn strictness(answer: u32) -> i32 {
+    (answer & 0xffff_0000) as i32
+}
+
+/// The number line cut into pieces with one decision each; the first begins at 0.
+fn segments(architecture: Architecture, rules: &Rules<'_>, default: u32) -> Vec<(u32, Decision)> {
+    let plain = |answer| Decision { branches: Vec::new(), always: Some(answer), otherwise: answer };
+    let mut segments: Vec<(u32, Decision)> = vec![(0, plain(default))];
+    let mut push = |start: u32, decision: Decision| {
+        segments.pop_if(|(at, _)| *at == start);
+        if segments.last().is_none_or(|(_, last)| *last != decision) {
+            segments.push((start, decision));
+        }
+    };
+    let mut newest = 0;
+    for (name, number) in architecture.calls() {
+        if let Some(decision) = rules.get(name) {
+            newest = number;
+            push(number, decision.clone());
+            push(number + 1, plain(default));
+        }
+    }
+    // A call that the profile's author cannot have known of is answered as by an older kernel, so that
+    // programs use what was there before (runc does this too; EPERM would stop them).
+    let unknown = answer::ERRNO | libc::ENOSYS as u32;
+    if !matches!(default & 0xffff_0000, answer::ALLOW | answer::LOG) && default != unknown && newest > 0 {
+        push(newest + 1, plain(unknown));
+    }
+    if architecture == Architecture::X86_64 {
+        push(X32, plain(unknown));
+    }
+    segments
+}
+
+/// What a profile says of each name, for all architectures.
+type Rules<'a> = HashMap<&'a str, Decision, BuildHasherDefault<Fnv>>;
+
+fn rules_by_name(profile: &LinuxSeccomp, default: u32) -> Result<Rules<'_>, Error> {
+    let mut rules = Rules::default();
+    for rule in profile.syscalls().iter().flatten() {
+        let answer = answer_of(rule.action(), rule.errno_ret())?;
+        let tests = rule.args().as_deref().unwrap_or_default();
+        for name in rule.names() {
+            if let Some(test) = tests.iter().find(|test| test.index() > 5) {
+                return Err(Error::Argument { name: name.clone(), index: test.index() });
+            }
+            let decision = rules.entry(name).or_default();
+            if tests.is_empty() {
+                decision.always = decision.always.into_iter().chain([answer]).min_by_key(|a| strictness(*a));
+            } else {
+                decision
+                    .branches
+                    .extend(alternatives(tests).into_iter().map(|tests| Branch { tests, answer }));
+            }
+        }
+    }
+    for decision in rules.values_mut() {
+        decision.branches.sort_by_key(|branch| strictness(branch.answer));
+        // What holds always ends the list.
+        if let Some(always) = decision.always {
+            decision.branches.retain(|branch| strictness(branch.answer) < strictness(always));
+        }
+        decision.otherwise = decision.always.unwrap_or(default);
+    }
+    Ok(rules)
+}
+
+/// Fowler, Noll and Vo's hash: names of system calls are short, and a profile is no attacker.
+#[derive(Default)]
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Tests of different arguments must all hold; several of the same argument are alternatives, each
+/// a rule of its own (the reading of runc and crun, on which profiles rely).
+fn alternatives(tests: &[LinuxSeccompArg]) -> Vec<Vec<LinuxSeccompArg>> {
+    let repeated =
+        tests.iter().enumerate().any(|(at, test)| tests[..at].iter().any(|t| t.index() == test.index()));
+    if repeated { tests.iter().map(|test| vec![*test]).collect() } else { vec![tests.to_vec()] }
+}
+
+/// A binary search over the segments.
+fn search(assembler: &mut Assembler, segments: &[(u32, Decision)]) {
+    if let [(_, decision)] = segments {
+        decide(assembler, decision);
+        return;
+    }
+    let (left, right) = segments.split_at(segments.len() / 2);
+    let upper = assembler.label();
+    // A short jump reaches 255 instructions.
+    if left.iter().map(|(_, decision)| room(decision)).sum::<usize>() < 250 {
+        assembler.branch(Test::AtLeast, right[0].0, To::Label(upper), To::Next);
+    } else {
+        assembler.branch_far(Test::AtLeast, right[0].0, upper);
+    }
+    search(assembler, left);
+    assembler.place(upper);
+    search(assembler, right);
+}
+
+/// How many instructions a decision and the comparison that leads to it take at most.
+fn room(decision: &Decision) -> usize {
+    3 + decision.branches.iter().map(|branch| 1 + 6 * branch.tests.len()).sum::<usize>()
+}
+
+fn decide(assembler: &mut Assembler, decision: &Decision) {
+    for branch in &decision.branches {
+        let next = assembler.label();
+        for test in &branch.tests {
+            compare(assembler, test, next);
+        }
+        assembler.answer(branch.answer);
+        assembler.place(next);
+    }
+    assembler.answer(decision.otherwise);
+}
+
+/// Goes on if the argument passes the test, else to `fail`. Arguments have 64 bits, the machine 32.
+fn compare(assembler: &mut Assembler, test: &LinuxSeccompArg, fail: Label) {
+    let low = ARGUMENTS + 8 * test.index() as u32;
+    let high = low + 4;
+    let halves = |value: u64| ((value >> 32) as u32, value as u32);
+    let (value_high, value_low) = halves(test.value());
+    let pass = assembler.label();
+    let (fail, pass_to) = (To::Label(fail), To::Label(pass));
+    // First the upper halves: what they settle is settled.
+    let order = |assembler: &mut Assembler, greater: To, less: To| {
+        assembler.load(high);
+        assembler.branch(Test::Greater, value_high, greater, To::Next);
+        assembler.branch(Test::Equal, value_high, To::Next, less);
+        assembler.load(low);
+    };
+    match test.op() {
+        LinuxSeccompOperator::ScmpCmpEq => {
+            assembler.load(high);
+            assembler.branch(Test::Equal, value_high, To::Next, fail);
+            assembler.load(low);
+            assembler.branch(Test::Equal, value_low, To::Next, fail);
+        }
+        LinuxSeccompOperator::ScmpCmpNe => {
+            assembler.load(high);
+            assembler.branch(Test::Equal, value_high, To::Next, pass_to);
+            assembler.load(low);
+            assembler.branch(Test::Equal, value_low, fail, To::Next);
+        }
+        LinuxSeccompOperator::ScmpCmpGt => {
+            order(assembler, pass_to, fail);
+            assembler.branch(Test::Greater, value_low, To::Next, fail);
+        }
+        LinuxSeccompOperator::ScmpCmpGe => {
+            order(assembler, pass_to, fail);
+            assembler.branch(Test::AtLeast, value_low, To::Next, fail);
+        }
+        LinuxSeccompOperator::ScmpCmpLt => {
+            order(assembler, fail, pass_to);
+            assembler.branch(Test::AtLeast, value_low, fail, To::Next);
+        }
+        LinuxSeccompOperator::ScmpCmpLe => {
+            order(assembler, fail, pass_to);
+            assembler.branch(Test::Greater, value_low, fail, To::Next);
+        }
+        LinuxSeccompOperator::ScmpCmpMaskedEq => {
+            // `value` is the mask, `valueTwo` what must be left.
+            let (wanted_high, wanted_low) = halves(test.value_two().unwrap_or(0));
+            for (offset, mask, wanted) in [(high, value_high, wanted_high), (low, value_low, wanted_low)] {
+                assembler.load(offset);
+                assembler.and(mask);
+                assembler.branch(Test::Equal, wanted, To::Next, fail);
+            }
+        }
+    }
+    assembler.place(pass);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::interpret::{Call, run};
+    use super::*;
+    use serde_json::json;
+
+    fn profile(value: serde_json::Value) -> LinuxSeccomp {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn ask(filter: &Filter, architecture: Architecture, name: &str, arguments: &[u64]) -> u32 {
+        let mut call =
+            Call { number: architecture.number(name), architecture: architecture.audit(), ..Call::default() };
+        call.arguments[..arguments.len()].copy_from_slice(arguments);
+        run(&filter.program, &call).0
+    }
+
+    const NATIVE: Architecture = Architecture::NATIVE;
+
+    #[test]
+    fn every_operator_against_the_definition() {
+        let values = [0, 1, 2, 5, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0005, u64::MAX - 1, u64::MAX];
+        let operators: [(&str, fn(u64, u64) -> bool); 6] = [
+            ("SCMP_CMP_EQ", |a, b| a == b),
+            ("SCMP_CMP_NE", |a, b| a != b),
+            ("SCMP_CMP_LT", |a, b| a < b),
+            ("SCMP_CMP_LE", |a, b| a <= b),
+            ("SCMP_CMP_GT", |a, b| a > b),
+            ("SCMP_CMP_GE", |a, b| a >= b),
+        ];
+        for (name, holds) in operators {
+            for bound in values {
+                let filter = compile(&profile(json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{"names": ["lseek"], "action": "SCMP_ACT_ERRNO", "errnoRet": 9,
+                        "args": [{"index": 1, "value": bound, "op": name}]}],
+                })))
+                .unwrap();
+                for value in values {
+                    let expected = if holds(value, bound) { answer::ERRNO | 9 } else { answer::ALLOW };
+                    assert_eq!(
+                        ask(&filter, NATIVE, "lseek", &[0, value]),
+                        expected,
+                        "{value:#x} {name} {bound:#x}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masks_look_at_both_halves() {
+        let filter = compile(&profile(json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 0, "value": 0x1_0000_00f0_u64, "valueTwo": 0x10, "op": "SCMP_CMP_MASKED_EQ"}]}],
+        })))
+        .unwrap();
+        for (value, allowed) in
+            [(0x10, true), (0x1f, true), (0x30, false), (0x1_0000_0010, false), (0x2_0000_0010, true)]
+        {
+            assert_eq!(ask(&filter, NATIVE, "clone", &[value]) == answer::ALLOW, allowed, "{value:#x}");
+        }
+    }
+
+    #[test]
+    fn the_strictest_rule_counts_and_repeated_arguments_are_alternatives() {
+        let filter = compile(&profile(json!({
+            "defaultAction": "SCMP_ACT_KILL_PROCESS",
+            "syscalls": [
+                {"names": ["socket", "getpid"], "action": "SCMP_ACT_ALLOW"},
+                {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 22, "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_EQ"}]},
+                {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [
+                    {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]},
+            ],
+        })))
+        .unwrap();
+        assert_eq!(ask(&filter, NATIVE, "socket", &[40]), answer::ERRNO | 22);
+        assert_eq!(ask(&filter, NATIVE, "socket", &[2]), answer::ALLOW);
+        assert_eq!(ask(&filter, NATIVE, "personality", &[8]), answer::ALLOW);
+        assert_eq!(ask(&filter, NATIVE, "personality", &[9]), answer::KILL_PROCESS);
+        assert_eq!(ask(&filter, NATIVE, "read", &[]), answer::KILL_PROCESS);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn other_architectures_are_kept_out() {
+        let filter = compile(&profile(json!({
+            "defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86"],
+            "syscalls": [{"names": ["getpid"], "action": "SCMP_ACT_ALLOW"}],
+        })))
+        .unwrap();
+        assert_eq!(ask(&filter, Architecture::X86, "getpid", &[]), answer::ALLOW);
+        assert_eq!(ask(&filter, Architecture::X86_64, "getpid", &[]), answer::ALLOW);
+        assert_eq!(ask(&filter, Architecture::Arm, "getpid", &[]), answer::KILL_PROCESS);
+        let x32 = Call { number: X32 | 39, architecture: Architecture::X86_64.audit(), ..Call::default() };
+        assert_eq!(run(&filter.program, &x32).0, answer::ERRNO | libc::ENOSYS as u32);
+    }
+
+    #[test]
+    fn what_came_after_the_profile_is_unknown_not_forbidden() {
+        let filter = compile(&profile(json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [{"names": ["openat2"], "action": "SCMP_ACT_ALLOW"}],
+        })))
+        .unwrap();
+        assert_eq!(ask(&filter, NATIVE, "mount", &[]), answer::ERRNO | libc::EPERM as u32);
+        assert_eq!(ask(&filter, NATIVE, "fchmodat2", &[]), answer::ERRNO | libc::ENOSYS as u32);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused() {
+        let notify = profile(json!({"defaultAction": "SCMP_ACT_NOTIFY"}));
+        assert!(matches!(compile(&notify), Err(Error::Unsupported(_))));
+        let argument = profile(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["read"], "action": "SCMP_ACT_KILL", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}));
+        assert!(matches!(compile(&argument), Err(Error::Argument { index: 6, .. })));
+    }
+}
