@@ -9,11 +9,11 @@ mod create;
 mod error;
 mod exec;
 pub mod hooks;
-pub mod init;
+mod init;
 pub mod plan;
 pub mod protocol;
 pub mod state;
-mod user;
+mod launch;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -1,7 +1,10 @@
 //! Processes: cloning, waiting, identity.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::AssertUnwindSafe;
+
+use rustix::process::{Pid, PidfdFlags, WaitIdOptions};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +25,300 @@ impl ExitStatus {
     }
 }
 
+/// A process that [`spawn`] made.
+#[derive(Debug)]
+pub struct Child {
+    /// As the caller sees it.
+    pub pid: i32,
+    /// Readable when the process ends.
+    pub pidfd: OwnedFd,
+}
+
+/// How [`spawn`] clones.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct CloneOptions<'a> {
+    /// `CLONE_NEW*` flags, clone(2).
+    pub namespaces: u64,
+    /// Be born in this cgroup v2 directory.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Make a sibling: the new process is a child of the caller's parent.
+    pub sibling: bool,
+}
+
+/// Forks; the child runs `child` in a copy of this process and exits with the code it returns.
+///
+/// Only for single-threaded callers: a lock that another thread held would stay locked in the
+/// child for ever. No handlers run at fork or exit, so nothing buffered is written twice.
+pub fn spawn(options: CloneOptions<'_>, child: impl FnOnce() -> u8) -> io::Result<Child> {
+    let mut pidfd: RawFd = -1;
+    let mut flags = options.namespaces | libc::CLONE_PIDFD as u64;
+    // SAFETY: an all-zero clone_args asks for nothing; every field is an integer.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.pidfd = &raw mut pidfd as u64;
+    if let Some(cgroup) = options.cgroup {
+        flags |= libc::CLONE_INTO_CGROUP as u64;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    if options.sibling {
+        // The kernel demands that no exit signal is given: the parent's one is inherited.
+        flags |= libc::CLONE_PARENT as u64;
+    } else {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    args.flags = flags;
+    // SAFETY: `args` is valid for its size, no stack is given and no memory shared, so the child
+    // goes on in a copy of this address space like after fork(2).
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // An unwinding panic must not run on into the parent's stack frames.
+            let code = std::panic::catch_unwind(AssertUnwindSafe(child)).unwrap_or(125);
+            exit_now(code)
+        }
+        pid => {
+            // SAFETY: the kernel put a new descriptor there, and nobody else knows of it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Child { pid: pid as i32, pidfd })
+        }
+    }
+}
+
+/// Ends the process at once, without destructors or exit handlers: how a forked child ends.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: ends the process, touching nothing.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
 /// Waits for a child by its pidfd and reaps it.
-pub fn wait(_pidfd: impl AsFd) -> io::Result<ExitStatus> {
-    Err(io::ErrorKind::Unsupported.into())
+pub fn wait(pidfd: impl AsFd) -> io::Result<ExitStatus> {
+    loop {
+        match rustix::process::waitid(
+            rustix::process::WaitId::PidFd(pidfd.as_fd()),
+            WaitIdOptions::EXITED,
+        ) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(None) => return Err(io::ErrorKind::WouldBlock.into()),
+            Ok(Some(status)) => {
+                return Ok(match status.exit_status() {
+                    Some(code) => ExitStatus::Code(code as u8),
+                    None => ExitStatus::Signal(status.terminating_signal().unwrap_or(libc::SIGKILL)),
+                });
+            }
+        }
+    }
+}
+
+/// Opens a pidfd of a process (also of one that is no child).
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Sends `signal` (a number; real-time signals too) to the process of a pidfd.
+pub fn pidfd_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    // SAFETY: takes integers and a null siginfo.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits until a pidfd's process has ended, at most `milliseconds`; tells whether it has.
+pub fn wait_end(pidfd: impl AsFd, milliseconds: u32) -> io::Result<bool> {
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(pidfd.as_fd(), rustix::event::PollFlags::IN)];
+    let timeout = rustix::time::Timespec {
+        tv_sec: i64::from(milliseconds / 1000),
+        tv_nsec: i64::from(milliseconds % 1000) * 1_000_000,
+    };
+    match rustix::event::poll(&mut fds, Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What [`stat`] reads of `/proc/PID/stat` (proc_pid_stat(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Field 3: `R`, `S`, `Z`, …
+    pub state: u8,
+    /// Field 22, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// Reads a process's state and start time.
+pub fn stat(pid: i32) -> io::Result<Stat> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    parse_stat(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The start time of process `pid` in clock ticks since boot (field 22 of `/proc/PID/stat`).
-pub fn start_time(_pid: i32) -> io::Result<u64> {
-    Err(io::ErrorKind::Unsupported.into())
+pub fn start_time(pid: i32) -> io::Result<u64> {
+    Ok(stat(pid)?.start_time)
+}
+
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    // The command's name, field 2, may contain anything, also `)`: the fields start after the last one.
+    let end = text.iter().rposition(|b| *b == b')')?;
+    let rest = std::str::from_utf8(text.get(end + 2..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some(Stat { state, start_time })
+}
+
+/// Makes the caller's orphaned descendants its children (`PR_SET_CHILD_SUBREAPER`).
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Makes the caller the leader of a new session.
+pub fn setsid() -> io::Result<()> {
+    rustix::process::setsid()?;
+    Ok(())
+}
+
+/// Takes `/proc/PID` of the caller away from its user (prctl(2), `PR_SET_DUMPABLE`): what runs
+/// inside a container cannot reach our binary through `/proc/PID/exe` (CVE-2019-5736).
+pub fn set_undumpable() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+}
+
+/// Marks all descriptors from `first` on close-on-exec, but `keep`.
+pub fn close_on_exec_from(first: u32, keep: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mark = |from: u32, to: u32| {
+        if from > to {
+            return Ok(());
+        }
+        // SAFETY: changes only flags of descriptors.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, libc::CLOSE_RANGE_CLOEXEC) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    let ranges = || match keep.map(|fd| fd.as_raw_fd() as u32) {
+        Some(keep) if keep >= first => {
+            if keep > first {
+                mark(first, keep - 1)?;
+            }
+            mark(keep + 1, u32::MAX)
+        }
+        _ => mark(first, u32::MAX),
+    };
+    match ranges() {
+        // Before Linux 5.11 there is no such call, or not this flag.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+            close_on_exec_by_listing(first, keep)
+        }
+        other => other,
+    }
+}
+
+fn close_on_exec_by_listing(first: u32, keep: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        if number as u32 >= first && keep.is_none_or(|fd| fd.as_raw_fd() != number) {
+            // SAFETY: changes only a flag; a descriptor that is gone by now (the listing's own) is no matter.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// Makes `fd` descriptor `number` (0, 1 or 2, or one to be preserved), not closed at exec.
+pub fn install_fd(fd: impl AsFd, number: RawFd) -> io::Result<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    // SAFETY: dup2 onto itself changes nothing, so the flag is taken off; else it replaces `number`,
+    // which is a standard descriptor that nobody in this process owns as an OwnedFd.
+    let result = unsafe {
+        if raw == number { libc::fcntl(raw, libc::F_SETFD, 0) } else { libc::dup2(raw, number) }
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Opens `/dev/null` on those of the descriptors 0, 1 and 2 that are closed, so that nothing that
+/// is opened later gets such a number by chance.
+pub fn ensure_standard_fds() -> io::Result<()> {
+    for number in 0..3 {
+        // SAFETY: asks for a flag.
+        if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+            let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+            if null.as_raw_fd() == number {
+                // Stays open as what it is.
+                std::mem::forget(null);
+            } else {
+                install_fd(&null, number)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Duplicates an inherited descriptor by number (`--preserve-fds`, standard descriptors).
+pub fn dup_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: makes a new descriptor, which nobody else knows of.
+    unsafe {
+        let fd = libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3);
+        if fd == -1 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// Whether a descriptor of this number is open.
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: asks for a flag.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}
+
+/// Runs a host program (hooks, newuidmap): argument 0 is `args[0]`, the environment is exactly `env`.
+/// `stdin` becomes its standard input; output goes where ours goes.
+pub fn run_program(
+    path: &std::path::Path,
+    args: &[std::ffi::OsString],
+    env: Option<&[std::ffi::OsString]>,
+    stdin: std::process::Stdio,
+) -> io::Result<std::process::Child> {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::process::CommandExt;
+    // The one place beside the user namespace's helpers where a foreign program is run.
+    #[allow(clippy::disallowed_methods)]
+    let mut command = std::process::Command::new(path);
+    if let Some((name, rest)) = args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    if let Some(env) = env {
+        command.env_clear();
+        for entry in env {
+            let bytes = entry.as_bytes();
+            let at = bytes.iter().position(|b| *b == b'=').unwrap_or(bytes.len());
+            let value = bytes.get(at + 1..).unwrap_or_default();
+            command.env(std::ffi::OsStr::from_bytes(&bytes[..at]), std::ffi::OsStr::from_bytes(value));
+        }
+    }
+    command.stdin(stdin).spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_survives_hostile_names() {
+        let text = b"12 (a) S 1 (b)) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 19";
+        assert_eq!(parse_stat(text), Some(Stat { state: b'Z', start_time: 4242 }));
+        assert!(start_time(std::process::id() as i32).unwrap() > 0);
+    }
+
+    #[test]
+    fn statuses_as_shells_tell_them() {
+        assert_eq!(ExitStatus::Code(3).code(), 3);
+        assert_eq!(ExitStatus::Signal(9).code(), 137);
+    }
 }

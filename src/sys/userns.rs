@@ -1,15 +1,189 @@
-//! User namespaces: making them and mapping their ids.
+//! User namespaces: making them and mapping their ids (user_namespaces(7)).
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use super::{ids, namespace, process, socket};
+use crate::base::idmap::{IdMapping, IdRange, map_text};
 
 /// Ids could not be mapped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel refused a user namespace.
     #[error("creating a user namespace")]
-    Create(#[source] std::io::Error),
+    Create(#[source] io::Error),
+    /// The kernel refused a map.
+    #[error("writing \"{}\"", path.display())]
+    Write {
+        /// `/proc/PID/uid_map`, `gid_map` or `setgroups`.
+        path: PathBuf,
+        /// Its answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A helper is not installed or cannot be run.
+    #[error("running {helper}, which the package \"uidmap\" has")]
+    Helper {
+        /// `newuidmap` or `newgidmap`.
+        helper: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A helper refused: it says why on standard error itself.
+    #[error("{helper} refused the mapping {ranges}: is it in /etc/subuid and /etc/subgid, and the helper setuid root?")]
+    Refused {
+        /// `newuidmap` or `newgidmap`.
+        helper: &'static str,
+        /// What was asked of it.
+        ranges: String,
+    },
+    /// Becoming root inside.
+    #[error("becoming root of the user namespace")]
+    Become(#[source] io::Error),
+    /// The process that was to write the maps.
+    #[error("waiting for the process that maps the ids")]
+    Wait(#[source] io::Error),
+}
+
+/// Finds `newuidmap` or `newgidmap`. `PATH` of an ordinary user may lack sbin, where some
+/// distributions put them.
+pub fn find_helper(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/bin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .chain(more)
+        .map(|dir| dir.join(name))
+        .find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok())
+}
+
+/// Maps the ids of process `pid`, which is alone in a new user namespace: directly if the kernel
+/// lets us (root; or one id, our own), else by the helpers, which run at the same time.
+pub fn write_maps(pid: i32, mapping: &IdMapping) -> Result<(), Error> {
+    if ids::euid() != 0 && !is_single(mapping) {
+        return by_helpers(pid, mapping);
+    }
+    match directly(pid, mapping) {
+        // Root of a container may lack the capabilities over the ids that its helpers have.
+        Err(Error::Write { source, .. })
+            if source.kind() == io::ErrorKind::PermissionDenied && !is_single(mapping) =>
+        {
+            by_helpers(pid, mapping)
+        }
+        other => other,
+    }
+}
+
+fn is_single(mapping: &IdMapping) -> bool {
+    let own = |ranges: &[IdRange], id| matches!(ranges, [only] if only.size == 1 && only.host == id);
+    own(&mapping.uids, ids::euid()) && own(&mapping.gids, ids::egid())
+}
+
+fn directly(pid: i32, mapping: &IdMapping) -> Result<(), Error> {
+    let write = |name: &str, text: &str| {
+        let path = PathBuf::from(format!("/proc/{pid}/{name}"));
+        // One write(2): the kernel takes a map once and whole.
+        std::fs::write(&path, text).map_err(|source| Error::Write { path, source })
+    };
+    if ids::euid() != 0 {
+        // Without privileges the kernel takes a gid map only if groups can never be dropped inside.
+        write("setgroups", "deny")?;
+    }
+    write("uid_map", &map_text(&mapping.uids))?;
+    write("gid_map", &map_text(&mapping.gids))
+}
+
+fn by_helpers(pid: i32, mapping: &IdMapping) -> Result<(), Error> {
+    let uid = start_helper("newuidmap", pid, &mapping.uids)?;
+    let gid = start_helper("newgidmap", pid, &mapping.gids);
+    finish_helper("newuidmap", uid, &mapping.uids)?;
+    finish_helper("newgidmap", gid?, &mapping.gids)
+}
+
+fn start_helper(
+    helper: &'static str,
+    pid: i32,
+    ranges: &[IdRange],
+) -> Result<std::process::Child, Error> {
+    let error = |source| Error::Helper { helper, source };
+    let path = find_helper(helper).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
+    let numbers = ranges.iter().flat_map(|r| [r.container, r.host, r.size]);
+    let args: Vec<OsString> = [helper.to_owned(), pid.to_string()]
+        .into_iter()
+        .chain(numbers.map(|n| n.to_string()))
+        .map(OsString::from)
+        .collect();
+    process::run_program(Path::new(&path), &args, None, Stdio::null()).map_err(error)
+}
+
+fn finish_helper(
+    helper: &'static str,
+    mut child: std::process::Child,
+    ranges: &[IdRange],
+) -> Result<(), Error> {
+    let status = child.wait().map_err(|source| Error::Helper { helper, source })?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Refused { helper, ranges: map_text(ranges).trim_end().replace('\n', ", ") })
+    }
+}
+
+/// Makes the caller root of its user namespace, with no supplementary groups where that is allowed.
+pub fn become_root() -> io::Result<()> {
+    ids::set_gid(0)?;
+    match ids::set_groups(&[]) {
+        // setgroups is denied in a namespace that was mapped without privileges.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+        other => other?,
+    }
+    ids::set_uid(0)
 }
 
 /// Makes the (single-threaded) caller root of a new user namespace with this mapping; for work on
 /// files that belong to mapped ids.
-pub fn enter(_mapping: &crate::base::idmap::IdMapping) -> Result<(), Error> {
-    Ok(())
+pub fn enter(mapping: &IdMapping) -> Result<(), Error> {
+    let (ours, theirs) = socket::packet_pair().map_err(Error::Wait)?;
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let helper = process::spawn(process::CloneOptions::default(), || {
+        // The maps are written from outside, by a process that stayed there.
+        if !matches!(socket::receive(&theirs), Ok((message, _)) if message == b"G") {
+            return 0;
+        }
+        let report = match write_maps(pid, mapping) {
+            Ok(()) => "k".to_owned(),
+            Err(error) => crate::base::report::chain(&error),
+        };
+        u8::from(socket::send(&theirs, report.as_bytes(), None).is_err())
+    })
+    .map_err(Error::Wait)?;
+    let result = (|| {
+        namespace::unshare(libc::CLONE_NEWUSER as u64).map_err(Error::Create)?;
+        socket::send(&ours, b"G", None).map_err(Error::Wait)?;
+        let (answer, _) = socket::receive(&ours).map_err(Error::Wait)?;
+        if answer == b"k" {
+            become_root().map_err(Error::Become)
+        } else {
+            Err(Error::Wait(io::Error::other(String::from_utf8_lossy(&answer).into_owned())))
+        }
+    })();
+    drop(ours);
+    process::wait(&helper.pidfd).map_err(Error::Wait)?;
+    result
+}
+
+/// Finds out by doing whether this user may make user namespaces, in a child.
+pub fn probe() -> io::Result<()> {
+    let options = process::CloneOptions { namespaces: libc::CLONE_NEWUSER as u64, ..Default::default() };
+    // A namespace that may be made but gives no capabilities (AppArmor's restriction) is of no use.
+    let child = process::spawn(options, || {
+        u8::from(namespace::unshare(libc::CLONE_NEWNS as u64 | libc::CLONE_NEWUTS as u64).is_err())
+    })?;
+    match process::wait(&child.pidfd)? {
+        process::ExitStatus::Code(0) => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::EPERM)),
+    }
 }

@@ -1,0 +1,102 @@
+//! Namespaces (namespaces(7)): which a process is in, joining and leaving them.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+/// The kinds of namespaces, as `CLONE_NEW*` flags and names below `/proc/PID/ns`.
+pub const KINDS: [(u64, &str); 8] = [
+    (libc::CLONE_NEWUSER as u64, "user"),
+    (libc::CLONE_NEWNS as u64, "mnt"),
+    (libc::CLONE_NEWPID as u64, "pid"),
+    (libc::CLONE_NEWNET as u64, "net"),
+    (libc::CLONE_NEWIPC as u64, "ipc"),
+    (libc::CLONE_NEWUTS as u64, "uts"),
+    (libc::CLONE_NEWCGROUP as u64, "cgroup"),
+    (CLONE_NEWTIME, "time"),
+];
+
+/// `CLONE_NEWTIME`, which libc has as a signed int of another type.
+pub const CLONE_NEWTIME: u64 = 0x80;
+
+/// Leaves the current namespaces of these kinds for new ones.
+pub fn unshare(flags: u64) -> io::Result<()> {
+    // SAFETY: concerns only this (single-threaded) process.
+    if unsafe { libc::unshare(flags as libc::c_int) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Joins the namespace of a `/proc/PID/ns` file, or all the kinds in `flags` of a pidfd's process.
+pub fn join(fd: impl AsFd, flags: u64) -> io::Result<()> {
+    // SAFETY: concerns only this (single-threaded) process.
+    if unsafe { libc::setns(fd.as_fd().as_raw_fd(), flags as libc::c_int) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Opens a namespace file; what is no namespace is refused by [`join`].
+pub fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?)
+}
+
+/// The kinds in which process `pid` is elsewhere than the caller. The kernel refuses to join the
+/// user namespace one is in, and others that one has no power over need not be joined.
+pub fn differing(pid: i32) -> io::Result<u64> {
+    let mut flags = 0;
+    for (flag, name) in KINDS {
+        let own = std::fs::read_link(format!("/proc/self/ns/{name}"));
+        let own = match own {
+            Ok(own) => own,
+            // A kernel without this kind.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if std::fs::read_link(format!("/proc/{pid}/ns/{name}"))? != own {
+            flags |= flag;
+        }
+    }
+    Ok(flags)
+}
+
+/// Moves the caller into a new time namespace whose clocks are offset (time_namespaces(7)):
+/// lines `clock-id seconds nanoseconds`.
+pub fn unshare_time(offsets: &str) -> io::Result<()> {
+    unshare(CLONE_NEWTIME)?;
+    if !offsets.is_empty() {
+        std::fs::write("/proc/self/timens_offsets", offsets)?;
+    }
+    // unshare only concerns children; the caller itself enters by setns.
+    join(open(Path::new("/proc/self/ns/time_for_children"))?, CLONE_NEWTIME)
+}
+
+/// Brings the loopback interface of the current network namespace up.
+pub fn loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: an all-zero ifreq is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is a valid ifreq with a terminated name.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn one_does_not_differ_from_oneself() {
+        assert_eq!(super::differing(std::process::id() as i32).unwrap(), 0);
+    }
+}
