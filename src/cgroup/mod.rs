@@ -1,20 +1,19 @@
-//! Control groups (L2): where a container's processes are tracked and limited.
+//! Control groups (L2): where a container's processes are tracked and limited (cgroups(7), version 2).
 //!
-//! Only version 2 is used. On a hybrid machine, whose controllers sit on version 1, its tree is at
-//! `/sys/fs/cgroup/unified` and has none: processes are tracked and killed there, limits are not to be had.
+//! On a pure v2 system and on a hybrid one (v2 at `/sys/fs/cgroup/unified`) a container gets a
+//! group of its own wherever we may make one. Where not, it goes without, and says why; but a limit
+//! that was asked for and cannot be set is an error.
 
 mod resources;
 
-use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
-use rustix::fs::{FsWord, statfs};
+use rustix::fs::{Mode, OFlags};
 
-/// `CGROUP2_SUPER_MAGIC`, statfs(2).
-const CGROUP2: FsWord = 0x6367_7270;
+use crate::sys::ids;
 
 /// An error about a control group.
 #[derive(Debug, thiserror::Error)]
@@ -27,269 +26,285 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// A value that no kernel takes.
-    #[error("the {resource} {value} is out of range")]
-    Range {
-        /// What was to be limited.
-        resource: &'static str,
-        /// The value asked for.
-        value: String,
+    /// A value that makes no sense.
+    #[error("{resource}: {reason}")]
+    Invalid {
+        /// The field.
+        resource: String,
+        /// Why.
+        reason: String,
+    },
+    /// The path cannot be used.
+    #[error("cgroup path \"{}\": {reason}", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        reason: &'static str,
     },
     /// The kernel refused.
     #[error("{action} \"{}\"", path.display())]
     Io {
         /// What was being done.
         action: &'static str,
-        /// To which file.
+        /// To what.
         path: PathBuf,
-        /// Why not.
+        /// Its answer.
         #[source]
         source: io::Error,
     },
 }
 
-/// What control groups give here, in words.
+fn io_error(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Error {
+    Error::Io { action, path: path.to_owned(), source: source.into() }
+}
+
+/// Whether containers of this process can have control groups, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
-    /// `v2`, `v1` or `none`.
-    pub version: &'static str,
-    /// The controllers of our own place in the tree.
+pub struct Availability {
+    /// Containers get a control group of their own.
+    pub available: bool,
+    /// The v2 controllers that can be used in it.
     pub controllers: Vec<String>,
-    /// "limits", "tracking" or "none".
-    pub rung: &'static str,
-    /// Why not more.
+    /// Why (not).
     pub why: String,
 }
 
-/// Our place in the tree of version 2.
-#[derive(Debug, Clone)]
-struct Tree {
-    mount: PathBuf,
-    /// Of this process, relative to the mount.
-    own: PathBuf,
+/// The v2 tree as this process sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// The caller's own group, below `mount`.
+    pub own: PathBuf,
 }
 
-impl Tree {
-    fn find() -> Option<Self> {
-        let mount = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-            .into_iter()
-            .map(PathBuf::from)
-            .find(|path| statfs(path).is_ok_and(|fs| fs.f_type == CGROUP2))?;
-        let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-        Some(Self { mount, own: own.trim_start_matches('/').into() })
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+
+/// Finds the v2 tree.
+pub fn tree() -> Option<Tree> {
+    let mount = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .into_iter()
+        .find(|path| rustix::fs::statfs(*path).is_ok_and(|s| s.f_type as u64 == CGROUP2_MAGIC))?;
+    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // A group outside of our cgroup namespace's root is shown with "..".
+    if own.split('/').any(|part| part == "..") {
+        return None;
     }
+    Some(Tree { mount: mount.into(), own: own.into() })
+}
 
-    /// Where containers' groups are made: root at the top, others below their own group.
-    fn parent(&self) -> PathBuf {
-        if rustix::process::geteuid().is_root() { self.mount.clone() } else { self.mount.join(&self.own) }
+/// A container's group.
+#[derive(Debug)]
+pub struct Group {
+    /// Its directory.
+    pub path: PathBuf,
+    dir: OwnedFd,
+}
+
+impl AsFd for Group {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 }
 
-fn controllers(dir: &Path) -> Vec<String> {
-    let text = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
-    text.split_whitespace().map(str::to_owned).collect()
+impl Group {
+    /// Moves a process into the group.
+    pub fn add(&self, pid: i32) -> Result<(), Error> {
+        add(&self.path, pid)
+    }
 }
 
-fn writable(dir: &Path) -> bool {
-    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok()
+/// Moves a process into a group.
+pub fn add(group: &Path, pid: i32) -> Result<(), Error> {
+    let path = group.join("cgroup.procs");
+    std::fs::write(&path, pid.to_string()).map_err(|e| io_error("writing", &path, e))
 }
 
-/// What control groups give here.
-pub fn describe() -> Description {
-    let Some(tree) = Tree::find() else {
-        let v1 = Path::new("/sys/fs/cgroup/memory").exists();
-        return Description {
-            version: if v1 { "v1" } else { "none" },
-            controllers: Vec::new(),
-            rung: "none",
-            why: "no control group tree of version 2 is mounted".into(),
-        };
-    };
-    let parent = tree.parent();
-    let controllers = controllers(&parent);
-    let limits = controllers.iter().any(|name| name == "memory" || name == "pids");
-    let (rung, why) = match (writable(&parent), limits) {
-        (false, _) => ("none", format!("{} is not ours to write", parent.display())),
-        (true, false) => ("tracking", "the controllers of this machine sit on version 1".into()),
-        (true, true) => ("limits", format!("{} is ours", parent.display())),
-    };
-    let version = if tree.mount.ends_with("unified") { "v1" } else { "v2" };
-    Description { version, controllers, rung, why }
+/// What came of the wish for a group.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Here it is.
+    Made(Group),
+    /// There is none, for this reason.
+    None(String),
 }
 
-/// Makes a container's control group and sets its limits. `path` is `linux.cgroupsPath`: absolute from the
-/// root of the tree, relative from where containers' groups are; none stands for `umiak/ID`.
-///
-/// `None` where no group can be had and nothing that was asked for needs one.
+/// Makes a container's group and sets its limits. `wanted` is the specification's `cgroupsPath`:
+/// absolute below the tree's root, else below the caller's own group; without one the name is
+/// `umiak-ID`, for root in `/umiak`.
 pub fn create(
-    path: Option<&Path>,
+    wanted: Option<&Path>,
     id: &str,
-    asked: Option<&LinuxResources>,
-) -> Result<Option<PathBuf>, Error> {
-    let settings = asked.map(resources::settings).transpose()?.unwrap_or_default();
-    let refuse = |reason: String| match settings.first() {
-        Some(setting) => Err(Error::Unavailable { resource: setting.resource.into(), reason }),
-        None => Ok(None),
+    limits: Option<&LinuxResources>,
+    disabled: bool,
+) -> Result<Outcome, Error> {
+    let settings = resources::settings(limits)?;
+    let none = |reason: String| match settings.iter().find(|s| !s.harmless) {
+        Some(setting) => Err(Error::Unavailable { resource: setting.field.to_owned(), reason }),
+        None => Ok(Outcome::None(reason)),
     };
-    let Some(tree) = Tree::find() else {
-        return refuse("no control group tree of version 2 is mounted".into());
-    };
-    let parent = tree.parent();
-    let relative = match path {
-        // systemd's form (slice:prefix:name) is for its own driver.
-        Some(path) if path.to_string_lossy().matches(':').count() == 2 => Path::new("umiak").join(id),
-        Some(path) => inside(path),
-        None => Path::new("umiak").join(id),
-    };
-    let dir =
-        if path.is_some_and(Path::is_absolute) { tree.mount.join(&relative) } else { parent.join(&relative) };
-    match make(&tree.mount, &dir, &settings) {
+    if disabled {
+        return none("control groups are switched off".to_owned());
+    }
+    let Some(tree) = tree() else { return none("there is no cgroup v2 tree".to_owned()) };
+    let relative = relative_path(&tree, wanted, id)?;
+    let path = tree.mount.join(&relative);
+    match make(&path) {
         Ok(()) => {}
-        // An old place of ours, or nobody's: without a limit to keep, do without the group.
-        Err(Error::Io { source, .. }) if settings.is_empty() && is_denial(&source) => return Ok(None),
-        Err(Error::Io { path, source, .. }) if is_denial(&source) => {
-            return refuse(format!("{} is not ours to write", path.display()));
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) && (ids::euid() != 0 || error.kind() == io::ErrorKind::ReadOnlyFilesystem) =>
+        {
+            return none(format!(
+                "\"{}\" is not delegated to this user",
+                tree.mount.join(&tree.own).display()
+            ));
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(io_error("creating", &path, error)),
     }
-    if let Err(error) = write_settings(&dir, &settings) {
-        let _ = remove(&dir);
-        return Err(error);
+    let result = (|| {
+        apply(&tree.mount, &relative, &settings)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| io_error("opening", &path, e))?;
+        Ok(Outcome::Made(Group { path: path.clone(), dir }))
+    })();
+    if result.is_err() {
+        let _ = std::fs::remove_dir(&path);
     }
-    Ok(Some(dir))
+    result
 }
 
-/// Changes the limits of an existing group.
-pub fn apply(dir: &Path, asked: &LinuxResources) -> Result<(), Error> {
-    write_settings(dir, &resources::settings(asked)?)
+fn relative_path(tree: &Tree, wanted: Option<&Path>, id: &str) -> Result<PathBuf, Error> {
+    let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
+        let own = || tree.own.join(format!("umiak-{id}"));
+        return Ok(if ids::euid() == 0 { Path::new("umiak").join(id) } else { own() });
+    };
+    let error = |reason| Error::Path { path: wanted.to_owned(), reason };
+    if wanted.to_string_lossy().matches(':').count() == 2 {
+        return Err(error("systemd's form needs the systemd cgroup manager, which is not supported yet"));
+    }
+    if wanted.components().any(|c| matches!(c, Component::ParentDir)) {
+        return Err(error("it has \"..\""));
+    }
+    Ok(match wanted.strip_prefix("/") {
+        Ok(absolute) if absolute.as_os_str().is_empty() => return Err(error("it is the root group")),
+        Ok(absolute) => absolute.to_owned(),
+        Err(_) => tree.own.join(wanted),
+    })
 }
 
-fn is_denial(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
-}
-
-/// Without anything that leads out of the tree.
-fn inside(path: &Path) -> PathBuf {
-    path.components().filter(|c| matches!(c, Component::Normal(_))).collect()
-}
-
-/// Makes the directories down to `dir`, handing the controllers that are needed down on the way.
-fn make(mount: &Path, dir: &Path, settings: &[resources::Setting]) -> Result<(), Error> {
-    let relative = dir.strip_prefix(mount).unwrap_or(dir);
-    let mut at = mount.to_owned();
-    for component in relative.components() {
-        let parent = at.clone();
-        at.push(component);
-        match fs::create_dir(&at) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(Error::Io { action: "making", path: at, source }),
+/// Makes the group and what is missing above it. One that exists must be empty: limits and `kill`
+/// would else hit others.
+fn make(path: &Path) -> io::Result<()> {
+    let one = |path: &Path| rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).map_err(io::Error::from);
+    match one(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().ok_or(error)?;
+            make_parents(parent)?;
+            one(path)
         }
-        let here = controllers(&at);
-        for setting in settings.iter().filter(|s| !s.controller.is_empty()) {
-            if !here.iter().any(|name| name == setting.controller) {
-                // Refused where processes sit in the parent ("no internal processes", cgroups(7)); the
-                // missing file tells of it where it matters.
-                let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{}", setting.controller));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn write_settings(dir: &Path, settings: &[resources::Setting]) -> Result<(), Error> {
-    for setting in settings {
-        let path = dir.join(&setting.file);
-        match fs::write(&path, &setting.value) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound || is_denial(&error) => {
-                let reason = if setting.controller.is_empty() {
-                    format!("the kernel has no {}", setting.file)
-                } else {
-                    format!("the controller \"{}\" is not available in {}", setting.controller, dir.display())
-                };
-                return Err(Error::Unavailable { resource: setting.resource.into(), reason });
-            }
-            Err(source) => return Err(Error::Io { action: "writing", path, source }),
-        }
-    }
-    Ok(())
-}
-
-/// Moves a process into the group.
-pub fn attach(dir: &Path, pid: i32) -> io::Result<()> {
-    fs::write(dir.join("cgroup.procs"), pid.to_string())
-}
-
-/// The processes of the group and of those below it.
-pub fn pids(dir: &Path) -> io::Result<Vec<i32>> {
-    let mut pids: Vec<i32> =
-        fs::read_to_string(dir.join("cgroup.procs"))?.lines().filter_map(|line| line.parse().ok()).collect();
-    for child in children(dir) {
-        pids.extend(self::pids(&child).unwrap_or_default());
-    }
-    Ok(pids)
-}
-
-fn children(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
-}
-
-/// Kills all processes of the group and of those below it.
-pub fn kill(dir: &Path) -> io::Result<()> {
-    match fs::write(dir.join("cgroup.kill"), "1") {
-        // Before Linux 5.14: one by one, until no fork got away.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && dir.exists() => {
-            for _ in 0..100 {
-                let pids = pids(dir)?;
-                if pids.is_empty() {
-                    break;
-                }
-                for pid in pids.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
-            }
-            Ok(())
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let inside = std::fs::read_to_string(path.join("cgroup.procs"))?;
+            if inside.is_empty() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EBUSY)) }
         }
         other => other,
     }
 }
 
-/// Stops or continues all processes of the group; returns when the kernel says that it is done.
-pub fn freeze(dir: &Path, frozen: bool) -> io::Result<()> {
-    let wanted = if frozen { "1" } else { "0" };
-    fs::write(dir.join("cgroup.freeze"), wanted)?;
-    let line = format!("frozen {wanted}");
-    for _ in 0..1000 {
-        if fs::read_to_string(dir.join("cgroup.events"))?.lines().any(|l| l == line) {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(2));
+fn make_parents(path: &Path) -> io::Result<()> {
+    match std::fs::create_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
     }
-    Err(io::ErrorKind::TimedOut.into())
 }
 
-/// Whether the group is frozen.
-pub fn is_frozen(dir: &Path) -> bool {
-    fs::read_to_string(dir.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
-}
-
-/// Removes the group and those below it. Processes that have been killed leave it a moment later
-/// than their parent hears of it, so this tries for a while. One that is gone already is no error.
-pub fn remove(dir: &Path) -> io::Result<()> {
-    let mut pause = Duration::from_micros(100);
-    loop {
-        for child in children(dir) {
-            remove(&child)?;
+fn apply(mount: &Path, relative: &Path, settings: &[resources::Setting]) -> Result<(), Error> {
+    if settings.is_empty() {
+        return Ok(());
+    }
+    let offered = std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+    for setting in settings {
+        let there =
+            setting.controller.is_empty() || offered.split_whitespace().any(|c| c == setting.controller);
+        if !there {
+            if setting.harmless {
+                continue;
+            }
+            let reason = format!("the cgroup v2 controller \"{}\" is not there", setting.controller);
+            return Err(Error::Unavailable { resource: setting.field.to_owned(), reason });
         }
-        match fs::remove_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && pause < Duration::from_millis(200) => {
+        if !setting.controller.is_empty() {
+            enable(mount, relative, &setting.controller)?;
+        }
+        let file = mount.join(relative).join(&setting.file);
+        match std::fs::write(&file, &setting.value) {
+            Err(_) if setting.harmless => {}
+            other => other.map_err(|e| io_error("writing", &file, e))?,
+        }
+    }
+    Ok(())
+}
+
+/// Hands a controller down from the root to the group's parent.
+fn enable(mount: &Path, relative: &Path, controller: &str) -> Result<(), Error> {
+    let mut at = mount.to_owned();
+    for part in relative.components() {
+        let file = at.join("cgroup.subtree_control");
+        let enabled = std::fs::read_to_string(&file).unwrap_or_default();
+        if !enabled.split_whitespace().any(|c| c == controller) {
+            std::fs::write(&file, format!("+{controller}")).map_err(|e| io_error("writing", &file, e))?;
+        }
+        at.push(part);
+    }
+    Ok(())
+}
+
+/// Whether and why containers of this process get control groups; tried by making one.
+pub fn availability() -> Availability {
+    let no = |why: String| Availability { available: false, controllers: Vec::new(), why };
+    let Some(tree) = tree() else { return no("there is no cgroup v2 tree".to_owned()) };
+    let parent = if ids::euid() == 0 { tree.mount.clone() } else { tree.mount.join(&tree.own) };
+    let name = format!("umiak-probe-{}", std::process::id());
+    let path = parent.join(name);
+    match std::fs::create_dir(&path) {
+        Err(error) => no(format!("\"{}\" cannot be used: {error}", parent.display())),
+        Ok(()) => {
+            let _ = std::fs::remove_dir(&path);
+            let text = std::fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+            Availability {
+                available: true,
+                controllers: text.split_whitespace().map(str::to_owned).collect(),
+                why: format!("\"{}\" is writable", parent.display()),
+            }
+        }
+    }
+}
+
+/// Kills all processes of a control group by `cgroup.kill` (Linux 5.14); one that is gone is no error.
+pub fn kill(cgroup: &Path) -> io::Result<()> {
+    match std::fs::write(cgroup.join("cgroup.kill"), "1") {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) && !cgroup.exists() => Ok(()),
+        other => other,
+    }
+}
+
+/// The processes of a group, as the caller sees them.
+pub fn processes(cgroup: &Path) -> io::Result<Vec<i32>> {
+    let text = std::fs::read_to_string(cgroup.join("cgroup.procs"))?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+/// Removes an empty control group and its children; one that is gone already is no error. Killed
+/// processes leave a group some moments after they are dead, so it tries for half a second.
+pub fn remove(cgroup: &Path) -> io::Result<()> {
+    let mut pause = std::time::Duration::from_millis(1);
+    loop {
+        match remove_once(cgroup) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && pause.as_millis() < 256 => {
                 std::thread::sleep(pause);
                 pause *= 2;
             }
@@ -298,18 +313,33 @@ pub fn remove(dir: &Path) -> io::Result<()> {
     }
 }
 
+fn remove_once(cgroup: &Path) -> io::Result<()> {
+    match rustix::fs::rmdir(cgroup) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(rustix::io::Errno::BUSY) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for entry in std::fs::read_dir(cgroup)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_once(&entry.path())?;
+        }
+    }
+    Ok(rustix::fs::rmdir(cgroup)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn paths_stay_inside() {
-        assert_eq!(inside(Path::new("/a/../../b/./c")), PathBuf::from("a/b/c"));
-    }
-
-    #[test]
-    fn description_names_a_reason() {
-        let description = describe();
-        assert!(!description.why.is_empty() && ["limits", "tracking", "none"].contains(&description.rung));
+    fn paths_stay_in_the_tree() {
+        let tree = Tree { mount: "/sys/fs/cgroup".into(), own: "user.slice/x".into() };
+        let path = |wanted: &str| relative_path(&tree, Some(Path::new(wanted)), "id");
+        assert_eq!(path("/a/b").unwrap(), Path::new("a/b"));
+        assert_eq!(path("a").unwrap(), Path::new("user.slice/x/a"));
+        for bad in ["/a/../b", "/", "system.slice:x:y"] {
+            assert!(path(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -1,144 +1,202 @@
-//! From the runtime spec's resources, which speak version 1, to files of version 2. Pure.
+//! `linux.resources` (written for v1) as files of cgroup v2
+//! (`Documentation/admin-guide/cgroup-v2.rst`).
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::Error;
 
-/// One value for one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// Which controller has the file; empty for those of every group.
-    pub controller: &'static str,
-    /// Its name.
+/// One file to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Setting {
+    /// The specification's field.
+    pub field: &'static str,
+    /// The controller that has the file; empty for the core's.
+    pub controller: String,
+    /// The file.
     pub file: String,
-    /// What to write.
+    /// What is written.
     pub value: String,
-    /// What it limits, for people.
-    pub resource: &'static str,
+    /// It limits nothing (an engine's "unlimited"): no error where it cannot be written.
+    pub harmless: bool,
 }
 
-fn setting(controller: &'static str, file: &str, value: impl ToString, resource: &'static str) -> Setting {
-    Setting { controller, file: file.into(), value: value.to_string(), resource }
+fn unavailable(field: &str, reason: &str) -> Error {
+    Error::Unavailable { resource: field.to_owned(), reason: reason.to_owned() }
 }
 
-/// A limit in bytes or processes: -1 is none at all.
-fn limit(value: i64) -> String {
-    if value < 0 { "max".into() } else { value.to_string() }
+fn invalid(field: &str, reason: &str) -> Error {
+    Error::Invalid { resource: field.to_owned(), reason: reason.to_owned() }
 }
 
-/// What has to be written for these resources. What engines always send and means nothing (zeros, the
-/// list of devices, which bind mounts and mknod's absence enforce) is passed over.
-pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
+const ONLY_V1: &str = "cgroup v2 does not have it";
+
+/// Everything that is to be written. Device rules are left out: a container has the nodes that it
+/// was given and, without CAP_MKNOD or in a user namespace, can make no others.
+pub(super) fn settings(resources: Option<&LinuxResources>) -> Result<Vec<Setting>, Error> {
     let mut list = Vec::new();
-    memory(resources, &mut list)?;
-    cpu(resources, &mut list)?;
-    if let Some(pids) = resources.pids()
-        && pids.limit() != 0
-    {
-        list.push(setting("pids", "pids.max", limit(pids.limit()), "processes"));
+    let Some(resources) = resources else { return Ok(list) };
+    if let Some(value) = resources.memory() {
+        memory(value, &mut list)?;
     }
-    for page in resources.hugepage_limits().iter().flatten() {
-        let file = format!("hugetlb.{}.max", page.page_size());
-        list.push(setting("hugetlb", &file, page.limit(), "huge pages"));
+    if let Some(value) = resources.cpu() {
+        cpu(value, &mut list)?;
     }
-    for (file, value) in resources.unified().iter().flatten() {
-        let controller = file.split('.').next().unwrap_or_default();
-        let known = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc"];
-        let controller = known.iter().find(|name| **name == controller).copied().unwrap_or("");
-        if file.contains('/') {
-            return Err(Error::Range { resource: "unified file name", value: file.clone() });
+    if let Some(limit) = resources.pids().map(|pids| pids.limit()).filter(|limit| *limit != 0) {
+        push(&mut list, "pids.limit", "pids", "pids.max", limit_text(limit), limit < 0);
+    }
+    if let Some(value) = resources.block_io() {
+        block_io(value, &mut list)?;
+    }
+    for limit in resources.hugepage_limits().as_deref().unwrap_or_default() {
+        let size = limit.page_size();
+        if size.contains('/') {
+            return Err(invalid("hugepageLimits", "the page size has a slash"));
         }
-        list.push(setting(controller, file, value, "what \"unified\" names"));
+        let file = format!("hugetlb.{size}.max");
+        push(&mut list, "hugepageLimits", "hugetlb", &file, limit_text(limit.limit()), limit.limit() < 0);
     }
-    block_io(resources, &mut list)?;
+    if let Some(network) = resources.network() {
+        let priorities = network.priorities().as_ref().is_some_and(|p| !p.is_empty());
+        if network.class_id().is_some_and(|id| id != 0) || priorities {
+            return Err(unavailable("network", ONLY_V1));
+        }
+    }
+    for (device, limit) in resources.rdma().iter().flatten() {
+        let part = |name: &str, value: Option<u32>| value.map(|v| format!(" {name}={v}")).unwrap_or_default();
+        let value = format!(
+            "{device}{}{}",
+            part("hca_handle", limit.hca_handles()),
+            part("hca_object", limit.hca_objects())
+        );
+        push(&mut list, "rdma", "rdma", "rdma.max", value, false);
+    }
+    let mut unified: Vec<(&String, &String)> = resources.unified().iter().flatten().collect();
+    unified.sort();
+    for (file, value) in unified {
+        let controller = file.split('.').next().unwrap_or_default();
+        if file.contains('/') || !file.contains('.') {
+            return Err(invalid("unified", "a key is not the name of a cgroup file"));
+        }
+        let controller = if controller == "cgroup" { "" } else { controller };
+        push(&mut list, "unified", controller, file, value.clone(), false);
+    }
     Ok(list)
 }
 
-fn memory(resources: &LinuxResources, list: &mut Vec<Setting>) -> Result<(), Error> {
-    let Some(memory) = resources.memory() else { return Ok(()) };
-    let max = memory.limit().filter(|value| *value != 0);
-    if let Some(max) = max {
-        list.push(setting("memory", "memory.max", limit(max), "memory"));
-    }
-    if let Some(swap) = memory.swap().filter(|value| *value != 0) {
-        // Version 1 counts memory and swap together, version 2 swap alone.
-        let value = match max {
-            _ if swap < 0 => "max".to_owned(),
-            Some(max) if max > 0 && swap >= max => (swap - max).to_string(),
-            _ => {
-                return Err(Error::Range { resource: "limit of memory and swap", value: swap.to_string() });
-            }
-        };
-        list.push(setting("memory", "memory.swap.max", value, "swap"));
-    }
-    if let Some(low) = memory.reservation().filter(|value| *value != 0) {
-        list.push(setting("memory", "memory.low", limit(low), "the memory reservation"));
-    }
-    Ok(())
+fn push(
+    list: &mut Vec<Setting>,
+    field: &'static str,
+    controller: &str,
+    file: &str,
+    value: String,
+    harmless: bool,
+) {
+    list.push(Setting { field, controller: controller.to_owned(), file: file.to_owned(), value, harmless });
 }
 
-fn cpu(resources: &LinuxResources, list: &mut Vec<Setting>) -> Result<(), Error> {
-    let Some(cpu) = resources.cpu() else { return Ok(()) };
-    if let Some(shares) = cpu.shares().filter(|value| *value != 0) {
-        list.push(setting("cpu", "cpu.weight", weight(shares), "the share of the processors"));
-    }
-    let quota = cpu.quota().filter(|value| *value != 0);
-    let period = cpu.period().filter(|value| *value != 0);
-    if quota.is_some() || period.is_some() {
-        let quota = quota.filter(|value| *value > 0).map_or("max".into(), |value| value.to_string());
-        let value = format!("{quota} {}", period.unwrap_or(100_000));
-        list.push(setting("cpu", "cpu.max", value, "the time of the processors"));
-    }
-    if cpu.realtime_runtime().is_some_and(|value| value != 0)
-        || cpu.realtime_period().is_some_and(|value| value != 0)
-    {
-        return Err(Error::Unavailable {
-            resource: "real-time scheduling".into(),
-            reason: "control groups of version 2 have no such limit".into(),
-        });
-    }
-    for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
-        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-            list.push(setting("cpuset", file, value, "the choice of processors"));
+fn limit_text(limit: i64) -> String {
+    if limit < 0 { "max".to_owned() } else { limit.to_string() }
+}
+
+fn memory(memory: &LinuxMemory, list: &mut Vec<Setting>) -> Result<(), Error> {
+    let asked = |value: Option<i64>| value.filter(|value| *value != 0);
+    for (value, field) in [(memory.kernel(), "memory.kernel"), (memory.kernel_tcp(), "memory.kernelTCP")] {
+        if asked(value).is_some_and(|v| v > 0) {
+            return Err(unavailable(field, ONLY_V1));
         }
     }
-    if let Some(idle) = cpu.idle() {
-        list.push(setting("cpu", "cpu.idle", idle, "processor idleness"));
+    if memory.swappiness().is_some_and(|v| v != 60) {
+        return Err(unavailable("memory.swappiness", ONLY_V1));
+    }
+    if memory.disable_oom_killer() == Some(true) {
+        return Err(unavailable("memory.disableOOMKiller", ONLY_V1));
+    }
+    let limit = asked(memory.limit());
+    if let Some(limit) = limit {
+        push(list, "memory.limit", "memory", "memory.max", limit_text(limit), limit < 0);
+    }
+    if let Some(low) = asked(memory.reservation()) {
+        push(list, "memory.reservation", "memory", "memory.low", limit_text(low.max(0)), low < 0);
+    }
+    // v1 counts memory and swap together, v2 swap alone.
+    match (asked(memory.swap()), limit) {
+        (None, _) => {}
+        (Some(swap), _) if swap < 0 => {
+            push(list, "memory.swap", "memory", "memory.swap.max", "max".into(), true)
+        }
+        (Some(_), None) => return Err(invalid("memory.swap", "it needs memory.limit")),
+        (Some(_), Some(limit)) if limit < 0 => {
+            return Err(invalid("memory.swap", "it is limited and memory.limit is not"));
+        }
+        (Some(swap), Some(limit)) if swap < limit => {
+            return Err(invalid("memory.swap", "it is below memory.limit"));
+        }
+        (Some(swap), Some(limit)) => {
+            push(list, "memory.swap", "memory", "memory.swap.max", (swap - limit).to_string(), false);
+        }
     }
     Ok(())
 }
 
-/// Shares from 2 to 262144 become a weight from 1 to 10000, with 1024 at 100 as runc and crun now
-/// have it: log2 of the weight is a parabola through those three points.
-fn weight(shares: u64) -> u64 {
-    if shares <= 2 {
-        return 1;
+fn cpu(cpu: &LinuxCpu, list: &mut Vec<Setting>) -> Result<(), Error> {
+    if cpu.realtime_runtime().is_some_and(|v| v != 0) || cpu.realtime_period().is_some_and(|v| v != 0) {
+        return Err(unavailable("cpu.realtimeRuntime", ONLY_V1));
     }
-    if shares >= 262_144 {
-        return 10_000;
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+        push(list, "cpu.shares", "cpu", "cpu.weight", weight_of_shares(shares).to_string(), shares == 1024);
     }
-    let l = (shares as f64).log2();
-    let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
-    (10_f64.powf(exponent)).ceil() as u64
+    let period = cpu.period().filter(|p| *p != 0);
+    match cpu.quota().filter(|quota| *quota != 0) {
+        Some(quota) if quota > 0 => {
+            let value = format!("{quota} {}", period.unwrap_or(100_000));
+            push(list, "cpu.quota", "cpu", "cpu.max", value, false);
+        }
+        other => {
+            if let Some(period) = period.or(other.map(|_| 100_000)) {
+                push(list, "cpu.period", "cpu", "cpu.max", format!("max {period}"), true);
+            }
+        }
+    }
+    if let Some(burst) = cpu.burst().filter(|burst| *burst != 0) {
+        push(list, "cpu.burst", "cpu", "cpu.max.burst", burst.to_string(), false);
+    }
+    if let Some(idle) = cpu.idle().filter(|idle| *idle != 0) {
+        push(list, "cpu.idle", "cpu", "cpu.idle", idle.to_string(), false);
+    }
+    for (value, field, file) in
+        [(cpu.cpus(), "cpu.cpus", "cpuset.cpus"), (cpu.mems(), "cpu.mems", "cpuset.mems")]
+    {
+        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+            push(list, field, "cpuset", file, value.clone(), false);
+        }
+    }
+    Ok(())
 }
 
-fn block_io(resources: &LinuxResources, list: &mut Vec<Setting>) -> Result<(), Error> {
-    let Some(io) = resources.block_io() else { return Ok(()) };
-    if let Some(weight) = io.weight().filter(|value| *value != 0) {
-        // 10 to 1000 becomes 1 to 10000.
-        let value = 1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990;
-        list.push(setting("io", "io.weight", value, "the share of the disks"));
+/// From 2..=262144 shares to a weight of 1..=10000, linearly, as all runtimes do.
+fn weight_of_shares(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+fn block_io(io: &LinuxBlockIo, list: &mut Vec<Setting>) -> Result<(), Error> {
+    let leaf = io.leaf_weight().is_some_and(|w| w != 0);
+    if leaf || io.weight_device().as_ref().is_some_and(|d| !d.is_empty()) {
+        return Err(unavailable("blockIO.weightDevice", "only the group's weight is supported"));
     }
-    let throttles = [
-        ("rbps", io.throttle_read_bps_device()),
-        ("wbps", io.throttle_write_bps_device()),
-        ("riops", io.throttle_read_iops_device()),
-        ("wiops", io.throttle_write_iops_device()),
+    if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
+        let weight = 1 + (u64::from(weight).clamp(10, 1000) - 10) * 9999 / 990;
+        push(list, "blockIO.weight", "io", "io.weight", format!("default {weight}"), false);
+    }
+    let throttles: [(&Option<Vec<LinuxThrottleDevice>>, &str); 4] = [
+        (io.throttle_read_bps_device(), "rbps"),
+        (io.throttle_write_bps_device(), "wbps"),
+        (io.throttle_read_iops_device(), "riops"),
+        (io.throttle_write_iops_device(), "wiops"),
     ];
-    for (key, devices) in throttles {
-        for device in devices.iter().flatten() {
+    for (devices, key) in throttles {
+        for device in devices.as_deref().unwrap_or_default() {
             let value = format!("{}:{} {key}={}", device.major(), device.minor(), device.rate());
-            list.push(setting("io", "io.max", value, "the rate of the disks"));
+            push(list, "blockIO.throttle", "io", "io.max", value, false);
         }
     }
     Ok(())
@@ -148,48 +206,46 @@ fn block_io(resources: &LinuxResources, list: &mut Vec<Setting>) -> Result<(), E
 mod tests {
     use super::*;
 
-    fn written(json: serde_json::Value) -> Result<Vec<(String, String)>, Error> {
-        let resources: LinuxResources = serde_json::from_value(json).unwrap();
-        Ok(settings(&resources)?.into_iter().map(|s| (s.file, s.value)).collect())
-    }
-
-    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    fn of(json: &str) -> Result<Vec<(String, String, bool)>, Error> {
+        let resources: LinuxResources = serde_json::from_str(json).unwrap();
+        Ok(settings(Some(&resources))?.into_iter().map(|s| (s.file, s.value, s.harmless)).collect())
     }
 
     #[test]
-    fn harmless_defaults_ask_for_nothing() {
-        let defaults = serde_json::json!({
-            "devices": [{"allow": false, "access": "rwm"}], "memory": {"limit": 0}, "cpu": {"shares": 0}, "pids": {"limit": 0},
-        });
-        assert_eq!(written(defaults).unwrap(), []);
+    fn v1_becomes_v2() {
+        let list = of(r#"{"memory":{"limit":100,"swap":150,"reservation":50},"cpu":{"shares":512,"quota":5000,"cpus":"0"},"pids":{"limit":9}}"#).unwrap();
+        let expected = [
+            ("memory.max", "100"),
+            ("memory.low", "50"),
+            ("memory.swap.max", "50"),
+            ("cpu.weight", "20"),
+            ("cpu.max", "5000 100000"),
+            ("cpuset.cpus", "0"),
+            ("pids.max", "9"),
+        ];
+        let got: Vec<(&str, &str)> = list.iter().map(|(f, v, _)| (f.as_str(), v.as_str())).collect();
+        assert_eq!(got, expected);
+        assert!(list.iter().all(|(_, _, harmless)| !harmless));
     }
 
     #[test]
-    fn memory_and_swap_are_parted() {
-        let json = serde_json::json!({"memory": {"limit": 100, "swap": 300, "reservation": 50}});
-        let expected = pairs(&[("memory.max", "100"), ("memory.swap.max", "200"), ("memory.low", "50")]);
-        assert_eq!(written(json).unwrap(), expected);
-        assert!(written(serde_json::json!({"memory": {"limit": 300, "swap": 100}})).is_err());
-        let json = serde_json::json!({"memory": {"limit": -1, "swap": -1}});
-        assert_eq!(written(json).unwrap(), pairs(&[("memory.max", "max"), ("memory.swap.max", "max")]));
+    fn defaults_of_engines_are_harmless() {
+        let list = of(r#"{"devices":[{"allow":false,"access":"rwm"}],"memory":{"limit":-1,"swap":0},"cpu":{"shares":0,"quota":-1},"pids":{"limit":-1}}"#).unwrap();
+        assert!(list.iter().all(|(_, _, harmless)| *harmless), "{list:?}");
+        assert!(of("{}").unwrap().is_empty());
     }
 
     #[test]
-    fn processors() {
-        let json =
-            serde_json::json!({"cpu": {"shares": 1024, "quota": 50000, "period": 200000, "cpus": "0-1"}});
-        let expected = pairs(&[("cpu.weight", "100"), ("cpu.max", "50000 200000"), ("cpuset.cpus", "0-1")]);
-        assert_eq!(written(json).unwrap(), expected);
-        assert_eq!([weight(2), weight(262_144), weight(1)], [1, 10_000, 1]);
-        let json = serde_json::json!({"cpu": {"realtimeRuntime": 5}});
-        assert!(matches!(written(json), Err(Error::Unavailable { .. })));
-    }
-
-    #[test]
-    fn processes_and_files_by_name() {
-        let json = serde_json::json!({"pids": {"limit": 10}, "unified": {"memory.high": "5"}});
-        assert_eq!(written(json).unwrap(), pairs(&[("pids.max", "10"), ("memory.high", "5")]));
-        assert!(written(serde_json::json!({"unified": {"../x": "5"}})).is_err());
+    fn what_v2_lacks_is_refused() {
+        for json in [
+            r#"{"memory":{"swappiness":10}}"#,
+            r#"{"memory":{"swap":5}}"#,
+            r#"{"memory":{"kernel":5}}"#,
+            r#"{"cpu":{"realtimeRuntime":5}}"#,
+            r#"{"network":{"classID":5}}"#,
+            r#"{"unified":{"../x":"1"}}"#,
+        ] {
+            assert!(of(json).is_err(), "{json}");
+        }
     }
 }

@@ -29,12 +29,13 @@ impl Engine {
                 .map(|r| json!({ "container_id": r.container, "host_id": r.host, "size": r.size }))
                 .collect::<Vec<_>>()
         };
-        let cgroup = crate::cgroup::describe();
+        let cgroup = crate::cgroup::availability();
+        let pure = crate::cgroup::tree().is_some_and(|tree| tree.mount.ends_with("cgroup"));
         Ok(json!({
             "host": {
                 "arch": go_architecture(),
                 "cgroupManager": "cgroupfs",
-                "cgroupVersion": cgroup.version,
+                "cgroupVersion": if pure { "v2" } else { "v1" },
                 "cgroupControllers": cgroup.controllers,
                 "cpus": std::thread::available_parallelism().map_or(1, usize::from),
                 "distribution": { "distribution": distribution, "version": version },
@@ -70,7 +71,14 @@ impl Engine {
                         "why": rung.why,
                         "hint": rung.hint,
                     },
-                    "cgroup": { "rung": cgroup.rung, "why": cgroup.why },
+                    "cgroup": {
+                            "rung": match (cgroup.available, cgroup.controllers.is_empty()) {
+                                (false, _) => "none",
+                                (true, true) => "tracking",
+                                (true, false) => "limits",
+                            },
+                            "why": cgroup.why,
+                        },
                     "network": {
                         "rung": "none or host",
                         "why": "containers have a loopback device of their own, or with --network host the host's devices",

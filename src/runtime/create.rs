@@ -1,11 +1,24 @@
 //! The parent's side of a container's birth.
 
-use std::os::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::{CreateRequest, Error};
+use oci_spec::runtime::Hook;
 
-/// A container whose init waits at the start gate. Dropping it with a held gate ends the init.
+use super::hooks::{self, HookState};
+use super::init::{self, Init};
+use super::launch::Channel;
+use super::plan::{self, InitPlan};
+use super::protocol::{GO, Message, START};
+use super::{CgroupMode, CreateRequest, Error, Gate, Stdio};
+use crate::cgroup::{self, Group, Outcome};
+use crate::sys::process::{self, Child, CloneOptions};
+use crate::sys::{namespace, socket, userns};
+
+/// A container whose init waits at the start gate. Dropping it with a held gate that was not
+/// opened kills the init.
 #[derive(Debug)]
 pub struct Created {
     /// The init, as the caller sees it.
@@ -18,25 +31,292 @@ pub struct Created {
     pub terminal: Option<OwnedFd>,
     /// The control group directory, if the container has one of its own.
     pub cgroup: Option<PathBuf>,
+    /// Why it has none.
+    pub no_cgroup: Option<String>,
     /// The held gate.
-    pub(super) gate: Option<OwnedFd>,
+    gate: Option<OwnedFd>,
 }
 
 impl Created {
     /// Opens a held gate; returns when the program has been executed, or its error.
     pub fn start(&mut self) -> Result<(), Error> {
-        let _ = self.gate.take();
-        Err(Error::NotRunning)
+        let gate = self.gate.take().ok_or(Error::NotRunning)?;
+        open_gate(&gate)
     }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        if self.gate.is_some() {
+            discard(&self.pidfd, self.cgroup.as_deref());
+        }
+    }
+}
+
+/// Ends an init that will not be started, and what is left of it.
+fn discard(pidfd: &OwnedFd, cgroup: Option<&Path>) {
+    // It may have ended by itself, which is as well.
+    let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
+    let _ = process::wait(pidfd);
+    if let Some(cgroup) = cgroup {
+        let _ = cgroup::remove(cgroup);
+    }
+}
+
+fn open_gate(socket: &OwnedFd) -> Result<(), Error> {
+    socket::send(socket, START, None).map_err(|_| Error::NotRunning)?;
+    read_outcome(socket)
+}
+
+/// Reads what becomes of the exec: the socket is closed by it, or carries its error.
+pub(super) fn read_outcome(socket: &OwnedFd) -> Result<(), Error> {
+    let (bytes, _) = socket::receive(socket).map_err(|e| Error::host("waiting for the program", e))?;
+    match Message::decode(&bytes) {
+        Some(Message::End) => Ok(()),
+        Some(Message::Failed(failure)) => Err(Error::Inside(failure)),
+        _ => Err(Error::Died),
+    }
+}
+
+/// Opens a [`super::Gate::Path`] from any process; returns when the program has been executed, or
+/// its error. [`Error::NotRunning`] if nobody waits there.
+pub fn start(gate: &Path) -> Result<(), Error> {
+    let socket = socket::connect(gate).map_err(|_| Error::NotRunning)?;
+    open_gate(&socket)
 }
 
 /// Makes the container; its init waits at the gate when this returns. The caller must be
 /// single-threaded: the init is a fork of it.
-pub fn create(_request: CreateRequest) -> Result<Created, Error> {
-    Err(Error::NotRunning)
+pub fn create(request: CreateRequest) -> Result<Created, Error> {
+    let linux = request.spec.linux().as_ref();
+    let filter = match linux.and_then(|linux| linux.seccomp().as_ref()) {
+        Some(profile) => Some(crate::seccomp::compile(profile)?),
+        None => None,
+    };
+    let terminal = matches!(request.stdio, Stdio::Terminal | Stdio::ConsoleSocket(_));
+    let plan = plan::plan(&request, filter, terminal)?;
+    let console_socket = connect_console(&request.stdio)?;
+    let listener = match &request.gate {
+        Gate::Held => None,
+        Gate::Path(path) => Some(
+            socket::listen(path, 0o600)
+                .map_err(|e| Error::host(format!("making the start gate \"{}\"", path.display()), e))?,
+        ),
+    };
+    let outcome = cgroup::create(
+        linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        &request.id,
+        linux.and_then(|linux| linux.resources().as_ref()),
+        request.cgroup == CgroupMode::Disabled,
+    )?;
+    let (group, no_cgroup) = match outcome {
+        Outcome::Made(group) => (Some(group), None),
+        Outcome::None(reason) => (None, Some(reason)),
+    };
+    let birth = Birth { request: &request, plan: &plan, group: group.as_ref(), console_socket, listener };
+    match birth.go() {
+        Ok((child, gate, terminal)) => Ok(Created {
+            pid: child.pid,
+            start_time: process::start_time(child.pid)
+                .map_err(|e| Error::host("reading the init's start time", e))?,
+            pidfd: child.pidfd,
+            terminal,
+            cgroup: group.map(|group| group.path),
+            no_cgroup,
+            gate,
+        }),
+        Err(error) => {
+            if let Some(group) = &group {
+                let _ = cgroup::remove(&group.path);
+            }
+            Err(error)
+        }
+    }
 }
 
-/// Opens a [`super::Gate::Path`] from any process; returns when the program has been executed, or its error.
-pub fn start(_gate: &Path) -> Result<(), Error> {
-    Err(Error::NotRunning)
+pub(super) fn connect_console(stdio: &Stdio) -> Result<Option<OwnedFd>, Error> {
+    let Stdio::ConsoleSocket(path) = stdio else { return Ok(None) };
+    let socket =
+        socket::connect_stream(path).map_err(|source| Error::ConsoleSocket { path: path.clone(), source })?;
+    Ok(Some(socket))
+}
+
+/// One container's birth.
+struct Birth<'a> {
+    request: &'a CreateRequest,
+    plan: &'a InitPlan,
+    group: Option<&'a Group>,
+    console_socket: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+}
+
+type Born = (Child, Option<OwnedFd>, Option<OwnedFd>);
+
+impl Birth<'_> {
+    fn go(mut self) -> Result<Born, Error> {
+        let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
+        let cgroup = self.group.map(AsFd::as_fd);
+        let born = match self.spawn(&theirs, cgroup, false) {
+            // Old kernels and seccomp filters of outer containers: joined after the birth then.
+            Err(Error::Host { source, .. }) if cgroup.is_some() && cannot_clone_into(&source) => {
+                let child = self.spawn(&theirs, None, true)?;
+                if let Some(group) = self.group
+                    && let Err(error) = group.add(child.pid)
+                {
+                    discard(&child.pidfd, None);
+                    return Err(error.into());
+                }
+                (child, true)
+            }
+            other => (other?, false),
+        };
+        let (child, late) = born;
+        drop((theirs, self.listener.take()));
+        match self.accompany(&child, &ours, late) {
+            Ok(terminal) => {
+                let held = matches!(self.request.gate, Gate::Held).then_some(ours);
+                Ok((child, held, terminal))
+            }
+            Err(error) => {
+                discard(&child.pidfd, None);
+                Err(error)
+            }
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        theirs: &OwnedFd,
+        cgroup: Option<BorrowedFd<'_>>,
+        late_cgroup: bool,
+    ) -> Result<Child, Error> {
+        let namespaces = &self.plan.namespaces;
+        let wait = self.plan.mapping.is_some() || late_cgroup;
+        let stuff = |e: io::Error| Error::host("making a socket", e);
+        let channel = theirs.try_clone().map_err(stuff)?;
+        let listener = self.listener.as_ref().map(OwnedFd::try_clone).transpose().map_err(stuff)?;
+        let console_socket =
+            self.console_socket.as_ref().map(OwnedFd::try_clone).transpose().map_err(stuff)?;
+        let init = Init {
+            plan: self.plan,
+            channel: Channel::new(channel, listener, true),
+            stdio: &self.request.stdio,
+            console_socket,
+            wait,
+            hook_state: self.hook_state("creating", 0),
+        };
+        let options = CloneOptions { namespaces: namespaces.clone, cgroup, sibling: false };
+        if namespaces.join.is_empty() {
+            return process::spawn(options, || init::run(init))
+                .map_err(|e| Error::host("creating namespaces", e));
+        }
+        self.spawn_joined(options, init)
+    }
+
+    /// Existing namespaces are joined by a short-lived process between, whose sibling the init is:
+    /// the caller stays where it is, and new namespaces belong to the joined user namespace.
+    fn spawn_joined(&self, options: CloneOptions<'_>, init: Init<'_>) -> Result<Child, Error> {
+        let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
+        let first = CloneOptions { namespaces: 0, ..options };
+        let between = process::spawn(first, || {
+            let answer = match join_all(self.plan).and_then(|()| {
+                let second = CloneOptions { cgroup: None, sibling: true, ..options };
+                process::spawn(second, || init::run(init)).map_err(|e| ("creating namespaces".to_owned(), e))
+            }) {
+                Ok(child) => format!("P{}", child.pid),
+                Err((action, error)) => format!("E{} {action}", error.raw_os_error().unwrap_or(0)),
+            };
+            u8::from(socket::send(&theirs, answer.as_bytes(), None).is_err())
+        })
+        .map_err(|e| Error::host("creating a process", e))?;
+        drop(theirs);
+        let (answer, _) = socket::receive(&ours).map_err(|e| Error::host("joining namespaces", e))?;
+        process::wait(&between.pidfd).map_err(|e| Error::host("joining namespaces", e))?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        if let Some(pid) = answer.strip_prefix('P').and_then(|pid| pid.parse().ok()) {
+            // It is our child, so its pid stays its own until we reap it.
+            let pidfd = process::pidfd_open(pid).map_err(|e| Error::host("opening the init", e))?;
+            return Ok(Child { pid, pidfd });
+        }
+        match answer.strip_prefix('E').and_then(|rest| rest.split_once(' ')) {
+            Some((errno, action)) => {
+                Err(Error::host(action, io::Error::from_raw_os_error(errno.parse().unwrap_or(0))))
+            }
+            None => Err(Error::Died),
+        }
+    }
+
+    /// Does the parent's part until the init waits at the gate; returns the terminal.
+    fn accompany(&self, child: &Child, socket: &OwnedFd, late: bool) -> Result<Option<OwnedFd>, Error> {
+        let go = || socket::send(socket, GO, None).map_err(|_| Error::Died);
+        if let Some(mapping) = &self.plan.mapping {
+            userns::write_maps(child.pid, mapping)?;
+            go()?;
+        } else if late {
+            go()?;
+        }
+        let mut terminal = None;
+        loop {
+            let (bytes, fd) = socket::receive(socket).map_err(|e| Error::host("waiting for the init", e))?;
+            match Message::decode(&bytes) {
+                Some(Message::Ready) => return Ok(terminal),
+                Some(Message::Terminal) => terminal = fd,
+                Some(Message::Hooks) => {
+                    self.run_hooks(child.pid)?;
+                    go()?;
+                }
+                Some(Message::Failed(failure)) => return Err(Error::Inside(failure)),
+                Some(Message::End) | None => return Err(Error::Died),
+            }
+        }
+    }
+
+    fn run_hooks(&self, pid: i32) -> Result<(), Error> {
+        let Some(all) = self.request.spec.hooks() else { return Ok(()) };
+        let state = self.hook_state("creating", pid);
+        #[allow(deprecated)]
+        let prestart: &[Hook] = all.prestart().as_deref().unwrap_or_default();
+        hooks::run(prestart, &state)?;
+        Ok(hooks::run(all.create_runtime().as_deref().unwrap_or_default(), &state)?)
+    }
+
+    fn hook_state(&self, status: &'static str, pid: i32) -> HookState {
+        let annotations: BTreeMap<_, _> =
+            self.request.spec.annotations().clone().unwrap_or_default().into_iter().collect();
+        HookState {
+            oci_version: self.request.spec.version().clone(),
+            id: self.request.id.clone(),
+            status,
+            pid,
+            bundle: self.request.bundle.clone(),
+            annotations,
+        }
+    }
+}
+
+fn join_all(plan: &InitPlan) -> Result<(), (String, io::Error)> {
+    for (kind, path) in &plan.namespaces.join {
+        let failed = |e| (format!("joining the namespace \"{}\"", path.display()), e);
+        let fd = namespace::open(path).map_err(failed)?;
+        namespace::join(&fd, *kind).map_err(failed)?;
+        if *kind == libc::CLONE_NEWUSER as u64 {
+            userns::become_root().map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn cannot_clone_into(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ENOSYS
+                | libc::EINVAL
+                | libc::E2BIG
+                | libc::EOPNOTSUPP
+                | libc::EACCES
+                | libc::EPERM
+                | libc::EBADF
+        )
+    )
 }

@@ -9,11 +9,11 @@ mod create;
 mod error;
 mod exec;
 pub mod hooks;
-pub mod init;
+mod init;
+mod launch;
 pub mod plan;
 pub mod protocol;
 pub mod state;
-mod user;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sys::seal;
+
 /// What kind of step failed, as far as callers treat it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
@@ -56,10 +58,119 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest: Vec<String> = self.chain[1..].to_vec();
         if self.errno != 0 {
-            rest.push(std::io::Error::from_raw_os_error(self.errno).to_string());
+            rest.push(errno_text(self.errno));
         }
         f.write_str(&rest.join(": "))
     }
 }
 
 impl std::error::Error for Failure {}
+
+/// The error number's text in lower case, which callers of OCI runtimes match.
+fn errno_text(errno: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// The parent's word to go on: the ids are mapped, or the hooks have run.
+pub const GO: &[u8] = b"G";
+/// The word that opens the start gate.
+pub const START: &[u8] = b"S";
+
+/// What the init says.
+#[derive(Debug)]
+pub enum Message {
+    /// The namespaces are there and mounts are made: run prestart and createRuntime hooks.
+    Hooks,
+    /// The terminal's master, which comes along.
+    Terminal,
+    /// All is done but the program; waiting at the gate.
+    Ready,
+    /// It failed, and has ended.
+    Failed(Failure),
+    /// It has ended, or closed the socket.
+    End,
+}
+
+impl Message {
+    /// The packet.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hooks => b"H".to_vec(),
+            Self::Terminal => b"T".to_vec(),
+            Self::Ready => b"R".to_vec(),
+            Self::Failed(failure) => {
+                let mut bytes = b"F".to_vec();
+                bytes.extend(serde_json::to_vec(failure).unwrap_or_default());
+                bytes
+            }
+            Self::End => Vec::new(),
+        }
+    }
+
+    /// Reads a packet, of the init or of the stub; `None` if it is neither's.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(match bytes {
+            [] => Self::End,
+            b"H" => Self::Hooks,
+            b"T" => Self::Terminal,
+            b"R" => Self::Ready,
+            [b'F', json @ ..] => {
+                let failure: Failure = serde_json::from_slice(json).ok()?;
+                Self::Failed(failure).checked()?
+            }
+            [what @ (seal::FAILED_EXEC | seal::FAILED_SECCOMP), _, _, _, errno @ ..] => {
+                let errno = i32::from_ne_bytes(errno.try_into().ok()?);
+                let (kind, action) = match (*what, errno) {
+                    (seal::FAILED_SECCOMP, _) => (FailureKind::Setup, "loading the seccomp filter"),
+                    (_, libc::ENOENT | libc::ENOTDIR) => (FailureKind::NotFound, "executing the program"),
+                    _ => (FailureKind::NotExecutable, "executing the program"),
+                };
+                Self::Failed(Failure { kind, errno, chain: vec![action.to_owned()] })
+            }
+            _ => return None,
+        })
+    }
+
+    fn checked(self) -> Option<Self> {
+        match &self {
+            Self::Failed(failure) if failure.chain.is_empty() => None,
+            _ => Some(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_arrive_whole() {
+        let failure = Failure {
+            kind: FailureKind::NotFound,
+            errno: 2,
+            chain: vec!["exec: \"x\"".into(), "why".into()],
+        };
+        let packet = Message::Failed(failure.clone()).encode();
+        match Message::decode(&packet) {
+            Some(Message::Failed(got)) => {
+                assert_eq!(got, failure);
+                assert_eq!(got.to_string(), "why: no such file or directory");
+                assert_eq!(got.exit_code(), 127);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_stubs_words_are_understood() {
+        let mut packet = vec![seal::FAILED_EXEC, 0, 0, 0];
+        packet.extend(libc::EACCES.to_ne_bytes());
+        assert!(matches!(Message::decode(&packet), Some(Message::Failed(f)) if f.exit_code() == 126));
+        for bad in [&b"F{}"[..], b"Fx", b"Q", b"X1", &[b'X'; 9]] {
+            assert!(Message::decode(bad).is_none(), "{bad:?}");
+        }
+    }
+}

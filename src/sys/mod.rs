@@ -3,14 +3,19 @@
 #![allow(unsafe_code)]
 
 pub mod atomic;
+pub mod capability;
 pub mod child;
+pub mod copy;
 pub mod daemon;
 pub mod host;
 pub mod ids;
 pub mod lock;
+pub mod mount;
 pub mod namespace;
 pub mod path;
 pub mod process;
+pub mod pty;
+pub mod seal;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;

@@ -1,0 +1,65 @@
+//! Copying a tree of files between two open directories (`tmpcopyup`).
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
+
+/// Deeper trees are refused.
+const DEPTH: u32 = 128;
+
+/// Copies what is in the directory `from` into the directory `to`: directories, regular files,
+/// symbolic links and pipes with their owners and modes. Nothing is followed; other kinds of
+/// files are left out.
+pub fn tree(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let from = fs::openat(from, ".", flags, Mode::empty())?;
+    let to = fs::openat(to, ".", flags, Mode::empty())?;
+    level(&from, &to, DEPTH)
+}
+
+fn level(from: &OwnedFd, to: &OwnedFd, depth: u32) -> io::Result<()> {
+    if depth == 0 {
+        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    for entry in Dir::read_from(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            one(from, to, name, depth)?;
+        }
+    }
+    Ok(())
+}
+
+fn one(from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: u32) -> io::Result<()> {
+    let stat = fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+    let open = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            fs::mkdirat(to, name, Mode::RWXU)?;
+            let source = fs::openat(from, name, open | OFlags::DIRECTORY, Mode::empty())?;
+            let copy = fs::openat(to, name, open | OFlags::DIRECTORY, Mode::empty())?;
+            level(&source, &copy, depth - 1)?;
+        }
+        FileType::RegularFile => {
+            let mut source = std::fs::File::from(fs::openat(from, name, open, Mode::empty())?);
+            let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let mut copy = std::fs::File::from(fs::openat(to, name, create, Mode::RUSR | Mode::WUSR)?);
+            io::copy(&mut source, &mut copy)?;
+        }
+        FileType::Symlink => {
+            let target = fs::readlinkat(from, name, Vec::new())?;
+            fs::symlinkat(target, to, name)?;
+            return Ok(fs::chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?);
+        }
+        FileType::Fifo => fs::mknodat(to, name, FileType::Fifo, mode, 0)?,
+        _ => return Ok(()),
+    }
+    // The owner first: changing it takes set-user-id bits off.
+    fs::chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(fs::chmodat(to, name, mode, AtFlags::empty())?)
+}
