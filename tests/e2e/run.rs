@@ -1,9 +1,7 @@
 //! `umiak run`, option by option, as Podman documents them.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
-mod support;
-
-use support::{Need, Umiak};
+use crate::requires;
+use crate::support::{self, Need, Umiak};
 
 const RUN: &[&str] = &["run", "--rm", "--network", "none"];
 

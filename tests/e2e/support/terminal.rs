@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::Umiak;
 
@@ -84,6 +84,16 @@ impl Terminal {
     /// Changes the window's size.
     pub fn resize(&self, columns: u16, rows: u16) {
         tcsetwinsize(&self.master, size(columns, rows)).unwrap();
+    }
+
+    /// Waits for the end; the terminal stays.
+    pub fn ended(&mut self) -> bool {
+        self.child.wait().is_ok()
+    }
+
+    /// The terminal's modes as the command left them.
+    pub fn local_modes(&self) -> LocalModes {
+        tcgetattr(&self.master).unwrap().local_modes
     }
 
     /// Waits for the end and returns the exit code.

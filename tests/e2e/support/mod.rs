@@ -4,7 +4,6 @@
 //! Environment: `UMIAK_TEST_BIN` (the binary; default: cargo's), `UMIAK_TEST_IMAGES` (what
 //! `scripts/make-images` made; default: its default), `UMIAK_TEST_SKIPS` (a file that gets a
 //! line for each test that was skipped), `CI=true` (a skip for a missing tool or image is a failure).
-#![allow(dead_code, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod registry;
 mod terminal;
