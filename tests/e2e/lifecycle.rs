@@ -86,11 +86,18 @@ fn ps_columns_filters_and_formats() {
     }
     assert_eq!(names(&["--filter", "status=running", "--filter", "status=exited"]), "down up");
     umiak.run(&["ps", "--filter", "nonsense=1"]).exits(125).tells("nonsense");
-    umiak.run(&["ps", "--no-trunc", "--format", "{{.ID}}|{{.State}}|{{.Labels.tier}}"]).ok().says(&format!("{up}|running|front"));
-    umiak.run(&["ps", "--noheading", "--format", "table {{.Names}}\t{{.Image}}"]).ok().says("up          localhost/busybox:latest");
+    umiak
+        .run(&["ps", "--no-trunc", "--format", "{{.ID}}|{{.State}}|{{.Labels.tier}}"])
+        .ok()
+        .says(&format!("{up}|running|front"));
+    umiak
+        .run(&["ps", "--noheading", "--format", "table {{.Names}}\t{{.Image}}"])
+        .ok()
+        .says("up          localhost/busybox:latest");
     umiak.run(&["ps", "--format", "{{.Nmaes}}"]).exits(125).tells("Nmaes");
     umiak.run(&["ps", "--format", "{{"]).exits(125).tells("template");
-    let json: serde_json::Value = serde_json::from_str(&umiak.run(&["ps", "-a", "--format", "json"]).ok().stdout).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&umiak.run(&["ps", "-a", "--format", "json"]).ok().stdout).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 2);
     let found = json.as_array().unwrap().iter().find(|c| c["Id"] == up.as_str()).unwrap();
     assert_eq!((&found["State"], &found["Names"][0]), (&"running".into(), &"up".into()), "{json}");
@@ -119,7 +126,8 @@ fn exec_in_a_running_container() {
     umiak.run_with_input(&["exec", "box", "wc", "-c"], b"not read").ok().says("0");
     // It shares everything with the container: namespaces, capabilities, filter.
     for kind in ["pid", "mnt", "net", "ipc", "uts", "cgroup", "user"] {
-        let script = format!("[ $(readlink /proc/self/ns/{kind}) = $(readlink /proc/1/ns/{kind}) ] && echo same");
+        let script =
+            format!("[ $(readlink /proc/self/ns/{kind}) = $(readlink /proc/1/ns/{kind}) ] && echo same");
         exec(&["box", "sh", "-c", &script]).ok().says("same");
     }
     let script = "for f in CapEff CapBnd Seccomp NoNewPrivs; do \
@@ -139,7 +147,10 @@ fn exec_as_another_user() {
     let umiak = Umiak::with_busybox();
     sleeper(&umiak, "box");
     let script = "echo $(id -u):$(id -G) $(grep CapEff /proc/self/status | cut -f2)";
-    umiak.run(&["exec", "-u", "app", "box", "sh", "-c", script]).ok().says("1000:1000 50 44 0000000000000000");
+    umiak
+        .run(&["exec", "-u", "app", "box", "sh", "-c", script])
+        .ok()
+        .says("1000:1000 50 44 0000000000000000");
     umiak.run(&["exec", "-u", "nosuchuser", "box", "id"]).exits(125).tells("nosuchuser");
 }
 
@@ -223,8 +234,18 @@ fn stop_and_kill() {
 fn wait_gives_the_exit_code() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    umiak.detached(&["--name", "w", "--network", "none", "busybox", "sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 23"]);
-    let waiting = umiak.command(&["wait", "w"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    umiak.detached(&[
+        "--name",
+        "w",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "while [ ! -e /go ]; do sleep 0.05; done; exit 23",
+    ]);
+    let waiting =
+        umiak.command(&["wait", "w"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     umiak.run(&["exec", "w", "touch", "/go"]).ok();
     finish(waiting, b"", "wait".to_owned()).ok().says("23");
     umiak.run(&["wait", "w"]).ok().says("23");
@@ -252,10 +273,26 @@ fn inspect_has_podmans_shape() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     let dir = umiak.dir.to_str().unwrap().to_owned();
-    let id = umiak.detached(&[
-        &["--name", "shape", "-e", "A=1", "-w", "/tmp", "--label", "x=y", "-v", &format!("{dir}:/here:ro"), "--hostname", "h"][..],
-        SLEEP,
-    ].concat());
+    let id = umiak.detached(
+        &[
+            &[
+                "--name",
+                "shape",
+                "-e",
+                "A=1",
+                "-w",
+                "/tmp",
+                "--label",
+                "x=y",
+                "-v",
+                &format!("{dir}:/here:ro"),
+                "--hostname",
+                "h",
+            ][..],
+            SLEEP,
+        ]
+        .concat(),
+    );
     let told = umiak.inspect_json("shape");
     assert_eq!(told["Id"], id.as_str());
     assert_eq!(told["Name"], "shape");
@@ -272,9 +309,14 @@ fn inspect_has_podmans_shape() {
     assert_eq!(told["Config"]["Cmd"], serde_json::json!(["sleep", "1000"]));
     assert!(told["Config"]["Env"].as_array().unwrap().contains(&"A=1".into()), "{}", told["Config"]["Env"]);
     let mount = &told["Mounts"][0];
-    assert_eq!((&mount["Type"], &mount["Destination"], &mount["RW"]), (&"bind".into(), &"/here".into(), &false.into()));
+    assert_eq!(
+        (&mount["Type"], &mount["Destination"], &mount["RW"]),
+        (&"bind".into(), &"/here".into(), &false.into())
+    );
     assert_eq!(told["HostConfig"]["NetworkMode"], "none");
-    for key in ["Created", "Image", "Driver", "MountLabel", "ExecIDs", "NetworkSettings", "Namespace", "IsInfra"] {
+    for key in
+        ["Created", "Image", "Driver", "MountLabel", "ExecIDs", "NetworkSettings", "Namespace", "IsInfra"]
+    {
         assert!(told.get(key).is_some(), "{key} is missing");
     }
     assert_eq!(umiak.inspect("shape", "{{.State.Running}} {{index .Config.Labels \"x\"}}"), "true y");
@@ -287,7 +329,8 @@ fn inspect_has_podmans_shape() {
 #[test]
 fn info_version_completion() {
     let umiak = Umiak::new();
-    let info: serde_json::Value = serde_json::from_str(&umiak.run(&["info", "--format", "json"]).ok().stdout).unwrap();
+    let info: serde_json::Value =
+        serde_json::from_str(&umiak.run(&["info", "--format", "json"]).ok().stdout).unwrap();
     assert_eq!(info["store"]["graphRoot"], umiak.dir.join("store").to_str().unwrap());
     assert!(info["host"]["kernel"].as_str().is_some_and(|kernel| kernel.contains('.')), "{info}");
     let rootless = (!rustix::process::geteuid().is_root()).to_string();

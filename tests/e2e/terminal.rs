@@ -38,7 +38,8 @@ fn without_a_terminal_option_there_is_none() {
 fn detach_keys_leave_the_container_running() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let mut terminal = Terminal::start(&umiak, &["run", "-it", "--name", "box", "--network", "none", "busybox"]);
+    let mut terminal =
+        Terminal::start(&umiak, &["run", "-it", "--name", "box", "--network", "none", "busybox"]);
     terminal.send(b"echo rea''dy\n");
     terminal.expect("ready");
     terminal.send(b"\x10\x11");
@@ -82,5 +83,8 @@ fn the_terminal_is_restored() {
     terminal.expect("exit");
     assert!(terminal.ended(), "run does not end");
     let modes = terminal.local_modes();
-    assert!(modes.contains(rustix::termios::LocalModes::ECHO | rustix::termios::LocalModes::ICANON), "{modes:?}");
+    assert!(
+        modes.contains(rustix::termios::LocalModes::ECHO | rustix::termios::LocalModes::ICANON),
+        "{modes:?}"
+    );
 }
