@@ -25,7 +25,11 @@ fn images_that_are_not_there() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     // `--pull never` keeps the network out of it.
-    umiak.run(&["run", "--pull", "never", "localhost/busybax", "true"]).exits(125).tells("busybax").hints("busybox");
+    umiak
+        .run(&["run", "--pull", "never", "localhost/busybax", "true"])
+        .exits(125)
+        .tells("busybax")
+        .hints("busybox");
     umiak.run(&["run", "--rm", "UPPER/case", "true"]).exits(125).tells("UPPER/case");
     umiak.run(&["run", "--rm", "", "true"]).exits(125);
     umiak.run(&["pull", "oci:/no/such/layout"]).exits(125).tells("/no/such/layout");
@@ -43,7 +47,11 @@ fn a_registry_that_is_down() {
     // Bound and dropped: nobody listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let name = format!("127.0.0.1:{port}/test/x");
-    umiak.run(&["pull", "--tls-verify=false", &name]).exits(125).tells(&format!("127.0.0.1:{port}")).tells("refused");
+    umiak
+        .run(&["pull", "--tls-verify=false", &name])
+        .exits(125)
+        .tells(&format!("127.0.0.1:{port}"))
+        .tells("refused");
     umiak.run(&["run", "--rm", "--tls-verify=false", &name, "true"]).exits(125).tells("refused");
 }
 
@@ -57,7 +65,7 @@ fn a_store_that_cannot_be_written() {
     let root = closed.join("store");
     let source = format!("oci:{}", images().join("busybox").display());
     let output = umiak.run(&["--root", root.to_str().unwrap(), "pull", &source]);
-    let _ = output.exits(125).tells("closed/store").tells("permission denied");
+    output.exits(125).tells("closed/store").tells("permission denied");
     let file = umiak.file("file", "");
     umiak.run(&["--root", file.to_str().unwrap(), "pull", &source]).exits(125).tells("file");
 }
@@ -66,9 +74,15 @@ fn a_store_that_cannot_be_written() {
 fn on_a_small_disk(umiak: &Umiak, megabytes: u32, script: &str) -> (Option<i32>, String) {
     let small = umiak.dir.join("small");
     std::fs::create_dir(&small).unwrap();
-    let whole = format!("mount -t tmpfs -o size={megabytes}m tmpfs {0} && cd {0} && {script}", small.display());
-    let output = Command::new("unshare").args(["--mount", "sh", "-c", &whole]).env("UMIAK", Umiak::binary()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let whole =
+        format!("mount -t tmpfs -o size={megabytes}m tmpfs {0} && cd {0} && {script}", small.display());
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &whole])
+        .env("UMIAK", Umiak::binary())
+        .output()
+        .unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.code(), text)
 }
 
@@ -134,12 +148,21 @@ fn hostile_layers_are_refused_or_confined() {
     let victim = std::path::Path::new("/tmp/umiak-escaped-victim");
     std::fs::write(victim, "untouched").unwrap();
     let escaped = || -> Vec<_> {
-        let all = std::fs::read_dir("/tmp").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap_or_default());
+        let all = std::fs::read_dir("/tmp")
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap_or_default());
         all.filter(|name| name.starts_with("umiak-escaped-") && name != "umiak-escaped-victim").collect()
     };
     for name in [
-        "absolute", "dotdot", "symlink-write", "symlink-dotdot", "symlink-file", "hardlink-outside", "hardlink-through",
-        "whiteout-dotdot", "whiteout-through",
+        "absolute",
+        "dotdot",
+        "symlink-write",
+        "symlink-dotdot",
+        "symlink-file",
+        "hardlink-outside",
+        "hardlink-through",
+        "whiteout-dotdot",
+        "whiteout-through",
     ] {
         let output = umiak.run(&["pull", &format!("oci-archive:{}/hostile/{name}.tar", images().display())]);
         match output.code {
@@ -153,7 +176,8 @@ fn hostile_layers_are_refused_or_confined() {
     // No file of the host was linked into an image that was taken.
     let names = umiak.run(&["images", "--format", "{{.Repository}}"]).ok().stdout;
     for name in names.lines().filter(|name| name.contains("hardlink")) {
-        let output = umiak.run(&["run", "--rm", "--network", "none", name, "cat", "/stolen", "/stolen-absolute"]);
+        let output =
+            umiak.run(&["run", "--rm", "--network", "none", name, "cat", "/stolen", "/stolen-absolute"]);
         let secret = std::fs::read_to_string("/etc/hostname").unwrap();
         assert!(!output.stdout.contains(secret.trim()), "{name}: {}", output.stdout);
     }
@@ -194,14 +218,21 @@ fn names_that_are_taken_or_wrong() {
     umiak.run(&["run", "--name", "one", "busybox", "true"]).ok();
     umiak.run(&["run", "--name", "one", "busybox", "true"]).exits(125).tells("one").hints("umiak rm");
     for name in ["", "-x", "a b", "../x", "a/b"] {
-        assert_eq!(umiak.run(&["run", &format!("--name={name}"), "busybox", "true"]).code, Some(125), "{name:?}");
+        assert_eq!(
+            umiak.run(&["run", &format!("--name={name}"), "busybox", "true"]).code,
+            Some(125),
+            "{name:?}"
+        );
     }
     umiak.run(&["ps", "-a", "--format", "{{.Names}}"]).ok().says("one");
     for command in ["exec", "logs", "stop", "kill", "wait", "inspect"] {
         let args = if command == "exec" { vec![command, "nobody", "true"] } else { vec![command, "nobody"] };
         umiak.run(&args).exits(125).tells("nobody");
     }
-    umiak.run(&["run", "--rm", "--workdir", "/etc/passwd", "busybox", "true"]).exits(127).tells("/etc/passwd");
+    umiak
+        .run(&["run", "--rm", "--workdir", "/etc/passwd", "busybox", "true"])
+        .exits(127)
+        .tells("/etc/passwd");
 }
 
 #[test]

@@ -23,7 +23,8 @@ fn the_command_dies_and_the_container_lives() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     let script = "while [ ! -e /go ]; do sleep 0.05; done; echo late; exit 4";
-    let mut command = umiak.spawn(&["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+    let mut command =
+        umiak.spawn(&["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
     eventually("it runs", || umiak.run(&["ps", "-q", "--filter", "name=box"]).ok().stdout.len() > 1);
     command.kill().unwrap();
     command.wait().unwrap();
@@ -80,7 +81,8 @@ fn killed_at_any_moment() {
     let umiak = Umiak::with_busybox();
     // From before the store is opened to after the end: a run takes some 10 to 50 ms.
     for step in 0..40_u64 {
-        let mut command = umiak.spawn(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", "sleep 0.02"]);
+        let mut command =
+            umiak.spawn(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", "sleep 0.02"]);
         std::thread::sleep(Duration::from_micros(step * step * 40));
         // Every process of this world: the command, the monitor, the container's own.
         for pid in processes(&umiak.dir) {
@@ -135,7 +137,9 @@ fn one_name_goes_to_one_container() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     let runs: Vec<_> = (0..20)
-        .map(|_| umiak.spawn(&["run", "-d", "--name", "only", "--network", "none", "busybox", "sleep", "1000"]))
+        .map(|_| {
+            umiak.spawn(&["run", "-d", "--name", "only", "--network", "none", "busybox", "sleep", "1000"])
+        })
         .collect();
     let codes: Vec<_> = runs.into_iter().map(|run| finish(run, b"", "run".to_owned()).code).collect();
     assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
@@ -151,8 +155,16 @@ fn the_binary_is_out_of_reach_from_inside() {
     // CVE-2019-5736: a program that is /proc/self/exe, and a reach for pid 1's and exec's own binary.
     let run = umiak.run(&["run", "--rm", "--network", "none", "busybox", "/proc/self/exe", "--version"]);
     assert!(!run.stdout.contains("umiak"), "the binary ran inside: {}", run.stdout);
-    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sh", "-c",
-        "while :; do for p in /proc/[0-9]*/exe; do { echo overwritten > $p; } 2>/dev/null; done; done"]);
+    umiak.detached(&[
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "while :; do for p in /proc/[0-9]*/exe; do { echo overwritten > $p; } 2>/dev/null; done; done",
+    ]);
     for _ in 0..20 {
         umiak.run(&["exec", "box", "true"]).ok();
     }
@@ -166,8 +178,16 @@ fn no_program_but_the_id_mappers_is_started() {
     let trace = umiak.dir.join("trace");
     let mut command = std::process::Command::new("strace");
     command.args(["-f", "-qq", "-e", "trace=execve,execveat", "-e", "status=successful", "-o"]).arg(&trace);
-    command.arg(Umiak::binary()).arg("--root").arg(umiak.dir.join("store")).arg("--runroot").arg(umiak.dir.join("run/umiak"));
-    command.args(["run", "--rm", "--network", "none", "busybox", "true"]).env_clear().env("PATH", "/usr/bin:/bin");
+    command
+        .arg(Umiak::binary())
+        .arg("--root")
+        .arg(umiak.dir.join("store"))
+        .arg("--runroot")
+        .arg(umiak.dir.join("run/umiak"));
+    command
+        .args(["run", "--rm", "--network", "none", "busybox", "true"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = std::fs::read_to_string(&trace).unwrap();
@@ -175,7 +195,8 @@ fn no_program_but_the_id_mappers_is_started() {
     assert!(!started.is_empty(), "the trace is empty");
     for line in started {
         // The binary itself, the sealed stub (a descriptor and no path), the container's program.
-        let known = ["newuidmap", "newgidmap", "umiak", "/bin/true", "\"\""].iter().any(|name| line.contains(name));
+        let known =
+            ["newuidmap", "newgidmap", "umiak", "/bin/true", "\"\""].iter().any(|name| line.contains(name));
         assert!(known, "a foreign program: {line}");
     }
 }

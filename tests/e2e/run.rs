@@ -310,8 +310,8 @@ fn namespaces() {
         std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().to_str().unwrap().to_owned()
     };
     let inside = |options: &[&str], kind: &str| {
-        let line =
-            [&["run", "--rm"], options, &["busybox", "readlink", &format!("/proc/self/ns/{kind}")]].concat();
+        let link = format!("/proc/self/ns/{kind}");
+        let line = [&["run", "--rm"], options, &["busybox", "readlink", &link]].concat();
         umiak.run(&line).ok().stdout.trim().to_owned()
     };
     for kind in ["pid", "mnt", "net", "ipc", "uts", "cgroup"] {

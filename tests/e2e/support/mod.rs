@@ -11,7 +11,7 @@ mod world;
 
 pub use registry::Registry;
 pub use terminal::Terminal;
-pub use world::{Output, Umiak, eventually};
+pub use world::{Output, Umiak, eventually, finish, processes};
 
 use std::path::{Path, PathBuf};
 

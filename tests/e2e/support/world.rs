@@ -89,11 +89,13 @@ impl Umiak {
     }
 
     /// Runs a command to its end.
+    #[must_use = "a command's result must be asserted"]
     pub fn run<A: AsRef<OsStr>>(&self, args: &[A]) -> Output {
         self.run_with_input(args, b"")
     }
 
     /// Runs a command with `input` on its standard input.
+    #[must_use = "a command's result must be asserted"]
     pub fn run_with_input<A: AsRef<OsStr>>(&self, args: &[A], input: &[u8]) -> Output {
         let mut command = self.command(args);
         command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
@@ -230,6 +232,7 @@ fn describe<A: AsRef<OsStr>>(args: &[A]) -> String {
 }
 
 /// Feeds a started command, collects what it says and waits for its end.
+#[must_use = "a command's result must be asserted"]
 pub fn finish(mut child: Child, input: &[u8], command: String) -> Output {
     let reader = |stream: Option<Box<dyn Read + Send>>| {
         std::thread::spawn(move || {
@@ -268,7 +271,6 @@ pub fn finish(mut child: Child, input: &[u8], command: String) -> Output {
 }
 
 /// What a command said, and its exit code.
-#[must_use = "a command's result must be asserted"]
 pub struct Output {
     command: String,
     /// `None`: killed by a signal.
