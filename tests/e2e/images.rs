@@ -1,0 +1,217 @@
+//! Images: every transport, a registry, what a nasty layer becomes, `images` and `rmi`.
+
+use crate::requires;
+use crate::support::{Need, Registry, Umiak, images};
+
+#[test]
+fn every_transport_gives_the_same_image() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::new();
+    let dir = images().display().to_string();
+    let mut ids = Vec::new();
+    for source in [
+        format!("oci:{dir}/busybox:localhost/busybox:latest"),
+        format!("oci-archive:{dir}/busybox.tar"),
+        format!("docker-archive:{dir}/busybox-docker.tar"),
+        format!("dir:{dir}/busybox-dir"),
+    ] {
+        let id = umiak.run(&["pull", "-q", &source]).ok().stdout.trim().to_owned();
+        assert!(id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{source}: {id}");
+        ids.push(id);
+    }
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    umiak.run(&["run", "--rm", "--network", "none", &ids[0][..12], "echo", "by id"]).ok().says("by id");
+}
+
+#[test]
+fn listing_and_removing() {
+    requires!(Need::Image("busybox"), Need::Image("configured"));
+    let umiak = Umiak::with_busybox();
+    umiak.pull("configured");
+    let table = umiak.run(&["images"]).ok().stdout;
+    let titles: Vec<&str> =
+        table.lines().next().unwrap().split("  ").map(str::trim).filter(|t| !t.is_empty()).collect();
+    assert_eq!(titles, ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+    let row = table.lines().find(|line| line.starts_with("localhost/busybox ")).unwrap();
+    assert!(row.contains(" latest ") && row.contains(" ago ") && row.ends_with(" MB"), "{table}");
+    umiak
+        .run(&["images", "--format", "{{.Repository}}:{{.Tag}}", "busybox"])
+        .ok()
+        .says("localhost/busybox:latest");
+    assert_eq!(umiak.run(&["images", "-q"]).ok().stdout.lines().count(), 2);
+    umiak.run(&["images", "-n", "-q", "nothing"]).ok().says("");
+    let json: serde_json::Value =
+        serde_json::from_str(&umiak.run(&["images", "--format", "json"]).ok().stdout).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 2);
+    umiak.run(&["run", "--name", "user", "busybox", "true"]).ok();
+    umiak.run(&["rmi", "busybox"]).exits(2).tells("user").hints("--force");
+    umiak.run(&["rmi", "configured"]).ok().has("Untagged: localhost/configured:latest").has("Deleted: ");
+    umiak.run(&["rm", "user"]).ok();
+    umiak.run(&["rmi", "busybox"]).ok();
+    umiak.run(&["images", "-q"]).ok().says("");
+    let layers = std::fs::read_dir(umiak.dir.join("store/layers")).unwrap().count();
+    assert_eq!(layers, 0, "layers of removed images stay");
+}
+
+#[test]
+fn from_a_registry() {
+    requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let umiak = Umiak::new();
+    let registry = Registry::start(&umiak);
+    let name = registry.push("busybox");
+    umiak.run(&["pull", &name]).exits(125).tells(&registry.address).hints("--tls-verify=false");
+    umiak.run(&["pull", "--tls-verify=false", &name]).ok();
+    umiak.run(&["run", "--rm", "--network", "none", &name, "echo", "pulled"]).ok().says("pulled");
+    umiak.run(&["rmi", &name]).ok();
+    umiak
+        .run(&["run", "--rm", "--network", "none", "--tls-verify=false", &name, "echo", "on demand"])
+        .ok()
+        .says("on demand");
+    let missing = name.replace("busybox", "nothing");
+    umiak.run(&["pull", "--tls-verify=false", &missing]).exits(125).tells("nothing");
+    let missing = name.replace("latest", "v2");
+    umiak.run(&["pull", "--tls-verify=false", &missing]).exits(125).tells("v2");
+}
+
+#[test]
+fn a_spoiled_blob_in_a_registry() {
+    requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let umiak = Umiak::new();
+    let registry = Registry::start(&umiak);
+    let name = registry.push("busybox");
+    let mut blobs = Vec::new();
+    for prefix in std::fs::read_dir(registry.blobs()).unwrap() {
+        for blob in std::fs::read_dir(prefix.unwrap().path()).unwrap() {
+            blobs.push(blob.unwrap().path().join("data"));
+        }
+    }
+    // The largest blob is the layer.
+    let layer = blobs.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(layer).unwrap();
+    let last = bytes.len() - 20;
+    bytes[last] ^= 1;
+    std::fs::write(layer, bytes).unwrap();
+    umiak.run(&["pull", "--tls-verify=false", &name]).exits(125).tells("digest");
+    umiak.run(&["images", "-aq"]).ok().says("");
+}
+
+#[test]
+fn a_nasty_image_is_unpacked_right() {
+    requires!(Need::Image("nasty"), Need::ManyIds);
+    let umiak = Umiak::with_image("nasty");
+    let inside = |script: &str| {
+        let args = ["run", "--rm", "--network", "none", "nasty", "sh", "-c", script];
+        umiak.run(&args).ok().stdout.trim_end().to_owned()
+    };
+    for (script, expected) in [
+        // Whiteouts and opaque directories.
+        ("ls /gone /opaque", "/gone:\n\n/opaque:\nabove"),
+        ("cat /plain/replaced /plain/was-dir; ls /plain/was-file", "new\nnow a file\nchild"),
+        ("ls / | grep -c -e implied -e wh", "0"),
+        // Modes and owners.
+        ("stat -c '%a %u:%g' /types/setuid /types/setgid /types/sticky", "4755 0:0\n2755 0:50\n1777 0:0"),
+        ("stat -c '%a' /types/secret", "0"),
+        ("stat -c '%u:%g' /types/owned /types/high", "1000:50\n60000:60001"),
+        ("stat -c '%F' /types/fifo", "fifo"),
+        (
+            "readlink /types/dangling /types/absolute /types/up",
+            "/no/such/file\n/etc/passwd\n../../../../etc/passwd",
+        ),
+        ("head -c 4 /types/up", "root"),
+        ("stat -c %Y /types/nanoseconds", "1700000000"),
+        ("stat -c %s /types/empty /types/sparse", "0\n1048576"),
+        ("tail -c +524289 /types/sparse | head -c 12", "islandisland"),
+        ("[ $(du -k /types/sparse | cut -f1) -lt 100 ] && echo sparse", "sparse"),
+        // Hard links, also to a file of a lower layer.
+        ("cat /links/first /links/second /links/third", "linked\nlinked\nlinked"),
+        ("cd /links; [ first -ef second ] && echo same", "same"),
+        // Names.
+        ("ls /names | wc -l", "12"),
+        ("cat /names/ccc*", "255"),
+        ("cat /names/ddd*/*/*/*/*/end", "deep"),
+        (
+            "cat /names/latin-*; ls /names | grep latin | head -c 8 | od -An -tx1 | tr -d ' '",
+            "bytes\n6c6174696e2de9ff",
+        ),
+        (
+            "cat '/names/new\nline' '/names/-rf' '/names/ spaces and\ttabs ' /names/doubled",
+            "newline\ndash\nspaces\ndoubled",
+        ),
+        ("readlink /names/link | wc -c", "301"),
+    ] {
+        assert_eq!(inside(script), expected, "{script}");
+    }
+    // A device of an image is dead: nobody can use it to reach the host's.
+    let output =
+        umiak.run(&["run", "--rm", "--network", "none", "nasty", "sh", "-c", "head -c 1 /types/block"]);
+    assert_ne!(output.code, Some(0), "a block device of the image was opened");
+}
+
+#[test]
+fn a_nasty_image_with_one_id() {
+    requires!(Need::Image("nasty"), Need::NoSubuid);
+    let umiak = Umiak::with_image("nasty");
+    umiak
+        .run(&["run", "--rm", "--network", "none", "nasty", "cat", "/plain/replaced", "/links/third"])
+        .ok()
+        .says("new\nlinked");
+}
+
+#[test]
+fn ids_beyond_the_mapping() {
+    requires!(Need::Image("ids"));
+    let umiak = Umiak::new();
+    let source = format!("oci-archive:{}", images().join("ids.tar").display());
+    if rustix::process::geteuid().is_root() {
+        umiak.run(&["pull", "-q", &source]).ok();
+        umiak
+            .run(&["run", "--rm", "localhost/ids", "stat", "-c", "%u:%g", "/far"])
+            .ok()
+            .says("2000000000:2000000001");
+    } else {
+        let output = umiak.run(&["pull", "-q", &source]);
+        if output.code != Some(0) {
+            output.exits(125).tells("2000000000").hints("subuid");
+        }
+    }
+}
+
+#[test]
+fn the_older_form_of_sparse_files() {
+    requires!(Need::Image("sparse"));
+    let umiak = Umiak::new();
+    let output =
+        umiak.run(&["pull", "-q", &format!("oci-archive:{}", images().join("sparse.tar").display())]);
+    // Either right or refused, never silently wrong.
+    if output.code == Some(0) {
+        let script = "stat -c %s /data/sparse; tail -c +524289 /data/sparse | head -c 6";
+        umiak
+            .run(&["run", "--rm", "--network", "none", "localhost/sparse", "sh", "-c", script])
+            .ok()
+            .says("1048576\nisland");
+    } else {
+        output.exits(125).tells("sparse");
+    }
+}
+
+#[test]
+fn a_whole_debian() {
+    requires!(Need::Image("debian"), Need::ManyIds);
+    let umiak = Umiak::with_image("debian");
+    let script = "dpkg --verify && dpkg -l | grep -c ^ii && su nobody -s /bin/sh -c id";
+    umiak.run(&["run", "--rm", "--network", "none", "debian", "sh", "-c", script]).ok().has("65534(nobody)");
+}
+
+#[test]
+fn parallel_pulls_of_one_image() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::new();
+    let source = format!("oci:{}:localhost/busybox:latest", images().join("busybox").display());
+    let pulls: Vec<_> = (0..8).map(|_| umiak.spawn(&["pull", "-q", &source])).collect();
+    let ids: Vec<String> = pulls
+        .into_iter()
+        .map(|pull| crate::support::finish(pull, b"", "pull".to_owned()).ok().stdout)
+        .collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    umiak.run(&["run", "--rm", "--network", "none", "busybox", "true"]).ok();
+}

@@ -1,0 +1,12 @@
+//! End-to-end tests: the binary as a user calls it, as root and as an ordinary user.
+//! `scripts/test` runs them all; what they need is told in `support`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
+
+mod support;
+
+mod errors;
+mod images;
+mod lifecycle;
+mod robustness;
+mod run;
+mod terminal;

@@ -1,0 +1,202 @@
+//! Killed at any moment, and many at once: the next command works and nothing is left.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::requires;
+use crate::support::{Need, Umiak, eventually, finish, processes};
+
+fn kill(pid: i32) {
+    // It may be gone already.
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
+/// The parent of a process.
+fn parent(pid: i32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_command_dies_and_the_container_lives() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "while [ ! -e /go ]; do sleep 0.05; done; echo late; exit 4";
+    let mut command =
+        umiak.spawn(&["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+    eventually("it runs", || umiak.run(&["ps", "-q", "--filter", "name=box"]).ok().stdout.len() > 1);
+    command.kill().unwrap();
+    command.wait().unwrap();
+    assert_eq!(umiak.status("box"), "running");
+    umiak.run(&["exec", "box", "touch", "/go"]).ok();
+    umiak.run(&["wait", "box"]).ok().says("4");
+    umiak.run(&["logs", "box"]).ok().says("late");
+}
+
+#[test]
+fn the_monitor_dies() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
+    let init: i32 = umiak.inspect("box", "{{.State.Pid}}").parse().unwrap();
+    kill(parent(init));
+    // Whether the container lived on or not, what is told is true and everything works.
+    umiak.run(&["ps", "-a"]).ok().has("box");
+    let status = umiak.status("box");
+    let alive = std::path::Path::new(&format!("/proc/{init}")).exists();
+    assert!(alive == (status == "running") || status == "stopping", "{status}, init is there: {alive}");
+    umiak.run(&["run", "--rm", "--network", "none", "busybox", "echo", "works"]).ok().says("works");
+    umiak.run(&["rm", "-f", "-t", "0", "box"]).ok();
+    eventually("init is gone", || !std::path::Path::new(&format!("/proc/{init}")).exists());
+}
+
+#[test]
+fn an_unknown_exit_is_never_zero() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
+    let init: i32 = umiak.inspect("box", "{{.State.Pid}}").parse().unwrap();
+    kill(parent(init));
+    kill(init);
+    eventually("it is seen", || umiak.status("box") != "running");
+    let code = umiak.inspect("box", "{{.State.ExitCode}}");
+    assert_ne!(code, "0");
+    umiak.run(&["rm", "box"]).ok();
+}
+
+#[test]
+fn the_init_dies() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
+    kill(umiak.inspect("box", "{{.State.Pid}}").parse().unwrap());
+    umiak.run(&["wait", "box"]).ok().says("137");
+    assert_eq!(umiak.inspect("box", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+}
+
+#[test]
+fn killed_at_any_moment() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    // From before the store is opened to after the end: a run takes some 10 to 50 ms.
+    for step in 0..40_u64 {
+        let mut command =
+            umiak.spawn(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", "sleep 0.02"]);
+        std::thread::sleep(Duration::from_micros(step * step * 40));
+        // Every process of this world: the command, the monitor, the container's own.
+        for pid in processes(&umiak.dir) {
+            if step % 2 == 0 || pid == command.id() as i32 {
+                kill(pid);
+            }
+        }
+        command.wait().unwrap();
+        umiak.run(&["ps", "-a"]).ok();
+    }
+    umiak.run(&["run", "--rm", "--network", "none", "busybox", "echo", "works"]).ok().says("works");
+    umiak.check_nothing_left();
+}
+
+#[test]
+fn a_pull_killed_at_any_moment() {
+    requires!(Need::Image("nasty"));
+    let umiak = Umiak::new();
+    let source = format!("oci:{}:localhost/nasty:latest", crate::support::images().join("nasty").display());
+    for step in 0..20_u64 {
+        let mut pull = umiak.spawn(&["pull", "-q", &source]);
+        std::thread::sleep(Duration::from_micros(step * step * 200));
+        for pid in processes(&umiak.dir) {
+            kill(pid);
+        }
+        pull.wait().unwrap();
+        umiak.run(&["images"]).ok();
+        umiak.run(&["rmi", "--all", "--force"]).ok();
+    }
+    umiak.run(&["pull", "-q", &source]).ok();
+    umiak.run(&["run", "--rm", "--network", "none", "nasty", "cat", "/plain/replaced"]).ok().says("new");
+}
+
+#[test]
+fn a_hundred_at_once() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let runs: Vec<_> = (0..100)
+        .map(|number| {
+            let text = number.to_string();
+            (number, umiak.spawn(&["run", "--rm", "--network", "none", "busybox", "echo", &text]))
+        })
+        .collect();
+    for (number, run) in runs {
+        finish(run, b"", format!("run {number}")).ok().says(&number.to_string()).quiet();
+    }
+    umiak.run(&["ps", "-aq"]).ok().says("");
+}
+
+#[test]
+fn one_name_goes_to_one_container() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let runs: Vec<_> = (0..20)
+        .map(|_| {
+            umiak.spawn(&["run", "-d", "--name", "only", "--network", "none", "busybox", "sleep", "1000"])
+        })
+        .collect();
+    let codes: Vec<_> = runs.into_iter().map(|run| finish(run, b"", "run".to_owned()).code).collect();
+    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == Some(125)).count(), 19, "{codes:?}");
+    assert_eq!(umiak.run(&["ps", "-aq"]).ok().stdout.lines().count(), 1);
+}
+
+#[test]
+fn the_binary_is_out_of_reach_from_inside() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let before = std::fs::read(Umiak::binary()).unwrap();
+    // CVE-2019-5736: a program that is /proc/self/exe, and a reach for pid 1's and exec's own binary.
+    let run = umiak.run(&["run", "--rm", "--network", "none", "busybox", "/proc/self/exe", "--version"]);
+    assert!(!run.stdout.contains("umiak"), "the binary ran inside: {}", run.stdout);
+    umiak.detached(&[
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "while :; do for p in /proc/[0-9]*/exe; do { echo overwritten > $p; } 2>/dev/null; done; done",
+    ]);
+    for _ in 0..20 {
+        umiak.run(&["exec", "box", "true"]).ok();
+    }
+    assert!(before == std::fs::read(Umiak::binary()).unwrap(), "the binary was changed");
+}
+
+#[test]
+fn no_program_but_the_id_mappers_is_started() {
+    requires!(Need::Image("busybox"), Need::Tool("strace"));
+    let umiak = Umiak::with_busybox();
+    let trace = umiak.dir.join("trace");
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=execve,execveat", "-e", "status=successful", "-o"]).arg(&trace);
+    command
+        .arg(Umiak::binary())
+        .arg("--root")
+        .arg(umiak.dir.join("store"))
+        .arg("--runroot")
+        .arg(umiak.dir.join("run/umiak"));
+    command
+        .args(["run", "--rm", "--network", "none", "busybox", "true"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(&trace).unwrap();
+    let started: Vec<&str> = text.lines().filter(|line| line.contains("exec")).collect();
+    assert!(!started.is_empty(), "the trace is empty");
+    for line in started {
+        // The binary itself, the sealed stub (a descriptor and no path), the container's program.
+        let known =
+            ["newuidmap", "newgidmap", "umiak", "/bin/true", "\"\""].iter().any(|name| line.contains(name));
+        assert!(known, "a foreign program: {line}");
+    }
+}

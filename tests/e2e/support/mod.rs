@@ -1,0 +1,121 @@
+//! What the end-to-end tests share: the binary in a world of its own, its output with assertions,
+//! a registry, a terminal, and the check that nothing is left behind.
+//!
+//! Environment: `UMIAK_TEST_BIN` (the binary; default: cargo's), `UMIAK_TEST_IMAGES` (what
+//! `scripts/make-images` made; default: its default), `UMIAK_TEST_SKIPS` (a file that gets a
+//! line for each test that was skipped), `CI=true` (a skip for a missing tool or image is a failure).
+
+mod registry;
+mod terminal;
+mod world;
+
+pub use registry::Registry;
+pub use terminal::Terminal;
+pub use world::{Output, Umiak, eventually, finish, processes};
+
+use std::path::{Path, PathBuf};
+
+/// What a test may need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// To run as root.
+    Root,
+    /// To run as somebody else.
+    Unprivileged,
+    /// Not to be root, and to have subordinate ids and newuidmap.
+    Subuid,
+    /// To be root, or to have subordinate ids.
+    ManyIds,
+    /// Not to be root, and to have no subordinate ids.
+    NoSubuid,
+    /// An image of `scripts/make-images`.
+    Image(&'static str),
+    /// A program on the PATH.
+    Tool(&'static str),
+}
+
+impl Need {
+    /// Why the need is not met; and whether that is the tier's nature rather than a defect of
+    /// the machine.
+    pub fn missing(self) -> Option<(String, bool)> {
+        let root = rustix::process::geteuid().is_root();
+        let said = |met: bool, why: &str, natural| (!met).then(|| (why.to_owned(), natural));
+        match self {
+            Self::Root => said(root, "needs root", true),
+            Self::Unprivileged => said(!root, "needs an ordinary user", true),
+            Self::Subuid => said(!root && subordinate(), "needs an ordinary user with subordinate ids", true),
+            Self::ManyIds => said(root || subordinate(), "needs more than one id", true),
+            Self::NoSubuid => said(!root && !subordinate(), "needs a user without subordinate ids", true),
+            Self::Image(name) => {
+                let there = images().join(name).exists();
+                said(there, &format!("needs the image {name}: run scripts/make-images"), false)
+            }
+            Self::Tool(name) => said(tool(name).is_some(), &format!("needs the program {name}"), false),
+        }
+    }
+}
+
+/// Returns from the test, and notes why, unless all needs are met.
+#[macro_export]
+macro_rules! requires {
+    ($($need:expr),+ $(,)?) => {
+        for need in [$($need),+] {
+            if let Some((why, natural)) = $crate::support::Need::missing(need) {
+                $crate::support::skip(&why, natural);
+                return;
+            }
+        }
+    };
+}
+
+/// Notes that the running test is skipped.
+pub fn skip(why: &str, natural: bool) {
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    assert!(
+        natural || std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "{name} would be skipped, which CI does not allow: {why}"
+    );
+    eprintln!("SKIP {name}: {why}");
+    if let Some(file) = std::env::var_os("UMIAK_TEST_SKIPS") {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+        let kind = if natural { "tier" } else { "missing" };
+        file.write_all(format!("{kind}\t{name}\t{why}\n").as_bytes()).unwrap();
+    }
+}
+
+fn subordinate() -> bool {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let name = std::fs::read_to_string("/etc/passwd")
+        .unwrap_or_default()
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&uid.as_str()))
+        .map_or(uid.clone(), |fields| fields[0].to_owned());
+    let listed = |file| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().any(|line| line.split(':').next().is_some_and(|who| who == name || who == uid))
+    };
+    listed("/etc/subuid") && listed("/etc/subgid") && tool("newuidmap").is_some()
+}
+
+/// Where a program is.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{path}:/usr/sbin:/sbin")
+        .split(':')
+        .map(|dir| Path::new(dir).join(name))
+        .find(|file| file.is_file())
+}
+
+/// Where the test images are.
+pub fn images() -> PathBuf {
+    std::env::var_os("UMIAK_TEST_IMAGES").map_or_else(
+        || {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+            cache.unwrap_or_else(home).join("umiak-images")
+        },
+        PathBuf::from,
+    )
+}
