@@ -81,6 +81,25 @@ pub struct Entry {
     pub device: (u32, u32),
 }
 
+/// A stream that can pass over bytes, perhaps without reading them.
+pub trait Skip: BufRead {
+    /// Passes over `count` bytes; `UnexpectedEof` if there are not as many.
+    fn skip(&mut self, mut count: u64) -> io::Result<()> {
+        while count > 0 {
+            let available = self.fill_buf()?.len() as u64;
+            if available == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let step = available.min(count);
+            self.consume(step as usize);
+            count -= step;
+        }
+        Ok(())
+    }
+}
+
+impl Skip for &[u8] {}
+
 /// Reads entry after entry.
 pub struct Reader<R> {
     stream: R,
@@ -106,7 +125,7 @@ struct Pax {
     sparse_map: Option<Vec<u8>>,
 }
 
-impl<R: BufRead> Reader<R> {
+impl<R: Skip> Reader<R> {
     /// Reads from a stream of uncompressed bytes.
     pub fn new(stream: R) -> Self {
         Self { stream, data: 0, padding: 0, entries: 0, global: Pax::default() }
@@ -115,6 +134,11 @@ impl<R: BufRead> Reader<R> {
     /// How many entries were read.
     pub fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// The stream.
+    pub fn get_ref(&self) -> &R {
+        &self.stream
     }
 
     /// The stream, to read what follows the archive's end.
@@ -362,17 +386,8 @@ impl<R: BufRead> Reader<R> {
         self.discard(left)
     }
 
-    fn discard(&mut self, mut left: u64) -> Result<(), Error> {
-        while left > 0 {
-            let available = self.stream.fill_buf().map_err(Error::Read)?.len() as u64;
-            if available == 0 {
-                return Err(Error::Read(io::ErrorKind::UnexpectedEof.into()));
-            }
-            let step = available.min(left);
-            self.stream.consume(step as usize);
-            left -= step;
-        }
-        Ok(())
+    fn discard(&mut self, count: u64) -> Result<(), Error> {
+        self.stream.skip(count).map_err(Error::Read)
     }
 
     /// The next stretch of the entry's data, at most `limit` bytes; empty at their end.
@@ -396,7 +411,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-impl<R: BufRead> Read for Reader<R> {
+impl<R: Skip> Read for Reader<R> {
     /// Reads the current entry's data.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let piece = self.data(into.len() as u64).map_err(|error| match error {

@@ -145,7 +145,7 @@ pub fn take(
         let unpacking = named("unpack")
             .spawn_scoped(scope, move || {
                 let mut hashed = Hashed { inner: unpack_from, hash: Sha256::new(), size: 0, seen: 0 };
-                let report = unpack::unpack(&mut hashed, root, expected.unpack)?;
+                let report = unpack::unpack(Borrowed(&mut hashed), root, expected.unpack)?;
                 Ok((report, hashed.size, Digest::from_bytes(hashed.hash.finalize().into())))
             })
             .map_err(Error::Thread)?;
@@ -382,6 +382,57 @@ fn zstd_error(source: &mut PipeReader, error: ruzstd::decoding::errors::FrameDec
         _ => Inflate::Failed(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
     }
 }
+
+/// Decompresses a whole file of any supported compression, at most to `limit` bytes.
+pub fn decompress(source: &mut (dyn Read + Send), into: &mut dyn Write, limit: u64) -> io::Result<()> {
+    let (to_inflate, inflate_from) = pipe();
+    let (to_write, mut write_from) = pipe();
+    thread::scope(|scope| {
+        let reading = scope.spawn(move || -> io::Result<()> {
+            loop {
+                let mut buffer = to_inflate.buffer();
+                if read_some(source, &mut buffer, BUFFER)? == 0 {
+                    let _ = to_inflate.end();
+                    return Ok(());
+                }
+                if to_inflate.send(buffer).is_err() {
+                    return Ok(());
+                }
+            }
+        });
+        let inflating = scope.spawn(move || inflate(inflate_from, to_write, limit));
+        let written = io::copy(&mut write_from, into);
+        drop(write_from);
+        let inflated = join(inflating);
+        join(reading)?;
+        match inflated {
+            Err(Inflate::Failed(error)) => Err(error),
+            Err(Inflate::TooLarge) => Err(io::ErrorKind::FileTooLarge.into()),
+            _ => written.map(drop),
+        }
+    })
+}
+
+/// A borrowed stream, to have it back after unpacking.
+struct Borrowed<'a, R>(&'a mut R);
+
+impl<R: Read> Read for Borrowed<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl<R: BufRead> BufRead for Borrowed<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.0.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.0.consume(count);
+    }
+}
+
+impl<R: BufRead> archive::Skip for Borrowed<'_, R> {}
 
 /// Hashes what is read through it, buffer by buffer.
 struct Hashed<R> {

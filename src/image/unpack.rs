@@ -5,14 +5,14 @@
 //! attributes with which overlayfs steers itself are not taken from an archive.
 
 use std::ffi::OsStr;
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom;
 
-use super::archive::{self, Entry, Kind, Reader};
+use super::archive::{self, Entry, Kind, Reader, Skip};
 use crate::storage::Ownership;
 use crate::sys::tree::{self, Metadata, Node, Replaced, Writer};
 
@@ -99,7 +99,7 @@ pub enum Error {
 }
 
 /// Unpacks the archive in `stream` into the empty directory `root`, and reads the stream to its end.
-pub fn unpack(stream: impl BufRead, root: &Path, options: Options) -> Result<Report, Error> {
+pub fn unpack(stream: impl Skip, root: &Path, options: Options) -> Result<Report, Error> {
     let at_root = |source| Error::Root { path: root.to_owned(), source };
     let mut unpacker = Unpacker {
         reader: Reader::new(stream),
@@ -133,7 +133,7 @@ struct Unpacker<R> {
     report: Report,
 }
 
-impl<R: BufRead> Unpacker<R> {
+impl<R: Skip> Unpacker<R> {
     fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
         let path = clean(&entry.path).ok_or_else(|| Error::Name(lossy(&entry.path)))?;
         if let Some(name) = path.file_name().and_then(|name| name.as_bytes().strip_prefix(b".wh.")) {
