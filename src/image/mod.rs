@@ -1,1 +1,19 @@
 //! Images (L3): references, manifests, transports, registries, unpacking.
+
+pub mod archive;
+mod auth;
+pub mod layer;
+pub mod manifest;
+mod pipe;
+pub mod pull;
+pub mod reference;
+pub mod registry;
+mod resolver;
+pub mod source;
+pub mod transport;
+pub mod unpack;
+
+pub use manifest::Platform;
+pub use pull::{Progress, PullOptions, Silent, pull};
+pub use reference::Reference;
+pub use transport::Transport;

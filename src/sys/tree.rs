@@ -1,8 +1,16 @@
 //! Trees of files that somebody else may have filled: made and removed through directory
 //! descriptors, so that no symbolic link leads out.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::path::Root;
 
 /// Removes a file or a whole tree. Absence is no error. Symbolic links are not followed
 /// (the standard library walks by descriptors since CVE-2022-21658).
@@ -16,4 +24,347 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Owner, permissions and time of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Metadata {
+    /// Permissions with setuid, setgid and sticky bits (12 bits).
+    pub mode: u32,
+    /// Owner and group to set; `None` leaves the caller's.
+    pub owner: Option<(u32, u32)>,
+    /// Modification time: seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+}
+
+/// A special file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// Named pipe.
+    Fifo,
+    /// Character device with major and minor number.
+    Char(u32, u32),
+    /// Block device with major and minor number.
+    Block(u32, u32),
+}
+
+/// Builds a tree beneath one directory. Paths are relative, of normal components only; a parent
+/// that is a symbolic link is followed as a process chrooted to the tree would follow it, so
+/// nothing is ever made outside.
+#[derive(Debug)]
+pub struct Writer {
+    root: Root,
+    /// Open ancestors of the last path, outermost first, each with its path.
+    open: Vec<(PathBuf, OwnedFd)>,
+    directories: Vec<(PathBuf, Metadata)>,
+    umask: u32,
+    /// As what new files are born.
+    born: (u32, u32),
+}
+
+impl Writer {
+    /// Builds beneath the directory `root`.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        let born = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Ok(Self { root: Root::open(root)?, open: Vec::new(), directories: Vec::new(), umask: umask()?, born })
+    }
+
+    /// The open parent directory of `path`, made if it is missing, and the last name.
+    fn parent<'a>(&mut self, path: &'a Path) -> io::Result<(BorrowedFd<'_>, &'a OsStr)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let fd = self.directory(parent)?;
+        Ok((fd, name))
+    }
+
+    fn directory(&mut self, path: &Path) -> io::Result<BorrowedFd<'_>> {
+        if path.as_os_str().is_empty() {
+            return Ok(self.root.as_fd());
+        }
+        while self.open.last().is_some_and(|(open, _)| !path.starts_with(open)) {
+            self.open.pop();
+        }
+        if self.open.last().is_none_or(|(open, _)| open != path) {
+            let fd = self.open_directory(path)?;
+            self.open.push((path.to_owned(), fd));
+        }
+        Ok(self.open.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd()))
+    }
+
+    fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        if path.components().any(|c| !matches!(c, Component::Normal(_))) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // From the nearest open ancestor, and only through real directories: the common case.
+        let (base, rest) = match self.open.last() {
+            Some((open, fd)) => (fd.as_fd(), path.strip_prefix(open).unwrap_or(path)),
+            None => (self.root.as_fd(), path),
+        };
+        let strict = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
+        match fs::openat2(base, rest, flags, Mode::empty(), strict) {
+            Ok(fd) => Ok(fd),
+            Err(Errno::NOENT | Errno::LOOP | Errno::AGAIN | Errno::INTR) => {
+                self.root.create_dir_all(path, 0o755)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes `make` happen where nothing has the name; whatever has it is removed first.
+    fn replace<T>(
+        &mut self,
+        path: &Path,
+        make: impl Fn(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let (dir, name) = self.parent(path)?;
+        match make(dir, name) {
+            Err(Errno::EXIST) => {}
+            other => return Ok(other?),
+        }
+        self.remove(path)?;
+        let (dir, name) = self.parent(path)?;
+        Ok(make(dir, name)?)
+    }
+
+    /// Removes what has this name, a tree as a whole. Absence is no error.
+    pub fn remove(&mut self, path: &Path) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        match fs::unlinkat(dir, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => remove_tree(dir, name)?,
+            Err(Errno::NOENT) => {}
+            other => other?,
+        }
+        // Descriptors of directories that are gone, or were reached through a link, must not be used on.
+        self.open.clear();
+        Ok(())
+    }
+
+    /// Opens a new regular file for writing, and replaces what had its name.
+    /// [`Writer::finish_file`] gives it its metadata.
+    pub fn create_file(&mut self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Without the special bits: a later write or chown would take them off again.
+        self.replace(path, |dir, name| fs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o777)))
+    }
+
+    /// Sets owner, permissions and time of a file that was written.
+    pub fn finish_file(&self, file: BorrowedFd<'_>, metadata: &Metadata) -> io::Result<()> {
+        self.chown(metadata, |uid, gid| fs::fchown(file, Some(uid), Some(gid)))?;
+        if metadata.mode & (self.umask | 0o7000) != 0 {
+            fs::fchmod(file, Mode::from_raw_mode(metadata.mode))?;
+        }
+        fs::futimens(file, &times(metadata.mtime))?;
+        Ok(())
+    }
+
+    fn chown(
+        &self,
+        metadata: &Metadata,
+        chown: impl FnOnce(Uid, Gid) -> rustix::io::Result<()>,
+    ) -> io::Result<()> {
+        match metadata.owner {
+            Some(owner) if owner != self.born => Ok(chown(Uid::from_raw(owner.0), Gid::from_raw(owner.1))?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a directory, or takes the one that is there. Permissions and time are set by
+    /// [`Writer::finish`], since filling it changes them: a setgid bit would be passed on, a
+    /// missing write bit would shut us out. Says what was replaced.
+    pub fn directory_entry(&mut self, path: &Path, metadata: &Metadata) -> io::Result<Replaced> {
+        if path.as_os_str().is_empty() {
+            let root = self.root.open_strict(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+            self.chown(metadata, |uid, gid| fs::fchown(&root, Some(uid), Some(gid)))?;
+            self.directories.push((path.to_owned(), *metadata));
+            return Ok(Replaced::Directory);
+        }
+        let mode = Mode::from_raw_mode((metadata.mode & 0o777) | 0o700);
+        let (dir, name) = self.parent(path)?;
+        let replaced = match fs::mkdirat(dir, name, mode) {
+            Ok(()) => Replaced::Nothing,
+            Err(Errno::EXIST) => {
+                let stat = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => Replaced::Directory,
+                    kind => {
+                        self.remove(path)?;
+                        let (dir, name) = self.parent(path)?;
+                        fs::mkdirat(dir, name, mode)?;
+                        let whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
+                        if whiteout { Replaced::Whiteout } else { Replaced::Other }
+                    }
+                }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match metadata.owner {
+            // A directory made for an earlier entry may be another's by now.
+            Some(owner) if replaced == Replaced::Directory || owner != self.born => {
+                let (dir, name) = self.parent(path)?;
+                let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+                fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            _ => {}
+        }
+        self.directories.push((path.to_owned(), *metadata));
+        Ok(replaced)
+    }
+
+    /// Makes a symbolic link.
+    pub fn symlink(&mut self, path: &Path, target: &OsStr, metadata: &Metadata) -> io::Result<()> {
+        self.replace(path, |dir, name| fs::symlinkat(target, dir, name))?;
+        self.finish_named(path, metadata)
+    }
+
+    /// Makes `path` another name of the file `target`, a path in the tree like the other.
+    pub fn hard_link(&mut self, path: &Path, target: &Path) -> io::Result<()> {
+        if path == target {
+            return Ok(());
+        }
+        let (dir, from) = self.parent(target)?;
+        // Never of a directory, and first a look that it is there: the name may have to be freed.
+        let stat = fs::statat(dir, from, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Err(Errno::ISDIR.into());
+        }
+        let dir = dir.try_clone_to_owned()?;
+        self.replace(path, |to, name| fs::linkat(&dir, from, to, name, AtFlags::empty()))
+    }
+
+    /// Makes a special file.
+    pub fn node(&mut self, path: &Path, node: Node, metadata: &Metadata) -> io::Result<()> {
+        let (kind, device) = match node {
+            Node::Fifo => (FileType::Fifo, 0),
+            Node::Char(major, minor) => (FileType::CharacterDevice, fs::makedev(major, minor)),
+            Node::Block(major, minor) => (FileType::BlockDevice, fs::makedev(major, minor)),
+        };
+        let mode = Mode::from_raw_mode(metadata.mode & 0o777);
+        self.replace(path, |dir, name| fs::mknodat(dir, name, kind, mode, device))?;
+        self.finish_named(path, metadata)?;
+        let (dir, name) = self.parent(path)?;
+        if metadata.mode & 0o7777 & !0o600 != 0 {
+            fs::chmodat(dir, name, Mode::from_raw_mode(metadata.mode), AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Makes overlayfs hide what lower layers have under this name. What this layer has already
+    /// under it stays (OCI image specification, `layer.md`), a directory becomes opaque.
+    pub fn whiteout(&mut self, path: &Path, opaque: &OsStr) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        match fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => {
+                let stat = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    self.set_attribute(path, opaque, b"y")?;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sets an extended attribute of a directory, made if it is missing.
+    pub fn set_attribute(&mut self, directory: &Path, name: &OsStr, value: &[u8]) -> io::Result<()> {
+        self.directory(directory)?;
+        let fd = self.root.open_in(directory, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+        Ok(fs::fsetxattr(&fd, name.as_bytes(), value, XattrFlags::empty())?)
+    }
+
+    fn finish_named(&mut self, path: &Path, metadata: &Metadata) -> io::Result<()> {
+        let owner = metadata.owner.filter(|owner| *owner != self.born);
+        let (dir, name) = self.parent(path)?;
+        if let Some((uid, gid)) = owner {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            fs::chownat(dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags)?;
+        }
+        Ok(fs::utimensat(dir, name, &times(metadata.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets what was kept back for the directories: permissions and times.
+    pub fn finish(mut self) -> io::Result<()> {
+        for (path, metadata) in std::mem::take(&mut self.directories) {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = if path.as_os_str().is_empty() {
+                Ok(self.root.open_strict(Path::new("."), flags, 0)?)
+            } else {
+                let (dir, name) = self.parent(&path)?;
+                fs::openat(dir, name, flags, Mode::empty())
+            };
+            let fd = match fd {
+                Ok(fd) => fd,
+                // A later entry took its place.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let born = ((metadata.mode & 0o777) | 0o700) & !self.umask;
+            if metadata.mode != born || path.as_os_str().is_empty() {
+                fs::fchmod(&fd, Mode::from_raw_mode(metadata.mode))?;
+            }
+            fs::futimens(&fd, &times(metadata.mtime))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a directory entry found under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// Nothing.
+    Nothing,
+    /// A directory, which was kept.
+    Directory,
+    /// A whiteout, which was removed: the directory must become opaque.
+    Whiteout,
+    /// Something else, which was removed.
+    Other,
+}
+
+fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn umask() -> io::Result<u32> {
+    // umask(2) can be read only by changing it, which other threads would notice.
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    Ok(line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777))
+}
+
+/// Removes a directory and what is in it, without recursion of ours: archives may nest deeply.
+fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut stack: Vec<(OwnedFd, OsString)> = Vec::new();
+    let mut current = fs::openat(dir, name, flags, Mode::empty())?;
+    'directory: loop {
+        let entries: Vec<OsString> = fs::Dir::read_from(&current)?
+            .map(|entry| entry.map(|e| OsStr::from_bytes(e.file_name().to_bytes()).to_owned()))
+            .collect::<Result<_, _>>()?;
+        for entry in entries.iter().filter(|e| *e != "." && *e != "..") {
+            match fs::unlinkat(&current, entry, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::ISDIR | Errno::PERM) => {
+                    let below = fs::openat(&current, entry, flags, Mode::empty())?;
+                    stack.push((std::mem::replace(&mut current, below), entry.clone()));
+                    continue 'directory;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match stack.pop() {
+            Some((above, entry)) => {
+                fs::unlinkat(&above, &entry, AtFlags::REMOVEDIR)?;
+                current = above;
+            }
+            None => return Ok(fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?),
+        }
+    }
+}
+
+/// Sets an extended attribute of an open file.
+pub fn set_xattr(file: BorrowedFd<'_>, name: &OsStr, value: &[u8]) -> io::Result<()> {
+    Ok(fs::fsetxattr(file, name.as_bytes(), value, XattrFlags::empty())?)
 }

@@ -1,0 +1,248 @@
+//! Credentials for registries: from the command line or the files that `podman login` and
+//! `docker login` write (containers-auth.json(5)).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::reference::Reference;
+
+/// Credentials that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("reading the credentials in \"{}\"", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file cannot be parsed.
+    #[error("parsing the credentials in \"{}\"", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// An entry is not base64 of `user:password`.
+    #[error("the credentials for \"{host}\" in \"{}\" are malformed", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        host: String,
+    },
+}
+
+/// A user and a password, or a token to get tokens with.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// For basic authentication.
+    Password {
+        /// User.
+        user: String,
+        /// Password.
+        password: String,
+    },
+    /// OAuth2 refresh token (`identitytoken`).
+    Identity(String),
+}
+
+// Secrets must not get into messages.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+impl Credentials {
+    /// The value of an Authorization header for basic authentication.
+    pub fn basic(&self) -> Option<String> {
+        match self {
+            Self::Password { user, password } => {
+                Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+            }
+            Self::Identity(_) => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct AuthFile {
+    #[serde(default)]
+    auths: Option<BTreeMap<String, Entry>>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    auth: Option<String>,
+    #[serde(default, rename = "identitytoken")]
+    identity_token: Option<String>,
+}
+
+/// The files to look into, in order; the first one that has an entry wins. A file that was named
+/// (by option or `$REGISTRY_AUTH_FILE`) is the only one.
+pub fn files(option: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> (Vec<PathBuf>, bool) {
+    if let Some(named) = option.map(Path::to_owned).or_else(|| env("REGISTRY_AUTH_FILE").map(PathBuf::from)) {
+        return (vec![named], true);
+    }
+    let below = |variable: &str, path: &str| env(variable).map(|dir| Path::new(&dir).join(path));
+    let config = below("XDG_CONFIG_HOME", "containers/auth.json")
+        .or_else(|| below("HOME", ".config/containers/auth.json"));
+    let docker = below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json"));
+    let files = [below("XDG_RUNTIME_DIR", "containers/auth.json"), config, docker];
+    (files.into_iter().flatten().collect(), false)
+}
+
+/// Finds the credentials for an image.
+pub fn find(
+    reference: &Reference,
+    option: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<Credentials>, Error> {
+    let (files, named) = files(option, env);
+    for path in files {
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !named => continue,
+            other => other.map_err(|source| Error::Read { path: path.clone(), source })?,
+        };
+        let file: AuthFile =
+            serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.clone(), source })?;
+        if let Some(found) = look_up(&file.auths.unwrap_or_default(), reference, &path)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The longest key that the name begins with: `host/team/app`, `host/team`, `host`.
+fn look_up(
+    entries: &BTreeMap<String, Entry>,
+    reference: &Reference,
+    path: &Path,
+) -> Result<Option<Credentials>, Error> {
+    let name = reference.name();
+    let mut key = name.as_str();
+    loop {
+        let aliases: &[&str] =
+            if key == "docker.io" { &["docker.io", "index.docker.io", "registry-1.docker.io"] } else { &[key] };
+        let fits = |host: &str| {
+            // Docker writes URLs: https://index.docker.io/v1/
+            let host = host.strip_prefix("https://").or_else(|| host.strip_prefix("http://")).unwrap_or(host);
+            let host = host.strip_suffix("/v1/").or_else(|| host.strip_suffix("/v2/")).unwrap_or(host);
+            aliases.contains(&host.trim_end_matches('/'))
+        };
+        if let Some((host, entry)) = entries.iter().find(|(host, _)| fits(host)) {
+            return credentials(entry, host, path);
+        }
+        match key.rsplit_once('/') {
+            Some((shorter, _)) => key = shorter,
+            None => return Ok(None),
+        }
+    }
+}
+
+fn credentials(entry: &Entry, host: &str, path: &Path) -> Result<Option<Credentials>, Error> {
+    if let Some(token) = entry.identity_token.as_ref().filter(|token| !token.is_empty()) {
+        return Ok(Some(Credentials::Identity(token.clone())));
+    }
+    // An entry without a secret stands for one that a credential helper keeps.
+    let Some(auth) = entry.auth.as_ref().filter(|auth| !auth.is_empty()) else { return Ok(None) };
+    let malformed = || Error::Malformed { path: path.to_owned(), host: host.to_owned() };
+    let text = STANDARD.decode(auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = text.ok_or_else(malformed)?;
+    let (user, password) = text.trim_end_matches('\0').split_once(':').ok_or_else(malformed)?;
+    Ok(Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() }))
+}
+
+/// What a registry demands in a WWW-Authenticate header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Challenge {
+    /// User and password.
+    Basic,
+    /// A token from a server.
+    Bearer {
+        /// Where to get it.
+        realm: String,
+        /// Whom it is for.
+        service: Option<String>,
+        /// What it allows.
+        scope: Option<String>,
+    },
+}
+
+impl Challenge {
+    /// Parses the header (RFC 7235); prefers Bearer where both are offered.
+    pub fn parse(header: &str) -> Option<Self> {
+        let (scheme, parameters) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Some(Self::Basic);
+        }
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let (mut realm, mut service, mut scope) = (None, None, None);
+        let mut rest = parameters.trim();
+        while let Some((key, after)) = rest.split_once('=') {
+            let (value, next) = match after.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => after.split_at(after.find(',').unwrap_or(after.len())),
+            };
+            match key.trim().to_ascii_lowercase().as_str() {
+                "realm" => realm = Some(value.to_owned()),
+                "service" => service = Some(value.to_owned()),
+                "scope" => scope = Some(value.to_owned()),
+                _ => {}
+            }
+            rest = next.trim_start_matches([',', ' ']);
+        }
+        Some(Self::Bearer { realm: realm?, service, scope })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges() {
+        let text = r#"Bearer realm="https://a/token",service="a, b",scope="repository:x:pull""#;
+        let Some(Challenge::Bearer { realm, service, scope }) = Challenge::parse(text) else { panic!() };
+        assert_eq!((realm.as_str(), service.as_deref()), ("https://a/token", Some("a, b")));
+        assert_eq!(scope.as_deref(), Some("repository:x:pull"));
+        assert_eq!(Challenge::parse("Basic realm=\"x\""), Some(Challenge::Basic));
+        for bad in ["", "Bearer", "Bearer realm=\"x", "Negotiate x"] {
+            assert_eq!(Challenge::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_longest_key_wins() {
+        let file: AuthFile = serde_json::from_str(
+            r#"{"auths":{"r.io":{"auth":"YTpi"},"r.io/team":{"auth":"Yzpk"},"https://index.docker.io/v1/":{"auth":"ZTpm"}}}"#,
+        )
+        .unwrap();
+        let entries = file.auths.unwrap();
+        let user = |name: &str| {
+            let found = look_up(&entries, &name.parse().unwrap(), Path::new("f")).unwrap();
+            found.map(|c| match c {
+                Credentials::Password { user, .. } => user,
+                Credentials::Identity(_) => panic!(),
+            })
+        };
+        assert_eq!(user("r.io/x").as_deref(), Some("a"));
+        assert_eq!(user("r.io/team/x").as_deref(), Some("c"));
+        assert_eq!(user("docker.io/x").as_deref(), Some("e"));
+        assert_eq!(user("other.io/x"), None);
+    }
+}

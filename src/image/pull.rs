@@ -1,0 +1,305 @@
+//! Taking an image into the store: manifest, configuration, then the layers in parallel, each
+//! published when it is whole; last the record, which makes the image visible.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::layer::{self, Expected};
+use super::manifest::{self, Config, Descriptor, Platform};
+use super::registry::{self, Registry};
+use super::source::{self, Directory, DockerArchive, Layout, Source};
+use super::transport::Transport;
+use super::unpack;
+use crate::base::digest::{ChainId, Digest};
+use crate::storage::{self, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, Store};
+
+/// How to pull.
+#[derive(Clone, Debug)]
+pub struct PullOptions {
+    /// For which machine.
+    pub platform: Platform,
+    /// Whose the unpacked files are: what the caller's user namespace allows.
+    pub ownership: Ownership,
+    /// How to reach a registry.
+    pub registry: registry::Options,
+    /// Most layers at the same time.
+    pub parallel: usize,
+    /// Most bytes of one uncompressed layer.
+    pub max_layer: u64,
+}
+
+impl Default for PullOptions {
+    fn default() -> Self {
+        let parallel = std::thread::available_parallelism().map_or(2, |n| n.get());
+        Self {
+            platform: Platform::host(),
+            ownership: Ownership::Host,
+            registry: registry::Options::default(),
+            // Each layer has three threads, of which one waits for the network.
+            parallel: parallel.clamp(2, 6),
+            max_layer: 64 << 30,
+        }
+    }
+}
+
+/// An image that cannot be pulled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The source.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// The store.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// A layer.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// The configuration or the manifest.
+    #[error("the image \"{what}\" is unusable")]
+    Manifest {
+        /// The source.
+        what: String,
+        /// Why.
+        #[source]
+        source: manifest::Error,
+    },
+}
+
+/// Is told how a pull goes on, from several threads.
+pub trait Progress: Sync {
+    /// A layer's blob of `size` bytes is about to be read.
+    fn started(&self, digest: &Digest, size: u64);
+    /// So many bytes of it came.
+    fn advanced(&self, digest: &Digest, bytes: u64);
+    /// The layer is in the store; `existed` if it was before.
+    fn finished(&self, digest: &Digest, existed: bool);
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn started(&self, _: &Digest, _: u64) {}
+    fn advanced(&self, _: &Digest, _: u64) {}
+    fn finished(&self, _: &Digest, _: bool) {}
+}
+
+/// Pulls an image and returns its record. Layers and blobs that are there already are not read.
+///
+/// Starts threads: the caller has entered its user namespace before. Nothing is synced to the
+/// disk but the record: [`Store::sync_layers`] does that.
+pub fn pull(
+    store: &Store,
+    transport: &Transport,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<ImageRecord, Error> {
+    let source = open(store, transport, options)?;
+    let what = transport.to_string();
+    let (manifest, manifest_bytes, index, names) = source::resolve(&*source, &options.platform, &what)?;
+    let unusable = |source| Error::Manifest { what: what.clone(), source };
+    let config_bytes = source::checked_blob(&*source, &manifest.config)?;
+    let config = Config::parse(&config_bytes).map_err(unusable)?;
+    options.platform.check(&config).map_err(unusable)?;
+    let diff_ids = config.diff_ids(manifest.layers.len()).map_err(unusable)?;
+    let chain = ChainId::chain(&diff_ids);
+
+    let mut blobs: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
+    blobs.extend([manifest.config.digest, Digest::of(&manifest_bytes)]);
+    let _pins = store.pin(&chain, &blobs)?;
+    let jobs: Vec<Job> = manifest
+        .layers
+        .iter()
+        .zip(diff_ids.iter().zip(&chain))
+        .map(|(blob, (diff_id, chain_id))| Job { blob, diff_id: *diff_id, chain_id: *chain_id })
+        .collect();
+    let layers = take_layers(store, &*source, &jobs, options, progress)?;
+
+    let _lock = store.lock_shared()?;
+    let manifest_digest = store.write_blob(&manifest_bytes)?;
+    let id = store.write_blob(&config_bytes)?;
+    let repository = source.repository();
+    let digests = [Some(manifest_digest), index].into_iter().flatten();
+    let mut repo_digests: Vec<String> = match repository {
+        Some(repository) => digests.map(|digest| format!("{repository}@{digest}")).collect(),
+        None => names.iter().map(|name| format!("{}@{manifest_digest}", untagged(name))).collect(),
+    };
+    if let Some(known) = store.image_by_id(&id)? {
+        repo_digests.extend(known.repo_digests.into_iter().filter(|d| !d.ends_with(&manifest_digest.to_string())));
+    }
+    repo_digests.dedup();
+    let platform = config.platform();
+    let record = ImageRecord {
+        version: FORMAT,
+        id,
+        names,
+        repo_digests,
+        manifest: manifest_digest,
+        index: None,
+        media_type: manifest.media_type.clone(),
+        size: layers.iter().map(|layer| layer.size).sum(),
+        layers,
+        created: config.created.clone(),
+        architecture: platform.architecture,
+        os: platform.os,
+        variant: platform.variant,
+        config: serde_json::from_slice(&config_bytes).map_err(|e| unusable(manifest::Error::Config(e)))?,
+        made_from: None,
+    };
+    store.put_image(&record)?;
+    // With the names that it had before.
+    Ok(store.image_by_id(&id)?.unwrap_or(record))
+}
+
+fn untagged(name: &str) -> &str {
+    match name.rfind(':') {
+        Some(at) if !name[at..].contains('/') => &name[..at],
+        _ => name,
+    }
+}
+
+fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Box<dyn Source>, Error> {
+    let scratch = store.path("staging");
+    let limit = options.max_layer;
+    Ok(match transport {
+        Transport::Registry(reference) => {
+            Box::new(Registry::new(reference, &options.registry).map_err(source::Error::from)?)
+        }
+        Transport::Oci { path, tag } => Box::new(Layout::directory(path, tag.clone())?),
+        Transport::OciArchive { path, tag } => Box::new(Layout::archive(path, tag.clone(), &scratch, limit)?),
+        Transport::DockerArchive { path, name } => {
+            Box::new(DockerArchive::new(path, name.as_ref(), &scratch, limit)?)
+        }
+        Transport::Dir(path) => Box::new(Directory::new(path)?),
+    })
+}
+
+/// Asks a source for the digest of the manifest that a pull would take, for the policy `newer`.
+pub fn remote_manifest(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Digest, Error> {
+    let source = open(store, transport, options)?;
+    let (_, bytes, ..) = source::resolve(&*source, &options.platform, &transport.to_string())?;
+    Ok(Digest::of(&bytes))
+}
+
+struct Job<'a> {
+    blob: &'a Descriptor,
+    diff_id: Digest,
+    chain_id: ChainId,
+}
+
+/// Takes all layers in, some at a time. The first failure stops the others.
+fn take_layers(
+    store: &Store,
+    source: &dyn Source,
+    jobs: &[Job<'_>],
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<LayerRef>, Error> {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let failure: Mutex<Option<Error>> = Mutex::new(None);
+    let done: Vec<Mutex<Option<LayerRef>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = jobs.get(place) else { return };
+            match take_layer(store, source, job, options, progress, &stop) {
+                Ok(layer) => *done[place].lock().unwrap_or_else(|e| e.into_inner()) = Some(layer),
+                Err(error) => {
+                    let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
+                    // Those that were stopped fail too, but are not the cause.
+                    if !stop.swap(true, Ordering::Relaxed) {
+                        *failure = Some(error);
+                    }
+                    return;
+                }
+            }
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..options.parallel.min(jobs.len()) {
+            // Fewer threads than wished are slower, not wrong.
+            let _ = std::thread::Builder::new().name("layer".into()).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    if let Some(error) = failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        return Err(error);
+    }
+    Ok(done.into_iter().filter_map(|layer| layer.into_inner().unwrap_or_else(|e| e.into_inner())).collect())
+}
+
+fn take_layer(
+    store: &Store,
+    source: &dyn Source,
+    job: &Job<'_>,
+    options: &PullOptions,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<LayerRef, Error> {
+    let digest = job.blob.digest;
+    let staged = match store.reserve_layer(job.chain_id)? {
+        LayerSlot::Ready(record) => {
+            progress.finished(&digest, true);
+            return Ok(layer_ref(store, job, record.size));
+        }
+        LayerSlot::Vacant(staged) => staged,
+    };
+    progress.started(&digest, job.blob.size);
+    let kept = store.blob_path(&digest);
+    let (reader, keep): (Box<dyn Read + Send>, Option<PathBuf>) = match std::fs::File::open(&kept) {
+        // The layer below another one, or its unpacked form was lost with a power cut.
+        Ok(file) if file.metadata().is_ok_and(|stat| stat.len() == job.blob.size) => (Box::new(file), None),
+        _ => (source.blob(job.blob)?, Some(staged.blob())),
+    };
+    let mut reader = Stoppable { inner: reader, stop };
+    let limits = unpack::Options {
+        ownership: options.ownership,
+        max_file: options.max_layer,
+        max_entries: 20_000_000,
+    };
+    let expected =
+        Expected { blob: job.blob, diff_id: job.diff_id, limit: options.max_layer, unpack: limits };
+    let told = |bytes| progress.advanced(&digest, bytes);
+    let taken = layer::take(&mut reader, keep.as_deref(), &staged.diff(), expected, &told)?;
+    let mut record = LayerRecord::new(job.diff_id, digest, options.ownership)?;
+    record.size = taken.size;
+    record.entries = taken.report.entries;
+    record.skipped_devices = taken.report.skipped_devices;
+    record.skipped_xattrs = taken.report.skipped_xattrs;
+    staged.publish(&record)?;
+    progress.finished(&digest, false);
+    Ok(layer_ref(store, job, taken.size))
+}
+
+fn layer_ref(store: &Store, job: &Job<'_>, size: u64) -> LayerRef {
+    LayerRef {
+        chain_id: job.chain_id,
+        diff_id: job.diff_id,
+        // A layer that came from another blob of the same content has no blob of this digest.
+        blob: store.blob_path(&job.blob.digest).exists().then_some(job.blob.digest),
+        blob_size: job.blob.size,
+        size,
+    }
+}
+
+/// A reader that fails once another layer has.
+struct Stoppable<'a, R> {
+    inner: R,
+    stop: &'a AtomicBool,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped because another layer failed"));
+        }
+        self.inner.read(into)
+    }
+}

@@ -1,0 +1,311 @@
+//! Unpacking a layer's archive into a directory, as overlayfs wants a lower layer: OCI's whiteout
+//! files become 0:0 character devices and opaque directories (`layer.md`, "Whiteouts").
+//!
+//! Archives are hostile: nothing is made outside the directory, whatever names and links say, and
+//! attributes with which overlayfs steers itself are not taken from an archive.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::SeekFrom;
+
+use super::archive::{self, Entry, Kind, Reader, Skip};
+use crate::storage::Ownership;
+use crate::sys::tree::{self, Metadata, Node, Replaced, Writer};
+
+/// How to unpack.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whose the files become.
+    pub ownership: Ownership,
+    /// Largest file, in bytes, that a sparse map may claim.
+    pub max_file: u64,
+    /// Most entries.
+    pub max_entries: u64,
+}
+
+/// What was unpacked and what was left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Entries in the archive.
+    pub entries: u64,
+    /// Device nodes left out because only root can make them.
+    pub skipped_devices: u64,
+    /// Extended attributes left out.
+    pub skipped_xattrs: u64,
+}
+
+/// A layer that cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The archive cannot be read.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// A name leads out of the root.
+    #[error("the layer has the hostile entry \"{0}\"")]
+    Name(String),
+    /// The target of a hard link leads out of the root.
+    #[error("the layer has a hard link \"{path}\" to the hostile name \"{target}\"")]
+    Target {
+        /// The link.
+        path: String,
+        /// Its target.
+        target: String,
+    },
+    /// The entry cannot be made.
+    #[error("unpacking \"{path}\"")]
+    Entry {
+        /// Its name.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refuses the owner.
+    #[error("unpacking \"{path}\": its owner {uid}:{gid} is not among the ids that are mapped here")]
+    Owner {
+        /// The entry.
+        path: String,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// More than the limits allow.
+    #[error("the layer has more than {0} entries")]
+    Entries(u64),
+    /// More than the limits allow.
+    #[error("the layer has the file \"{path}\" of {size} bytes, more than the {limit} allowed")]
+    FileSize {
+        /// Its name.
+        path: String,
+        /// Its size.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The directory cannot be opened or finished.
+    #[error("unpacking into \"{}\"", path.display())]
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Unpacks the archive in `stream` into the empty directory `root`, and reads the stream to its end.
+pub fn unpack(stream: impl Skip, root: &Path, options: Options) -> Result<Report, Error> {
+    let at_root = |source| Error::Root { path: root.to_owned(), source };
+    let mut unpacker = Unpacker {
+        reader: Reader::new(stream),
+        writer: Writer::new(root).map_err(at_root)?,
+        options,
+        report: Report::default(),
+    };
+    while let Some(entry) = unpacker.reader.next_entry()? {
+        if unpacker.reader.entries() > options.max_entries {
+            return Err(Error::Entries(options.max_entries));
+        }
+        unpacker.entry(&entry)?;
+    }
+    unpacker.report.entries = unpacker.reader.entries();
+    unpacker.writer.finish().map_err(at_root)?;
+    // What follows the end of the archive is padding, but part of what the digest is about.
+    let mut rest = unpacker.reader.into_inner();
+    loop {
+        let count = rest.fill_buf().map_err(archive::Error::Read)?.len();
+        if count == 0 {
+            return Ok(unpacker.report);
+        }
+        rest.consume(count);
+    }
+}
+
+struct Unpacker<R> {
+    reader: Reader<R>,
+    writer: Writer,
+    options: Options,
+    report: Report,
+}
+
+impl<R: Skip> Unpacker<R> {
+    fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
+        let path = clean(&entry.path).ok_or_else(|| Error::Name(lossy(&entry.path)))?;
+        if let Some(name) = path.file_name().and_then(|name| name.as_bytes().strip_prefix(b".wh.")) {
+            return self.whiteout(&path, name);
+        }
+        let metadata = Metadata {
+            mode: entry.mode,
+            owner: (self.options.ownership != Ownership::Single).then_some((entry.uid, entry.gid)),
+            mtime: entry.mtime,
+        };
+        if path.as_os_str().is_empty() && entry.kind != Kind::Directory {
+            return Err(Error::Name(lossy(&entry.path)));
+        }
+        let made = match entry.kind {
+            Kind::File => return self.file(&path, entry, &metadata),
+            Kind::Directory => self.directory(&path, entry, &metadata),
+            Kind::SymbolicLink => self.writer.symlink(&path, OsStr::from_bytes(&entry.link), &metadata),
+            Kind::HardLink => {
+                let target = clean(&entry.link).filter(|target| !target.as_os_str().is_empty());
+                let target = target.ok_or_else(|| Error::Target {
+                    path: lossy(&entry.path),
+                    target: lossy(&entry.link),
+                })?;
+                self.writer.hard_link(&path, &target)
+            }
+            Kind::Fifo => self.writer.node(&path, Node::Fifo, &metadata),
+            Kind::CharDevice | Kind::BlockDevice => self.device(&path, entry, &metadata),
+        };
+        made.map_err(|source| failed(entry, source))
+    }
+
+    fn device(&mut self, path: &Path, entry: &Entry, metadata: &Metadata) -> io::Result<()> {
+        let (major, minor) = entry.device;
+        // A 0:0 character device would be a whiteout that the archive did not name as such.
+        if self.options.ownership != Ownership::Host || (major, minor) == (0, 0) {
+            self.report.skipped_devices += 1;
+            return Ok(());
+        }
+        let node = match entry.kind {
+            Kind::CharDevice => Node::Char(major, minor),
+            _ => Node::Block(major, minor),
+        };
+        self.writer.node(path, node, metadata)
+    }
+
+    fn directory(&mut self, path: &Path, entry: &Entry, metadata: &Metadata) -> io::Result<()> {
+        let replaced = self.writer.directory_entry(path, metadata)?;
+        if replaced == Replaced::Whiteout {
+            self.writer.set_attribute(path, OsStr::new(self.opaque()), b"y")?;
+        }
+        for (name, value) in &entry.xattrs {
+            if !may_take(name) {
+                self.report.skipped_xattrs += 1;
+                continue;
+            }
+            let set = self.writer.set_attribute(path, OsStr::from_bytes(name), value);
+            self.report.skipped_xattrs += skippable(set)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, entry: &Entry, metadata: &Metadata) -> Result<(), Error> {
+        let limit = self.options.max_file;
+        if entry.size > limit {
+            return Err(Error::FileSize { path: lossy(&entry.path), size: entry.size, limit });
+        }
+        let fail = |source| failed(entry, source);
+        let fd = self.writer.create_file(path, entry.mode).map_err(fail)?;
+        let mut file = std::fs::File::from(fd);
+        match &entry.sparse {
+            None => self.copy(&mut file, entry.size, entry)?,
+            Some(pieces) => {
+                for (offset, length) in pieces {
+                    rustix::fs::seek(&file, SeekFrom::Start(*offset)).map_err(|e| fail(e.into()))?;
+                    self.copy(&mut file, *length, entry)?;
+                }
+                file.set_len(entry.size).map_err(fail)?;
+            }
+        }
+        self.writer.finish_file(file.as_fd(), metadata).map_err(fail)?;
+        // After the owner: chown(2) takes security.capability off again.
+        for (name, value) in &entry.xattrs {
+            if !may_take(name) {
+                self.report.skipped_xattrs += 1;
+                continue;
+            }
+            let set = tree::set_xattr(file.as_fd(), OsStr::from_bytes(name), value);
+            self.report.skipped_xattrs += skippable(set).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, file: &mut std::fs::File, mut left: u64, entry: &Entry) -> Result<(), Error> {
+        while left > 0 {
+            let piece = self.reader.data(left)?;
+            if piece.is_empty() {
+                return Err(archive::Error::Read(io::ErrorKind::UnexpectedEof.into()).into());
+            }
+            file.write_all(piece).map_err(|source| failed(entry, source))?;
+            let count = piece.len();
+            self.reader.consume(count);
+            left -= count as u64;
+        }
+        Ok(())
+    }
+
+    /// `name` is what follows `.wh.` in the last part of `path`.
+    fn whiteout(&mut self, path: &Path, name: &[u8]) -> Result<(), Error> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let opaque = self.opaque();
+        let made = match name {
+            b".wh..opq" => self.writer.set_attribute(parent, OsStr::new(opaque), b"y"),
+            // AUFS's own files.
+            name if name.starts_with(b".wh.") => Ok(()),
+            b"" | b"." | b".." => return Err(Error::Name(lossy(path.as_os_str().as_bytes()))),
+            name => self.writer.whiteout(&parent.join(OsStr::from_bytes(name)), OsStr::new(opaque)),
+        };
+        made.map_err(|source| Error::Entry { path: lossy(path.as_os_str().as_bytes()), source })
+    }
+
+    /// In a user namespace overlayfs reads its attributes from `user.` (mount option `userxattr`).
+    fn opaque(&self) -> &'static str {
+        match self.options.ownership {
+            Ownership::Host => "trusted.overlay.opaque",
+            Ownership::Mapped | Ownership::Single => "user.overlay.opaque",
+        }
+    }
+}
+
+fn failed(entry: &Entry, source: io::Error) -> Error {
+    // The answer of chown(2) when an id has no meaning in this user namespace.
+    if source.raw_os_error() == Some(libc::EINVAL) && (entry.uid, entry.gid) != (0, 0) {
+        return Error::Owner { path: lossy(&entry.path), uid: entry.uid, gid: entry.gid };
+    }
+    Error::Entry { path: lossy(&entry.path), source }
+}
+
+/// Whether an archive may set the attribute: overlayfs' own would let a layer redirect lookups
+/// (`trusted.overlay.redirect`), labels and ACL's ids are the host's business.
+fn may_take(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+        || name.starts_with(b"system.posix_acl_")
+}
+
+/// Counts an attribute that the file system or the kernel refuses; other errors count as such.
+fn skippable(result: io::Result<()>) -> io::Result<u64> {
+    match result {
+        Ok(()) => Ok(0),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP | libc::EPERM | libc::EACCES | libc::EINVAL) => Ok(1),
+            _ => Err(error),
+        },
+    }
+}
+
+fn lossy(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
+
+/// The path beneath the root that a name means: without leading slash (as tar(1) does), `.` and
+/// empty parts. `None` if it has a `..` or a NUL.
+fn clean(name: &[u8]) -> Option<PathBuf> {
+    let mut path = PathBuf::new();
+    for part in name.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return None,
+            part if part.contains(&0) => return None,
+            part => path.push(OsStr::from_bytes(part)),
+        }
+    }
+    Some(path)
+}
+
