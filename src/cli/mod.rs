@@ -17,7 +17,7 @@ pub fn main() -> ExitCode {
     let name = words.first().and_then(|word| Path::new(word).file_name()).and_then(|name| name.to_str());
     let code = match name {
         Some("umiak-runtime" | "runc" | "crun") => return oci::main(words),
-        Some("hello") => hello::main(words),
+        Some("hello") => hello::main(words.into_iter().skip(1).collect()),
         _ if words.get(1).is_some_and(|word| word == "runtime") => {
             return oci::main(words.into_iter().skip(1).collect());
         }
