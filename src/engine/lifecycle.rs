@@ -7,9 +7,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::config::signal_name;
 use super::{Engine, Error, volumes};
 use crate::base::id::ContainerId;
+use crate::base::signal;
 use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RunState, Status};
 use crate::sys::process;
 
@@ -50,7 +50,7 @@ impl Engine {
         };
         process::pidfd_signal(pidfd.as_fd(), signal).map_err(|source| Error::Signal {
             name: record.name.clone(),
-            signal: signal_name(signal),
+            signal: signal::name(signal),
             source,
         })?;
         Ok(record)
@@ -68,7 +68,7 @@ impl Engine {
             let timeout = timeout.unwrap_or(record.config.stop_timeout);
             let failed = |signal: i32| {
                 let name = name.clone();
-                move |source| Error::Signal { name, signal: signal_name(signal), source }
+                move |source| Error::Signal { name, signal: signal::name(signal), source }
             };
             let mut ended = false;
             if timeout > 0 {
@@ -181,7 +181,7 @@ impl Engine {
 pub fn open(state: &RunState) -> Option<OwnedFd> {
     let pidfd = pidfd_open(Pid::from_raw(state.pid)?, PidfdFlags::empty()).ok()?;
     // Asked after the descriptor was had: a pid used anew in between has another start time.
-    (process::start_time(state.pid).ok()? == state.start_time).then_some(pidfd)
+    process::is_alive(state.pid, state.start_time).then_some(pidfd)
 }
 
 fn ignore_gone(result: io::Result<()>) -> io::Result<()> {

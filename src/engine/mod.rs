@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod config;
+pub mod environment;
 pub mod exec;
 pub mod images;
 pub mod info;

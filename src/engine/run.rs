@@ -23,6 +23,7 @@ use crate::sys::atomic::{self, Durability};
 use crate::sys::daemon;
 use crate::sys::host;
 use crate::sys::lock::Lock;
+use crate::sys::process;
 
 /// A container whose monitor has been started.
 #[derive(Debug)]
@@ -166,7 +167,9 @@ impl Engine {
             daemon::Fork::Child => {
                 drop(ours);
                 drop(stdin_write);
+                let anonymous_volumes = volumes::anonymous(&self.paths.root, &record.config.mounts);
                 let job = Job {
+                    anonymous_volumes,
                     containers: self.containers.clone(),
                     record,
                     request: Some(request),
@@ -178,7 +181,7 @@ impl Engine {
                         Box::new(move |path| drop(store.discard(path)))
                     },
                 };
-                daemon::exit_now(monitor::run(job))
+                process::exit_now(monitor::run(job))
             }
             daemon::Fork::Parent(_) => Ok(Started { id, socket: ours, stdin: stdin_write }),
         }

@@ -220,7 +220,7 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
     for m in asked {
         let mut options: Vec<&str> = m.options.iter().map(String::as_str).collect();
         let (kind, source) = if m.kind == "tmpfs" { ("tmpfs", "tmpfs") } else { ("bind", m.source.as_str()) };
-        options.extend(m.copy_up.then_some("tmpcopyup").filter(|_| kind == "tmpfs"));
+        options.extend(m.copy_up.then_some("tmpcopyup"));
         list.push(mount(&m.destination, kind, source, &options)?);
     }
     Ok(list)

@@ -508,7 +508,8 @@ mod tests {
     fn pax_values_may_hold_line_feeds() {
         let (key, value, rest) = pax_record(b"10 a=b\nc\n\nnext").unwrap();
         assert_eq!((key, value, rest), (&b"a"[..], &b"b\nc\n"[..], &b"next"[..]));
-        for bad in [&b"10 a=b\n"[..], b"3 a=b\n", b"7 a=bcd", b"x a=b\n", b"", b"99999999999999999999 a=b\n"] {
+        for bad in [&b"10 a=b\n"[..], b"3 a=b\n", b"7 a=bcd", b"x a=b\n", b"", b"99999999999999999999 a=b\n"]
+        {
             assert!(pax_record(bad).is_none());
         }
     }

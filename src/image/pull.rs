@@ -128,7 +128,8 @@ pub fn pull(
         None => names.iter().map(|name| format!("{}@{manifest_digest}", untagged(name))).collect(),
     };
     if let Some(known) = store.image_by_id(&id)? {
-        repo_digests.extend(known.repo_digests.into_iter().filter(|d| !d.ends_with(&manifest_digest.to_string())));
+        repo_digests
+            .extend(known.repo_digests.into_iter().filter(|d| !d.ends_with(&manifest_digest.to_string())));
     }
     repo_digests.dedup();
     let platform = config.platform();

@@ -153,10 +153,8 @@ impl<R: Skip> Unpacker<R> {
             Kind::SymbolicLink => self.writer.symlink(&path, OsStr::from_bytes(&entry.link), &metadata),
             Kind::HardLink => {
                 let target = clean(&entry.link).filter(|target| !target.as_os_str().is_empty());
-                let target = target.ok_or_else(|| Error::Target {
-                    path: lossy(&entry.path),
-                    target: lossy(&entry.link),
-                })?;
+                let target = target
+                    .ok_or_else(|| Error::Target { path: lossy(&entry.path), target: lossy(&entry.link) })?;
                 self.writer.hard_link(&path, &target)
             }
             Kind::Fifo => self.writer.node(&path, Node::Fifo, &metadata),
@@ -308,4 +306,3 @@ fn clean(name: &[u8]) -> Option<PathBuf> {
     }
     Some(path)
 }
-

@@ -19,8 +19,8 @@ use crate::runtime::{self, CreateRequest, Stdio};
 use crate::storage::containers::{ContainerRecord, Containers, Exit, ExitRecord, RunState};
 use crate::sys::atomic::Durability;
 use crate::sys::lock::Lock;
-use crate::sys::process::ExitStatus;
-use crate::sys::{daemon, host};
+use crate::sys::process::{self, ExitStatus};
+use crate::sys::{daemon, host, signal};
 
 /// Why a container could not be started or supervised.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,8 @@ pub struct Job {
     pub stdin: Option<OwnedFd>,
     /// Says that this container has somebody in charge.
     pub lock: Lock,
+    /// Volumes without a name, which go with a container that is removed when it ends.
+    pub anonymous_volumes: Vec<PathBuf>,
     /// Deletes a tree that the container left, whoever owns the files.
     pub delete: Box<dyn Fn(&std::path::Path)>,
 }
@@ -91,7 +93,7 @@ pub fn run(mut job: Job) -> u8 {
             }
             // What takes time comes last: nobody waits for it.
             match trash {
-                Some(Ok(trash)) => (job.delete)(&trash),
+                Some(Ok(trash)) => delete(&job, &trash),
                 Some(Err(_)) => {}
                 None => drop(std::fs::remove_dir_all(job.containers.run_dir(&job.record.id))),
             }
@@ -123,8 +125,13 @@ fn fail(job: &Job, error: &Error) {
     Event::Failed { code: error.exit_code(), message: &message }.encode(&mut packet);
     let _ = rustix::net::send(&job.client, &packet, rustix::net::SendFlags::NOSIGNAL);
     if let Some(trash) = trash {
-        (job.delete)(&trash);
+        delete(job, &trash);
     }
+}
+
+fn delete(job: &Job, trash: &std::path::Path) {
+    (job.delete)(trash);
+    job.anonymous_volumes.iter().for_each(|volume| (job.delete)(volume));
 }
 
 /// Leaves the command's session, terminal and open files behind.
@@ -132,7 +139,7 @@ fn detach(job: &Job) {
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");
     // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids.
-    daemon::set_undumpable();
+    let _ = process::set_undumpable();
     if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(&null);
         let _ = rustix::stdio::dup2_stdout(&null);
@@ -141,7 +148,9 @@ fn detach(job: &Job) {
     let mut keep = vec![job.client.as_raw_fd(), job.lock.as_fd().as_raw_fd()];
     keep.extend(job.stdin.as_ref().map(AsRawFd::as_raw_fd));
     daemon::close_fds_except(&keep);
-    daemon::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE]);
+    for ignored in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+        signal::ignore(ignored);
+    }
 }
 
 fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error> {

@@ -563,9 +563,7 @@ impl Containers {
                 None => Status::Created,
             });
         };
-        if state.boot_id == host::boot_id()
-            && process::start_time(state.pid).is_ok_and(|t| t == state.start_time)
-        {
+        if state.boot_id == host::boot_id() && process::is_alive(state.pid, state.start_time) {
             return Ok(Status::Running(state));
         }
         if let Some(exit) = self.exit(id)?

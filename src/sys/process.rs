@@ -165,6 +165,12 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
     Ok(stat(pid)?.start_time)
 }
 
+/// Whether process `pid` is still the one that started then, and more than a zombie: who has lost
+/// its parent may wait long for somebody to reap it.
+pub fn is_alive(pid: i32, start_time: u64) -> bool {
+    stat(pid).is_ok_and(|stat| stat.start_time == start_time && !matches!(stat.state, b'Z' | b'X'))
+}
+
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The command's name, field 2, may contain anything, also `)`: the fields start after the last one.
     let end = text.iter().rposition(|b| *b == b')')?;
