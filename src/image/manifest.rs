@@ -458,7 +458,8 @@ mod tests {
         assert_eq!(chosen("linux/arm/v7", &["linux/arm/v5", "linux/arm/v6", "linux/arm/v8"]), Some(1));
         assert_eq!(chosen("linux/amd64", &[""]), Some(0));
         assert_eq!(chosen("linux/amd64", &["", ""]), None);
-        let error = Platform::choose(&"linux/s390x".parse().unwrap(), &index(&["linux/amd64", "linux/arm64"]));
+        let entries = index(&["linux/amd64", "linux/arm64"]);
+        let error = Platform::choose(&"linux/s390x".parse().unwrap(), &entries);
         assert_eq!(
             error.unwrap_err().to_string(),
             "there is no image for linux/s390x: there are linux/amd64, linux/arm64"
