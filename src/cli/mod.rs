@@ -6,6 +6,7 @@ pub mod oci;
 pub mod output;
 pub mod progress;
 
+
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,10 +17,10 @@ pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     let name = words.first().and_then(|word| Path::new(word).file_name()).and_then(|name| name.to_str());
     let code = match name {
-        Some("umiak-runtime" | "runc" | "crun") => return oci::main(words),
-        Some("hello") => hello::main(words),
+        Some("umiak-runtime" | "runc" | "crun") => return oci::main(words.into_iter().skip(1).collect()),
+        Some("hello") => hello::main(words.into_iter().skip(1).collect()),
         _ if words.get(1).is_some_and(|word| word == "runtime") => {
-            return oci::main(words.into_iter().skip(1).collect());
+            return oci::main(words.into_iter().skip(2).collect());
         }
         _ => engine::main(words),
     };

@@ -11,14 +11,14 @@ use super::hooks::{self, HookState};
 use super::init::{self, Init};
 use super::launch::Channel;
 use super::plan::{self, InitPlan};
-use super::protocol::{GO, Message, START};
+use super::protocol::{DETACH, GO, Message, START};
 use super::{CgroupMode, CreateRequest, Error, Gate, Stdio};
 use crate::cgroup::{self, Group, Outcome};
 use crate::sys::process::{self, Child, CloneOptions};
 use crate::sys::{namespace, socket, userns};
 
-/// A container whose init waits at the start gate. Dropping it with a held gate that was not
-/// opened kills the init.
+/// A container whose init waits at the start gate. Dropping it before it is started or detached
+/// kills the init.
 #[derive(Debug)]
 pub struct Created {
     /// The init, as the caller sees it.
@@ -33,7 +33,7 @@ pub struct Created {
     pub cgroup: Option<PathBuf>,
     /// Why it has none.
     pub no_cgroup: Option<String>,
-    /// The held gate.
+    /// The connection with the init until it is started or detached.
     gate: Option<OwnedFd>,
 }
 
@@ -42,6 +42,18 @@ impl Created {
     pub fn start(&mut self) -> Result<(), Error> {
         let gate = self.gate.take().ok_or(Error::NotRunning)?;
         open_gate(&gate)
+    }
+
+    /// Leaves the init waiting at a [`super::Gate::Path`] after this process is gone. To be called
+    /// once the container is recorded: until then an init whose maker dies ends, so that none waits
+    /// that nobody knows of.
+    pub fn detach(mut self) -> Result<(), Error> {
+        let gate = self.gate.take().ok_or(Error::NotRunning)?;
+        let detached = socket::send(&gate, DETACH, None).map_err(|_| Error::Died);
+        if detached.is_err() {
+            discard(&self.pidfd, self.cgroup.as_deref());
+        }
+        detached
     }
 }
 
@@ -174,8 +186,7 @@ impl Birth<'_> {
         drop((theirs, self.listener.take()));
         match self.accompany(&child, &ours, late) {
             Ok(terminal) => {
-                let held = matches!(self.request.gate, Gate::Held).then_some(ours);
-                Ok((child, held, terminal))
+                Ok((child, Some(ours), terminal))
             }
             Err(error) => {
                 discard(&child.pidfd, None);

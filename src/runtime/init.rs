@@ -133,11 +133,17 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
             init.channel.say(&Message::Hooks, None)?;
             init.channel.wait_for(GO)
         }
-        Op::ContainerHooks(list) => hooks::run(list, &init.hook_state).map_err(|error| Failure {
-            kind: FailureKind::Hook,
-            errno: 0,
-            chain: vec!["running createContainer hooks".into(), crate::base::report::chain(&error)],
-        }),
+        Op::ContainerHooks(list) => {
+            let mut hook_state = init.hook_state.clone();
+            // The host's /proc is still there and knows us by the host's number.
+            let host_pid = std::fs::read_link("/proc/self").ok().and_then(|p| p.to_str()?.parse().ok());
+            hook_state.pid = host_pid.unwrap_or_else(|| rustix::process::getpid().as_raw_nonzero().get());
+            hooks::run(list, &hook_state).map_err(|error| Failure {
+                kind: FailureKind::Hook,
+                errno: 0,
+                chain: vec!["running createContainer hooks".into(), crate::base::report::chain(&error)],
+            })
+        }
         Op::Sysctl { path, value } => write_sysctl(path, value, state.root()?)
             .doing(|| format!("setting sysctl {} to \"{value}\"", path.display())),
         Op::Mask(path) => mask(path, state),

@@ -3,7 +3,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::Stdio;
 use super::hooks::{self, HookState};
 use super::init::{Doing, send};
 use super::plan::{Limit, ProcessPlan, UserChoice};
-use super::protocol::{Failure, FailureKind, Message, START};
+use super::protocol::{DETACH, Failure, FailureKind, Message, START};
 use crate::security::passwd::{self, Identity};
 use crate::sys::path::Root;
 use crate::sys::{capability, ids, process, pty, seal, signal, socket};
@@ -66,6 +66,7 @@ impl Channel {
         }
         self.say(&Message::Ready, None)?;
         let Some(listener) = self.listener.take() else { return self.wait_for(START) };
+        self.wait_for(DETACH)?;
         loop {
             let action = || "waiting at the start gate".to_owned();
             // The new connection takes the old one's number, which the stub knows.
@@ -384,11 +385,4 @@ fn executable(path: &OsStr) -> Result<(), i32> {
         _ => return Err(libc::EACCES),
     }
     rustix::fs::access(path, rustix::fs::Access::EXEC_OK).map_err(rustix::io::Errno::raw_os_error)
-}
-
-/// The number of the channel's socket, for tests of what is left open.
-impl AsRawFd for Channel {
-    fn as_raw_fd(&self) -> i32 {
-        self.socket.as_raw_fd()
-    }
 }

@@ -76,6 +76,8 @@ fn errno_text(errno: i32) -> String {
 
 /// The parent's word to go on: the ids are mapped, or the hooks have run.
 pub const GO: &[u8] = b"G";
+/// The parent's word that the container is recorded and will be started by another process.
+pub const DETACH: &[u8] = b"D";
 /// The word that opens the start gate.
 pub const START: &[u8] = b"S";
 

@@ -34,6 +34,9 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+/// Too large for the type that libc gives it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// How [`spawn`] clones.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct CloneOptions<'a> {
@@ -56,7 +59,7 @@ pub fn spawn(options: CloneOptions<'_>, child: impl FnOnce() -> u8) -> io::Resul
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.pidfd = &raw mut pidfd as u64;
     if let Some(cgroup) = options.cgroup {
-        flags |= libc::CLONE_INTO_CGROUP as u64;
+        flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     if options.sibling {
