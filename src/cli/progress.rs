@@ -1,1 +1,81 @@
-pub fn for_pull(_: bool) {}
+//! How a pull is shown: bars on a terminal, else one line a layer, on standard error.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal};
+use std::sync::{Mutex, MutexGuard};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::output;
+use crate::base::digest::Digest;
+use crate::base::size;
+use crate::image::Progress;
+
+/// Shows a pull.
+pub struct PullProgress {
+    form: Form,
+}
+
+enum Form {
+    Silent,
+    Lines,
+    Bars { all: MultiProgress, bars: Mutex<HashMap<Digest, ProgressBar>> },
+}
+
+/// The form that standard error allows; nothing if `quiet`.
+pub fn for_pull(quiet: bool) -> PullProgress {
+    let form = if quiet {
+        Form::Silent
+    } else if io::stderr().is_terminal() {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        Form::Bars { all, bars: Mutex::new(HashMap::new()) }
+    } else {
+        Form::Lines
+    };
+    PullProgress { form }
+}
+
+fn lock(bars: &Mutex<HashMap<Digest, ProgressBar>>) -> MutexGuard<'_, HashMap<Digest, ProgressBar>> {
+    bars.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn line(text: &str) {
+    // Progress that nobody can read is no reason to stop.
+    let _ = output::eprint_bytes(format!("{text}\n").as_bytes());
+}
+
+impl Progress for PullProgress {
+    fn started(&self, digest: &Digest, size: u64) {
+        match &self.form {
+            Form::Silent => {}
+            Form::Lines => line(&format!("Copying blob {} ({})", digest.short(), size::human(size))),
+            Form::Bars { all, bars } => {
+                let style = "{prefix:.dim} {bar:30} {decimal_bytes:>9}/{decimal_total_bytes:9} {decimal_bytes_per_sec}";
+                let style = ProgressStyle::with_template(style);
+                let bar = ProgressBar::new(size).with_prefix(digest.short());
+                let bar = if let Ok(style) = style { bar.with_style(style) } else { bar };
+                lock(bars).insert(*digest, all.add(bar));
+            }
+        }
+    }
+
+    fn advanced(&self, digest: &Digest, bytes: u64) {
+        if let Form::Bars { bars, .. } = &self.form
+            && let Some(bar) = lock(bars).get(digest)
+        {
+            bar.set_position(bytes);
+        }
+    }
+
+    fn finished(&self, digest: &Digest, existed: bool) {
+        match &self.form {
+            Form::Silent => {}
+            Form::Lines if existed => line(&format!("Layer {} is here already", digest.short())),
+            Form::Lines => {}
+            Form::Bars { all, bars } => match lock(bars).remove(digest) {
+                Some(bar) => bar.finish(),
+                None => drop(all.println(format!("{} is here already", digest.short()))),
+            },
+        }
+    }
+}

@@ -1,35 +1,634 @@
-//! stub
-use crate::storage::{Store, images::ImageRecord};
+//! Images for containers: found in the store or pulled into it, shown, removed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Engine;
+use crate::base::digest::Digest;
+use crate::base::report;
+use crate::image::manifest::{ParsePlatformError, go_architecture};
+use crate::image::reference::ParseReferenceError;
+use crate::image::transport::ParseTransportError;
+use crate::image::{self, Platform, Progress, Reference, Transport, hello, pull, source};
+use crate::security::idmap::{self, RungKind};
+use crate::storage::containers::ContainerRecord;
+use crate::storage::{self, ImageRecord, Ownership, Store};
+use crate::sys::child;
+
+/// What goes wrong with images.
 #[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct Error;
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The name is no name.
+    #[error(transparent)]
+    Reference(#[from] ParseReferenceError),
+    /// The source is no source.
+    #[error(transparent)]
+    Transport(#[from] ParseTransportError),
+    /// `--platform`.
+    #[error(transparent)]
+    Platform(#[from] ParsePlatformError),
+    /// Options that exclude each other.
+    #[error("--platform cannot be used together with --os, --arch or --variant")]
+    PlatformTwice,
+    /// `--creds`.
+    #[error("--creds takes user[:password]")]
+    Creds,
+    /// A policy that is none.
+    #[error("\"{0}\" is not a pull policy: use always, missing, newer or never")]
+    Policy(String),
+    /// Nothing here, and pulling was forbidden.
+    #[error("there is no image \"{0}\" here, and pulling is off")]
+    NotHere(String),
+    /// No such image.
+    #[error("there is no image \"{0}\"")]
+    NoSuchImage(String),
+    /// The pull failed. What failed in it was in another process: its chain of errors as text.
+    #[error("pulling \"{name}\": {message}")]
+    Pull {
+        /// What was to be pulled.
+        name: String,
+        /// Why it failed.
+        message: String,
+        /// What may help.
+        hint: Option<String>,
+    },
+    /// The process that works on the store.
+    #[error("pulling \"{name}\"")]
+    Child {
+        /// What was to be pulled.
+        name: String,
+        /// Why.
+        #[source]
+        source: child::Error,
+    },
+    /// `rmi` of an image that containers use.
+    #[error("removing image \"{name}\": it is used by {}", list(containers))]
+    InUse {
+        /// As the user named it.
+        name: String,
+        /// Names of the containers.
+        containers: Vec<String>,
+    },
+    /// `rmi` by id of an image with several names.
+    #[error("removing image \"{id}\": it has several names ({})", names.join(", "))]
+    SeveralNames {
+        /// The short id.
+        id: String,
+        /// Its names.
+        names: Vec<String>,
+    },
+}
+
+fn list(containers: &[String]) -> String {
+    let plural = if containers.len() == 1 { "container" } else { "containers" };
+    format!("{plural} {}", containers.join(", "))
+}
+
 impl Error {
+    /// How to mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
-        None
+        match self {
+            Self::Pull { hint, .. } => hint.clone(),
+            Self::NotHere(name) => Some(format!("umiak pull {name}")),
+            Self::NoSuchImage(_) => Some("\"umiak images\" lists what is here".to_owned()),
+            Self::InUse { containers, .. } => {
+                Some(format!("umiak rm {}, or umiak rmi --force", containers.join(" ")))
+            }
+            Self::SeveralNames { .. } => Some("remove it by its names, or with --force".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Podman's exit code of `rmi`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoSuchImage(_) => 1,
+            Self::InUse { .. } => 2,
+            _ => 125,
+        }
     }
 }
+
+/// When to pull an image that a container is to be made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PullPolicy {
-    A,
+    /// Always; a failure is one even if there is an image here.
+    Always,
+    /// If there is none here.
+    #[default]
+    Missing,
+    /// If the registry has another one; what is here serves if it cannot be asked.
+    Newer,
+    /// Never.
+    Never,
 }
-impl std::str::FromStr for PullPolicy {
+
+impl FromStr for PullPolicy {
     type Err = String;
-    fn from_str(_: &str) -> Result<Self, String> {
-        Ok(Self::A)
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "always" | "true" => Ok(Self::Always),
+            "missing" | "ifnotpresent" | "" => Ok(Self::Missing),
+            "newer" | "ifnewer" => Ok(Self::Newer),
+            "never" | "false" => Ok(Self::Never),
+            _ => Err(Error::Policy(text.to_owned()).to_string()),
+        }
     }
 }
+
+/// The flags of `pull` that `run` and `create` share.
+#[derive(Clone, Debug, Default)]
 pub struct PullOptions {
+    /// `--platform`.
     pub platform: Option<String>,
+    /// `--os`.
     pub os: Option<String>,
+    /// `--arch`.
     pub arch: Option<String>,
+    /// `--variant`.
     pub variant: Option<String>,
+    /// `--tls-verify`.
     pub tls_verify: Option<bool>,
-    pub authfile: Option<std::path::PathBuf>,
+    /// `--authfile`.
+    pub authfile: Option<PathBuf>,
+    /// `--creds`.
     pub creds: Option<String>,
-    pub cert_dir: Option<std::path::PathBuf>,
+    /// `--cert-dir`.
+    pub cert_dir: Option<PathBuf>,
 }
-pub fn ensure(_: &Store, _: &str, _: PullPolicy, _: &PullOptions, _: ()) -> Result<ImageRecord, Error> {
-    Err(Error)
+
+impl PullOptions {
+    fn platform(&self) -> Result<Platform, Error> {
+        let apart = self.os.is_some() || self.arch.is_some() || self.variant.is_some();
+        if let Some(platform) = &self.platform {
+            if apart {
+                return Err(Error::PlatformTwice);
+            }
+            return Ok(platform.parse()?);
+        }
+        let mut platform = Platform::host();
+        if let Some(os) = &self.os {
+            platform.os.clone_from(os);
+        }
+        if let Some(arch) = &self.arch {
+            platform.architecture = go_architecture(arch).to_owned();
+            platform.variant = None;
+        }
+        if self.variant.is_some() {
+            platform.variant.clone_from(&self.variant);
+        }
+        Ok(platform)
+    }
+
+    /// Whether an image here is for the machine that was asked for; any is if none was.
+    fn fits(&self, image: &ImageRecord) -> Result<bool, Error> {
+        if self.platform.is_none() && self.os.is_none() && self.arch.is_none() && self.variant.is_none() {
+            return Ok(true);
+        }
+        let wanted = self.platform()?;
+        let variant = wanted.variant.is_none() || wanted.variant == image.variant;
+        Ok(wanted.os == image.os && wanted.architecture == image.architecture && variant)
+    }
+
+    fn resolve(&self, ownership: Ownership) -> Result<image::PullOptions, Error> {
+        let creds = match &self.creds {
+            None => None,
+            Some(text) => {
+                let (user, password) = text.split_once(':').unwrap_or((text, ""));
+                if user.is_empty() {
+                    return Err(Error::Creds);
+                }
+                Some(image::Credentials::Password { user: user.to_owned(), password: password.to_owned() })
+            }
+        };
+        let registry = image::registry::Options {
+            tls_verify: self.tls_verify,
+            creds,
+            authfile: self.authfile.clone(),
+            cert_dir: self.cert_dir.clone(),
+        };
+        Ok(image::PullOptions {
+            platform: self.platform()?,
+            ownership,
+            registry,
+            ..image::PullOptions::default()
+        })
+    }
 }
-pub fn inspect(_: &Store, _: &str) -> Result<Option<serde_json::Value>, Error> {
-    Err(Error)
+
+/// The image that `name` means, pulled as the policy says. `name` may be a source
+/// (`oci:/path`, …), which is then always read.
+///
+/// The caller must be single-threaded: the pull runs in a forked child, inside the user namespace
+/// that owns the layers' files.
+pub fn ensure(
+    store: &Store,
+    name: &str,
+    policy: PullPolicy,
+    options: &PullOptions,
+    progress: impl Progress,
+) -> Result<ImageRecord, Error> {
+    if Transport::is_explicit(name) {
+        return pull_from(store, &[name.parse()?], name, options, &progress);
+    }
+    if is_hello(store, name)? {
+        return make_hello(store, name);
+    }
+    let local = match store.image(name)? {
+        Some(image) if options.fits(&image)? && is_whole(store, &image)? => Some(image),
+        _ => None,
+    };
+    match (policy, local) {
+        (PullPolicy::Missing | PullPolicy::Never, Some(image)) => Ok(image),
+        (PullPolicy::Never, None) => Err(Error::NotHere(name.to_owned())),
+        (PullPolicy::Newer, Some(image)) => match candidates(store, name, Some(&image)) {
+            Ok(sources) => Ok(newer(store, &image, &sources, name, options, &progress)?.unwrap_or(image)),
+            Err(_) => Ok(image),
+        },
+        (_, local) => {
+            let sources = candidates(store, name, local.as_ref())?;
+            pull_from(store, &sources, name, options, &progress)
+        }
+    }
+}
+
+/// Whether all layers of an image are there: a power cut may have taken some.
+fn is_whole(store: &Store, image: &ImageRecord) -> Result<bool, Error> {
+    for layer in &image.layers {
+        if store.layer(&layer.chain_id)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the name means the image that is made from this program: that one itself, or no other.
+fn is_hello(store: &Store, name: &str) -> Result<bool, Error> {
+    if !["hello", "hello:latest", "localhost/hello", hello::NAME].contains(&name) {
+        return Ok(false);
+    }
+    Ok(store.image(name)?.is_none_or(|image| image.made_from.is_some()))
+}
+
+fn make_hello(store: &Store, name: &str) -> Result<ImageRecord, Error> {
+    if let Ok(Some(image)) = hello::current(store) {
+        return Ok(image);
+    }
+    let id = in_child(store, name, false, |store| {
+        hello::ensure(store).map(|image| image.id).map_err(|error| Failure::new(&error, None))
+    })?;
+    store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
+}
+
+/// Where a name may be pulled from, in the order to try.
+fn candidates(store: &Store, name: &str, local: Option<&ImageRecord>) -> Result<Vec<Transport>, Error> {
+    let reference: Reference = match name.parse() {
+        Ok(reference) => reference,
+        Err(error) => return Err(error.into()),
+    };
+    if !reference.is_short() {
+        return Ok(vec![Transport::Registry(reference)]);
+    }
+    // What is here under a short name says where it came from.
+    if let Some(known) = local.and_then(|image| image.names.iter().find_map(|n| n.parse::<Reference>().ok()))
+        && known.registry() != Some("localhost")
+        && local.is_some_and(|image| store.resolve_image(name).is_ok_and(|id| id == Some(image.id)))
+    {
+        return Ok(vec![Transport::Registry(known)]);
+    }
+    let registries = search_registries();
+    Ok(registries.iter().map(|registry| Transport::Registry(reference.at(registry))).collect())
+}
+
+/// `unqualified-search-registries` of containers-registries.conf(5); Docker's rule without it.
+fn search_registries() -> Vec<String> {
+    let own = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")))
+        .map(|dir| dir.join("containers/registries.conf"));
+    let files = own.into_iter().chain([PathBuf::from("/etc/containers/registries.conf")]);
+    let texts = files.filter_map(|file| fs::read_to_string(file).ok());
+    texts.into_iter().find_map(|text| parse_search(&text)).unwrap_or_else(|| vec!["docker.io".to_owned()])
+}
+
+/// The one setting that is read of that TOML file: an array of strings at the top level.
+fn parse_search(text: &str) -> Option<Vec<String>> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let top: Vec<&str> = lines.take_while(|line| !line.trim_start().starts_with('[')).collect();
+    let text = top.join("\n");
+    let at = text.find("unqualified-search-registries")?;
+    let array = text[at..].split_once('=')?.1.trim_start().strip_prefix('[')?.split_once(']')?.0;
+    let entries = array.split(',').map(|entry| entry.trim().trim_matches(['"', '\'']).to_owned());
+    let entries: Vec<String> = entries.filter(|entry| !entry.is_empty()).collect();
+    (!entries.is_empty()).then_some(entries)
+}
+
+/// What a child that failed tells.
+#[derive(Debug, Serialize, Deserialize)]
+struct Failure {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(error: &dyn std::error::Error, hint: Option<String>) -> Self {
+        Self { message: report::chain(error), hint }
+    }
+
+    fn of_pull(error: &pull::Error) -> Self {
+        let hint = match error {
+            pull::Error::Source(source::Error::Registry(error)) => error.hint(),
+            pull::Error::Layer(layer) => layer_hint(layer),
+            pull::Error::Manifest { source: image::manifest::Error::NoPlatform { .. }, .. }
+            | pull::Error::Source(source::Error::Manifest {
+                source: image::manifest::Error::NoPlatform { .. },
+                ..
+            }) => Some("--platform OS/ARCHITECTURE chooses another".to_owned()),
+            _ => None,
+        };
+        Self::new(error, hint)
+    }
+}
+
+fn layer_hint(error: &image::layer::Error) -> Option<String> {
+    match error {
+        image::layer::Error::Unpack { source: image::unpack::Error::Owner { .. }, .. } => {
+            Some("give the user more subordinate ids: usermod --add-subuids … --add-subgids …".to_owned())
+        }
+        image::layer::Error::Write { source, .. }
+        | image::layer::Error::Unpack { source: image::unpack::Error::Entry { source, .. }, .. }
+            if source.kind() == std::io::ErrorKind::StorageFull =>
+        {
+            Some("the disk is full: umiak rmi removes images".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Runs work on the store in a forked child, which enters the user namespace that owns the files
+/// where there is one.
+fn in_child<T: Serialize + serde::de::DeserializeOwned>(
+    store: &Store,
+    name: &str,
+    enter: bool,
+    work: impl FnOnce(&Store) -> Result<T, Failure>,
+) -> Result<T, Error> {
+    let rung = enter.then(idmap::rung);
+    let mapping = rung.as_ref().filter(|rung| rung.kind != RungKind::Root).map(|rung| &rung.mapping);
+    let result = child::call(mapping, || work(store));
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Failure { message, hint })) => Err(Error::Pull { name: name.to_owned(), message, hint }),
+        Err(source) => Err(Error::Child { name: name.to_owned(), source }),
+    }
+}
+
+fn ownership() -> Ownership {
+    match idmap::rung().kind {
+        RungKind::Root => Ownership::Host,
+        RungKind::Subordinate => Ownership::Mapped,
+        RungKind::Single => Ownership::Single,
+    }
+}
+
+/// Pulls from the first source that has the image.
+fn pull_from(
+    store: &Store,
+    sources: &[Transport],
+    name: &str,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<ImageRecord, Error> {
+    let resolved = options.resolve(ownership())?;
+    let id = in_child(store, name, true, |store| {
+        // What killed processes left is swept when there is work to do anyway.
+        let _ = store.sweep();
+        let mut failures: Vec<Failure> = Vec::new();
+        for source in sources {
+            match image::pull(store, source, &resolved, progress) {
+                Ok(image) => {
+                    let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
+                    let synced = store.sync_layers(&layers).map(|()| image.id);
+                    return synced.map_err(|error| Failure::new(&error, None));
+                }
+                Err(error) => failures.push(Failure::of_pull(&error)),
+            }
+        }
+        let hint = failures.iter().find_map(|failure| failure.hint.clone());
+        let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+        Err(Failure { message: messages.join("; "), hint })
+    })?;
+    store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
+}
+
+/// Pulls if the first source that answers has another manifest than `image`; `None` if not.
+fn newer(
+    store: &Store,
+    image: &ImageRecord,
+    sources: &[Transport],
+    name: &str,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Option<ImageRecord>, Error> {
+    let resolved = options.resolve(ownership())?;
+    let remote = in_child(store, name, false, |store| {
+        let found = sources.iter().find_map(|source| {
+            let digest = pull::remote_manifest(store, source, &resolved).ok()?;
+            Some((source.to_string(), digest))
+        });
+        Ok(found)
+    });
+    match remote {
+        Ok(Some((source, digest))) if digest != image.manifest => {
+            pull_from(store, &[source.parse()?], name, options, progress).map(Some)
+        }
+        // It cannot be asked, or has the same.
+        _ => Ok(None),
+    }
+}
+
+/// What `rmi` did to one image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that were taken away.
+    pub untagged: Vec<String>,
+    /// The image itself, if it is gone.
+    pub deleted: Option<Digest>,
+}
+
+impl Engine {
+    /// Removes a name, and with its last name the image, by Podman's rules: an image with several
+    /// names goes by id only by `force`; one that containers use goes only by `force`, which
+    /// removes the containers too. Layers go by [`Engine::collect_images`].
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Removed, super::Error> {
+        let found = self.store.image(name).map_err(Error::from)?;
+        let image = found.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
+        let by_name = matching_name(&image, name);
+        if image.names.len() > 1 {
+            if let Some(tag) = by_name {
+                self.store.untag(&tag).map_err(Error::from)?;
+                return Ok(Removed { untagged: vec![tag], deleted: None });
+            }
+            if !force {
+                return Err(Error::SeveralNames { id: image.id.short(), names: image.names }.into());
+            }
+        }
+        let users = self.users_of(&image.id)?;
+        if !users.is_empty() && !force {
+            let containers = users.into_iter().map(|record| record.name).collect();
+            return Err(Error::InUse { name: name.to_owned(), containers }.into());
+        }
+        for user in users {
+            self.remove(&user.id, true, Some(0))?;
+        }
+        // Alone, so that no container is being made from it meanwhile.
+        let _lock = self.store.lock_exclusive().map_err(Error::from)?;
+        let users = self.users_of(&image.id)?;
+        if !users.is_empty() {
+            let containers = users.into_iter().map(|record| record.name).collect();
+            return Err(Error::InUse { name: name.to_owned(), containers }.into());
+        }
+        self.store.remove_image(&image).map_err(Error::from)?;
+        Ok(Removed { untagged: image.names, deleted: Some(image.id) })
+    }
+
+    /// Removes the layers and blobs that nothing refers to any more.
+    pub fn collect_images(&self) -> Result<(), super::Error> {
+        let mapping = match self.rung().kind {
+            RungKind::Root => None,
+            _ => Some(self.rung().mapping.clone()),
+        };
+        let store = self.store.clone().with_mapping(mapping);
+        store.collect().map_err(Error::from)?;
+        Ok(store.sweep().map_err(Error::from)?)
+    }
+
+    fn users_of(&self, id: &Digest) -> Result<Vec<ContainerRecord>, super::Error> {
+        let mut users = Vec::new();
+        for container in self.containers.ids()? {
+            match self.containers.record(&container) {
+                Ok(record) if record.image_id == Some(*id) => users.push(record),
+                // Being made or removed this moment, or damaged: `ps` tells of the latter.
+                _ => {}
+            }
+        }
+        Ok(users)
+    }
+
+    /// How many containers use each image.
+    pub fn image_users(&self) -> Result<BTreeMap<Digest, usize>, super::Error> {
+        let mut users = BTreeMap::new();
+        for container in self.containers.ids()? {
+            if let Ok(ContainerRecord { image_id: Some(id), .. }) = self.containers.record(&container) {
+                *users.entry(id).or_default() += 1;
+            }
+        }
+        Ok(users)
+    }
+}
+
+/// Which of the image's names the user meant; `None` if it was an id or a digest.
+fn matching_name(image: &ImageRecord, name: &str) -> Option<String> {
+    if name.contains('@') {
+        return None;
+    }
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let tagged = if last.contains(':') { name.to_owned() } else { format!("{name}:latest") };
+    let exact = image.names.iter().find(|known| **known == tagged);
+    let suffix = format!("/{tagged}");
+    exact.or_else(|| image.names.iter().find(|known| known.ends_with(&suffix))).cloned()
+}
+
+/// What `podman image inspect` shows of an image; `None` if there is none.
+pub fn inspect(store: &Store, name: &str) -> Result<Option<Value>, Error> {
+    let Some(image) = store.image(name)? else { return Ok(None) };
+    let container = image.config.get("config").cloned().unwrap_or_else(|| json!({}));
+    let text = |key: &str| image.config.get(key).cloned().unwrap_or_else(|| json!(""));
+    let layers: Vec<String> = image.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    let lower: Vec<String> = image
+        .layers
+        .iter()
+        .rev()
+        .skip(1)
+        .map(|layer| store.layer_dir(&layer.chain_id).display().to_string())
+        .collect();
+    let mut data = serde_json::Map::new();
+    if !lower.is_empty() {
+        data.insert("LowerDir".to_owned(), lower.join(":").into());
+    }
+    if let Some(top) = image.layers.last() {
+        data.insert("UpperDir".to_owned(), store.layer_dir(&top.chain_id).display().to_string().into());
+    }
+    let labels = container.get("Labels").filter(|labels| !labels.is_null()).cloned();
+    let user = container.get("User").cloned().unwrap_or_else(|| json!(""));
+    Ok(Some(json!({
+        "Id": image.id.hex(),
+        "Digest": image.manifest,
+        "RepoTags": image.names,
+        "RepoDigests": image.repo_digests,
+        "Parent": "",
+        "Comment": text("comment"),
+        "Created": image.created,
+        "Config": container,
+        "Version": text("docker_version"),
+        "Author": text("author"),
+        "Architecture": image.architecture,
+        "Variant": image.variant.clone().unwrap_or_default(),
+        "Os": image.os,
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "GraphDriver": { "Name": "overlay", "Data": data },
+        "RootFS": { "Type": "layers", "Layers": layers },
+        "Labels": labels,
+        "Annotations": annotations(store, &image),
+        "ManifestType": image.media_type,
+        "User": user,
+        "History": image.config.get("history").cloned().unwrap_or_else(|| json!([])),
+        "NamesHistory": image.names,
+    })))
+}
+
+fn annotations(store: &Store, image: &ImageRecord) -> Value {
+    let manifest = store.read_blob(&image.manifest).ok().flatten();
+    let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    manifest.and_then(|m| m.get("annotations").cloned()).filter(Value::is_object).unwrap_or_else(|| json!({}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn search_registries_are_read() {
+        let text = "# c\nunqualified-search-registries = [\n \"a.io\", # x\n 'b.io',\n]\n[[registry]]\nlocation=\"c\"";
+        assert_eq!(parse_search(text), Some(vec!["a.io".to_owned(), "b.io".to_owned()]));
+        assert_eq!(parse_search("[aliases]\nunqualified-search-registries = [\"a\"]"), None);
+        assert_eq!(parse_search("unqualified-search-registries = []"), None);
+    }
+
+    #[test]
+    fn policies() {
+        assert_eq!("always".parse(), Ok(PullPolicy::Always));
+        assert_eq!("ifnotpresent".parse(), Ok(PullPolicy::Missing));
+        assert!("sometimes".parse::<PullPolicy>().is_err());
+    }
+
+    #[test]
+    fn platforms_come_from_either_kind_of_flag() {
+        let one = PullOptions { platform: Some("linux/aarch64".into()), ..PullOptions::default() };
+        assert_eq!(one.platform().unwrap().to_string(), "linux/arm64");
+        let two = PullOptions { arch: Some("arm".into()), variant: Some("v6".into()), ..PullOptions::default() };
+        assert_eq!(two.platform().unwrap().to_string(), "linux/arm/v6");
+        let both = PullOptions { arch: Some("arm".into()), ..one };
+        assert!(matches!(both.platform(), Err(Error::PlatformTwice)));
+    }
 }

@@ -1,7 +1,8 @@
 //! Images (L3): references, manifests, transports, registries, unpacking.
 
 pub mod archive;
-mod auth;
+pub mod auth;
+pub mod hello;
 pub mod layer;
 pub mod manifest;
 mod pipe;
@@ -13,6 +14,7 @@ pub mod source;
 pub mod transport;
 pub mod unpack;
 
+pub use auth::Credentials;
 pub use manifest::Platform;
 pub use pull::{Progress, PullOptions, Silent, pull};
 pub use reference::Reference;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::containers::{Containers, RootfsSource};
 use super::{Error, IoContext, Paths, Result};
 use crate::base::digest::{ChainId, Digest};
 use crate::base::idmap::IdMapping;
@@ -208,6 +209,13 @@ impl Store {
             for layer in &image.layers {
                 layers.insert(layer.chain_id);
                 blobs.extend(layer.blob);
+            }
+        }
+        // A container keeps its layers even if its image went by some other way.
+        let containers = Containers::new(&self.paths.root, &self.paths.runroot);
+        for record in containers.ids().into_iter().flatten().filter_map(|id| containers.record(&id).ok()) {
+            if let RootfsSource::Image { layers: used, .. } = record.rootfs {
+                layers.extend(used);
             }
         }
         let staging = self.path("staging");

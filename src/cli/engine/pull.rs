@@ -1,6 +1,72 @@
-//! stub
-#[derive(clap::Args, Debug, Clone)]
-pub struct PullArgs {}
-pub fn run(_: PullArgs, _: &super::Globals) -> super::Outcome {
+//! `pull`.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+use super::{Failure, Globals, Outcome};
+use crate::cli::{output, progress};
+use crate::engine;
+use crate::engine::images::{self, PullOptions, PullPolicy};
+
+/// The flags of `pull`.
+#[derive(Args, Debug, Clone)]
+pub struct PullArgs {
+    /// Choose the architecture
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
+    /// Take credentials from this file
+    #[arg(long, value_name = "PATH")]
+    authfile: Option<PathBuf>,
+    /// Take certificates from this directory
+    #[arg(long, value_name = "PATH")]
+    cert_dir: Option<PathBuf>,
+    /// User and password for the registry
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    creds: Option<String>,
+    /// Choose the operating system
+    #[arg(long, value_name = "OS")]
+    os: Option<String>,
+    /// Choose operating system and architecture
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
+    /// When to pull: always, missing, newer or never
+    #[arg(long, value_name = "POLICY", default_value = "always")]
+    policy: String,
+    /// Print nothing but the image's ID
+    #[arg(short, long)]
+    quiet: bool,
+    /// Demand HTTPS and a certificate that is known
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = ArgAction::Set)]
+    tls_verify: Option<bool>,
+    /// Choose the variant of the architecture
+    #[arg(long, value_name = "VARIANT")]
+    variant: Option<String>,
+    /// Images: NAME[:TAG|@DIGEST], docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG],
+    /// docker-archive:FILE[:NAME] or dir:DIR
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+}
+
+/// Pulls each image and prints its id.
+pub fn run(args: PullArgs, globals: &Globals) -> Outcome {
+    let engine = globals.engine()?;
+    let policy: PullPolicy = args.policy.parse().map_err(Failure::new)?;
+    let options = PullOptions {
+        platform: args.platform,
+        os: args.os,
+        arch: args.arch,
+        variant: args.variant,
+        tls_verify: args.tls_verify,
+        authfile: args.authfile,
+        creds: args.creds,
+        cert_dir: args.cert_dir,
+    };
+    for name in &args.images {
+        let progress = progress::for_pull(args.quiet);
+        let image = images::ensure(&engine.store, name, policy, &options, progress).map_err(engine::Error::from)?;
+        output::println(&image.id.hex())?;
+    }
     Ok(0)
 }
