@@ -412,7 +412,7 @@ fn exec(global: &Global, parsed: &Parsed) -> Done {
         cgroup: record.cgroup.clone(),
         seccomp: spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
         preserve_fds: preserved(parsed)?,
-        no_new_keyring: true,
+        no_new_keyring: false,
     })?;
     write_pid_file(parsed, executed.pid)?;
     if !foreground {
