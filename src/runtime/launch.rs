@@ -33,6 +33,12 @@ impl Channel {
         Self { socket, listener, gated }
     }
 
+    /// The same connection once more: for a process that is forked off.
+    pub fn duplicate(&self) -> Result<Self, Failure> {
+        let socket = self.socket.try_clone().doing(|| "duplicating a socket".to_owned())?;
+        Ok(Self { socket, listener: None, gated: self.gated })
+    }
+
     pub fn say(&self, message: &Message, fd: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
         socket::send(&self.socket, &message.encode(), fd).doing(|| "talking to the runtime".to_owned())
     }

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::args::{self, Known, Parsed, UsageError};
 use super::{Done, Error, Global, print};
+use crate::base::signal;
 use crate::runtime::hooks::{self, HookState};
 use crate::runtime::state::{self, Dir, Record, Status};
 use crate::runtime::{self, CgroupMode, CreateRequest, Created, ExecRequest, Gate, Rootfs, Stdio};
 use crate::sys::process::{self, ExitStatus};
-use crate::base::signal;
 
 const CREATE: &[Known] = &[
     ("bundle", Some('b'), true),
@@ -426,7 +426,7 @@ fn exec(global: &Global, parsed: &Parsed) -> Done {
         cgroup: record.cgroup.clone(),
         seccomp: spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
         preserve_fds: preserved(parsed)?,
-        no_new_keyring: true,
+        no_new_keyring: false,
     })?;
     write_pid_file(parsed, executed.pid)?;
     if !foreground {
