@@ -15,8 +15,8 @@ use self::log::LogWriter;
 use self::protocol::Event;
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
-use crate::runtime::{self, CreateRequest, Stdio};
-use crate::storage::containers::{ContainerRecord, Containers, Exit, ExitRecord, RunState};
+use crate::runtime::{self, CreateRequest, Created, Stdio};
+use crate::storage::containers::{ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, RunState};
 use crate::sys::atomic::Durability;
 use crate::sys::lock::Lock;
 use crate::sys::process::{self, ExitStatus};
@@ -69,6 +69,8 @@ pub struct Job {
     pub record: ContainerRecord,
     /// For the runtime; its streams are set here.
     pub request: Option<CreateRequest>,
+    /// Copies the layers for a container that cannot have an overlay, and makes another request.
+    pub without_overlay: Box<dyn Fn() -> io::Result<CreateRequest>>,
     /// The command's socket.
     pub client: OwnedFd,
     /// The read end of the program's standard input, if the command holds the other.
@@ -167,14 +169,9 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     } else {
         None
     };
-    let (stdio, mut streams) = streams(job).map_err(io("making the streams"))?;
     let listener =
         listen(&job.containers.run_dir(&job.record.id)).map_err(io("opening the attach socket"))?;
-    let Some(mut request) = job.request.take() else {
-        return Err(io("starting")(io::ErrorKind::InvalidInput.into()));
-    };
-    request.stdio = stdio;
-    let mut created = runtime::create(request).map_err(runtime_error)?;
+    let (mut created, mut streams) = create(job)?;
     streams.terminal = created.terminal.take();
     let id = job.record.id.clone();
     let started = host::now();
@@ -220,6 +217,33 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     Ok(exit_of(status).code())
 }
 
+/// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.
+fn create(job: &mut Job) -> Result<(Created, Streams), Error> {
+    let name = job.record.name.clone();
+    let mut attempt = |request: Option<CreateRequest>, stdin: Option<OwnedFd>| {
+        let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
+        let mut request = request.ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
+        let (stdio, streams) = streams(&job.record.config, stdin).map_err(io)?;
+        request.stdio = stdio;
+        let created =
+            runtime::create(request).map_err(|source| Error::Runtime { name: name.clone(), source })?;
+        Ok((created, streams))
+    };
+    let stdin = job.stdin.take();
+    let spare = stdin.as_ref().and_then(|fd| fd.try_clone().ok());
+    match attempt(job.request.take(), stdin) {
+        Err(Error::Runtime { source, .. }) if source.is_no_overlay() => {
+            let request = (job.without_overlay)().map_err(|source| Error::Io {
+                action: "copying the layers",
+                name: name.clone(),
+                source,
+            })?;
+            attempt(Some(request), spare)
+        }
+        other => other,
+    }
+}
+
 /// A descriptor of the container's mount namespace: while it is open the kernel does not take the
 /// mounts down, which it would else do before it tells us of the program's end.
 fn hold_mounts(pid: i32) -> Option<OwnedFd> {
@@ -240,8 +264,7 @@ fn exit_of(status: ExitStatus) -> Exit {
 }
 
 /// The program's ends of its streams, and ours.
-fn streams(job: &mut Job) -> io::Result<(Stdio, Streams)> {
-    let config = &job.record.config;
+fn streams(config: &ContainerConfig, stdin: Option<OwnedFd>) -> io::Result<(Stdio, Streams)> {
     if config.tty {
         return Ok((Stdio::Terminal, Streams::default()));
     }
@@ -249,7 +272,7 @@ fn streams(job: &mut Job) -> io::Result<(Stdio, Streams)> {
     let (stdout_read, stdout) = pipe()?;
     let (stderr_read, stderr) = pipe()?;
     let mut streams = Streams { stdout: Some(stdout_read), stderr: Some(stderr_read), ..Streams::default() };
-    let stdin = match job.stdin.take() {
+    let stdin = match stdin {
         Some(read) => read,
         None if config.interactive => {
             let (read, write) = pipe()?;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::plan::PlanError;
-use super::protocol::Failure;
+use super::protocol::{Failure, FailureKind};
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,11 @@ impl Error {
             Self::Inside(failure) => failure.exit_code(),
             _ => 125,
         }
+    }
+
+    /// Whether the rootfs would have to be made without overlayfs.
+    pub fn is_no_overlay(&self) -> bool {
+        matches!(self, Self::Inside(failure) if failure.kind == FailureKind::NoOverlay)
     }
 
     pub(crate) fn host(action: impl Into<String>, source: impl Into<io::Error>) -> Self {

@@ -183,7 +183,14 @@ fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Failure> {
     let action = || format!("mounting the rootfs \"{}\"", place.display());
     let target = mount::open_path(place).doing(action)?;
     match overlay {
-        Some(overlay) => mount::overlay(&overlay, attributes, &target).doing(action)?,
+        Some(overlay) => mount::overlay(&overlay, attributes, &target).map_err(|error| {
+            let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP];
+            let kind = match error.raw_os_error() {
+                Some(errno) if refused.contains(&errno) => FailureKind::NoOverlay,
+                _ => FailureKind::Setup,
+            };
+            Failure::new(kind, action(), &error)
+        })?,
         None => {
             let attributes = Attributes { set: attributes, clear: 0 };
             let options = BindOptions { recursive: true, attributes, ..Default::default() };
