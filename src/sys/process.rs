@@ -46,6 +46,9 @@ pub struct CloneOptions<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Make a sibling: the new process is a child of the caller's parent.
     pub sibling: bool,
+    /// Closed in the child: the caller's end of a connection between the two, whose end the child
+    /// could else never see.
+    pub close: Option<BorrowedFd<'a>>,
 }
 
 /// Forks; the child runs `child` in a copy of this process and exits with the code it returns.
@@ -75,6 +78,11 @@ pub fn spawn(options: CloneOptions<'_>, child: impl FnOnce() -> u8) -> io::Resul
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
+            if let Some(fd) = options.close {
+                // SAFETY: its owner is in the frames of this copy of the caller, to which the child
+                // never returns.
+                unsafe { libc::close(fd.as_raw_fd()) };
+            }
             // An unwinding panic must not run on into the parent's stack frames.
             let code = std::panic::catch_unwind(AssertUnwindSafe(child)).unwrap_or(125);
             exit_now(code)

@@ -216,12 +216,13 @@ pub fn plan(request: &CreateRequest, filter: Option<Filter>, terminal: bool) -> 
         }
         ops.push(Op::OomScore { value, best_effort: in_userns });
     }
+    // Like the OOM score, the offsets are written to a file that is root's once the process is hidden.
+    if let Some(offsets) = &namespaces.time {
+        ops.push(Op::Time(offsets.clone()));
+    }
     ops.push(Op::Hide);
     if in_userns {
         ops.push(Op::BecomeRoot);
-    }
-    if let Some(offsets) = &namespaces.time {
-        ops.push(Op::Time(offsets.clone()));
     }
     plan_identity(spec, &namespaces, &mut ops)?;
     let attachments = mounts::plan_mounts(spec.mounts().as_deref().unwrap_or_default(), &context)?;
