@@ -187,3 +187,16 @@ fn what_cannot_be_meant_is_refused() {
     assert_eq!(of(r#"{"names":["no_such_call"],"action":"SCMP_ACT_KILL"}"#).unwrap().map(|f| f.program.len() > 3), Some(true));
     assert!(compile(&profile(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#)).unwrap().is_none());
 }
+
+/// Not a check: prints what a compilation costs (`cargo test --release -- --ignored --nocapture cost`).
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::disallowed_macros)]
+fn cost() {
+    let profile = default_profile(&HashSet::new());
+    for round in 0..3 {
+        let start = std::time::Instant::now();
+        let filter = compile(&profile).unwrap().unwrap();
+        println!("round {round}: {} instructions in {:?}", filter.program.len(), start.elapsed());
+    }
+}
