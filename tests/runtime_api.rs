@@ -21,7 +21,8 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Option<Self> {
-        let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists()) else {
+        let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists())
+        else {
             println!("skipped: busybox-static is not installed");
             return None;
         };
@@ -39,7 +40,8 @@ impl Fixture {
         for applet in ["sh", "true", "id", "cat", "ps", "sleep", "tty", "stty", "pwd", "ls"] {
             symlink("busybox", lower.join("bin").join(applet)).unwrap();
         }
-        std::fs::write(lower.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:0:0::/home/web:/bin/sh\n").unwrap();
+        std::fs::write(lower.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:0:0::/home/web:/bin/sh\n")
+            .unwrap();
         std::fs::write(lower.join("etc/group"), "root:x:0:\nlogs:x:4:web\n").unwrap();
         std::fs::write(lower.join("data/kept"), "kept").unwrap();
         let rung = idmap::rung();
@@ -48,7 +50,10 @@ impl Fixture {
         if rung.kind != RungKind::Root {
             namespaces.push("user");
             let map = |ranges: &[umiak::base::idmap::IdRange]| -> Value {
-                ranges.iter().map(|r| json!({"containerID": r.container, "hostID": r.host, "size": r.size})).collect()
+                ranges
+                    .iter()
+                    .map(|r| json!({"containerID": r.container, "hostID": r.host, "size": r.size}))
+                    .collect()
             };
             linux["uidMappings"] = map(&rung.mapping.uids);
             linux["gidMappings"] = map(&rung.mapping.gids);
@@ -83,7 +88,8 @@ impl Fixture {
             userxattr,
         };
         let spec = serde_json::from_value(spec).unwrap();
-        let mut request = CreateRequest::new(format!("api-{}", std::process::id()), spec, self.dir.clone(), rootfs);
+        let mut request =
+            CreateRequest::new(format!("api-{}", std::process::id()), spec, self.dir.clone(), rootfs);
         request.cgroup = CgroupMode::Disabled;
         request
     }
@@ -125,11 +131,15 @@ fn read(fd: OwnedFd) -> String {
 }
 
 fn overlay_and_copy_up(f: &Fixture) {
-    let (out, status) = f.run(f.request(&["sh", "-c", "echo new > /etc/new; cat /data/kept; echo x > /data/x; exit 3"]));
+    let (out, status) =
+        f.run(f.request(&["sh", "-c", "echo new > /etc/new; cat /data/kept; echo x > /data/x; exit 3"]));
     assert!(out.starts_with("kept") && out.contains("Read-only"), "{out}");
     assert_eq!(status, ExitStatus::Code(3));
     assert_eq!(std::fs::read_to_string(f.dir.join("upper/etc/new")).unwrap(), "new\n");
-    assert!(!std::fs::read_to_string("/proc/self/mounts").unwrap().contains("umiak-api"), "nothing is on the host");
+    assert!(
+        !std::fs::read_to_string("/proc/self/mounts").unwrap().contains("umiak-api"),
+        "nothing is on the host"
+    );
 }
 
 fn users_by_name(f: &Fixture) {
@@ -167,7 +177,8 @@ fn a_dropped_container_dies(f: &Fixture) {
 }
 
 fn the_reaping_init(f: &Fixture) {
-    let mut request = f.request(&["sh", "-c", "(sleep 0.1 &) ; echo $$; sleep 0.3; ps | grep -c defunct; exit 9"]);
+    let mut request =
+        f.request(&["sh", "-c", "(sleep 0.1 &) ; echo $$; sleep 0.3; ps | grep -c defunct; exit 9"]);
     request.init = true;
     let (out, status) = f.run(request);
     assert_eq!(status, ExitStatus::Code(9));
@@ -223,7 +234,8 @@ fn further_processes(f: &Fixture) {
         Ok::<_, runtime::Error>((read(reader), status))
     };
     let start_time = created.start_time;
-    let (out, status) = exec(&["sh", "-c", "echo $HOME; ps | grep -c sleep; exit 4"], Some("web"), start_time).unwrap();
+    let (out, status) =
+        exec(&["sh", "-c", "echo $HOME; ps | grep -c sleep; exit 4"], Some("web"), start_time).unwrap();
     assert!(out.starts_with("/home/web\n") && status == ExitStatus::Code(4), "{out}");
     assert_eq!(exec(&["nosuch"], None, start_time).unwrap_err().exit_code(), 127);
     assert_eq!(exec(&["/etc/passwd"], None, start_time).unwrap_err().exit_code(), 126);
@@ -235,7 +247,8 @@ fn further_processes(f: &Fixture) {
 
 fn main() {
     let Some(fixture) = Fixture::new() else { return };
-    let tests: [(&str, fn(&Fixture)); 7] = [
+    type Test = fn(&Fixture);
+    let tests: [(&str, Test); 7] = [
         ("overlay_and_copy_up", overlay_and_copy_up),
         ("users_by_name", users_by_name),
         ("errors_have_their_codes", errors_have_their_codes),

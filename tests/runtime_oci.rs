@@ -49,7 +49,9 @@ fn template() -> &'static Path {
         std::fs::create_dir_all(&dir).unwrap();
         // The target directory may lie where the user cannot go.
         std::fs::copy(env!("CARGO_BIN_EXE_umiak"), dir.join("umiak")).unwrap();
-        if let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists()) {
+        if let Some(busybox) =
+            ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists())
+        {
             std::fs::copy(busybox, dir.join("busybox")).unwrap();
         }
         dir
@@ -78,7 +80,9 @@ impl Bundle {
             std::fs::create_dir_all(rootfs.join(sub)).unwrap();
         }
         std::fs::hard_link(template().join("busybox"), rootfs.join("bin/busybox")).unwrap();
-        for applet in ["sh", "true", "ls", "cat", "id", "sleep", "grep", "echo", "mount", "readlink", "touch", "stat"] {
+        for applet in
+            ["sh", "true", "ls", "cat", "id", "sleep", "grep", "echo", "mount", "readlink", "touch", "stat"]
+        {
             symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
         }
         std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
@@ -88,7 +92,8 @@ impl Bundle {
         std::fs::hard_link(template().join("umiak"), dir.join("umiak")).unwrap();
         let spec = dir.join("spec");
         std::fs::create_dir(&spec).unwrap();
-        let made = Command::new(dir.join("umiak")).args(["runtime", "spec", "-b"]).arg(&spec).status().unwrap();
+        let made =
+            Command::new(dir.join("umiak")).args(["runtime", "spec", "-b"]).arg(&spec).status().unwrap();
         assert!(made.success());
         let mut config: Value =
             serde_json::from_slice(&std::fs::read(spec.join("config.json")).unwrap()).unwrap();
@@ -200,7 +205,10 @@ fn exit_codes_are_the_programs() {
         assert_eq!(b.sh("kill -TERM $$; kill -KILL $$; exit 1").2, 1, "process 1 is deaf to itself");
         let (_, err, code) = b.args(&["nosuch"]).run();
         assert_eq!(code, 1);
-        assert_eq!(err, "error: exec: \"nosuch\": executable file not found in $PATH: no such file or directory\n");
+        assert_eq!(
+            err,
+            "error: exec: \"nosuch\": executable file not found in $PATH: no such file or directory\n"
+        );
         let (_, err, code) = b.args(&["/etc/passwd"]).run();
         assert!(code == 1 && err.contains("permission denied"), "{err}");
         assert_eq!(std::fs::read_dir(b.dir.join("state")).unwrap().count(), 0, "nothing is left");
@@ -320,7 +328,13 @@ fn created_started_entered_killed_deleted() {
         assert!(b.quiet(&["start", "c"]));
         assert!(!b.quiet(&["start", "c"]), "it runs already");
         assert_eq!(state(b)["status"], "running");
-        let output = b.call(&["exec", "c", "sh", "-c", "id -u; ls /proc/self/fd; grep Seccomp: /proc/self/status; exit 5"]);
+        let output = b.call(&[
+            "exec",
+            "c",
+            "sh",
+            "-c",
+            "id -u; ls /proc/self/fd; grep Seccomp: /proc/self/status; exit 5",
+        ]);
         assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n0\n1\n2\n3\nSeccomp:\t2\n");
         assert_eq!(output.status.code(), Some(5));
         let output = b.call(&["exec", "c", "nosuch"]);
@@ -346,7 +360,8 @@ fn a_killed_create_leaves_nothing_in_the_way() {
     each(|b| {
         b.args(&["sleep", "100"]);
         for step in 0..25 {
-            let mut child = b.command(&["create", "c"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut child =
+                b.command(&["create", "c"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             std::thread::sleep(std::time::Duration::from_micros(step * 700));
             let _ = child.kill();
             child.wait().unwrap();
@@ -379,12 +394,15 @@ fn hooks_run_in_their_order() {
         assert_eq!((out.as_str(), code), ("startContainer\n", 0), "{err}");
         let names: Vec<String> = std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect();
         let expected = [
-            "prestart \"status\":\"creating\"", "createRuntime \"status\":\"creating\"",
-            "createContainer \"status\":\"creating\"", "poststart \"status\":\"running\"",
+            "prestart \"status\":\"creating\"",
+            "createRuntime \"status\":\"creating\"",
+            "createContainer \"status\":\"creating\"",
+            "poststart \"status\":\"running\"",
             "poststop \"status\":\"stopped\"",
         ];
         assert_eq!(names, expected);
-        b.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]});
+        b.config["hooks"] =
+            json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]});
         let (_, err, code) = b.args(&["true"]).run();
         assert!(code == 1 && err.contains("took longer than 1 s"), "{err}");
     });
@@ -436,5 +454,31 @@ fn users_limits_sysctls_and_time() {
             let (_, err, code) = b.sh("id");
             assert!(code == 1 && err.contains("is it mapped"), "{err}");
         }
+    });
+}
+
+#[test]
+fn namespaces_of_another_container_are_joined() {
+    each(|b| {
+        b.args(&["sleep", "100"]);
+        assert!(b.quiet(&["run", "--detach", "--pid-file", "pid", "c"]));
+        let pid = std::fs::read_to_string(b.dir.join("pid")).unwrap();
+        let mut other = Bundle::new(b.caller).unwrap();
+        for namespace in other.config["linux"]["namespaces"].as_array_mut().unwrap() {
+            let kind = namespace["type"].as_str().unwrap().to_owned();
+            if let "pid" | "network" | "ipc" | "uts" | "user" = kind.as_str() {
+                let name = if kind == "network" { "net" } else { &kind };
+                namespace["path"] = json!(format!("/proc/{pid}/ns/{name}"));
+            }
+        }
+        other.config.as_object_mut().unwrap().remove("hostname");
+        let (out, err, code) = other
+            .sh("cat /proc/sys/kernel/hostname; readlink /proc/self/ns/net; ls /proc | grep -c '^[0-9]'");
+        assert_eq!(code, 0, "{err}");
+        let net = std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        // sleep, sh and the pipeline.
+        assert!(out.starts_with(&format!("umiak\n{}\n", net.display())), "{out}");
+        let processes: u32 = out.lines().last().unwrap().parse().unwrap();
+        assert!(processes >= 3, "{out}");
     });
 }

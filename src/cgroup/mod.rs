@@ -154,10 +154,15 @@ pub fn create(
     match make(&path) {
         Ok(()) => {}
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
-                && (ids::euid() != 0 || error.kind() == io::ErrorKind::ReadOnlyFilesystem) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) && (ids::euid() != 0 || error.kind() == io::ErrorKind::ReadOnlyFilesystem) =>
         {
-            return none(format!("\"{}\" is not delegated to this user", tree.mount.join(&tree.own).display()));
+            return none(format!(
+                "\"{}\" is not delegated to this user",
+                tree.mount.join(&tree.own).display()
+            ));
         }
         Err(error) => return Err(io_error("creating", &path, error)),
     }
@@ -225,7 +230,8 @@ fn apply(mount: &Path, relative: &Path, settings: &[resources::Setting]) -> Resu
     }
     let offered = std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
     for setting in settings {
-        let there = setting.controller.is_empty() || offered.split_whitespace().any(|c| c == setting.controller);
+        let there =
+            setting.controller.is_empty() || offered.split_whitespace().any(|c| c == setting.controller);
         if !there {
             if setting.harmless {
                 continue;

@@ -63,7 +63,11 @@ pub(super) fn settings(resources: Option<&LinuxResources>) -> Result<Vec<Setting
     }
     for (device, limit) in resources.rdma().iter().flatten() {
         let part = |name: &str, value: Option<u32>| value.map(|v| format!(" {name}={v}")).unwrap_or_default();
-        let value = format!("{device}{}{}", part("hca_handle", limit.hca_handles()), part("hca_object", limit.hca_objects()));
+        let value = format!(
+            "{device}{}{}",
+            part("hca_handle", limit.hca_handles()),
+            part("hca_object", limit.hca_objects())
+        );
         push(&mut list, "rdma", "rdma", "rdma.max", value, false);
     }
     let mut unified: Vec<(&String, &String)> = resources.unified().iter().flatten().collect();
@@ -79,7 +83,14 @@ pub(super) fn settings(resources: Option<&LinuxResources>) -> Result<Vec<Setting
     Ok(list)
 }
 
-fn push(list: &mut Vec<Setting>, field: &'static str, controller: &str, file: &str, value: String, harmless: bool) {
+fn push(
+    list: &mut Vec<Setting>,
+    field: &'static str,
+    controller: &str,
+    file: &str,
+    value: String,
+    harmless: bool,
+) {
     list.push(Setting { field, controller: controller.to_owned(), file: file.to_owned(), value, harmless });
 }
 
@@ -110,12 +121,16 @@ fn memory(memory: &LinuxMemory, list: &mut Vec<Setting>) -> Result<(), Error> {
     // v1 counts memory and swap together, v2 swap alone.
     match (asked(memory.swap()), limit) {
         (None, _) => {}
-        (Some(swap), _) if swap < 0 => push(list, "memory.swap", "memory", "memory.swap.max", "max".into(), true),
+        (Some(swap), _) if swap < 0 => {
+            push(list, "memory.swap", "memory", "memory.swap.max", "max".into(), true)
+        }
         (Some(_), None) => return Err(invalid("memory.swap", "it needs memory.limit")),
         (Some(_), Some(limit)) if limit < 0 => {
             return Err(invalid("memory.swap", "it is limited and memory.limit is not"));
         }
-        (Some(swap), Some(limit)) if swap < limit => return Err(invalid("memory.swap", "it is below memory.limit")),
+        (Some(swap), Some(limit)) if swap < limit => {
+            return Err(invalid("memory.swap", "it is below memory.limit"));
+        }
         (Some(swap), Some(limit)) => {
             push(list, "memory.swap", "memory", "memory.swap.max", (swap - limit).to_string(), false);
         }
@@ -200,8 +215,13 @@ mod tests {
     fn v1_becomes_v2() {
         let list = of(r#"{"memory":{"limit":100,"swap":150,"reservation":50},"cpu":{"shares":512,"quota":5000,"cpus":"0"},"pids":{"limit":9}}"#).unwrap();
         let expected = [
-            ("memory.max", "100"), ("memory.low", "50"), ("memory.swap.max", "50"), ("cpu.weight", "20"),
-            ("cpu.max", "5000 100000"), ("cpuset.cpus", "0"), ("pids.max", "9"),
+            ("memory.max", "100"),
+            ("memory.low", "50"),
+            ("memory.swap.max", "50"),
+            ("cpu.weight", "20"),
+            ("cpu.max", "5000 100000"),
+            ("cpuset.cpus", "0"),
+            ("pids.max", "9"),
         ];
         let got: Vec<(&str, &str)> = list.iter().map(|(f, v, _)| (f.as_str(), v.as_str())).collect();
         assert_eq!(got, expected);

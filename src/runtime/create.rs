@@ -129,7 +129,8 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
     match birth.go() {
         Ok((child, gate, terminal)) => Ok(Created {
             pid: child.pid,
-            start_time: process::start_time(child.pid).map_err(|e| Error::host("reading the init's start time", e))?,
+            start_time: process::start_time(child.pid)
+                .map_err(|e| Error::host("reading the init's start time", e))?,
             pidfd: child.pidfd,
             terminal,
             cgroup: group.map(|group| group.path),
@@ -147,8 +148,8 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
 
 pub(super) fn connect_console(stdio: &Stdio) -> Result<Option<OwnedFd>, Error> {
     let Stdio::ConsoleSocket(path) = stdio else { return Ok(None) };
-    let socket = socket::connect_stream(path)
-        .map_err(|source| Error::ConsoleSocket { path: path.clone(), source })?;
+    let socket =
+        socket::connect_stream(path).map_err(|source| Error::ConsoleSocket { path: path.clone(), source })?;
     Ok(Some(socket))
 }
 
@@ -184,9 +185,7 @@ impl Birth<'_> {
         let (child, late) = born;
         drop((theirs, self.listener.take()));
         match self.accompany(&child, &ours, late) {
-            Ok(terminal) => {
-                Ok((child, Some(ours), terminal))
-            }
+            Ok(terminal) => Ok((child, Some(ours), terminal)),
             Err(error) => {
                 discard(&child.pidfd, None);
                 Err(error)
@@ -205,7 +204,8 @@ impl Birth<'_> {
         let stuff = |e: io::Error| Error::host("making a socket", e);
         let channel = theirs.try_clone().map_err(stuff)?;
         let listener = self.listener.as_ref().map(OwnedFd::try_clone).transpose().map_err(stuff)?;
-        let console_socket = self.console_socket.as_ref().map(OwnedFd::try_clone).transpose().map_err(stuff)?;
+        let console_socket =
+            self.console_socket.as_ref().map(OwnedFd::try_clone).transpose().map_err(stuff)?;
         let init = Init {
             plan: self.plan,
             channel: Channel::new(channel, listener, true),
@@ -214,9 +214,11 @@ impl Birth<'_> {
             wait,
             hook_state: self.hook_state("creating", 0),
         };
-        let options = CloneOptions { namespaces: namespaces.clone, cgroup, sibling: false, close: Some(ours.as_fd()) };
+        let options =
+            CloneOptions { namespaces: namespaces.clone, cgroup, sibling: false, close: Some(ours.as_fd()) };
         if namespaces.join.is_empty() {
-            return process::spawn(options, || init::run(init)).map_err(|e| Error::host("creating namespaces", e));
+            return process::spawn(options, || init::run(init))
+                .map_err(|e| Error::host("creating namespaces", e));
         }
         self.spawn_joined(options, init)
     }
@@ -289,7 +291,8 @@ impl Birth<'_> {
     }
 
     fn hook_state(&self, status: &'static str, pid: i32) -> HookState {
-        let annotations: BTreeMap<_, _> = self.request.spec.annotations().clone().unwrap_or_default().into_iter().collect();
+        let annotations: BTreeMap<_, _> =
+            self.request.spec.annotations().clone().unwrap_or_default().into_iter().collect();
         HookState {
             oci_version: self.request.spec.version().clone(),
             id: self.request.id.clone(),
@@ -316,6 +319,14 @@ fn join_all(plan: &InitPlan) -> Result<(), (String, io::Error)> {
 fn cannot_clone_into(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::ENOSYS | libc::EINVAL | libc::E2BIG | libc::EOPNOTSUPP | libc::EACCES | libc::EPERM | libc::EBADF)
+        Some(
+            libc::ENOSYS
+                | libc::EINVAL
+                | libc::E2BIG
+                | libc::EOPNOTSUPP
+                | libc::EACCES
+                | libc::EPERM
+                | libc::EBADF
+        )
     )
 }

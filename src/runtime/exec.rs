@@ -42,7 +42,8 @@ pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
     let mut plan = plan::plan_process(&request.process, filter, request.user_by_name.clone())?;
     plan.preserve_fds = request.preserve_fds;
     plan.new_keyring = !request.no_new_keyring;
-    let namespaces = namespace::differing(request.pid).map_err(|e| Error::host("reading the container's namespaces", e))?;
+    let namespaces = namespace::differing(request.pid)
+        .map_err(|e| Error::host("reading the container's namespaces", e))?;
     let size = request.process.console_size().map(|size| (size.height() as u16, size.width() as u16));
     let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
     let newcomer = Newcomer {
@@ -101,7 +102,11 @@ impl Newcomer<'_> {
                 && let Err(error) = cgroup::add(group, rustix::process::getpid().as_raw_nonzero().get())
             {
                 let chain = vec![crate::base::report::chain(&error)];
-                return self.channel.fail(Failure { kind: super::protocol::FailureKind::Setup, errno: 0, chain });
+                return self.channel.fail(Failure {
+                    kind: super::protocol::FailureKind::Setup,
+                    errno: 0,
+                    chain,
+                });
             }
             if let Err(failure) = join(container, namespaces, self.request) {
                 return self.channel.fail(failure);
@@ -184,8 +189,8 @@ fn join(container: &OwnedFd, namespaces: u64, request: &ExecRequest) -> Result<(
     if let Some(value) = request.process.oom_score_adj() {
         match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
             // Lowering it takes a privilege that a user namespace cannot give.
-            Err(error)
-                if error.kind() == io::ErrorKind::PermissionDenied && crate::sys::ids::euid() != 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && crate::sys::ids::euid() != 0 => {
+            }
             other => other.doing(|| format!("setting the OOM score to {value}"))?,
         }
     }

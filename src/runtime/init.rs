@@ -107,8 +107,9 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
             namespace::unshare_time(offsets).doing(|| "creating a time namespace".to_owned())
         }
         Op::Loopback => namespace::loopback_up().doing(|| "bringing lo up".to_owned()),
-        Op::Hostname(name) => rustix::system::sethostname(name.as_bytes())
-            .doing(|| format!("setting the host name \"{name}\"")),
+        Op::Hostname(name) => {
+            rustix::system::sethostname(name.as_bytes()).doing(|| format!("setting the host name \"{name}\""))
+        }
         Op::Domainname(name) => {
             ids::set_domainname(name.as_bytes()).doing(|| format!("setting the domain name \"{name}\""))
         }
@@ -222,11 +223,8 @@ fn carry_out_mount(op: &MountOp, state: &State) -> Result<(), Failure> {
 }
 
 fn bind(from: &OwnedFd, to: OwnedFd, recursive: bool, op: &MountOp) -> io::Result<()> {
-    let options = BindOptions {
-        recursive,
-        attributes: op.attributes,
-        recursive_attributes: op.recursive_attributes,
-    };
+    let options =
+        BindOptions { recursive, attributes: op.attributes, recursive_attributes: op.recursive_attributes };
     match mount::bind(from, &to, options)? {
         Some(mounted) => set_propagation(&mounted, op),
         None => set_propagation(&to, op),
@@ -270,7 +268,8 @@ fn mount_filesystem(
     };
     let mut filesystem = filesystem.clone();
     let has_mode = filesystem.options.iter().any(|(key, _)| key == "mode");
-    if filesystem.fstype == "tmpfs" && !has_mode
+    if filesystem.fstype == "tmpfs"
+        && !has_mode
         && let Some(directory) = &existing
     {
         // A tmpfs over an image's directory looks like it.
@@ -334,7 +333,9 @@ fn check_node(node: &Node, there: &OwnedFd) -> io::Result<()> {
     let right = match node.kind {
         NodeKind::Char => kind == FileType::CharacterDevice,
         NodeKind::Block => kind == FileType::BlockDevice,
-        NodeKind::Fifo => return if kind == FileType::Fifo { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) },
+        NodeKind::Fifo => {
+            return if kind == FileType::Fifo { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) };
+        }
     };
     if right && stat.st_rdev == rustix::fs::makedev(node.major, node.minor) {
         Ok(())
@@ -447,7 +448,10 @@ fn mask(path: &Path, state: &mut State) -> Result<(), Failure> {
     let filesystem = Filesystem {
         fstype: "tmpfs".to_owned(),
         source: None,
-        options: vec![("size".to_owned(), Some("0".to_owned())), ("nr_inodes".to_owned(), Some("1".to_owned()))],
+        options: vec![
+            ("size".to_owned(), Some("0".to_owned())),
+            ("nr_inodes".to_owned(), Some("1".to_owned())),
+        ],
         attributes: Attributes { set, clear: 0 },
     };
     state.empty = mount::filesystem(&filesystem, &target).doing(action)?;
@@ -459,7 +463,11 @@ fn host_null() -> io::Result<OwnedFd> {
     let null = mount::open_path(Path::new("/dev/null"))?;
     let stat = rustix::fs::fstat(&null)?;
     let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-    if device && stat.st_rdev == rustix::fs::makedev(1, 3) { Ok(null) } else { Err(io::Error::from_raw_os_error(libc::ENODEV)) }
+    if device && stat.st_rdev == rustix::fs::makedev(1, 3) {
+        Ok(null)
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ENODEV))
+    }
 }
 
 fn readonly_path(path: &Path, root: &Root) -> io::Result<()> {

@@ -121,7 +121,10 @@ fn become_program(
         match ids::new_keyring() {
             // No keys in this kernel, or all of the user's quota taken: then there are none to use.
             Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EDQUOT | libc::EACCES)) => {}
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOSYS | libc::EPERM | libc::EDQUOT | libc::EACCES)
+                ) => {}
             other => other.doing(|| "making a session keyring".to_owned())?,
         }
     }
@@ -223,8 +226,11 @@ fn connect_stdio(stdio: &Stdio, slave: Option<OwnedFd>, uid: u32) -> Result<(), 
             }
         }
         (None, Stdio::Fds { stdin, stdout, stderr }) => {
-            for (number, fd) in [stdin, stdout, stderr].into_iter().enumerate() {
-                process::install_fd(fd, number as i32).doing(action)?;
+            // If the caller's own standard descriptors were closed, these may have such numbers and
+            // would replace each other: first all are out of the way.
+            let fds = [stdin, stdout, stderr].map(process::above_standard);
+            for (number, fd) in fds.into_iter().enumerate() {
+                process::install_fd(fd.doing(action)?, number as i32).doing(action)?;
             }
         }
         (None, _) => {}
@@ -272,7 +278,13 @@ fn enter_cwd(plan: &ProcessPlan, root: &Root, identity: &Identity) -> Result<(),
             let owner = (rustix::fs::Uid::from_raw(identity.uid), rustix::fs::Gid::from_raw(identity.gid));
             if identity.uid != 0 {
                 // A new directory is the user's; on file systems that know no owners it stays as it is.
-                let _ = rustix::fs::chownat(&made, "", Some(owner.0), Some(owner.1), rustix::fs::AtFlags::EMPTY_PATH);
+                let _ = rustix::fs::chownat(
+                    &made,
+                    "",
+                    Some(owner.0),
+                    Some(owner.1),
+                    rustix::fs::AtFlags::EMPTY_PATH,
+                );
             }
             made
         }

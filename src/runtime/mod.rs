@@ -10,10 +10,10 @@ mod error;
 mod exec;
 pub mod hooks;
 mod init;
+mod launch;
 pub mod plan;
 pub mod protocol;
 pub mod state;
-mod launch;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -150,7 +150,11 @@ mod tests {
 
     #[test]
     fn failures_arrive_whole() {
-        let failure = Failure { kind: FailureKind::NotFound, errno: 2, chain: vec!["exec: \"x\"".into(), "why".into()] };
+        let failure = Failure {
+            kind: FailureKind::NotFound,
+            errno: 2,
+            chain: vec!["exec: \"x\"".into(), "why".into()],
+        };
         let packet = Message::Failed(failure.clone()).encode();
         match Message::decode(&packet) {
             Some(Message::Failed(got)) => {

@@ -54,7 +54,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Option<Filter>, Error> {
     }
     let rules = syscalls.iter().map(Rule::new).collect::<Result<Vec<_>, _>>()?;
     let mut emitter = Emitter::default();
-    let start = emitter.program(&tables(profile.architectures().as_deref().unwrap_or_default()), &rules, default);
+    let start =
+        emitter.program(&tables(profile.architectures().as_deref().unwrap_or_default()), &rules, default);
     debug_assert_eq!(start, emitter.code.len());
     emitter.code.reverse();
     if emitter.code.len() > MOST {
@@ -151,7 +152,11 @@ impl<'a> Rule<'a> {
         let repeated = (0..6).any(|index| conditions.iter().filter(|c| c.index == index).count() > 1);
         let alternatives =
             if repeated { conditions.iter().map(|c| vec![*c]).collect() } else { vec![conditions] };
-        Ok(Self { names: syscall.names(), action: action(syscall.action(), syscall.errno_ret())?, alternatives })
+        Ok(Self {
+            names: syscall.names(),
+            action: action(syscall.action(), syscall.errno_ret())?,
+            alternatives,
+        })
     }
 }
 
@@ -369,9 +374,8 @@ impl Emitter {
         // An architecture that the profile does not name: as libseccomp, the call is not answered.
         let mut next = self.finish(KILL_PROCESS);
         let own = tables.iter().filter(|table| **table != Table::X32);
-        let parts: Vec<(u32, Place)> = own
-            .map(|table| (table.audit(), self.architecture(*table, x32, rules, default)))
-            .collect();
+        let parts: Vec<(u32, Place)> =
+            own.map(|table| (table.audit(), self.architecture(*table, x32, rules, default))).collect();
         for (audit, part) in parts.into_iter().rev() {
             next = self.branch(IF_EQUAL, audit, part, next);
         }

@@ -66,15 +66,18 @@ fn every_number_gets_its_outcome() {
             // What the rules say, found the slow way: all arguments are zero.
             let rule = profile.syscalls().as_ref().unwrap().iter().find(|rule| {
                 let named = rule.names().iter().any(|name| table.number(name) == Some(number));
-                named && rule.args().as_ref().is_none_or(|args| args.iter().all(|a| {
-                    use oci_spec::runtime::LinuxSeccompOperator as Op;
-                    match a.op() {
-                        Op::ScmpCmpEq => a.value() == 0,
-                        Op::ScmpCmpNe => a.value() != 0,
-                        Op::ScmpCmpMaskedEq => a.value_two() == Some(0),
-                        _ => unreachable!(),
-                    }
-                }))
+                named
+                    && rule.args().as_ref().is_none_or(|args| {
+                        args.iter().all(|a| {
+                            use oci_spec::runtime::LinuxSeccompOperator as Op;
+                            match a.op() {
+                                Op::ScmpCmpEq => a.value() == 0,
+                                Op::ScmpCmpNe => a.value() != 0,
+                                Op::ScmpCmpMaskedEq => a.value_two() == Some(0),
+                                _ => unreachable!(),
+                            }
+                        })
+                    })
             });
             let expected = match rule {
                 Some(rule) if rule.action() == oci_spec::runtime::LinuxSeccompAction::ScmpActAllow => ALLOW,
@@ -179,12 +182,21 @@ fn conditions_join_as_in_runc() {
 
 #[test]
 fn what_cannot_be_meant_is_refused() {
-    let of = |rule: &str| compile(&profile(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#)));
+    let of = |rule: &str| {
+        compile(&profile(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#)))
+    };
     assert!(matches!(of(r#"{"names":["read"],"action":"SCMP_ACT_NOTIFY"}"#), Err(Error::Unsupported(_))));
-    assert!(matches!(of(r#"{"names":["read"],"action":"SCMP_ACT_ERRNO","errnoRet":5000}"#), Err(Error::Errno(5000))));
-    let argument = r#"{"names":["read"],"action":"SCMP_ACT_KILL","args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}"#;
+    assert!(matches!(
+        of(r#"{"names":["read"],"action":"SCMP_ACT_ERRNO","errnoRet":5000}"#),
+        Err(Error::Errno(5000))
+    ));
+    let argument =
+        r#"{"names":["read"],"action":"SCMP_ACT_KILL","args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}"#;
     assert!(matches!(of(argument), Err(Error::Argument { index: 6, .. })));
-    assert_eq!(of(r#"{"names":["no_such_call"],"action":"SCMP_ACT_KILL"}"#).unwrap().map(|f| f.program.len() > 3), Some(true));
+    assert_eq!(
+        of(r#"{"names":["no_such_call"],"action":"SCMP_ACT_KILL"}"#).unwrap().map(|f| f.program.len() > 3),
+        Some(true)
+    );
     assert!(compile(&profile(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#)).unwrap().is_none());
 }
 

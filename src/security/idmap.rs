@@ -74,7 +74,11 @@ type Helper = Result<(), String>;
 
 fn usable_helper(name: &str) -> Helper {
     let path = userns::find_helper(name).ok_or_else(|| format!("{name} is not installed"))?;
-    if privileged(&path) { Ok(()) } else { Err(format!("{} is neither setuid root nor has file capabilities", path.display())) }
+    if privileged(&path) {
+        Ok(())
+    } else {
+        Err(format!("{} is neither setuid root nor has file capabilities", path.display()))
+    }
 }
 
 fn privileged(path: &Path) -> bool {
@@ -101,7 +105,10 @@ fn choose(
     };
     for helper in helpers {
         if let Err(why) = helper {
-            return single(why, "install the package that has newuidmap and newgidmap (Debian: uidmap)".to_owned());
+            return single(
+                why,
+                "install the package that has newuidmap and newgidmap (Debian: uidmap)".to_owned(),
+            );
         }
     }
     for (ranges, file, option) in [(&uids, "/etc/subuid", "uids"), (&gids, "/etc/subgid", "gids")] {
@@ -160,7 +167,8 @@ pub fn subordinate(file: &[u8], name: Option<&str>, uid: u32) -> Vec<IdRange> {
 /// which switch is off.
 pub fn check_user_namespaces() -> Result<(), Unavailable> {
     let Err(source) = userns::probe() else { return Ok(()) };
-    let value = |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i64>().ok());
+    let value =
+        |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i64>().ok());
     let switches = [
         ("/proc/sys/user/max_user_namespaces", 0, "sysctl user.max_user_namespaces=65536"),
         ("/proc/sys/kernel/unprivileged_userns_clone", 0, "sysctl kernel.unprivileged_userns_clone=1"),
@@ -173,7 +181,8 @@ pub fn check_user_namespaces() -> Result<(), Unavailable> {
     let off = switches.iter().find(|(path, bad, _)| value(path) == Some(*bad));
     let hint = match off {
         Some((_, _, command)) => format!("as root: {command}"),
-        None => "the kernel or an outer container forbids it; run as root, or allow CLONE_NEWUSER there".to_owned(),
+        None => "the kernel or an outer container forbids it; run as root, or allow CLONE_NEWUSER there"
+            .to_owned(),
     };
     Err(Unavailable { hint, source })
 }

@@ -21,4 +21,5 @@ pub const MASKED_PATHS: [&str; 12] = [
 ];
 
 /// Paths through which the machine could be changed: read-only by default.
-pub const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READONLY_PATHS: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];

@@ -92,7 +92,8 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Look
         (None, Some(uid)) => uid,
         (None, None) => return Err(LookupError::User(user.to_owned())),
     };
-    let home = entry.as_ref().map(|e| e.home.clone()).filter(|h| !h.is_empty()).unwrap_or_else(|| b"/".to_vec());
+    let home =
+        entry.as_ref().map(|e| e.home.clone()).filter(|h| !h.is_empty()).unwrap_or_else(|| b"/".to_vec());
     if let Some(name) = wanted_group {
         let known = groups(group).find(|g| g.name == name.as_bytes()).map(|g| g.gid);
         let gid = known.or_else(|| name.parse().ok()).ok_or_else(|| LookupError::Group(name.to_owned()))?;
@@ -125,7 +126,10 @@ mod tests {
     #[test]
     fn names_and_numbers() {
         let id = |text| resolve(text, PASSWD, GROUP).unwrap();
-        assert_eq!(id("www"), Identity { uid: 33, gid: 33, groups: vec![4, 101], home: b"/var/www".to_vec() });
+        assert_eq!(
+            id("www"),
+            Identity { uid: 33, gid: 33, groups: vec![4, 101], home: b"/var/www".to_vec() }
+        );
         assert_eq!(id("33").groups, [4, 101]);
         assert_eq!(id("www:adm"), Identity { uid: 33, gid: 4, groups: vec![], home: b"/var/www".to_vec() });
         assert_eq!(id("5:6"), Identity { uid: 5, gid: 6, groups: vec![], home: b"/".to_vec() });

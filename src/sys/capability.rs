@@ -104,7 +104,11 @@ pub fn no_new_privileges() -> io::Result<()> {
 
 fn prctl(option: libc::c_int, a: u64, b: u64) -> io::Result<()> {
     // SAFETY: the options used here take integers.
-    if unsafe { libc::prctl(option, a, b, 0_u64, 0_u64) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if unsafe { libc::prctl(option, a, b, 0_u64, 0_u64) } == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn prctl_value(option: libc::c_int, a: u64) -> io::Result<i32> {

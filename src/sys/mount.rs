@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 
 /// `MOUNT_ATTR_*` of mount_setattr(2).
@@ -164,7 +164,10 @@ fn mount_flags(attributes: u64) -> MountFlags {
         (attr::STRICTATIME, MountFlags::STRICTATIME),
         (attr::NODIRATIME, MountFlags::NODIRATIME),
     ];
-    pairs.iter().filter(|(bit, _)| attributes & bit != 0).fold(MountFlags::empty(), |all, (_, flag)| all | *flag)
+    pairs
+        .iter()
+        .filter(|(bit, _)| attributes & bit != 0)
+        .fold(MountFlags::empty(), |all, (_, flag)| all | *flag)
 }
 
 /// An overlay file system.
@@ -233,14 +236,21 @@ fn overlay_legacy(overlay: &Overlay, attributes: u64, target: impl AsFd) -> io::
         Ok(name)
     };
     let lower = overlay.lower.iter().map(|l| name(l)).collect::<io::Result<Vec<_>>>()?.join(":");
-    let mut data = format!("lowerdir={lower},upperdir={},workdir={}", name(&overlay.upper)?, name(&overlay.work)?);
+    let mut data =
+        format!("lowerdir={lower},upperdir={},workdir={}", name(&overlay.upper)?, name(&overlay.work)?);
     for (wanted, option) in [(overlay.volatile, ",volatile"), (overlay.userxattr, ",userxattr")] {
         if wanted {
             data.push_str(option);
         }
     }
     let data = CString::new(data).map_err(|_| io::ErrorKind::InvalidInput)?;
-    rustix::mount::mount("overlay", proc_path(target), "overlay", mount_flags(attributes), Some(data.as_c_str()))?;
+    rustix::mount::mount(
+        "overlay",
+        proc_path(target),
+        "overlay",
+        mount_flags(attributes),
+        Some(data.as_c_str()),
+    )?;
     Ok(())
 }
 
@@ -355,7 +365,11 @@ fn mount_setattr(mount: BorrowedFd<'_>, value: &MountAttr, recursive: bool) -> R
             size_of::<MountAttr>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+    }
 }
 
 /// Changes attributes of the mount whose root is open.

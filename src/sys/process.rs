@@ -104,10 +104,7 @@ pub fn exit_now(code: u8) -> ! {
 /// Waits for a child by its pidfd and reaps it.
 pub fn wait(pidfd: impl AsFd) -> io::Result<ExitStatus> {
     loop {
-        match rustix::process::waitid(
-            rustix::process::WaitId::PidFd(pidfd.as_fd()),
-            WaitIdOptions::EXITED,
-        ) {
+        match rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
             Ok(None) => return Err(io::ErrorKind::WouldBlock.into()),
@@ -249,9 +246,8 @@ pub fn install_fd(fd: impl AsFd, number: RawFd) -> io::Result<()> {
     let raw = fd.as_fd().as_raw_fd();
     // SAFETY: dup2 onto itself changes nothing, so the flag is taken off; else it replaces `number`,
     // which is a standard descriptor that nobody in this process owns as an OwnedFd.
-    let result = unsafe {
-        if raw == number { libc::fcntl(raw, libc::F_SETFD, 0) } else { libc::dup2(raw, number) }
-    };
+    let result =
+        unsafe { if raw == number { libc::fcntl(raw, libc::F_SETFD, 0) } else { libc::dup2(raw, number) } };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -273,13 +269,9 @@ pub fn ensure_standard_fds() -> io::Result<()> {
     Ok(())
 }
 
-/// Duplicates an inherited descriptor by number (`--preserve-fds`, standard descriptors).
-pub fn dup_inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: makes a new descriptor, which nobody else knows of.
-    unsafe {
-        let fd = libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3);
-        if fd == -1 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
+/// Duplicates a descriptor to a number above 2, close-on-exec.
+pub fn above_standard(fd: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
 /// Whether a descriptor of this number is open.

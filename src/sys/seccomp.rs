@@ -47,12 +47,7 @@ impl Filter {
         };
         // SAFETY: `program` points to as many instructions as it says, for the length of the call.
         let result = unsafe {
-            libc::syscall(
-                libc::SYS_seccomp,
-                libc::SECCOMP_SET_MODE_FILTER,
-                self.flags,
-                &raw const program,
-            )
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, self.flags, &raw const program)
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

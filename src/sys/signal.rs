@@ -60,11 +60,39 @@ pub fn ignore(signal: i32) {
 
 /// Names and numbers of signals without the real-time ones, as on all architectures we run on.
 const NAMES: [(&str, i32); 33] = [
-    ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("IOT", 6), ("BUS", 7),
-    ("FPE", 8), ("KILL", 9), ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14),
-    ("TERM", 15), ("STKFLT", 16), ("CHLD", 17), ("CLD", 17), ("CONT", 18), ("STOP", 19), ("TSTP", 20), ("TTIN", 21),
-    ("TTOU", 22), ("URG", 23), ("XCPU", 24), ("XFSZ", 25), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28),
-    ("IO", 29), ("PWR", 30), ("SYS", 31),
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("IOT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("PWR", 30),
+    ("SYS", 31),
 ];
 
 /// The number of a signal given as `9`, `KILL`, `SIGKILL`, `sigkill`, `RTMIN+1` or `RTMAX-1`.
@@ -76,7 +104,11 @@ pub fn parse(text: &str) -> Option<i32> {
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let real_time = |text: &str| -> Option<i32> {
         if let Some(rest) = text.strip_prefix("RTMIN") {
-            return if rest.is_empty() { Some(34) } else { rest.strip_prefix('+')?.parse::<i32>().ok()?.checked_add(34) };
+            return if rest.is_empty() {
+                Some(34)
+            } else {
+                rest.strip_prefix('+')?.parse::<i32>().ok()?.checked_add(34)
+            };
         }
         let rest = text.strip_prefix("RTMAX")?;
         if rest.is_empty() { Some(64) } else { 64_i32.checked_sub(rest.strip_prefix('-')?.parse().ok()?) }
@@ -105,9 +137,15 @@ mod tests {
 
     #[test]
     fn names_in_every_form() {
-        for (text, number) in
-            [("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
-        {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+        ] {
             assert_eq!(parse(text), Some(number), "{text}");
         }
         for bad in ["", "0", "65", "-1", "SIG", "FOO", "RTMIN+31", "RTMIN-1"] {

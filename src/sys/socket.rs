@@ -63,12 +63,8 @@ pub fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
 
 /// Makes a listening seqpacket socket at `path`, whose directory must exist.
 pub fn listen(path: &Path, mode: u32) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     through_directory(path, |address| {
         rustix::net::bind(&socket, address)?;
         Ok(())

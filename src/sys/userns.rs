@@ -33,7 +33,9 @@ pub enum Error {
         source: io::Error,
     },
     /// A helper refused: it says why on standard error itself.
-    #[error("{helper} refused the mapping {ranges}: is it in /etc/subuid and /etc/subgid, and the helper setuid root?")]
+    #[error(
+        "{helper} refused the mapping {ranges}: is it in /etc/subuid and /etc/subgid, and the helper setuid root?"
+    )]
     Refused {
         /// `newuidmap` or `newgidmap`.
         helper: &'static str,
@@ -103,11 +105,7 @@ fn by_helpers(pid: i32, mapping: &IdMapping) -> Result<(), Error> {
     finish_helper("newgidmap", gid?, &mapping.gids)
 }
 
-fn start_helper(
-    helper: &'static str,
-    pid: i32,
-    ranges: &[IdRange],
-) -> Result<std::process::Child, Error> {
+fn start_helper(helper: &'static str, pid: i32, ranges: &[IdRange]) -> Result<std::process::Child, Error> {
     let error = |source| Error::Helper { helper, source };
     let path = find_helper(helper).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
     let numbers = ranges.iter().flat_map(|r| [r.container, r.host, r.size]);

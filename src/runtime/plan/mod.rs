@@ -16,8 +16,8 @@ use crate::sys::namespace::CLONE_NEWTIME;
 use crate::sys::seccomp::Filter;
 
 pub use mounts::{MountKind, MountOp};
-pub use process::{Limit, Privileges, ProcessPlan, UserChoice};
 pub(super) use process::plan_process;
+pub use process::{Limit, Privileges, ProcessPlan, UserChoice};
 
 /// The spec asks for what is wrong or not supported.
 #[derive(Debug, thiserror::Error)]
@@ -199,11 +199,13 @@ pub fn plan(request: &CreateRequest, filter: Option<Filter>, terminal: bool) -> 
     let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux is missing"))?;
     let namespaces = plan_namespaces(linux)?;
     let mapping = plan_mapping(linux, namespaces.clone & libc::CLONE_NEWUSER as u64 != 0)?;
-    let in_userns = mapping.is_some()
-        || namespaces.join.iter().any(|(kind, _)| *kind == libc::CLONE_NEWUSER as u64);
+    let declared = declared_mapping(linux);
+    let in_userns =
+        mapping.is_some() || namespaces.join.iter().any(|(kind, _)| *kind == libc::CLONE_NEWUSER as u64);
     let context = mounts::Context {
         bundle: &request.bundle,
-        mapping: mapping.as_ref(),
+        // Of a joined user namespace the mapping is only known if the caller repeats it.
+        mapping: declared.as_ref().filter(|_| in_userns),
         own_pid: namespaces.clone & libc::CLONE_NEWPID as u64 != 0,
         own_cgroup: namespaces.cgroup,
     };
@@ -346,12 +348,18 @@ fn time_offsets(
     Ok(lines.concat())
 }
 
-fn plan_mapping(linux: &Linux, new: bool) -> Result<Option<IdMapping>, PlanError> {
+/// What the spec says of ids, whether they are to be mapped or are already.
+fn declared_mapping(linux: &Linux) -> Option<IdMapping> {
     let ranges = |list: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| -> Vec<IdRange> {
         let list = list.as_deref().unwrap_or_default().iter();
         list.map(|m| IdRange { container: m.container_id(), host: m.host_id(), size: m.size() }).collect()
     };
     let mapping = IdMapping { uids: ranges(linux.uid_mappings()), gids: ranges(linux.gid_mappings()) };
+    (mapping != IdMapping::default()).then_some(mapping)
+}
+
+fn plan_mapping(linux: &Linux, new: bool) -> Result<Option<IdMapping>, PlanError> {
+    let mapping = declared_mapping(linux).unwrap_or_default();
     match (new, mapping.uids.is_empty() && mapping.gids.is_empty()) {
         (false, true) => Ok(None),
         // A joined user namespace is mapped already; callers repeat the mapping for information.
@@ -480,7 +488,8 @@ fn plan_sysctls(linux: &Linux, namespaces: &NamespacePlan, ops: &mut Vec<Op>) ->
     for (key, value) in sysctls {
         let path = sysctl_path(key).ok_or_else(|| invalid(format!("sysctl \"{key}\"")))?;
         let text = path.to_string_lossy().into_owned();
-        const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
+        const IPC: [&str; 8] =
+            ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
         let ipc = text.starts_with("fs/mqueue/")
             || text.strip_prefix("kernel/").is_some_and(|name| IPC.contains(&name));
         let separate = match () {
@@ -500,9 +509,14 @@ fn plan_sysctls(linux: &Linux, namespaces: &NamespacePlan, ops: &mut Vec<Op>) ->
 /// sysctl(8)'s rule: what comes first, `.` or `/`, separates; the other one stands for itself.
 fn sysctl_path(key: &str) -> Option<PathBuf> {
     let text = match key.find(['.', '/']) {
-        Some(at) if key.as_bytes()[at] == b'.' => {
-            key.chars().map(|c| match c { '.' => '/', '/' => '.', c => c }).collect()
-        }
+        Some(at) if key.as_bytes()[at] == b'.' => key
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            })
+            .collect(),
         _ => key.to_owned(),
     };
     let normal = text.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
@@ -512,7 +526,11 @@ fn sysctl_path(key: &str) -> Option<PathBuf> {
 fn plan_hidden_paths(linux: &Linux, ops: &mut Vec<Op>) -> Result<(), PlanError> {
     let list = |paths: &Option<Vec<String>>| paths.clone().unwrap_or_default();
     let absolute = |path: &String| {
-        if path.starts_with('/') { Ok(PathBuf::from(path)) } else { Err(invalid(format!("path \"{path}\" is not absolute"))) }
+        if path.starts_with('/') {
+            Ok(PathBuf::from(path))
+        } else {
+            Err(invalid(format!("path \"{path}\" is not absolute")))
+        }
     };
     for path in &list(linux.readonly_paths()) {
         ops.push(Op::ReadonlyPath(absolute(path)?));

@@ -90,7 +90,9 @@ fn plan_mount(mount: &Mount, context: &Context<'_>) -> Result<MountOp, PlanError
     if target.components().any(|c| matches!(c, Component::ParentDir)) {
         return Err(invalid(format!("mount destination \"{shown}\" has \"..\"")));
     }
-    let has_map = |m: &Option<Vec<_>>| m.as_ref().is_some_and(|m: &Vec<oci_spec::runtime::LinuxIdMapping>| !m.is_empty());
+    let has_map = |m: &Option<Vec<_>>| {
+        m.as_ref().is_some_and(|m: &Vec<oci_spec::runtime::LinuxIdMapping>| !m.is_empty())
+    };
     if has_map(mount.uid_mappings()) || has_map(mount.gid_mappings()) {
         return Err(unsupported(format!("an id-mapped mount at \"{shown}\"")));
     }
@@ -123,7 +125,12 @@ fn plan_mount(mount: &Mount, context: &Context<'_>) -> Result<MountOp, PlanError
     })
 }
 
-fn filesystem(fstype: &str, source: Option<&PathBuf>, options: &mut Options, context: &Context<'_>) -> MountKind {
+fn filesystem(
+    fstype: &str,
+    source: Option<&PathBuf>,
+    options: &mut Options,
+    context: &Context<'_>,
+) -> MountKind {
     let mut data = std::mem::take(&mut options.data);
     let mut fstype = fstype;
     let mut fallback = None;
@@ -155,9 +162,8 @@ fn filesystem(fstype: &str, source: Option<&PathBuf>, options: &mut Options, con
 /// and the kernel would refuse the mount; terminals then belong to their opener's group.
 fn drop_unmapped_group(data: &mut Vec<(String, Option<String>)>, mapping: Option<&IdMapping>) {
     let Some(mapping) = mapping else { return };
-    let mapped = |id: &str, ranges: &[IdRange]| {
-        id.parse().is_ok_and(|id| IdMapping::to_host(ranges, id).is_some())
-    };
+    let mapped =
+        |id: &str, ranges: &[IdRange]| id.parse().is_ok_and(|id| IdMapping::to_host(ranges, id).is_some());
     data.retain(|(key, value)| key != "gid" || value.as_deref().is_some_and(|id| mapped(id, &mapping.gids)));
 }
 

@@ -94,7 +94,8 @@ pub(crate) fn plan_process(
     refuse_unsupported(process)?;
     let strings = |list: &Option<Vec<String>>, field: &str| -> Result<Vec<CString>, PlanError> {
         let list = list.as_deref().unwrap_or_default().iter();
-        list.map(|s| CString::new(s.as_str()).map_err(|_| invalid(format!("{field} has a zero byte")))).collect()
+        list.map(|s| CString::new(s.as_str()).map_err(|_| invalid(format!("{field} has a zero byte"))))
+            .collect()
     };
     let args = strings(process.args(), "process.args")?;
     if args.is_empty() {
