@@ -226,8 +226,11 @@ fn connect_stdio(stdio: &Stdio, slave: Option<OwnedFd>, uid: u32) -> Result<(), 
             }
         }
         (None, Stdio::Fds { stdin, stdout, stderr }) => {
-            for (number, fd) in [stdin, stdout, stderr].into_iter().enumerate() {
-                process::install_fd(fd, number as i32).doing(action)?;
+            // If the caller's own standard descriptors were closed, these may have such numbers and
+            // would replace each other: first all are out of the way.
+            let fds = [stdin, stdout, stderr].map(process::above_standard);
+            for (number, fd) in fds.into_iter().enumerate() {
+                process::install_fd(fd.doing(action)?, number as i32).doing(action)?;
             }
         }
         (None, _) => {}

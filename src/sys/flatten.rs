@@ -102,7 +102,7 @@ impl Merge<'_> {
     fn file(&mut self, from: &OwnedFd, name: &CStr, path: &Path, metadata: &Metadata) -> io::Result<()> {
         let source =
             fs::openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        let copy = self.writer.create_file(path, 0o600)?;
+        let copy = self.writer.create_file(path, metadata.mode)?;
         if fs::ioctl_ficlone(&copy, &source).is_err() {
             let mut from = std::fs::File::from(source.try_clone()?);
             let mut to = std::fs::File::from(copy.try_clone()?);

@@ -46,6 +46,9 @@ pub struct CloneOptions<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Make a sibling: the new process is a child of the caller's parent.
     pub sibling: bool,
+    /// Closed in the child: the caller's end of a connection between the two, whose end the child
+    /// could else never see.
+    pub close: Option<BorrowedFd<'a>>,
 }
 
 /// Forks; the child runs `child` in a copy of this process and exits with the code it returns.
@@ -75,6 +78,11 @@ pub fn spawn(options: CloneOptions<'_>, child: impl FnOnce() -> u8) -> io::Resul
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
+            if let Some(fd) = options.close {
+                // SAFETY: its owner is in the frames of this copy of the caller, to which the child
+                // never returns.
+                unsafe { libc::close(fd.as_raw_fd()) };
+            }
             // An unwinding panic must not run on into the parent's stack frames.
             let code = std::panic::catch_unwind(AssertUnwindSafe(child)).unwrap_or(125);
             exit_now(code)
@@ -267,13 +275,9 @@ pub fn ensure_standard_fds() -> io::Result<()> {
     Ok(())
 }
 
-/// Duplicates an inherited descriptor by number (`--preserve-fds`, standard descriptors).
-pub fn dup_inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: makes a new descriptor, which nobody else knows of.
-    unsafe {
-        let fd = libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3);
-        if fd == -1 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
+/// Duplicates a descriptor to a number above 2, close-on-exec.
+pub fn above_standard(fd: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
 /// Whether a descriptor of this number is open.
