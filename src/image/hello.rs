@@ -142,7 +142,7 @@ fn take(
     let blob = Descriptor { media_type: String::new(), digest: diff_id, size: total };
     let ownership =
         if rustix::process::geteuid().is_root() { Ownership::Host } else { Ownership::Single };
-    let unpack = unpack::Options { ownership, max_file: size, max_entries: 2 };
+    let unpack = unpack::Options { ownership, max_file: size, max_entries: 2, lower: &[] };
     let expected = Expected { blob: &blob, diff_id, limit: total, unpack };
     let mut archive = archive(file, size);
     let taken = layer::take(&mut archive, Some(&staged.blob()), &staged.diff(), expected, &|_| {})?;
