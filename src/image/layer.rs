@@ -99,6 +99,13 @@ pub enum Error {
     Thread(#[source] io::Error),
 }
 
+impl Error {
+    /// Whether the layer links to a file that is in a layer below, if anywhere.
+    pub fn wants_lower(&self) -> bool {
+        matches!(self, Self::Unpack { source: unpack::Error::NoTarget { .. }, .. })
+    }
+}
+
 fn found_text(found: u64, expected: u64) -> String {
     if found > expected { "more".to_owned() } else { found.to_string() }
 }
@@ -113,7 +120,7 @@ pub struct Expected<'a> {
     /// Most bytes of the archive.
     pub limit: u64,
     /// How to unpack.
-    pub unpack: unpack::Options,
+    pub unpack: unpack::Options<'a>,
 }
 
 /// What came of a layer.

@@ -202,15 +202,19 @@ fn take_layers(
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let failure: Mutex<Option<Error>> = Mutex::new(None);
+    // Layers with hard links to files of layers below have to wait for these. They are rare:
+    // most archivers store such a file anew.
+    let late: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     let done: Vec<Mutex<Option<LayerRef>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let work = || {
         loop {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(place) else { return };
-            match take_layer(store, source, job, options, progress, &stop) {
-                Ok(layer) => *done[place].lock().unwrap_or_else(|e| e.into_inner()) = Some(layer),
+            match take_layer(store, source, job, &[], options, progress, &stop) {
+                Ok(layer) => *lock(&done[place]) = Some(layer),
+                Err(Error::Layer(error)) if error.wants_lower() && place > 0 => lock(&late).push(place),
                 Err(error) => {
-                    let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
+                    let mut failure = lock(&failure);
                     // Those that were stopped fail too, but are not the cause.
                     if !stop.swap(true, Ordering::Relaxed) {
                         *failure = Some(error);
@@ -233,13 +237,26 @@ fn take_layers(
     if let Some(error) = failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
         return Err(error);
     }
+    let mut late = late.into_inner().unwrap_or_else(|e| e.into_inner());
+    late.sort_unstable();
+    for place in late {
+        let below = jobs[..place].iter().rev();
+        let lower: Vec<PathBuf> = below.map(|job| store.layer_dir(&job.chain_id)).collect();
+        let layer = take_layer(store, source, &jobs[place], &lower, options, progress, &stop)?;
+        *lock(&done[place]) = Some(layer);
+    }
     Ok(done.into_iter().filter_map(|layer| layer.into_inner().unwrap_or_else(|e| e.into_inner())).collect())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn take_layer(
     store: &Store,
     source: &dyn Source,
     job: &Job<'_>,
+    lower: &[PathBuf],
     options: &PullOptions,
     progress: &dyn Progress,
     stop: &AtomicBool,
@@ -264,6 +281,7 @@ fn take_layer(
         ownership: options.ownership,
         max_file: options.max_layer,
         max_entries: 20_000_000,
+        lower,
     };
     let expected =
         Expected { blob: job.blob, diff_id: job.diff_id, limit: options.max_layer, unpack: limits };

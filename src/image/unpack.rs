@@ -8,23 +8,28 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{OFlags, SeekFrom};
 
 use super::archive::{self, Entry, Kind, Reader, Skip};
 use crate::storage::Ownership;
+use crate::sys::path::Root;
 use crate::sys::tree::{self, Metadata, Node, Replaced, Writer};
 
 /// How to unpack.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// Whose the files become.
     pub ownership: Ownership,
     /// Largest file, in bytes, that a sparse map may claim.
     pub max_file: u64,
     /// Most entries.
     pub max_entries: u64,
+    /// Trees of the layers below, topmost first, if they are there already: a hard link may name
+    /// a file of theirs.
+    pub lower: &'a [PathBuf],
 }
 
 /// What was unpacked and what was left out.
@@ -50,6 +55,14 @@ pub enum Error {
     /// The target of a hard link leads out of the root.
     #[error("the layer has a hard link \"{path}\" to the hostile name \"{target}\"")]
     Target {
+        /// The link.
+        path: String,
+        /// Its target.
+        target: String,
+    },
+    /// The target of a hard link is not in this layer, nor in one below that is there already.
+    #[error("unpacking \"{path}\": it is a hard link to \"{target}\", which is not there")]
+    NoTarget {
         /// The link.
         path: String,
         /// Its target.
@@ -99,7 +112,7 @@ pub enum Error {
 }
 
 /// Unpacks the archive in `stream` into the empty directory `root`, and reads the stream to its end.
-pub fn unpack(stream: impl Skip, root: &Path, options: Options) -> Result<Report, Error> {
+pub fn unpack(stream: impl Skip, root: &Path, options: Options<'_>) -> Result<Report, Error> {
     let at_root = |source| Error::Root { path: root.to_owned(), source };
     let mut unpacker = Unpacker {
         reader: Reader::new(stream),
@@ -126,14 +139,14 @@ pub fn unpack(stream: impl Skip, root: &Path, options: Options) -> Result<Report
     }
 }
 
-struct Unpacker<R> {
+struct Unpacker<'a, R> {
     reader: Reader<R>,
     writer: Writer,
-    options: Options,
+    options: Options<'a>,
     report: Report,
 }
 
-impl<R: Skip> Unpacker<R> {
+impl<R: Skip> Unpacker<'_, R> {
     fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
         let path = clean(&entry.path).ok_or_else(|| Error::Name(lossy(&entry.path)))?;
         if let Some(name) = path.file_name().and_then(|name| name.as_bytes().strip_prefix(b".wh.")) {
@@ -153,14 +166,62 @@ impl<R: Skip> Unpacker<R> {
             Kind::SymbolicLink => self.writer.symlink(&path, OsStr::from_bytes(&entry.link), &metadata),
             Kind::HardLink => {
                 let target = clean(&entry.link).filter(|target| !target.as_os_str().is_empty());
+<<<<<<< HEAD
                 let target = target
                     .ok_or_else(|| Error::Target { path: lossy(&entry.path), target: lossy(&entry.link) })?;
                 self.writer.hard_link(&path, &target)
+=======
+                let target = target.ok_or_else(|| Error::Target {
+                    path: lossy(&entry.path),
+                    target: lossy(&entry.link),
+                })?;
+                return self.hard_link(&path, &target, entry);
+>>>>>>> image
             }
             Kind::Fifo => self.writer.node(&path, Node::Fifo, &metadata),
             Kind::CharDevice | Kind::BlockDevice => self.device(&path, entry, &metadata),
         };
         made.map_err(|source| failed(entry, source))
+    }
+
+    fn hard_link(&mut self, path: &Path, target: &Path, entry: &Entry) -> Result<(), Error> {
+        let made = match self.writer.hard_link(path, target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let copied = self.copy_up(target).map_err(|source| failed(entry, source))?;
+                if !copied {
+                    let (path, target) = (lossy(&entry.path), lossy(&entry.link));
+                    return Err(Error::NoTarget { path, target });
+                }
+                self.writer.hard_link(path, target)
+            }
+            other => other,
+        };
+        made.map_err(|source| failed(entry, source))
+    }
+
+    /// Copies a file of a lower layer into this one, as overlayfs does before it links to it.
+    fn copy_up(&mut self, path: &Path) -> io::Result<bool> {
+        for lower in self.options.lower {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let mut from = match Root::open(lower)?.open_strict(path, flags, 0) {
+                Ok(fd) => std::fs::File::from(fd),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // A whiteout, or something else that cannot be linked to.
+                Err(_) => return Ok(false),
+            };
+            let stat = from.metadata()?;
+            if !stat.is_file() {
+                return Ok(false);
+            }
+            let mut file = std::fs::File::from(self.writer.create_file(path, stat.mode())?);
+            io::copy(&mut from, &mut file)?;
+            let owner = (self.options.ownership != Ownership::Single).then_some((stat.uid(), stat.gid()));
+            let mtime = (stat.mtime(), stat.mtime_nsec() as u32);
+            self.writer.finish_file(file.as_fd(), &Metadata { mode: stat.mode() & 0o7777, owner, mtime })?;
+            tree::copy_capability(from.as_fd(), file.as_fd())?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     fn device(&mut self, path: &Path, entry: &Entry, metadata: &Metadata) -> io::Result<()> {

@@ -368,3 +368,14 @@ fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
 pub fn set_xattr(file: BorrowedFd<'_>, name: &OsStr, value: &[u8]) -> io::Result<()> {
     Ok(fs::fsetxattr(file, name.as_bytes(), value, XattrFlags::empty())?)
 }
+
+/// Copies the capabilities of a program to a copy of it.
+pub fn copy_capability(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    const NAME: &str = "security.capability";
+    let mut value = [0; 64];
+    match fs::fgetxattr(from, NAME, &mut value) {
+        Ok(count) => Ok(fs::fsetxattr(to, NAME, &value[..count], XattrFlags::empty())?),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
