@@ -140,14 +140,8 @@ fn take(
 ) -> Result<(), Error> {
     let LayerSlot::Vacant(staged) = store.reserve_layer(chain_id)? else { return Ok(()) };
     let blob = Descriptor { media_type: String::new(), digest: diff_id, size: total };
-<<<<<<< HEAD
     let ownership = if rustix::process::geteuid().is_root() { Ownership::Host } else { Ownership::Single };
-    let unpack = unpack::Options { ownership, max_file: size, max_entries: 2 };
-=======
-    let ownership =
-        if rustix::process::geteuid().is_root() { Ownership::Host } else { Ownership::Single };
     let unpack = unpack::Options { ownership, max_file: size, max_entries: 2, lower: &[] };
->>>>>>> image
     let expected = Expected { blob: &blob, diff_id, limit: total, unpack };
     let mut archive = archive(file, size);
     let taken = layer::take(&mut archive, Some(&staged.blob()), &staged.diff(), expected, &|_| {})?;

@@ -166,17 +166,9 @@ impl<R: Skip> Unpacker<'_, R> {
             Kind::SymbolicLink => self.writer.symlink(&path, OsStr::from_bytes(&entry.link), &metadata),
             Kind::HardLink => {
                 let target = clean(&entry.link).filter(|target| !target.as_os_str().is_empty());
-<<<<<<< HEAD
                 let target = target
                     .ok_or_else(|| Error::Target { path: lossy(&entry.path), target: lossy(&entry.link) })?;
-                self.writer.hard_link(&path, &target)
-=======
-                let target = target.ok_or_else(|| Error::Target {
-                    path: lossy(&entry.path),
-                    target: lossy(&entry.link),
-                })?;
                 return self.hard_link(&path, &target, entry);
->>>>>>> image
             }
             Kind::Fifo => self.writer.node(&path, Node::Fifo, &metadata),
             Kind::CharDevice | Kind::BlockDevice => self.device(&path, entry, &metadata),

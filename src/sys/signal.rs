@@ -36,10 +36,16 @@ pub fn read_signal(signalfd: impl AsFd) -> io::Result<Option<i32>> {
 /// Gives every signal its default action and blocks none: what a program expects after exec
 /// (Rust's runtime ignores SIGPIPE, which an exec would hand on).
 pub fn reset() {
+    // struct kernel_sigaction with SIG_DFL, no flags and an empty mask is all zeros.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: the default action runs no code of ours. The C library refuses its two internal
-        // signals, and the kernel KILL and STOP: nothing to reset there.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the default action runs no code of ours; the kernel reads at most 32 bytes. By a
+        // raw call, because the C library keeps two signals to itself and would leave them ignored
+        // if we inherited them so. The kernel refuses KILL and STOP: nothing to reset there.
+        unsafe {
+            let none = std::ptr::null_mut::<u8>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>())
+        };
     }
     let none = set_of(&[]);
     // SAFETY: `none` is initialised.
