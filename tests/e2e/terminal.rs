@@ -16,9 +16,12 @@ fn a_shell_on_a_terminal() {
     terminal.send(b"until [ \"$(stty size)\" = '50 132' ]; do :; done; echo size' 'is right\n");
     terminal.expect("size is right");
     // ^C reaches the foreground process, not umiak.
-    terminal.send(b"sleep 1000; echo inter''rupted $?\n");
+    terminal.send(b"sleep 1000\n");
     terminal.expect("sleep 1000");
+    terminal.expect("\n");
     terminal.send(b"\x03");
+    terminal.expect("^C");
+    terminal.send(b"echo inter''rupted $?\n");
     terminal.expect("interrupted 130");
     terminal.send(b"exit 7\n");
     let (code, _) = terminal.wait();
