@@ -198,7 +198,7 @@ fn broken_images_are_refused() {
         ("bad-header", ""),
         ("digest-path", "digest"),
         ("missing-blob", ""),
-        ("bad-json", "index.json"),
+        ("bad-json", "parsing"),
         ("no-index", ""),
     ] {
         for source in [
