@@ -251,7 +251,7 @@ fn names_that_are_taken_or_wrong() {
     }
     umiak
         .run(&["run", "--rm", "--workdir", "/etc/passwd", "busybox", "true"])
-        .exits(127)
+        .exits(125)
         .tells("/etc/passwd");
 }
 
