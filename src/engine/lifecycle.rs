@@ -32,11 +32,24 @@ impl Engine {
             Status::Created => record.config.auto_remove,
             _ => false,
         };
-        if left_behind && self.containers.sweep_dead(id)? {
+        if left_behind && self.sweep_dead(id)? {
             self.delete(&self.containers.trash_of(id), &record);
             return Err(crate::storage::containers::Error::NotFound(id.to_string()).into());
         }
         Ok((record, status))
+    }
+
+    /// Finishes what a killed monitor left, its control group too; says whether the container went.
+    fn sweep_dead(&self, id: &ContainerId) -> Result<bool, Error> {
+        let cgroup = self.containers.run_state(id)?.and_then(|state| state.cgroup);
+        let removed = self.containers.sweep_dead(id)?;
+        if let Some(cgroup) = cgroup
+            && !self.containers.in_charge(id)?
+        {
+            // Processes that outlived the first one, as with --pid host, are part of what was left.
+            let _ = crate::cgroup::kill(&cgroup).and_then(|()| crate::cgroup::remove(&cgroup));
+        }
+        Ok(removed)
     }
 
     /// Sends a signal to the first process of a container.
@@ -97,7 +110,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         }
         if let Ok(record) = self.containers.record(id)
-            && self.containers.sweep_dead(id)?
+            && self.sweep_dead(id)?
         {
             self.delete(&self.containers.trash_of(id), &record);
         }

@@ -184,6 +184,10 @@ impl Engine {
                     client: theirs,
                     stdin: stdin_read,
                     lock,
+                    sweep: {
+                        let store = store_of.clone();
+                        Box::new(move || drop(store.sweep()))
+                    },
                     delete: {
                         let store = store_of;
                         Box::new(move |path| drop(store.discard(path)))
@@ -214,6 +218,7 @@ impl Engine {
         let host = specgen::Host {
             files: self.write_files(record)?,
             seccomp: seccomp_profile(&record.config)?,
+            mqueue: Path::new("/dev/mqueue").exists(),
             cgroup_path: None,
             cgroup_mount: self.cgroup_mount(&record.config),
         };

@@ -51,6 +51,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// How to mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Runtime { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+
     /// What the command should exit with: 126 and 127 for a program that cannot be executed or
     /// is not there, 125 for anything of ours.
     pub fn exit_code(&self) -> u8 {
@@ -79,6 +87,8 @@ pub struct Job {
     pub lock: Lock,
     /// Volumes without a name, which go with a container that is removed when it ends.
     pub anonymous_volumes: Vec<PathBuf>,
+    /// Removes what others, who were killed, left in the store.
+    pub sweep: Box<dyn Fn()>,
     /// Deletes a tree that the container left, whoever owns the files.
     pub delete: Box<dyn Fn(&std::path::Path)>,
 }
@@ -99,6 +109,7 @@ pub fn run(mut job: Job) -> u8 {
                 Some(Err(_)) => {}
                 None => drop(std::fs::remove_dir_all(job.containers.run_dir(&job.record.id))),
             }
+            (job.sweep)();
             0
         }
         Err(error) => {
@@ -111,6 +122,7 @@ pub fn run(mut job: Job) -> u8 {
 /// Tells the command, and for containers that stay the record, why there is nothing to supervise.
 fn fail(job: &Job, error: &Error) {
     let message = report::chain(error);
+    let hint = error.hint().unwrap_or_default();
     let now = host::now();
     let trash = if job.record.config.auto_remove {
         job.containers.remove(&job.record).ok()
@@ -124,7 +136,7 @@ fn fail(job: &Job, error: &Error) {
         None
     };
     let mut packet = Vec::new();
-    Event::Failed { code: error.exit_code(), message: &message }.encode(&mut packet);
+    Event::Failed { code: error.exit_code(), message: &message, hint: &hint }.encode(&mut packet);
     let _ = rustix::net::send(&job.client, &packet, rustix::net::SendFlags::NOSIGNAL);
     if let Some(trash) = trash {
         delete(job, &trash);
@@ -140,8 +152,6 @@ fn delete(job: &Job, trash: &std::path::Path) {
 fn detach(job: &Job) {
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");
-    // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids.
-    let _ = process::set_undumpable();
     if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(&null);
         let _ = rustix::stdio::dup2_stdout(&null);
@@ -172,6 +182,9 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     let listener =
         listen(&job.containers.run_dir(&job.record.id)).map_err(io("opening the attach socket"))?;
     let (mut created, mut streams) = create(job)?;
+    // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids. Not
+    // before: the init would inherit it, and its id maps would be root's to write.
+    let _ = process::set_undumpable();
     streams.terminal = created.terminal.take();
     let id = job.record.id.clone();
     let started = host::now();

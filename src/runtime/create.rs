@@ -170,7 +170,9 @@ impl Birth<'_> {
         let cgroup = self.group.map(AsFd::as_fd);
         let born = match self.spawn((&ours, &theirs), cgroup, false) {
             // Old kernels and seccomp filters of outer containers: joined after the birth then.
-            Err(Error::Host { source, .. }) if cgroup.is_some() && cannot_clone_into(&source) => {
+            Err(Error::Namespaces(source) | Error::Host { source, .. })
+                if cgroup.is_some() && cannot_clone_into(&source) =>
+            {
                 let child = self.spawn((&ours, &theirs), None, true)?;
                 if let Some(group) = self.group
                     && let Err(error) = group.add(child.pid)
@@ -217,8 +219,7 @@ impl Birth<'_> {
         let options =
             CloneOptions { namespaces: namespaces.clone, cgroup, sibling: false, close: Some(ours.as_fd()) };
         if namespaces.join.is_empty() {
-            return process::spawn(options, || init::run(init))
-                .map_err(|e| Error::host("creating namespaces", e));
+            return process::spawn(options, || init::run(init)).map_err(Error::Namespaces);
         }
         self.spawn_joined(options, init)
     }

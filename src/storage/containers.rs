@@ -554,10 +554,14 @@ impl Containers {
         }
     }
 
+    /// The facts of the container's run, of this boot or another.
+    pub fn run_state(&self, id: &ContainerId) -> Result<Option<RunState>, Error> {
+        read(&self.run_dir(id).join("state.json"))
+    }
+
     /// What the container is doing: its records held against the kernel.
     pub fn status(&self, id: &ContainerId) -> Result<Status, Error> {
-        let state_path = self.run_dir(id).join("state.json");
-        let Some(state) = read::<RunState>(&state_path)? else {
+        let Some(state) = self.run_state(id)? else {
             return Ok(match self.exit(id)? {
                 Some(exit) => Status::Exited(exit),
                 None => Status::Created,
