@@ -185,7 +185,7 @@ impl Files {
                 Ok(Box::new(File::from(fd)))
             }
             Self::Archive { file, .. } => {
-                let (offset, size) = self.stored(name).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
+                let (offset, size) = self.stored(name).ok_or_else(|| error(io::Error::from_raw_os_error(libc::ENOENT)))?;
                 Ok(Box::new(Section { file: file.clone(), offset, left: size }))
             }
         }
@@ -515,7 +515,7 @@ impl DockerArchive {
 /// when it is unpacked), a compressed one has to be hashed.
 fn describe(files: &Files, name: &str, diff_id: Digest) -> Result<(Digest, u64), Error> {
     let error = |source| Error::Member { path: files.path().to_owned(), name: name.to_owned(), source };
-    let (_, size) = files.stored(name).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
+    let (_, size) = files.stored(name).ok_or_else(|| error(io::Error::from_raw_os_error(libc::ENOENT)))?;
     let mut reader = files.open(name)?;
     let mut start = Vec::new();
     reader.by_ref().take(4).read_to_end(&mut start).map_err(error)?;
@@ -547,7 +547,7 @@ impl Source for DockerArchive {
         let name = self.members.get(&descriptor.digest).ok_or_else(|| Error::Member {
             path: self.files.path().to_owned(),
             name: descriptor.digest.to_string(),
-            source: io::ErrorKind::NotFound.into(),
+            source: io::Error::from_raw_os_error(libc::ENOENT),
         })?;
         self.files.open(name).map(|reader| reader as _)
     }

@@ -83,6 +83,39 @@ fn in_child<T: Serialize>(mapping: Option<&IdMapping>, work: impl FnOnce() -> T,
     i32::from(std::fs::File::from(writer).write_all(&bytes).is_err())
 }
 
+/// Runs `work` in a process of its own that nobody waits for, with no descriptor of the caller's
+/// open (whoever reads the caller's output to its end must not wait for this) and no terminal.
+///
+/// The caller must be single-threaded.
+pub fn detach(work: impl FnOnce()) -> io::Result<()> {
+    // SAFETY: the caller is single-threaded, so no lock is held by a thread that the child lacks.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // Twice: the grandchild's parent is init, or the next subreaper, which waits for it.
+            // SAFETY: as above.
+            if unsafe { libc::fork() } == 0 {
+                // SAFETY: system calls on plain integers; nothing that is open is used any more,
+                // and the three standard numbers are taken again so that no later file gets them.
+                unsafe {
+                    libc::setsid();
+                    libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0u32);
+                    for _ in 0..3 {
+                        libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+                    }
+                }
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            }
+            // SAFETY: ends this process at once: handlers and buffers are the parent's.
+            unsafe { libc::_exit(0) }
+        }
+        pid => {
+            wait(pid);
+            Ok(())
+        }
+    }
+}
+
 fn wait(pid: libc::pid_t) -> String {
     let mut status = 0;
     loop {
