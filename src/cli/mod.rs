@@ -6,7 +6,6 @@ pub mod oci;
 pub mod output;
 pub mod progress;
 
-
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;

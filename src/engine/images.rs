@@ -628,7 +628,8 @@ mod tests {
     fn platforms_come_from_either_kind_of_flag() {
         let one = PullOptions { platform: Some("linux/aarch64".into()), ..PullOptions::default() };
         assert_eq!(one.platform().unwrap().to_string(), "linux/arm64");
-        let two = PullOptions { arch: Some("arm".into()), variant: Some("v6".into()), ..PullOptions::default() };
+        let two =
+            PullOptions { arch: Some("arm".into()), variant: Some("v6".into()), ..PullOptions::default() };
         assert_eq!(two.platform().unwrap().to_string(), "linux/arm/v6");
         let both = PullOptions { arch: Some("arm".into()), ..one };
         assert!(matches!(both.platform(), Err(Error::PlatformTwice)));

@@ -229,7 +229,9 @@ impl<R: Skip> Reader<R> {
             uid: pax.uid.map_or_else(|| narrow(number(108..116, header.uid())?), Ok)?,
             gid: pax.gid.map_or_else(|| narrow(number(116..124, header.gid())?), Ok)?,
             // Times before 1970 are in pax headers, or base-256 numbers that read as huge ones.
-            mtime: pax.mtime.map_or_else(|| number(136..148, header.mtime()).map(|seconds| (seconds as i64, 0)), Ok)?,
+            mtime: pax
+                .mtime
+                .map_or_else(|| number(136..148, header.mtime()).map(|seconds| (seconds as i64, 0)), Ok)?,
             size: self.data,
             sparse: None,
             xattrs: pax.xattrs,
@@ -517,7 +519,8 @@ mod tests {
     fn pax_values_may_hold_line_feeds() {
         let (key, value, rest) = pax_record(b"10 a=b\nc\n\nnext").unwrap();
         assert_eq!((key, value, rest), (&b"a"[..], &b"b\nc\n"[..], &b"next"[..]));
-        for bad in [&b"10 a=b\n"[..], b"3 a=b\n", b"7 a=bcd", b"x a=b\n", b"", b"99999999999999999999 a=b\n"] {
+        for bad in [&b"10 a=b\n"[..], b"3 a=b\n", b"7 a=bcd", b"x a=b\n", b"", b"99999999999999999999 a=b\n"]
+        {
             assert!(pax_record(bad).is_none());
         }
     }

@@ -134,8 +134,11 @@ fn look_up(
     let name = reference.name();
     let mut key = name.as_str();
     loop {
-        let aliases: &[&str] =
-            if key == "docker.io" { &["docker.io", "index.docker.io", "registry-1.docker.io"] } else { &[key] };
+        let aliases: &[&str] = if key == "docker.io" {
+            &["docker.io", "index.docker.io", "registry-1.docker.io"]
+        } else {
+            &[key]
+        };
         let fits = |host: &str| {
             // Docker writes URLs: https://index.docker.io/v1/
             let host = host.strip_prefix("https://").or_else(|| host.strip_prefix("http://")).unwrap_or(host);

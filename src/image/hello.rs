@@ -140,8 +140,7 @@ fn take(
 ) -> Result<(), Error> {
     let LayerSlot::Vacant(staged) = store.reserve_layer(chain_id)? else { return Ok(()) };
     let blob = Descriptor { media_type: String::new(), digest: diff_id, size: total };
-    let ownership =
-        if rustix::process::geteuid().is_root() { Ownership::Host } else { Ownership::Single };
+    let ownership = if rustix::process::geteuid().is_root() { Ownership::Host } else { Ownership::Single };
     let unpack = unpack::Options { ownership, max_file: size, max_entries: 2, lower: &[] };
     let expected = Expected { blob: &blob, diff_id, limit: total, unpack };
     let mut archive = archive(file, size);
@@ -186,7 +185,9 @@ fn archive(file: File, size: u64) -> impl Read + Send {
     let mut file = file;
     let rewound = file.rewind();
     let content = Rewound { file, failed: rewound.err() };
-    header("hello", tar::EntryType::Regular, 0o755, size).chain(content.take(size)).chain(io::repeat(0).take(padding))
+    header("hello", tar::EntryType::Regular, 0o755, size)
+        .chain(content.take(size))
+        .chain(io::repeat(0).take(padding))
 }
 
 /// A file read from its start, or the error of getting there.

@@ -160,9 +160,7 @@ pub fn take(
         let inflated = join(inflating);
         let unpacked: Result<_, unpack::Error> = join(unpacking);
         // Whoever failed first cut the others off: the cause is told, not its consequences.
-        let blob_cut = |error: &unpack::Error| {
-            matches!(error, unpack::Error::Archive(archive::Error::Read(e)) if pipe::is_cut(e))
-        };
+        let blob_cut = |error: &unpack::Error| matches!(error, unpack::Error::Archive(archive::Error::Read(e)) if pipe::is_cut(e));
         match (fetched, inflated, unpacked) {
             (_, _, Err(source)) if !blob_cut(&source) => Err(Error::Unpack { digest, source }),
             (_, Err(Inflate::TooLarge), _) => Err(Error::TooLarge { digest, limit: expected.limit }),

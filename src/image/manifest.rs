@@ -211,8 +211,13 @@ impl Document {
     }
 }
 
-fn manifest(media_type: String, config: RawDescriptor, layers: Vec<RawDescriptor>) -> Result<Manifest, Error> {
-    let is_config = ["", "application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+fn manifest(
+    media_type: String,
+    config: RawDescriptor,
+    layers: Vec<RawDescriptor>,
+) -> Result<Manifest, Error> {
+    let is_config =
+        ["", "application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
     if !is_config.contains(&config.media_type.as_str()) {
         return Err(Error::Artifact(config.media_type));
     }
@@ -222,8 +227,7 @@ fn manifest(media_type: String, config: RawDescriptor, layers: Vec<RawDescriptor
     if let Some(layer) = layers.iter().find(|layer| !is_layer(&layer.media_type)) {
         return Err(Error::LayerType(layer.media_type.clone()));
     }
-    let media_type =
-        if media_type.is_empty() { ACCEPT[1].to_owned() } else { media_type };
+    let media_type = if media_type.is_empty() { ACCEPT[1].to_owned() } else { media_type };
     let config = descriptor(config)?;
     if config.size > MAX_MANIFEST {
         return Err(Error::TooLarge(config.size));
@@ -261,7 +265,8 @@ fn index_entry(raw: RawDescriptor) -> Result<IndexEntry, Error> {
     });
     let annotation =
         |key: &str| raw.annotations.as_ref().and_then(|a| a.get(key)).filter(|v| !v.is_empty()).cloned();
-    let (name, full_name) = (annotation("org.opencontainers.image.ref.name"), annotation("io.containerd.image.name"));
+    let (name, full_name) =
+        (annotation("org.opencontainers.image.ref.name"), annotation("io.containerd.image.name"));
     Ok(IndexEntry { descriptor: descriptor(raw)?, platform, name, full_name })
 }
 
@@ -434,7 +439,11 @@ mod tests {
 
     fn index(platforms: &[&str]) -> Vec<IndexEntry> {
         let entry = |text: &&str| IndexEntry {
-            descriptor: Descriptor { media_type: String::new(), digest: Digest::of(text.as_bytes()), size: 1 },
+            descriptor: Descriptor {
+                media_type: String::new(),
+                digest: Digest::of(text.as_bytes()),
+                size: 1,
+            },
             platform: (!text.is_empty()).then(|| text.parse().unwrap()),
             name: None,
             full_name: None,
@@ -469,20 +478,29 @@ mod tests {
     #[test]
     fn hostile_manifests_are_refused() {
         let d = Digest::of(b"");
-        let config = format!(r#"{{"mediaType":"{}","digest":"{d}","size":2}}"#, "application/vnd.oci.image.config.v1+json");
+        let config = format!(
+            r#"{{"mediaType":"{}","digest":"{d}","size":2}}"#,
+            "application/vnd.oci.image.config.v1+json"
+        );
         let parse = |text: String| Document::parse(text.as_bytes(), None);
         assert!(parse(format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#)).is_ok());
         let both = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"manifests":[]}}"#);
         assert!(matches!(parse(both), Err(Error::MediaType(_))));
         assert!(matches!(parse(r#"{"schemaVersion":1,"fsLayers":[]}"#.into()), Err(Error::Schema1)));
         assert!(matches!(parse("[]".into()), Err(Error::Parse(_))));
-        let negative = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"{d}","size":-1}}]}}"#);
+        let negative =
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"{d}","size":-1}}]}}"#);
         assert!(matches!(parse(negative), Err(Error::Size(-1))));
         let traversal = r#"{"schemaVersion":2,"config":{"digest":"sha256:../../x","size":1},"layers":[]}"#;
         assert!(matches!(parse(traversal.into()), Err(Error::Digest(_))));
-        let chart = format!(r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"{d}","size":1}}}}"#);
+        let chart = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"{d}","size":1}}}}"#
+        );
         assert!(matches!(parse(chart), Err(Error::Artifact(_))));
-        assert!(matches!(Document::parse(&vec![b' '; MAX_MANIFEST as usize + 1], None), Err(Error::TooLarge(_))));
+        assert!(matches!(
+            Document::parse(&vec![b' '; MAX_MANIFEST as usize + 1], None),
+            Err(Error::TooLarge(_))
+        ));
     }
 
     #[test]

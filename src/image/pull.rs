@@ -13,7 +13,9 @@ use super::source::{self, Directory, DockerArchive, Layout, Source};
 use super::transport::Transport;
 use super::unpack;
 use crate::base::digest::{ChainId, Digest};
-use crate::storage::{self, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, Store};
+use crate::storage::{
+    self, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, StagedLayer, Store,
+};
 
 /// How to pull.
 #[derive(Clone, Debug)]
@@ -128,7 +130,8 @@ pub fn pull(
         None => names.iter().map(|name| format!("{}@{manifest_digest}", untagged(name))).collect(),
     };
     if let Some(known) = store.image_by_id(&id)? {
-        repo_digests.extend(known.repo_digests.into_iter().filter(|d| !d.ends_with(&manifest_digest.to_string())));
+        repo_digests
+            .extend(known.repo_digests.into_iter().filter(|d| !d.ends_with(&manifest_digest.to_string())));
     }
     repo_digests.dedup();
     let platform = config.platform();
@@ -269,13 +272,6 @@ fn take_layer(
         LayerSlot::Vacant(staged) => staged,
     };
     progress.started(&digest, job.blob.size);
-    let kept = store.blob_path(&digest);
-    let (reader, keep): (Box<dyn Read + Send>, Option<PathBuf>) = match std::fs::File::open(&kept) {
-        // The layer below another one, or its unpacked form was lost with a power cut.
-        Ok(file) if file.metadata().is_ok_and(|stat| stat.len() == job.blob.size) => (Box::new(file), None),
-        _ => (source.blob(job.blob)?, Some(staged.blob())),
-    };
-    let mut reader = Stoppable { inner: reader, stop };
     let limits = unpack::Options {
         ownership: options.ownership,
         max_file: options.max_layer,
@@ -285,7 +281,29 @@ fn take_layer(
     let expected =
         Expected { blob: job.blob, diff_id: job.diff_id, limit: options.max_layer, unpack: limits };
     let told = |bytes| progress.advanced(&digest, bytes);
-    let taken = layer::take(&mut reader, keep.as_deref(), &staged.diff(), expected, &told)?;
+    let take = |reader: Box<dyn Read + Send + '_>, keep: Option<PathBuf>, staged: &StagedLayer| {
+        let mut reader = Stoppable { inner: reader, stop };
+        layer::take(&mut reader, keep.as_deref(), &staged.diff(), expected, &told)
+    };
+    let kept = store.blob_path(&digest);
+    let from_store = match std::fs::File::open(&kept) {
+        // The same blob lies elsewhere in another image, or its unpacked form was lost with a power cut.
+        Ok(file) if file.metadata().is_ok_and(|stat| stat.len() == job.blob.size) => {
+            Some(take(Box::new(file), None, &staged))
+        }
+        _ => None,
+    };
+    let (taken, staged) = match from_store {
+        Some(Ok(taken)) => (taken, staged),
+        // What a power cut left of it is not what was written.
+        Some(Err(layer::Error::Digest { .. } | layer::Error::Inflate { .. })) => {
+            drop(staged);
+            store.discard(&kept)?;
+            return take_layer(store, source, job, lower, options, progress, stop);
+        }
+        Some(Err(error)) => return Err(error.into()),
+        None => (take(source.blob(job.blob)?, Some(staged.blob()), &staged)?, staged),
+    };
     let mut record = LayerRecord::new(job.diff_id, digest, options.ownership)?;
     record.size = taken.size;
     record.entries = taken.report.entries;

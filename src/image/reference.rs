@@ -129,8 +129,7 @@ impl FromStr for Reference {
         let format = || ParseReferenceError::Format(text.to_owned());
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest =
-                    digest.parse().map_err(|_| ParseReferenceError::Digest(text.to_owned()))?;
+                let digest = digest.parse().map_err(|_| ParseReferenceError::Digest(text.to_owned()))?;
                 (rest, Some(digest))
             }
             None => (text, None),
@@ -243,7 +242,10 @@ mod tests {
     fn tags_and_digests() {
         let digest = Digest::of(b"");
         let both = parse(&format!("r.io/a:1@{digest}"));
-        assert_eq!((both.tag(), both.digest(), both.selector()), (Some("1"), Some(digest), digest.to_string()));
+        assert_eq!(
+            (both.tag(), both.digest(), both.selector()),
+            (Some("1"), Some(digest), digest.to_string())
+        );
         assert_eq!(both.tagged().as_deref(), Some("r.io/a:1"));
         assert_eq!(parse("r.io/a").tagged().as_deref(), Some("r.io/a:latest"));
         assert_eq!(parse(&format!("r.io/a@{digest}")).tagged(), None);
@@ -253,8 +255,28 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for text in [
-            "", ":", "/", "a/", "/a", "a//b", "a:", "a:b:c", "a@sha256:0", "a..b", "a___b", "-a", "a-", "A", "a b",
-            "a/../b", "a.b:70000/x", "-.b/x", "[::g]:1/x", "é", "a:é", "a\0",
+            "",
+            ":",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "a:",
+            "a:b:c",
+            "a@sha256:0",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            "A",
+            "a b",
+            "a/../b",
+            "a.b:70000/x",
+            "-.b/x",
+            "[::g]:1/x",
+            "é",
+            "a:é",
+            "a\0",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text:?}");
         }

@@ -226,7 +226,13 @@ impl Registry {
 
     /// Asks for `path` below the repository, with everything that may need: HTTP instead of
     /// HTTPS, a token, another try, redirects.
-    fn get(&self, path: &str, name: &str, accept: &[&str], offset: u64) -> Result<ureq::http::Response<Body>, Error> {
+    fn get(
+        &self,
+        path: &str,
+        name: &str,
+        accept: &[&str],
+        offset: u64,
+    ) -> Result<ureq::http::Response<Body>, Error> {
         let known = lock(&self.base).clone();
         // Docker Hub's registry has another name than its images.
         let host = if self.host == "docker.io" { "registry-1.docker.io" } else { &self.host };
@@ -238,7 +244,10 @@ impl Registry {
             let url = self.url(&base, path);
             let response = match self.follow(&url, authorization, accept, offset) {
                 Err(Error::Connect { source, .. })
-                    if self.plain_allowed && known.is_none() && base.starts_with("https:") && !fatal(&source) =>
+                    if self.plain_allowed
+                        && known.is_none()
+                        && base.starts_with("https:")
+                        && !fatal(&source) =>
                 {
                     base = format!("http://{host}");
                     continue;
@@ -314,10 +323,8 @@ impl Registry {
                 return Ok(response);
             }
             let location = header(&response, "location").unwrap_or_default();
-            target = join(&target, location).ok_or_else(|| Error::Redirect {
-                host: self.host.clone(),
-                target: location.to_owned(),
-            })?;
+            target = join(&target, location)
+                .ok_or_else(|| Error::Redirect { host: self.host.clone(), target: location.to_owned() })?;
         }
         Err(Error::Redirect { host: self.host.clone(), target })
     }
@@ -395,7 +402,8 @@ impl Registry {
     fn fetch_manifest(&self, selector: &str) -> Result<Fetched, Error> {
         let name = self.reference.to_string();
         let mut response = self.get(&format!("manifests/{selector}"), &name, &ACCEPT, 0)?;
-        let media_type = header(&response, "content-type").map(|t| t.split(';').next().unwrap_or(t).trim().to_owned());
+        let media_type =
+            header(&response, "content-type").map(|t| t.split(';').next().unwrap_or(t).trim().to_owned());
         let bytes =
             read_limited(response.body_mut()).ok_or_else(|| Error::TooLarge { host: self.host.clone() })?;
         Ok(Fetched { bytes, media_type })
@@ -419,7 +427,8 @@ impl Source for Registry {
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, source::Error> {
-        let mut blob = Blob { registry: self, descriptor: descriptor.clone(), at: 0, body: None, failures: 0 };
+        let mut blob =
+            Blob { registry: self, descriptor: descriptor.clone(), at: 0, body: None, failures: 0 };
         blob.connect()?;
         Ok(Box::new(blob))
     }
@@ -484,7 +493,8 @@ impl Read for Blob<'_> {
             self.body = None;
             self.failures += 1;
             // A server that always sends a part and stops has the wrong size, not a bad line.
-            if self.failures >= ATTEMPTS || (cut.kind() == io::ErrorKind::UnexpectedEof && self.failures > 1) {
+            if self.failures >= ATTEMPTS || (cut.kind() == io::ErrorKind::UnexpectedEof && self.failures > 1)
+            {
                 return if cut.kind() == io::ErrorKind::UnexpectedEof { Ok(0) } else { Err(cut) };
             }
             std::thread::sleep(pause(self.failures - 1, None));
@@ -558,7 +568,12 @@ fn join(from: &str, location: &str) -> Option<String> {
 
 fn read_limited(body: &mut Body) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    body.with_config().limit(MAX_MANIFEST + 2).reader().take(MAX_MANIFEST + 1).read_to_end(&mut bytes).ok()?;
+    body.with_config()
+        .limit(MAX_MANIFEST + 2)
+        .reader()
+        .take(MAX_MANIFEST + 1)
+        .read_to_end(&mut bytes)
+        .ok()?;
     (bytes.len() as u64 <= MAX_MANIFEST).then_some(bytes)
 }
 
@@ -659,6 +674,9 @@ mod tests {
             assert_eq!(join(from, bad), None, "{bad}");
         }
         assert!(same_origin("https://R.io/a", "https://r.io:443/b"));
-        assert!(!same_origin("https://r.io", "https://r.io:444") && !same_origin("https://r.io", "http://r.io:443"));
+        assert!(
+            !same_origin("https://r.io", "https://r.io:444")
+                && !same_origin("https://r.io", "http://r.io:443")
+        );
     }
 }

@@ -51,7 +51,11 @@ fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     let (servers, search) = configuration(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     let mut names = vec![bare.to_owned()];
     let searched = search.iter().map(|domain| format!("{bare}.{domain}"));
-    if bare.contains('.') { names.extend(searched) } else { names.splice(0..0, searched).for_each(drop) }
+    if bare.contains('.') {
+        names.extend(searched)
+    } else {
+        names.splice(0..0, searched).for_each(drop)
+    }
     let mut failure = None;
     for name in names {
         let mut found = Vec::new();

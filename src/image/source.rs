@@ -160,7 +160,8 @@ impl Files {
         if Compression::detect(&start[..count]) != Compression::None {
             let error = |source| Error::Decompress { path: path.to_owned(), source };
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            let plain = rustix::fs::open(scratch, flags, rustix::fs::Mode::RUSR).map_err(|e| error(e.into()))?;
+            let plain =
+                rustix::fs::open(scratch, flags, rustix::fs::Mode::RUSR).map_err(|e| error(e.into()))?;
             let mut plain = File::from(plain);
             layer::decompress(&mut file, &mut plain, limit).map_err(error)?;
             file = plain;
@@ -181,11 +182,13 @@ impl Files {
         match self {
             Self::Directory { root, .. } => {
                 // O_NONBLOCK: a fifo in its place must not hang us; the read then fails or ends.
-                let fd = root.open_in(Path::new(name), OFlags::RDONLY | OFlags::NONBLOCK, 0).map_err(error)?;
+                let fd =
+                    root.open_in(Path::new(name), OFlags::RDONLY | OFlags::NONBLOCK, 0).map_err(error)?;
                 Ok(Box::new(File::from(fd)))
             }
             Self::Archive { file, .. } => {
-                let (offset, size) = self.stored(name).ok_or_else(|| error(io::Error::from_raw_os_error(libc::ENOENT)))?;
+                let (offset, size) =
+                    self.stored(name).ok_or_else(|| error(io::Error::from_raw_os_error(libc::ENOENT)))?;
                 Ok(Box::new(Section { file: file.clone(), offset, left: size }))
             }
         }
@@ -244,7 +247,9 @@ fn members(file: &Arc<File>) -> Result<HashMap<String, Member>, archive::Error> 
     let mut reader = Reader::new(Positioned::new(file.clone()));
     let mut members = HashMap::new();
     while let Some(entry) = reader.next_entry()? {
-        let Some(name) = std::str::from_utf8(&entry.path).ok().and_then(|path| normal(path, "")) else { continue };
+        let Some(name) = std::str::from_utf8(&entry.path).ok().and_then(|path| normal(path, "")) else {
+            continue;
+        };
         match entry.kind {
             Kind::File if entry.sparse.is_none() => {
                 let offset = reader.get_ref().position();
@@ -568,7 +573,11 @@ pub fn checked_manifest(source: &dyn Source, descriptor: &Descriptor) -> Result<
 pub fn checked_blob(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let read = source.blob(descriptor)?.take(descriptor.size + 1).read_to_end(&mut bytes);
-    read.map_err(|source| Error::Member { path: PathBuf::new(), name: descriptor.digest.to_string(), source })?;
+    read.map_err(|source| Error::Member {
+        path: PathBuf::new(),
+        name: descriptor.digest.to_string(),
+        source,
+    })?;
     check(&bytes, descriptor.digest)?;
     Ok(bytes)
 }
@@ -590,8 +599,7 @@ pub fn resolve(
     let mut names = source.names();
     let mut index = None;
     for depth in 0..4 {
-        let document =
-            Document::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(unusable)?;
+        let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(unusable)?;
         match document {
             Document::Manifest(manifest) => return Ok((manifest, fetched.bytes, index, names)),
             Document::Index(entries) => {

@@ -17,7 +17,9 @@ pub enum ParseTransportError {
     #[error("\"{0}\" names no path")]
     NoPath(String),
     /// A transport that Podman knows and Umiak does not.
-    #[error("the transport of \"{0}\" is not supported: use docker://, oci:, oci-archive:, docker-archive: or dir:")]
+    #[error(
+        "the transport of \"{0}\" is not supported: use docker://, oci:, oci-archive:, docker-archive: or dir:"
+    )]
     Unsupported(String),
 }
 
@@ -129,7 +131,10 @@ mod tests {
         assert_eq!(parse("oci:/a/b:1"), Transport::Oci { path: "/a/b".into(), tag: Some("1".into()) });
         assert_eq!(parse("oci-archive:x.tar"), Transport::OciArchive { path: "x.tar".into(), tag: None });
         assert_eq!(parse("dir:/a:b"), Transport::Dir("/a:b".into()));
-        assert_eq!(parse("docker-archive:x:busybox").to_string(), "docker-archive:x:docker.io/library/busybox");
+        assert_eq!(
+            parse("docker-archive:x:busybox").to_string(),
+            "docker-archive:x:docker.io/library/busybox"
+        );
         assert_eq!(parse("docker://localhost:5000/x").to_string(), "docker://localhost:5000/x");
         assert!(matches!(parse("busybox:1"), Transport::Registry(_)));
         for bad in ["oci:", "dir:", "docker-daemon:x", "docker://", "containers-storage:x"] {

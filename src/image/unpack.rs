@@ -166,10 +166,8 @@ impl<R: Skip> Unpacker<'_, R> {
             Kind::SymbolicLink => self.writer.symlink(&path, OsStr::from_bytes(&entry.link), &metadata),
             Kind::HardLink => {
                 let target = clean(&entry.link).filter(|target| !target.as_os_str().is_empty());
-                let target = target.ok_or_else(|| Error::Target {
-                    path: lossy(&entry.path),
-                    target: lossy(&entry.link),
-                })?;
+                let target = target
+                    .ok_or_else(|| Error::Target { path: lossy(&entry.path), target: lossy(&entry.link) })?;
                 return self.hard_link(&path, &target, entry);
             }
             Kind::Fifo => self.writer.node(&path, Node::Fifo, &metadata),
@@ -361,4 +359,3 @@ fn clean(name: &[u8]) -> Option<PathBuf> {
     }
     Some(path)
 }
-

@@ -185,9 +185,7 @@ impl Birth<'_> {
         let (child, late) = born;
         drop((theirs, self.listener.take()));
         match self.accompany(&child, &ours, late) {
-            Ok(terminal) => {
-                Ok((child, Some(ours), terminal))
-            }
+            Ok(terminal) => Ok((child, Some(ours), terminal)),
             Err(error) => {
                 discard(&child.pidfd, None);
                 Err(error)

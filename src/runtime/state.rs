@@ -165,8 +165,11 @@ impl Dir {
     pub fn write(&self, record: &Record, config: &[u8]) -> Result<(), Error> {
         let put = |name: &str, bytes: &[u8]| {
             let path = self.file(name);
-            atomic::write(&path, bytes, 0o600, Durability::Volatile)
-                .map_err(|source| Error::Io { action: "writing", path, source })
+            atomic::write(&path, bytes, 0o600, Durability::Volatile).map_err(|source| Error::Io {
+                action: "writing",
+                path,
+                source,
+            })
         };
         put("config.json", config)?;
         let text = serde_json::to_vec(record)

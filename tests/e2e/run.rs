@@ -18,7 +18,11 @@ fn run(umiak: &Umiak, line: &[&str]) -> support::Output {
 fn the_command_and_its_streams() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    umiak.run(&[RUN, &["localhost/busybox", "echo", "hello", "--", "world"]].concat()).ok().says("hello -- world").quiet();
+    umiak
+        .run(&[RUN, &["localhost/busybox", "echo", "hello", "--", "world"]].concat())
+        .ok()
+        .says("hello -- world")
+        .quiet();
     let output = run(&umiak, &["sh", "-c", "echo out; echo err >&2"]).ok().says("out");
     assert_eq!(output.stderr, "err\n");
     // Options behind the image belong to the command.

@@ -74,7 +74,8 @@ pub fn run(args: ImagesArgs, globals: &Globals) -> Outcome {
         return Ok(0);
     }
     let now = Timestamp::now();
-    let wants_json = args.format.as_deref().is_some_and(|format| matches!(format.trim(), "json" | "{{json .}}"));
+    let wants_json =
+        args.format.as_deref().is_some_and(|format| matches!(format.trim(), "json" | "{{json .}}"));
     let values: Vec<Value> = if wants_json {
         images.iter().map(|image| to_json(image, &users)).collect()
     } else {

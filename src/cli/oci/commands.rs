@@ -110,9 +110,13 @@ fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     let id = container(global, parsed, 1).map(|_| parsed.arguments[0].clone())?;
     let bundle = std::path::absolute(parsed.value("bundle").unwrap_or("."))
         .and_then(std::fs::canonicalize)
-        .map_err(|source| Error::Io { action: format!("opening bundle \"{}\"", parsed.value("bundle").unwrap_or(".")), source })?;
+        .map_err(|source| Error::Io {
+        action: format!("opening bundle \"{}\"", parsed.value("bundle").unwrap_or(".")),
+        source,
+    })?;
     let config_path = bundle.join(parsed.value("config").unwrap_or("config.json"));
-    let config = std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
+    let config =
+        std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
     let spec = parse_spec(&config_path, &config)?;
     process::ensure_standard_fds()
         .map_err(|source| Error::Io { action: "opening /dev/null".to_owned(), source })?;
@@ -213,8 +217,13 @@ fn stdio(parsed: &Parsed, terminal: bool, foreground: bool) -> Result<Stdio, Err
 fn write_pid_file(parsed: &Parsed, pid: i32) -> Result<(), Error> {
     let Some(path) = parsed.value("pid-file").filter(|p| !p.is_empty()) else { return Ok(()) };
     let bytes = pid.to_string();
-    crate::sys::atomic::write(Path::new(path), bytes.as_bytes(), 0o644, crate::sys::atomic::Durability::Volatile)
-        .map_err(|source| Error::Io { action: format!("writing \"{path}\""), source })
+    crate::sys::atomic::write(
+        Path::new(path),
+        bytes.as_bytes(),
+        0o644,
+        crate::sys::atomic::Durability::Volatile,
+    )
+    .map_err(|source| Error::Io { action: format!("writing \"{path}\""), source })
 }
 
 fn hook_state(record: &Record, status: &'static str) -> HookState {
@@ -330,7 +339,8 @@ fn delete(global: &Global, parsed: &Parsed) -> Done {
         (_, Some(pidfd)) => {
             // It may end by itself just now.
             let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
-            let io = |source| Error::Io { action: format!("waiting for container \"{}\"", record.id), source };
+            let io =
+                |source| Error::Io { action: format!("waiting for container \"{}\"", record.id), source };
             if !process::wait_end(&pidfd, 10_000).map_err(io)? {
                 return Err(Error::NotStopped { id: record.id, status: "running" });
             }
@@ -368,7 +378,9 @@ fn list(global: &Global, parsed: &Parsed) -> Done {
             Err(error) => return Err(error.into()),
         }
     }
-    let field = |value: &Value, name: &str| value[name].as_str().map_or_else(|| value[name].to_string(), str::to_owned);
+    let field = |value: &Value, name: &str| {
+        value[name].as_str().map_or_else(|| value[name].to_string(), str::to_owned)
+    };
     match (parsed.has("quiet"), parsed.value("format")) {
         (true, _) => print(&values.iter().map(|v| field(v, "id") + "\n").collect::<String>()),
         (false, Some("json")) => print(&format!("{}\n", Value::Array(values))),
@@ -377,10 +389,12 @@ fn list(global: &Global, parsed: &Parsed) -> Done {
             let rows: Vec<Vec<String>> = std::iter::once(names.map(str::to_uppercase).to_vec())
                 .chain(values.iter().map(|v| names.map(|name| field(v, name)).to_vec()))
                 .collect();
-            let widths: Vec<usize> =
-                (0..names.len()).map(|i| rows.iter().map(|row| row[i].len()).max().unwrap_or(0).max(8)).collect();
+            let widths: Vec<usize> = (0..names.len())
+                .map(|i| rows.iter().map(|row| row[i].len()).max().unwrap_or(0).max(8))
+                .collect();
             let line = |row: &Vec<String>| {
-                let cells: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}   ")).collect();
+                let cells: String =
+                    row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}   ")).collect();
                 cells.trim_end().to_owned() + "\n"
             };
             print(&rows.iter().map(line).collect::<String>())

@@ -138,7 +138,10 @@ fn drain(master: &OwnedFd) -> Result<(), Error> {
     loop {
         let mut fds = [PollFd::from_borrowed_fd(master.as_fd(), PollFlags::IN)];
         let ready = rustix::event::poll(&mut fds, Some(&now)).map_err(failed)?;
-        if ready == 0 || !fds[0].revents().contains(PollFlags::IN) || !relay(master.as_fd(), rustix::stdio::stdout())? {
+        if ready == 0
+            || !fds[0].revents().contains(PollFlags::IN)
+            || !relay(master.as_fd(), rustix::stdio::stdout())?
+        {
             return Ok(());
         }
     }

@@ -59,5 +59,7 @@ impl Log {
 /// The cure, where we know it.
 fn hint(message: &str) -> Option<&'static str> {
     (crate::sys::ids::euid() != 0 && message.contains("creating namespaces: operation not permitted"))
-        .then_some("an ordinary user's container needs a user namespace: see linux.namespaces and linux.uidMappings")
+        .then_some(
+            "an ordinary user's container needs a user namespace: see linux.namespaces and linux.uidMappings",
+        )
 }
