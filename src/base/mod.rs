@@ -4,6 +4,7 @@ pub mod digest;
 pub mod id;
 pub mod idmap;
 pub mod report;
+pub mod signal;
 pub mod size;
 pub mod suggest;
 pub mod template;

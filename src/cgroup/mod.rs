@@ -197,8 +197,9 @@ fn relative_path(tree: &Tree, wanted: Option<&Path>, id: &str) -> Result<PathBuf
     })
 }
 
-/// Makes the group and what is missing above it. One that exists must be empty: limits and `kill`
-/// would else hit others.
+/// Makes the group and what is missing above it. One that exists and is empty is what a killed
+/// `create` left, and made anew: its limits were another's. One in use is an error, because limits
+/// and `kill` would hit others.
 fn make(path: &Path) -> io::Result<()> {
     let one = |path: &Path| rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).map_err(io::Error::from);
     match one(path) {
@@ -208,8 +209,9 @@ fn make(path: &Path) -> io::Result<()> {
             one(path)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let inside = std::fs::read_to_string(path.join("cgroup.procs"))?;
-            if inside.is_empty() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EBUSY)) }
+            // Its init may be about to end.
+            remove(path)?;
+            one(path)
         }
         other => other,
     }

@@ -127,6 +127,8 @@ pub enum Ending {
         code: u8,
         /// Why.
         message: String,
+        /// The cure, empty if it is not known.
+        hint: String,
     },
     /// The user left it running.
     Detached,
@@ -173,8 +175,12 @@ pub fn wait_started(socket: BorrowedFd<'_>) -> io::Result<Result<i32, Ending>> {
             Err(error) => return Err(error.into()),
             Ok((length, _)) => match Event::decode(&buffer[..length]) {
                 Some(Event::Started(pid)) => return Ok(Ok(pid)),
-                Some(Event::Failed { code, message }) => {
-                    return Ok(Err(Ending::Failed { code, message: message.to_owned() }));
+                Some(Event::Failed { code, message, hint }) => {
+                    return Ok(Err(Ending::Failed {
+                        code,
+                        message: message.to_owned(),
+                        hint: hint.to_owned(),
+                    }));
                 }
                 _ => {}
             },
@@ -352,8 +358,8 @@ impl Relay<'_> {
                     None
                 }
                 Some(Event::Exited(code)) => Some(Ending::Exited(code)),
-                Some(Event::Failed { code, message }) => {
-                    Some(Ending::Failed { code, message: message.to_owned() })
+                Some(Event::Failed { code, message, hint }) => {
+                    Some(Ending::Failed { code, message: message.to_owned(), hint: hint.to_owned() })
                 }
                 Some(Event::Started(_)) | None => None,
             }),

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::environment::environment;
 use super::mounts;
 use super::request::RunRequest;
-use crate::base::size;
+use crate::base::{signal, size};
 use crate::storage::containers::{
     ContainerConfig, DeviceRecord, LogConfig, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
     UlimitRecord, UsernsMode,
@@ -142,7 +143,7 @@ pub const ALL_CAPABILITIES: &[&str] = &[
     "WAKE_ALARM",
 ];
 
-fn flag(flag: &'static str, value: &str, why: impl Into<String>) -> Error {
+pub(super) fn flag(flag: &'static str, value: &str, why: impl Into<String>) -> Error {
     Error::Flag { flag, value: value.into(), why: why.into() }
 }
 
@@ -266,105 +267,6 @@ fn hostname(
     }
 }
 
-fn environment(
-    request: &RunRequest,
-    image: &ImageDefaults,
-    around: &Surroundings<'_>,
-    hostname: &str,
-) -> Result<Vec<String>, Error> {
-    let mut env = Environment::default();
-    env.set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    env.set("container", "umiak");
-    if request.tty {
-        env.set("TERM", "xterm");
-    }
-    env.set("HOSTNAME", hostname);
-    for item in &image.env {
-        env.set_item(item);
-    }
-    env.add_asked(&request.env, &request.env_files, around.env)?;
-    Ok(env.items)
-}
-
-/// What a `-e` of `exec` adds to a container's own environment.
-pub fn exec_environment(
-    base: &[String],
-    env: &[String],
-    env_files: &[PathBuf],
-    host: &BTreeMap<String, String>,
-    tty: bool,
-) -> Result<Vec<String>, Error> {
-    let mut merged = Environment { items: base.to_vec() };
-    if tty && !base.iter().any(|item| item.starts_with("TERM=")) {
-        merged.set("TERM", "xterm");
-    }
-    merged.add_asked(env, env_files, host)?;
-    Ok(merged.items)
-}
-
-#[derive(Default)]
-struct Environment {
-    items: Vec<String>,
-}
-
-impl Environment {
-    fn set(&mut self, name: &str, value: &str) {
-        self.set_item(&format!("{name}={value}"));
-    }
-
-    fn set_item(&mut self, item: &str) {
-        let name = item.split('=').next().unwrap_or_default();
-        match self.items.iter_mut().find(|have| have.split('=').next() == Some(name)) {
-            Some(have) => *have = item.to_owned(),
-            None => self.items.push(item.to_owned()),
-        }
-    }
-
-    /// What `--env-file` and then `--env` ask for.
-    fn add_asked(
-        &mut self,
-        asked: &[String],
-        files: &[PathBuf],
-        host: &BTreeMap<String, String>,
-    ) -> Result<(), Error> {
-        for path in files {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-                flag: "env-file",
-                path: path.clone(),
-                source,
-            })?;
-            for line in
-                text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty())
-            {
-                let line = line.trim_start();
-                let name = line.split('=').next().unwrap_or_default();
-                if name.is_empty() || name.contains(char::is_whitespace) {
-                    return Err(flag("env-file", line, "a line takes NAME=VALUE or NAME"));
-                }
-                self.set_or_inherit(line, host);
-            }
-        }
-        for item in asked {
-            if item.starts_with('=') || item.is_empty() {
-                return Err(flag("env", item, "it takes NAME=VALUE or NAME"));
-            }
-            self.set_or_inherit(item, host);
-        }
-        Ok(())
-    }
-
-    /// `NAME=VALUE`; `NAME` alone takes the host's value if there is one, `NAME*` all that fit.
-    fn set_or_inherit(&mut self, item: &str, host: &BTreeMap<String, String>) {
-        if item.contains('=') {
-            self.set_item(item);
-        } else if let Some(prefix) = item.strip_suffix('*') {
-            host.iter().filter(|(name, _)| name.starts_with(prefix)).for_each(|(n, v)| self.set(n, v));
-        } else if let Some(value) = host.get(item) {
-            self.set(item, value);
-        }
-    }
-}
-
 fn pairs(name: &'static str, items: &[String]) -> Result<BTreeMap<String, String>, Error> {
     let mut map = BTreeMap::new();
     for item in items {
@@ -386,74 +288,9 @@ fn labels(request: &RunRequest, image: &ImageDefaults) -> Result<BTreeMap<String
 fn stop_signal(request: &RunRequest, image: &ImageDefaults) -> Result<i32, Error> {
     match request.stop_signal.as_deref().or(image.stop_signal.as_deref().filter(|text| !text.is_empty())) {
         None => Ok(libc::SIGTERM),
-        Some(text) => parse_signal(text).ok_or_else(|| flag("stop-signal", text, "there is no such signal")),
+        Some(text) => signal::parse(text).ok_or_else(|| flag("stop-signal", text, "there is no such signal")),
     }
 }
-
-/// A signal by number or name, with or without `SIG`, in any case; `RTMIN+n` and `RTMAX-n` too.
-pub fn parse_signal(text: &str) -> Option<i32> {
-    if let Ok(number) = text.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let name = text.to_ascii_uppercase();
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    if let Some(offset) = name.strip_prefix("RTMIN") {
-        return offset_of(offset, '+').map(|n| 34 + n).filter(|n| *n <= 64);
-    }
-    if let Some(offset) = name.strip_prefix("RTMAX") {
-        return offset_of(offset, '-').map(|n| 64 - n).filter(|n| *n >= 34);
-    }
-    SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
-}
-
-fn offset_of(text: &str, sign: char) -> Option<i32> {
-    if text.is_empty() { Some(0) } else { text.strip_prefix(sign)?.parse().ok().filter(|n| *n >= 0) }
-}
-
-/// The name of a signal, as `SIGTERM`.
-pub fn signal_name(number: i32) -> String {
-    match SIGNALS.iter().find(|(_, n)| *n == number) {
-        Some((name, _)) => format!("SIG{name}"),
-        None => number.to_string(),
-    }
-}
-
-const SIGNALS: &[(&str, i32)] = &[
-    ("HUP", libc::SIGHUP),
-    ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
-    ("ILL", libc::SIGILL),
-    ("TRAP", libc::SIGTRAP),
-    ("ABRT", libc::SIGABRT),
-    ("IOT", libc::SIGIOT),
-    ("BUS", libc::SIGBUS),
-    ("FPE", libc::SIGFPE),
-    ("KILL", libc::SIGKILL),
-    ("USR1", libc::SIGUSR1),
-    ("SEGV", libc::SIGSEGV),
-    ("USR2", libc::SIGUSR2),
-    ("PIPE", libc::SIGPIPE),
-    ("ALRM", libc::SIGALRM),
-    ("TERM", libc::SIGTERM),
-    ("STKFLT", libc::SIGSTKFLT),
-    ("CHLD", libc::SIGCHLD),
-    ("CLD", libc::SIGCHLD),
-    ("CONT", libc::SIGCONT),
-    ("STOP", libc::SIGSTOP),
-    ("TSTP", libc::SIGTSTP),
-    ("TTIN", libc::SIGTTIN),
-    ("TTOU", libc::SIGTTOU),
-    ("URG", libc::SIGURG),
-    ("XCPU", libc::SIGXCPU),
-    ("XFSZ", libc::SIGXFSZ),
-    ("VTALRM", libc::SIGVTALRM),
-    ("PROF", libc::SIGPROF),
-    ("WINCH", libc::SIGWINCH),
-    ("IO", libc::SIGIO),
-    ("POLL", libc::SIGPOLL),
-    ("PWR", libc::SIGPWR),
-    ("SYS", libc::SIGSYS),
-];
 
 fn network(value: Option<&str>) -> Result<NetworkMode, Error> {
     match value {
@@ -755,26 +592,6 @@ mod tests {
     }
 
     #[test]
-    fn environment_in_order() {
-        let mut request = request();
-        request.env = ["A=2", "LANG", "MISSING", "LC_*", "PATH=/p"].map(String::from).into();
-        let image = ImageDefaults { env: vec!["A=1".into(), "B=1".into()], ..ImageDefaults::default() };
-        let env = resolved(&request, &image).unwrap().env;
-        assert_eq!(
-            env,
-            ["PATH=/p", "container=umiak", "HOSTNAME=0123456789ab", "A=2", "B=1", "LANG=C", "LC_A=1"]
-        );
-    }
-
-    #[test]
-    fn exec_environment_adds_only_what_is_asked() {
-        let host = BTreeMap::from([("X".to_owned(), "9".to_owned())]);
-        let base = ["PATH=/p".to_owned(), "A=1".to_owned()];
-        let env = exec_environment(&base, &["A=2".into(), "X".into()], &[], &host, true).unwrap();
-        assert_eq!(env, ["PATH=/p", "A=2", "TERM=xterm", "X=9"]);
-    }
-
-    #[test]
     fn capability_rules() {
         let set = |add: &[&str], drop: &[&str]| {
             let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
@@ -784,18 +601,6 @@ mod tests {
         assert_eq!(set(&["cap_net_raw"], &["ALL"]).unwrap(), ["NET_RAW"]);
         assert_eq!(set(&["ALL"], &["SYS_ADMIN"]).unwrap().len(), ALL_CAPABILITIES.len() - 1);
         assert!(set(&["NONSENSE"], &[]).is_err() && set(&["KILL"], &["KILL"]).is_err());
-    }
-
-    #[test]
-    fn signals() {
-        assert_eq!(parse_signal("sigkill"), Some(9));
-        assert_eq!(parse_signal("15"), Some(15));
-        assert_eq!(parse_signal("RTMIN+3"), Some(37));
-        assert_eq!(parse_signal("SIGRTMAX-1"), Some(63));
-        for bad in ["0", "65", "NOPE", "RTMIN+99", ""] {
-            assert_eq!(parse_signal(bad), None, "{bad}");
-        }
-        assert_eq!(signal_name(15), "SIGTERM");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::attach::{DetachKeys, RawTerminal, terminal_size, write_all};
-use super::{Engine, Error, config, run, specgen};
+use super::{Engine, Error, environment, run, specgen};
 use crate::runtime::{self, ExecRequest, Executed, Stdio};
 use crate::storage::containers::Status;
 use crate::sys::process;
@@ -40,7 +40,7 @@ impl Engine {
         let host: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let env = config::exec_environment(
+        let env = environment::exec_environment(
             &record.config.env,
             &options.env,
             &options.env_files,

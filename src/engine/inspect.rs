@@ -3,10 +3,9 @@
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::config::signal_name;
 use super::list::{image_name, network_name, timestamp};
 use super::{Engine, Error};
-use crate::base::time;
+use crate::base::{signal, time};
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, Exit, NamespaceMode, RootfsSource, SeccompChoice, Status,
 };
@@ -301,7 +300,7 @@ fn configuration(record: &ContainerRecord) -> Value {
         "OnBuild": null,
         "Labels": config.labels,
         "Annotations": config.annotations,
-        "StopSignal": signal_name(config.stop_signal),
+        "StopSignal": signal::name(config.stop_signal),
         "HealthcheckOnFailureAction": "none",
         "CreateCommand": record.create_command,
         "Umask": "0022",

@@ -7,9 +7,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::config::signal_name;
 use super::{Engine, Error, volumes};
 use crate::base::id::ContainerId;
+use crate::base::signal;
 use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RunState, Status};
 use crate::sys::process;
 
@@ -32,11 +32,24 @@ impl Engine {
             Status::Created => record.config.auto_remove,
             _ => false,
         };
-        if left_behind && self.containers.sweep_dead(id)? {
+        if left_behind && self.sweep_dead(id)? {
             self.delete(&self.containers.trash_of(id), &record);
             return Err(crate::storage::containers::Error::NotFound(id.to_string()).into());
         }
         Ok((record, status))
+    }
+
+    /// Finishes what a killed monitor left, its control group too; says whether the container went.
+    fn sweep_dead(&self, id: &ContainerId) -> Result<bool, Error> {
+        let cgroup = self.containers.run_state(id)?.and_then(|state| state.cgroup);
+        let removed = self.containers.sweep_dead(id)?;
+        if let Some(cgroup) = cgroup
+            && !self.containers.in_charge(id)?
+        {
+            // Processes that outlived the first one, as with --pid host, are part of what was left.
+            let _ = crate::cgroup::kill(&cgroup).and_then(|()| crate::cgroup::remove(&cgroup));
+        }
+        Ok(removed)
     }
 
     /// Sends a signal to the first process of a container.
@@ -50,7 +63,7 @@ impl Engine {
         };
         process::pidfd_signal(pidfd.as_fd(), signal).map_err(|source| Error::Signal {
             name: record.name.clone(),
-            signal: signal_name(signal),
+            signal: signal::name(signal),
             source,
         })?;
         Ok(record)
@@ -68,7 +81,7 @@ impl Engine {
             let timeout = timeout.unwrap_or(record.config.stop_timeout);
             let failed = |signal: i32| {
                 let name = name.clone();
-                move |source| Error::Signal { name, signal: signal_name(signal), source }
+                move |source| Error::Signal { name, signal: signal::name(signal), source }
             };
             let mut ended = false;
             if timeout > 0 {
@@ -97,7 +110,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         }
         if let Ok(record) = self.containers.record(id)
-            && self.containers.sweep_dead(id)?
+            && self.sweep_dead(id)?
         {
             self.delete(&self.containers.trash_of(id), &record);
         }
@@ -181,7 +194,7 @@ impl Engine {
 pub fn open(state: &RunState) -> Option<OwnedFd> {
     let pidfd = pidfd_open(Pid::from_raw(state.pid)?, PidfdFlags::empty()).ok()?;
     // Asked after the descriptor was had: a pid used anew in between has another start time.
-    (process::start_time(state.pid).ok()? == state.start_time).then_some(pidfd)
+    process::is_alive(state.pid, state.start_time).then_some(pidfd)
 }
 
 fn ignore_gone(result: io::Result<()>) -> io::Result<()> {

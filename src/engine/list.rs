@@ -1,6 +1,7 @@
 //! `ps`: which containers there are, filtered and sorted.
 
 use jiff::Timestamp;
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::{Engine, Error};
@@ -88,7 +89,7 @@ fn sort(listed: &mut [Listed], options: &ListOptions) -> Result<(), Error> {
 
 enum Filter {
     Id(String),
-    Name(String),
+    Name(Regex),
     Label(String, Option<String>),
     Status(String),
     Exited(i32),
@@ -108,7 +109,7 @@ impl Filter {
         let value = value.to_owned();
         Ok(match key {
             "id" => Self::Id(value),
-            "name" => Self::Name(value),
+            "name" => Self::Name(Regex::new(&value).map_err(|error| Error::Filter(error.to_string()))?),
             "label" => match value.split_once('=') {
                 Some((key, value)) => Self::Label(key.into(), Some(value.into())),
                 None => Self::Label(value, None),
@@ -146,7 +147,7 @@ impl Filter {
         let record = &c.record;
         match self {
             Self::Id(prefix) => record.id.as_str().starts_with(prefix.as_str()),
-            Self::Name(part) => record.name.contains(part.as_str()),
+            Self::Name(pattern) => pattern.is_match(&record.name),
             Self::Label(key, None) => record.config.labels.contains_key(key),
             Self::Label(key, Some(value)) => record.config.labels.get(key) == Some(value),
             Self::Status(word) => c.status.word() == word,

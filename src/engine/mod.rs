@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod config;
+pub mod environment;
 pub mod exec;
 pub mod images;
 pub mod info;
@@ -26,7 +27,7 @@ use crate::storage::containers::Containers;
 use crate::storage::{Paths, Store, containers};
 
 /// An engine over one store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     /// Where the store is.
     pub paths: Paths,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxSeccomp;
@@ -20,9 +22,11 @@ use crate::storage::containers::{
 };
 use crate::storage::images::ImageRecord;
 use crate::sys::atomic::{self, Durability};
+use crate::sys::child;
 use crate::sys::daemon;
 use crate::sys::host;
 use crate::sys::lock::Lock;
+use crate::sys::process;
 
 /// A container whose monitor has been started.
 #[derive(Debug)]
@@ -166,19 +170,30 @@ impl Engine {
             daemon::Fork::Child => {
                 drop(ours);
                 drop(stdin_write);
+                let anonymous_volumes = volumes::anonymous(&self.paths.root, &record.config.mounts);
+                let (engine, again) = (self.clone(), record.clone());
                 let job = Job {
+                    without_overlay: Box::new(move || {
+                        engine.copy_layers(&again)?;
+                        engine.create_request(&again).map_err(io::Error::other)
+                    }),
+                    anonymous_volumes,
                     containers: self.containers.clone(),
                     record,
                     request: Some(request),
                     client: theirs,
                     stdin: stdin_read,
                     lock,
+                    sweep: {
+                        let store = store_of.clone();
+                        Box::new(move || drop(store.sweep()))
+                    },
                     delete: {
                         let store = store_of;
                         Box::new(move |path| drop(store.discard(path)))
                     },
                 };
-                daemon::exit_now(monitor::run(job))
+                process::exit_now(monitor::run(job))
             }
             daemon::Fork::Parent(_) => Ok(Started { id, socket: ours, stdin: stdin_write }),
         }
@@ -187,8 +202,11 @@ impl Engine {
     /// The runtime's request for a container's first process.
     fn create_request(&self, record: &ContainerRecord) -> Result<CreateRequest, Error> {
         let dir = self.containers.dir(&record.id);
+        let copy = dir.join("rootfs");
         let rootfs = match &record.rootfs {
             RootfsSource::Directory(path) => Rootfs::Dir(path.clone()),
+            // Made when an overlay was refused.
+            RootfsSource::Image { .. } if copy.exists() => Rootfs::Dir(copy),
             RootfsSource::Image { layers, .. } => Rootfs::Overlay {
                 lower: layers.iter().rev().map(|chain_id| self.store.layer_dir(chain_id)).collect(),
                 upper: dir.join("diff"),
@@ -200,6 +218,7 @@ impl Engine {
         let host = specgen::Host {
             files: self.write_files(record)?,
             seccomp: seccomp_profile(&record.config)?,
+            mqueue: Path::new("/dev/mqueue").exists(),
             cgroup_path: None,
             cgroup_mount: self.cgroup_mount(&record.config),
         };
@@ -212,6 +231,26 @@ impl Engine {
         request.create_cwd = true;
         request.cgroup = if record.config.cgroups { CgroupMode::IfPossible } else { CgroupMode::Disabled };
         Ok(request)
+    }
+
+    /// Copies an image's layers into a rootfs of the container's own: what remains where overlayfs
+    /// is missing or cannot write to the store's file system.
+    fn copy_layers(&self, record: &ContainerRecord) -> io::Result<()> {
+        let RootfsSource::Image { layers, .. } = &record.rootfs else { return Ok(()) };
+        let layers: Vec<PathBuf> = layers.iter().map(|chain_id| self.store.layer_dir(chain_id)).collect();
+        let dir = self.containers.dir(&record.id);
+        let staging = dir.join("rootfs.part");
+        let merge = || {
+            let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+            crate::sys::tree::remove_all(&staging).map_err(errno)?;
+            fs::create_dir(&staging).map_err(errno)?;
+            fs::set_permissions(&staging, fs::Permissions::from_mode(0o755)).map_err(errno)?;
+            crate::sys::flatten::merge(&layers, &staging).map_err(errno)
+        };
+        child::call(record.mapping.as_ref(), merge)
+            .map_err(io::Error::other)?
+            .map_err(io::Error::from_raw_os_error)?;
+        fs::rename(&staging, dir.join("rootfs"))
     }
 
     /// Writes the files that are bound over `/etc/hosts` and its like.

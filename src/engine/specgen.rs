@@ -25,6 +25,8 @@ pub struct Host {
     pub seccomp: Option<LinuxSeccomp>,
     /// Where the container's cgroup may be made, relative to the root of the cgroup tree.
     pub cgroup_path: Option<PathBuf>,
+    /// Whether the host has its message queues mounted.
+    pub mqueue: bool,
     /// Whether a cgroup file system can be mounted.
     pub cgroup_mount: bool,
 }
@@ -179,11 +181,11 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
     let mut devpts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     devpts.extend(tty_mapped.then_some("gid=5"));
     list.push(mount("/dev/pts", "devpts", "devpts", &devpts)?);
-    list.push(if config.ipc == NamespaceMode::Host {
-        mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"])?
-    } else {
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?
-    });
+    if config.ipc == NamespaceMode::Private {
+        list.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
+    } else if host.mqueue {
+        list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"])?);
+    }
     if !config.mounts.iter().any(|m| m.destination == "/dev/shm") {
         list.push(if config.ipc == NamespaceMode::Host {
             mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"])?
@@ -220,7 +222,7 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
     for m in asked {
         let mut options: Vec<&str> = m.options.iter().map(String::as_str).collect();
         let (kind, source) = if m.kind == "tmpfs" { ("tmpfs", "tmpfs") } else { ("bind", m.source.as_str()) };
-        options.extend(m.copy_up.then_some("tmpcopyup").filter(|_| kind == "tmpfs"));
+        options.extend(m.copy_up.then_some("tmpcopyup"));
         list.push(mount(&m.destination, kind, source, &options)?);
     }
     Ok(list)

@@ -15,12 +15,12 @@ use self::log::LogWriter;
 use self::protocol::Event;
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
-use crate::runtime::{self, CreateRequest, Stdio};
-use crate::storage::containers::{ContainerRecord, Containers, Exit, ExitRecord, RunState};
+use crate::runtime::{self, CreateRequest, Created, Stdio};
+use crate::storage::containers::{ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, RunState};
 use crate::sys::atomic::Durability;
 use crate::sys::lock::Lock;
-use crate::sys::process::ExitStatus;
-use crate::sys::{daemon, host};
+use crate::sys::process::{self, ExitStatus};
+use crate::sys::{daemon, host, signal};
 
 /// Why a container could not be started or supervised.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// How to mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Runtime { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+
     /// What the command should exit with: 126 and 127 for a program that cannot be executed or
     /// is not there, 125 for anything of ours.
     pub fn exit_code(&self) -> u8 {
@@ -69,12 +77,18 @@ pub struct Job {
     pub record: ContainerRecord,
     /// For the runtime; its streams are set here.
     pub request: Option<CreateRequest>,
+    /// Copies the layers for a container that cannot have an overlay, and makes another request.
+    pub without_overlay: Box<dyn Fn() -> io::Result<CreateRequest>>,
     /// The command's socket.
     pub client: OwnedFd,
     /// The read end of the program's standard input, if the command holds the other.
     pub stdin: Option<OwnedFd>,
     /// Says that this container has somebody in charge.
     pub lock: Lock,
+    /// Volumes without a name, which go with a container that is removed when it ends.
+    pub anonymous_volumes: Vec<PathBuf>,
+    /// Removes what others, who were killed, left in the store.
+    pub sweep: Box<dyn Fn()>,
     /// Deletes a tree that the container left, whoever owns the files.
     pub delete: Box<dyn Fn(&std::path::Path)>,
 }
@@ -91,10 +105,11 @@ pub fn run(mut job: Job) -> u8 {
             }
             // What takes time comes last: nobody waits for it.
             match trash {
-                Some(Ok(trash)) => (job.delete)(&trash),
+                Some(Ok(trash)) => delete(&job, &trash),
                 Some(Err(_)) => {}
                 None => drop(std::fs::remove_dir_all(job.containers.run_dir(&job.record.id))),
             }
+            (job.sweep)();
             0
         }
         Err(error) => {
@@ -107,6 +122,7 @@ pub fn run(mut job: Job) -> u8 {
 /// Tells the command, and for containers that stay the record, why there is nothing to supervise.
 fn fail(job: &Job, error: &Error) {
     let message = report::chain(error);
+    let hint = error.hint().unwrap_or_default();
     let now = host::now();
     let trash = if job.record.config.auto_remove {
         job.containers.remove(&job.record).ok()
@@ -120,19 +136,22 @@ fn fail(job: &Job, error: &Error) {
         None
     };
     let mut packet = Vec::new();
-    Event::Failed { code: error.exit_code(), message: &message }.encode(&mut packet);
+    Event::Failed { code: error.exit_code(), message: &message, hint: &hint }.encode(&mut packet);
     let _ = rustix::net::send(&job.client, &packet, rustix::net::SendFlags::NOSIGNAL);
     if let Some(trash) = trash {
-        (job.delete)(&trash);
+        delete(job, &trash);
     }
+}
+
+fn delete(job: &Job, trash: &std::path::Path) {
+    (job.delete)(trash);
+    job.anonymous_volumes.iter().for_each(|volume| (job.delete)(volume));
 }
 
 /// Leaves the command's session, terminal and open files behind.
 fn detach(job: &Job) {
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");
-    // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids.
-    daemon::set_undumpable();
     if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(&null);
         let _ = rustix::stdio::dup2_stdout(&null);
@@ -141,7 +160,9 @@ fn detach(job: &Job) {
     let mut keep = vec![job.client.as_raw_fd(), job.lock.as_fd().as_raw_fd()];
     keep.extend(job.stdin.as_ref().map(AsRawFd::as_raw_fd));
     daemon::close_fds_except(&keep);
-    daemon::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE]);
+    for ignored in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+        signal::ignore(ignored);
+    }
 }
 
 fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error> {
@@ -158,14 +179,12 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     } else {
         None
     };
-    let (stdio, mut streams) = streams(job).map_err(io("making the streams"))?;
     let listener =
         listen(&job.containers.run_dir(&job.record.id)).map_err(io("opening the attach socket"))?;
-    let Some(mut request) = job.request.take() else {
-        return Err(io("starting")(io::ErrorKind::InvalidInput.into()));
-    };
-    request.stdio = stdio;
-    let mut created = runtime::create(request).map_err(runtime_error)?;
+    let (mut created, mut streams) = create(job)?;
+    // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids. Not
+    // before: the init would inherit it, and its id maps would be root's to write.
+    let _ = process::set_undumpable();
     streams.terminal = created.terminal.take();
     let id = job.record.id.clone();
     let started = host::now();
@@ -211,6 +230,33 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     Ok(exit_of(status).code())
 }
 
+/// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.
+fn create(job: &mut Job) -> Result<(Created, Streams), Error> {
+    let name = job.record.name.clone();
+    let mut attempt = |request: Option<CreateRequest>, stdin: Option<OwnedFd>| {
+        let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
+        let mut request = request.ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
+        let (stdio, streams) = streams(&job.record.config, stdin).map_err(io)?;
+        request.stdio = stdio;
+        let created =
+            runtime::create(request).map_err(|source| Error::Runtime { name: name.clone(), source })?;
+        Ok((created, streams))
+    };
+    let stdin = job.stdin.take();
+    let spare = stdin.as_ref().and_then(|fd| fd.try_clone().ok());
+    match attempt(job.request.take(), stdin) {
+        Err(Error::Runtime { source, .. }) if source.is_no_overlay() => {
+            let request = (job.without_overlay)().map_err(|source| Error::Io {
+                action: "copying the layers",
+                name: name.clone(),
+                source,
+            })?;
+            attempt(Some(request), spare)
+        }
+        other => other,
+    }
+}
+
 /// A descriptor of the container's mount namespace: while it is open the kernel does not take the
 /// mounts down, which it would else do before it tells us of the program's end.
 fn hold_mounts(pid: i32) -> Option<OwnedFd> {
@@ -231,8 +277,7 @@ fn exit_of(status: ExitStatus) -> Exit {
 }
 
 /// The program's ends of its streams, and ours.
-fn streams(job: &mut Job) -> io::Result<(Stdio, Streams)> {
-    let config = &job.record.config;
+fn streams(config: &ContainerConfig, stdin: Option<OwnedFd>) -> io::Result<(Stdio, Streams)> {
     if config.tty {
         return Ok((Stdio::Terminal, Streams::default()));
     }
@@ -240,7 +285,7 @@ fn streams(job: &mut Job) -> io::Result<(Stdio, Streams)> {
     let (stdout_read, stdout) = pipe()?;
     let (stderr_read, stderr) = pipe()?;
     let mut streams = Streams { stdout: Some(stdout_read), stderr: Some(stderr_read), ..Streams::default() };
-    let stdin = match job.stdin.take() {
+    let stdin = match stdin {
         Some(read) => read,
         None if config.interactive => {
             let (read, write) = pipe()?;

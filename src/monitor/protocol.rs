@@ -34,6 +34,8 @@ pub enum Event<'a> {
         code: u8,
         /// The whole chain of what went wrong.
         message: &'a str,
+        /// The cure, empty if it is not known.
+        hint: &'a str,
     },
     /// Output.
     Output(Stream, &'a [u8]),
@@ -68,10 +70,13 @@ impl<'a> Event<'a> {
                 packet.push(b's');
                 packet.extend(pid.to_le_bytes());
             }
-            Self::Failed { code, message } => {
+            Self::Failed { code, message, hint } => {
                 packet.extend([b'!', *code]);
-                let end = message.floor_char_boundary(MAX_BODY - 1);
-                packet.extend(&message.as_bytes()[..end]);
+                for text in [message, hint] {
+                    let end = text.floor_char_boundary(MAX_BODY / 2 - 2);
+                    packet.extend(&text.as_bytes()[..end]);
+                    packet.push(0);
+                }
             }
             Self::Output(stream, bytes) => {
                 packet.push(match stream {
@@ -93,8 +98,10 @@ impl<'a> Event<'a> {
         match tag {
             b's' => Some(Self::Started(i32::from_le_bytes(body.try_into().ok()?))),
             b'!' => {
-                let (code, message) = body.split_first()?;
-                Some(Self::Failed { code: *code, message: std::str::from_utf8(message).ok()? })
+                let (code, texts) = body.split_first()?;
+                let (message, hint) =
+                    std::str::from_utf8(texts).ok()?.strip_suffix('\0')?.split_once('\0')?;
+                Some(Self::Failed { code: *code, message, hint })
             }
             b'o' => Some(Self::Output(Stream::Stdout, body)),
             b'e' => Some(Self::Output(Stream::Stderr, body)),
@@ -154,7 +161,7 @@ mod tests {
         let mut packet = Vec::new();
         for event in [
             Event::Started(42),
-            Event::Failed { code: 127, message: "no such file" },
+            Event::Failed { code: 127, message: "no such file", hint: "" },
             Event::Output(Stream::Stdout, b"\xff\0"),
             Event::Output(Stream::Stderr, b""),
             Event::Exited(-1),

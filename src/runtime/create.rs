@@ -168,10 +168,12 @@ impl Birth<'_> {
     fn go(mut self) -> Result<Born, Error> {
         let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
         let cgroup = self.group.map(AsFd::as_fd);
-        let born = match self.spawn(&theirs, cgroup, false) {
+        let born = match self.spawn((&ours, &theirs), cgroup, false) {
             // Old kernels and seccomp filters of outer containers: joined after the birth then.
-            Err(Error::Host { source, .. }) if cgroup.is_some() && cannot_clone_into(&source) => {
-                let child = self.spawn(&theirs, None, true)?;
+            Err(Error::Namespaces(source) | Error::Host { source, .. })
+                if cgroup.is_some() && cannot_clone_into(&source) =>
+            {
+                let child = self.spawn((&ours, &theirs), None, true)?;
                 if let Some(group) = self.group
                     && let Err(error) = group.add(child.pid)
                 {
@@ -195,7 +197,7 @@ impl Birth<'_> {
 
     fn spawn(
         &mut self,
-        theirs: &OwnedFd,
+        (ours, theirs): (&OwnedFd, &OwnedFd),
         cgroup: Option<BorrowedFd<'_>>,
         late_cgroup: bool,
     ) -> Result<Child, Error> {
@@ -214,10 +216,10 @@ impl Birth<'_> {
             wait,
             hook_state: self.hook_state("creating", 0),
         };
-        let options = CloneOptions { namespaces: namespaces.clone, cgroup, sibling: false };
+        let options =
+            CloneOptions { namespaces: namespaces.clone, cgroup, sibling: false, close: Some(ours.as_fd()) };
         if namespaces.join.is_empty() {
-            return process::spawn(options, || init::run(init))
-                .map_err(|e| Error::host("creating namespaces", e));
+            return process::spawn(options, || init::run(init)).map_err(Error::Namespaces);
         }
         self.spawn_joined(options, init)
     }
@@ -229,7 +231,7 @@ impl Birth<'_> {
         let first = CloneOptions { namespaces: 0, ..options };
         let between = process::spawn(first, || {
             let answer = match join_all(self.plan).and_then(|()| {
-                let second = CloneOptions { cgroup: None, sibling: true, ..options };
+                let second = CloneOptions { cgroup: None, sibling: true, close: None, ..options };
                 process::spawn(second, || init::run(init)).map_err(|e| ("creating namespaces".to_owned(), e))
             }) {
                 Ok(child) => format!("P{}", child.pid),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::plan::PlanError;
-use super::protocol::Failure;
+use super::protocol::{Failure, FailureKind};
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The kernel refuses namespaces.
+    #[error("creating user and other namespaces")]
+    Namespaces(#[source] io::Error),
     /// The user namespace's ids could not be mapped.
     #[error("mapping the user namespace's ids")]
     Mapping(#[from] crate::sys::userns::Error),
@@ -61,6 +64,27 @@ impl Error {
             Self::Inside(failure) => failure.exit_code(),
             _ => 125,
         }
+    }
+
+    /// How to mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Namespaces(source) = self else { return None };
+        match source.raw_os_error()? {
+            libc::ENOSPC | libc::EUSERS => Some(
+                "user namespaces are used up or switched off: as root, raise sysctl user.max_user_namespaces".into(),
+            ),
+            libc::EPERM | libc::EACCES => Some(
+                "unprivileged user namespaces are forbidden here: as root, sysctl kernel.unprivileged_userns_clone=1 \
+                 (Debian) or kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
+                    .into(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// Whether the rootfs would have to be made without overlayfs.
+    pub fn is_no_overlay(&self) -> bool {
+        matches!(self, Self::Inside(failure) if failure.kind == FailureKind::NoOverlay)
     }
 
     pub(crate) fn host(action: impl Into<String>, source: impl Into<io::Error>) -> Self {

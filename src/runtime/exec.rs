@@ -1,8 +1,21 @@
 //! A further process in a running container.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use super::{Error, ExecRequest};
+use rustix::fs::{Mode, OFlags};
+
+use super::hooks::HookState;
+use super::init::{Doing, hand_out_master};
+use super::launch::{self, Channel, Surroundings};
+use super::plan::{self, ProcessPlan};
+use super::protocol::{Failure, Message};
+use super::{Error, ExecRequest, Stdio, create};
+use crate::cgroup;
+use crate::sys::path::Root;
+use crate::sys::process::{self, Child, CloneOptions};
+use crate::sys::{namespace, pty, socket, userns};
 
 /// A process that [`exec`] started; it is a child of the caller.
 #[derive(Debug)]
@@ -17,6 +30,175 @@ pub struct Executed {
 
 /// Runs a program in a running container; returns when it has been executed, or its error
 /// ([`Error::exit_code`] tells 126 and 127). The caller must be single-threaded.
-pub fn exec(_request: ExecRequest) -> Result<Executed, Error> {
-    Err(Error::NotRunning)
+pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
+    let container = process::pidfd_open(request.pid).map_err(|_| Error::NotRunning)?;
+    if process::start_time(request.pid).ok() != Some(request.start_time) {
+        return Err(Error::NotRunning);
+    }
+    let filter = match &request.seccomp {
+        Some(profile) => Some(crate::seccomp::compile(profile)?),
+        None => None,
+    };
+    let mut plan = plan::plan_process(&request.process, filter, request.user_by_name.clone())?;
+    plan.preserve_fds = request.preserve_fds;
+    plan.new_keyring = !request.no_new_keyring;
+    let namespaces = namespace::differing(request.pid)
+        .map_err(|e| Error::host("reading the container's namespaces", e))?;
+    let size = request.process.console_size().map(|size| (size.height() as u16, size.width() as u16));
+    let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
+    let newcomer = Newcomer {
+        request: &request,
+        plan: &plan,
+        size,
+        console_socket: create::connect_console(&request.stdio)?,
+        channel: Channel::new(theirs, None, false),
+    };
+    let (child, joined) = newcomer.start(&container, namespaces)?;
+    let mut terminal = None;
+    let outcome = loop {
+        let (bytes, fd) = socket::receive(&ours).map_err(|e| Error::host("waiting for the program", e))?;
+        match Message::decode(&bytes) {
+            Some(Message::Terminal) => terminal = fd,
+            Some(Message::End) if joined => break Ok(()),
+            Some(Message::Failed(failure)) => break Err(Error::Inside(failure)),
+            _ => break Err(Error::Died),
+        }
+    };
+    if let Err(error) = outcome {
+        // It has ended or is about to.
+        let _ = process::wait(&child.pidfd);
+        return Err(error);
+    }
+    Ok(Executed { pid: child.pid, pidfd: child.pidfd, terminal })
+}
+
+/// The process on its way in.
+struct Newcomer<'a> {
+    request: &'a ExecRequest,
+    plan: &'a ProcessPlan,
+    size: Option<(u16, u16)>,
+    console_socket: Option<OwnedFd>,
+    channel: Channel,
+}
+
+impl Newcomer<'_> {
+    /// Joins by way of a short-lived process, because a pid namespace is only entered by a child;
+    /// the newcomer is its sibling and thus our child. Tells whether it came that far.
+    fn start(self, container: &OwnedFd, namespaces: u64) -> Result<(Child, bool), Error> {
+        let group = self.request.cgroup.as_deref().map(open_group).transpose()?;
+        let cgroup = group.as_ref().map(AsFd::as_fd);
+        if namespaces & libc::CLONE_NEWPID as u64 == 0 {
+            let options = CloneOptions { cgroup, ..Default::default() };
+            return process::spawn(options, || match join(container, namespaces, self.request) {
+                Ok(()) => self.run(),
+                Err(failure) => self.channel.fail(failure),
+            })
+            .map(|child| (child, true))
+            .map_err(|e| Error::host("creating a process", e));
+        }
+        let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
+        let between = |late: Option<&Path>| {
+            if let Some(group) = late
+                && let Err(error) = cgroup::add(group, rustix::process::getpid().as_raw_nonzero().get())
+            {
+                let chain = vec![crate::base::report::chain(&error)];
+                return self.channel.fail(Failure {
+                    kind: super::protocol::FailureKind::Setup,
+                    errno: 0,
+                    chain,
+                });
+            }
+            if let Err(failure) = join(container, namespaces, self.request) {
+                return self.channel.fail(failure);
+            }
+            let options = CloneOptions { sibling: true, ..Default::default() };
+            match process::spawn(options, || self.run()).doing(|| "creating a process".to_owned()) {
+                Ok(child) => u8::from(socket::send(&theirs, &child.pid.to_ne_bytes(), None).is_err()),
+                Err(failure) => self.channel.fail(failure),
+            }
+        };
+        let options = CloneOptions { cgroup, ..Default::default() };
+        let child = match process::spawn(options, || between(None)) {
+            // As at the container's birth: not every kernel and sandbox lets us clone into a group.
+            Err(_) if cgroup.is_some() => {
+                process::spawn(CloneOptions::default(), || between(self.request.cgroup.as_deref()))
+            }
+            other => other,
+        }
+        .map_err(|e| Error::host("creating a process", e))?;
+        drop((theirs, self.channel));
+        let (pid, _) = socket::receive(&ours).map_err(|e| Error::host("joining the container", e))?;
+        match <[u8; 4]>::try_from(pid.as_slice()) {
+            Ok(bytes) => {
+                process::wait(&child.pidfd).map_err(|e| Error::host("joining the container", e))?;
+                let pid = i32::from_ne_bytes(bytes);
+                // It is our child, so its pid stays its own until we reap it.
+                let pidfd = process::pidfd_open(pid).map_err(|e| Error::host("opening the process", e))?;
+                Ok((Child { pid, pidfd }, true))
+            }
+            // It told its failure over the other socket, which the caller reads.
+            Err(_) => Ok((child, false)),
+        }
+    }
+
+    /// The newcomer itself, in the container.
+    fn run(&self) -> u8 {
+        let mut channel = match self.channel.duplicate() {
+            Ok(channel) => channel,
+            Err(failure) => return self.channel.fail(failure),
+        };
+        let failure = match self.open_terminal() {
+            Ok(slave) => launch::launch(
+                self.plan,
+                Surroundings {
+                    channel: &mut channel,
+                    stdio: &self.request.stdio,
+                    slave,
+                    start_hooks: &[],
+                    hook_state: HookState::none(),
+                },
+            ),
+            Err(failure) => failure,
+        };
+        channel.fail(failure)
+    }
+
+    fn open_terminal(&self) -> Result<Option<OwnedFd>, Failure> {
+        if !matches!(self.request.stdio, Stdio::Terminal | Stdio::ConsoleSocket(_)) {
+            return Ok(None);
+        }
+        let action = || "opening the container's terminal".to_owned();
+        let root = Root::open(Path::new("/")).doing(action)?;
+        let pty = pty::open_in(&root).doing(action)?;
+        if let Some((rows, columns)) = self.size {
+            pty::set_size(&pty.master, rows, columns).doing(action)?;
+        }
+        hand_out_master(&pty.master, self.console_socket.as_ref(), &self.channel)?;
+        Ok(Some(pty.slave))
+    }
+}
+
+fn open_group(path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|e| Error::host(format!("opening \"{}\"", path.display()), io::Error::from(e)))
+}
+
+/// Enters the container's namespaces, all at once, unseen by what is in there.
+fn join(container: &OwnedFd, namespaces: u64, request: &ExecRequest) -> Result<(), Failure> {
+    if let Some(value) = request.process.oom_score_adj() {
+        match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
+            // Lowering it takes a privilege that a user namespace cannot give.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && crate::sys::ids::euid() != 0 => {
+            }
+            other => other.doing(|| format!("setting the OOM score to {value}"))?,
+        }
+    }
+    process::set_undumpable().doing(|| "hiding the process".to_owned())?;
+    namespace::join(container, namespaces).doing(|| "joining the container's namespaces".to_owned())?;
+    if namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+        userns::become_root().doing(|| "becoming root of the user namespace".to_owned())?;
+        process::set_undumpable().doing(|| "hiding the process".to_owned())?;
+    }
+    Ok(())
 }

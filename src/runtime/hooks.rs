@@ -60,6 +60,20 @@ pub struct HookState {
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 
+impl HookState {
+    /// For a process that has no hooks.
+    pub(super) fn none() -> Self {
+        Self {
+            oci_version: String::new(),
+            id: String::new(),
+            status: "running",
+            pid: 0,
+            bundle: PathBuf::new(),
+            annotations: std::collections::BTreeMap::new(),
+        }
+    }
+}
+
 /// Runs hooks one after the other; the first that fails ends it.
 pub fn run(hooks: &[Hook], state: &HookState) -> Result<(), Error> {
     hooks.iter().try_for_each(|hook| run_one(hook, state))

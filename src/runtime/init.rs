@@ -183,7 +183,14 @@ fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Failure> {
     let action = || format!("mounting the rootfs \"{}\"", place.display());
     let target = mount::open_path(place).doing(action)?;
     match overlay {
-        Some(overlay) => mount::overlay(&overlay, attributes, &target).doing(action)?,
+        Some(overlay) => mount::overlay(&overlay, attributes, &target).map_err(|error| {
+            let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP];
+            let kind = match error.raw_os_error() {
+                Some(errno) if refused.contains(&errno) => FailureKind::NoOverlay,
+                _ => FailureKind::Setup,
+            };
+            Failure::new(kind, action(), &error)
+        })?,
         None => {
             let attributes = Attributes { set: attributes, clear: 0 };
             let options = BindOptions { recursive: true, attributes, ..Default::default() };
@@ -198,7 +205,7 @@ fn carry_out_mount(op: &MountOp, state: &State) -> Result<(), Failure> {
     let root = state.root()?;
     let target = op.target.display();
     match &op.kind {
-        MountKind::Bind { source, recursive } => {
+        MountKind::Bind { source, recursive, copy_up } => {
             let action = || format!("binding \"{}\" to \"{target}\"", source.display());
             let from = mount::open_path(source).doing(action)?;
             let kind = FileType::from_raw_mode(rustix::fs::fstat(&from).doing(action)?.st_mode);
@@ -207,7 +214,12 @@ fn carry_out_mount(op: &MountOp, state: &State) -> Result<(), Failure> {
             } else {
                 root.create_file(&op.target, 0o644)
             };
-            bind(&from, to.doing(action)?, *recursive, op).doing(action)
+            let to = to.doing(action)?;
+            if *copy_up && kind == FileType::Directory {
+                let action = || format!("filling the volume at \"{target}\" from the image");
+                copy::fill(&to, &from).doing(action)?;
+            }
+            bind(&from, to, *recursive, op).doing(action)
         }
         MountKind::Filesystem { filesystem, fallback, copy_up } => {
             let name = &filesystem.fstype;

@@ -33,6 +33,12 @@ impl Channel {
         Self { socket, listener, gated }
     }
 
+    /// The same connection once more: for a process that is forked off.
+    pub fn duplicate(&self) -> Result<Self, Failure> {
+        let socket = self.socket.try_clone().doing(|| "duplicating a socket".to_owned())?;
+        Ok(Self { socket, listener: None, gated: self.gated })
+    }
+
     pub fn say(&self, message: &Message, fd: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
         socket::send(&self.socket, &message.encode(), fd).doing(|| "talking to the runtime".to_owned())
     }
@@ -220,8 +226,11 @@ fn connect_stdio(stdio: &Stdio, slave: Option<OwnedFd>, uid: u32) -> Result<(), 
             }
         }
         (None, Stdio::Fds { stdin, stdout, stderr }) => {
-            for (number, fd) in [stdin, stdout, stderr].into_iter().enumerate() {
-                process::install_fd(fd, number as i32).doing(action)?;
+            // If the caller's own standard descriptors were closed, these may have such numbers and
+            // would replace each other: first all are out of the way.
+            let fds = [stdin, stdout, stderr].map(process::above_standard);
+            for (number, fd) in fds.into_iter().enumerate() {
+                process::install_fd(fd.doing(action)?, number as i32).doing(action)?;
             }
         }
         (None, _) => {}

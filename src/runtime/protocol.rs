@@ -19,6 +19,8 @@ pub enum FailureKind {
     NotExecutable,
     /// A startContainer or createContainer hook.
     Hook,
+    /// Overlayfs is not there, or cannot use these directories.
+    NoOverlay,
 }
 
 /// A failed step inside the container.

@@ -1,12 +1,12 @@
-//! Which ids a container may have: the rungs of a ladder.
+//! Which ids a container may have: the rungs of a ladder, from no user namespace at all to a single
+//! mapped id. The highest one that this machine allows this user is taken, and said aloud.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::Path;
 
-use super::passwd;
 use crate::base::idmap::{IdMapping, IdRange};
-use crate::sys::{host, userns};
+use crate::security::passwd;
+use crate::sys::{ids, userns};
 
 /// How a container's ids are mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,150 +32,184 @@ pub struct Rung {
     pub hint: Option<String>,
 }
 
-/// What decides over the rung.
-#[derive(Debug, Clone, Default)]
-struct Facts {
-    euid: u32,
-    egid: u32,
-    name: Option<String>,
-    subuid: String,
-    subgid: String,
-    /// Which of newuidmap and newgidmap cannot be used, and why.
-    helper_trouble: Option<String>,
+/// User namespaces cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+#[error("this user cannot create user namespaces")]
+pub struct Unavailable {
+    /// What the administrator can do about it.
+    pub hint: String,
+    /// The kernel's answer.
+    #[source]
+    pub source: io::Error,
 }
 
-/// The rung for this process. Reads four small files.
+/// Finds the rung of the calling user. Reads files only: that the kernel really makes user
+/// namespaces shows when one is made, or by [`check_user_namespaces`].
 pub fn rung() -> Rung {
-    let euid = rustix::process::geteuid().as_raw();
-    if euid == 0 {
-        return decide(&Facts::default());
+    let (uid, gid) = (ids::euid(), ids::egid());
+    if uid == 0 {
+        return Rung {
+            kind: RungKind::Root,
+            mapping: IdMapping::default(),
+            why: "running as root".to_owned(),
+            hint: None,
+        };
     }
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let users = fs::read("/etc/passwd").unwrap_or_default();
-    let name = passwd::users(&users).find(|user| user.uid == euid);
-    let name = name.and_then(|user| String::from_utf8(user.name).ok());
-    decide(&Facts {
-        euid,
-        egid: host::gid(),
-        name,
-        subuid: read("/etc/subuid"),
-        subgid: read("/etc/subgid"),
-        helper_trouble: ["newuidmap", "newgidmap"].into_iter().find_map(helper_trouble),
-    })
+    let name = user_name(uid);
+    let read = |path: &str| std::fs::read(path).unwrap_or_default();
+    let uids = subordinate(&read("/etc/subuid"), name.as_deref(), uid);
+    let gids = subordinate(&read("/etc/subgid"), name.as_deref(), uid);
+    let helpers = ["newuidmap", "newgidmap"].map(usable_helper);
+    choose(uid, gid, name.as_deref(), (uids, gids), helpers)
 }
 
-fn helper_trouble(name: &str) -> Option<String> {
-    let Some(path) = userns::find_helper(name) else { return Some(format!("{name} is not installed")) };
-    // Set-uid root, or with a file capability: else it can do no more than we.
-    let set_uid = fs::metadata(&path).is_ok_and(|m| m.mode() & 0o4000 != 0 && m.uid() == 0);
-    (!set_uid && !has_capability(&path))
-        .then(|| format!("{} is neither set-uid root nor has capabilities", path.display()))
+fn user_name(uid: u32) -> Option<String> {
+    let file = std::fs::read("/etc/passwd").ok()?;
+    let user = passwd::users(&file).find(|user| user.uid == uid)?;
+    String::from_utf8(user.name).ok()
 }
 
-fn has_capability(path: &Path) -> bool {
-    let mut value = [0; 64];
-    rustix::fs::getxattr(path, "security.capability", &mut value[..]).is_ok_and(|length| length > 0)
-}
+/// Why a helper cannot be used, in words.
+type Helper = Result<(), String>;
 
-fn decide(facts: &Facts) -> Rung {
-    if facts.euid == 0 {
-        let why = "we are root".to_owned();
-        return Rung { kind: RungKind::Root, mapping: IdMapping::default(), why, hint: None };
+fn usable_helper(name: &str) -> Helper {
+    let path = userns::find_helper(name).ok_or_else(|| format!("{name} is not installed"))?;
+    if privileged(&path) {
+        Ok(())
+    } else {
+        Err(format!("{} is neither setuid root nor has file capabilities", path.display()))
     }
-    let user = facts.name.clone().unwrap_or_else(|| facts.euid.to_string());
+}
+
+fn privileged(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let setuid = std::fs::metadata(path).is_ok_and(|m| m.uid() == 0 && m.mode() & 0o4000 != 0);
+    let mut value = [0_u8; 64];
+    setuid || rustix::fs::getxattr(path, "security.capability", &mut value).is_ok()
+}
+
+/// The ladder itself, from what was found out.
+fn choose(
+    uid: u32,
+    gid: u32,
+    name: Option<&str>,
+    (uids, gids): (Vec<IdRange>, Vec<IdRange>),
+    helpers: [Helper; 2],
+) -> Rung {
+    let who = name.map_or_else(|| uid.to_string(), str::to_owned);
     let single = |why: String, hint: String| Rung {
         kind: RungKind::Single,
-        mapping: IdMapping::single(0, facts.euid, 0, facts.egid),
+        mapping: IdMapping::single(0, uid, 0, gid),
         why,
         hint: Some(hint),
     };
-    let uids = ranges(&facts.subuid, facts);
-    let gids = ranges(&facts.subgid, facts);
-    for (list, file) in [(&uids, "/etc/subuid"), (&gids, "/etc/subgid")] {
-        if list.is_empty() {
-            let hint = format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}");
-            return single(format!("{file} has no line for user {user}"), hint);
+    for helper in helpers {
+        if let Err(why) = helper {
+            return single(
+                why,
+                "install the package that has newuidmap and newgidmap (Debian: uidmap)".to_owned(),
+            );
         }
     }
-    if let Some(trouble) = &facts.helper_trouble {
-        let hint = "install the package \"uidmap\" (Debian, Ubuntu) or \"shadow-utils\" (Fedora)";
-        return single(trouble.clone(), hint.to_owned());
+    for (ranges, file, option) in [(&uids, "/etc/subuid", "uids"), (&gids, "/etc/subgid", "gids")] {
+        if ranges.is_empty() {
+            let why = format!("{who} has no range in {file}");
+            return single(why, format!("as root: usermod --add-sub{option} 100000-165535 {who}"));
+        }
     }
-    let count: u64 = uids.iter().map(|range| u64::from(range.1)).sum();
+    let with_own = |own: u32, ranges: &[IdRange]| {
+        let mut all = vec![IdRange { container: 0, host: own, size: 1 }];
+        let mut next = 1_u32;
+        for range in ranges {
+            all.push(IdRange { container: next, ..*range });
+            next = next.saturating_add(range.size);
+        }
+        all
+    };
+    let count: u64 = uids.iter().map(|range| u64::from(range.size)).sum();
     Rung {
         kind: RungKind::Subordinate,
-        mapping: IdMapping { uids: mapped(facts.euid, &uids), gids: mapped(facts.egid, &gids) },
-        why: format!("user {user} has {count} subordinate ids"),
+        mapping: IdMapping { uids: with_own(uid, &uids), gids: with_own(gid, &gids) },
+        why: format!("{who} has {count} subordinate user ids in /etc/subuid"),
         hint: None,
     }
 }
 
-/// The lines of subuid(5) or subgid(5) for the user, by name or by number: first id and count.
-fn ranges(file: &str, facts: &Facts) -> Vec<(u32, u32)> {
-    let number = facts.euid.to_string();
-    let ours = |owner: &str| owner == number || facts.name.as_deref() == Some(owner);
-    file.lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':').map(str::trim);
-            let owner = fields.next()?;
-            let (start, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-            (ours(owner) && count > 0 && start.checked_add(count).is_some()).then_some((start, count))
-        })
-        .collect()
+/// The ranges of a user in a subuid or subgid file (subuid(5)): lines `name-or-uid:first:count`.
+/// What is malformed, would wrap round or holds the user's own id is left out.
+pub fn subordinate(file: &[u8], name: Option<&str>, uid: u32) -> Vec<IdRange> {
+    let Ok(text) = std::str::from_utf8(file) else { return Vec::new() };
+    let number = uid.to_string();
+    let mut ranges: Vec<IdRange> = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.trim().split(':');
+        let (Some(who), Some(first), Some(count), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        if Some(who) != name && who != number {
+            continue;
+        }
+        let (Ok(host), Ok(size)) = (first.parse::<u32>(), count.parse::<u32>()) else { continue };
+        let Some(end) = host.checked_add(size).filter(|_| size > 0) else { continue };
+        let overlaps = |r: &IdRange| host < r.host + r.size && r.host < end;
+        // Both by name and by number it may stand there twice; the kernel refuses overlapping lines.
+        if (host..end).contains(&uid) || ranges.iter().any(overlaps) {
+            continue;
+        }
+        ranges.push(IdRange { container: 0, host, size });
+    }
+    ranges
 }
 
-/// 0 is our own id; 1 and up are the ranges, one after the other.
-fn mapped(own: u32, ranges: &[(u32, u32)]) -> Vec<IdRange> {
-    let mut map = vec![IdRange { container: 0, host: own, size: 1 }];
-    let mut next = 1_u32;
-    for (start, count) in ranges {
-        // More than 32 bits of ids are of no use to anybody.
-        let Some(end) = next.checked_add(*count) else { break };
-        map.push(IdRange { container: next, host: *start, size: *count });
-        next = end;
-    }
-    map
+/// Finds out by doing whether this user may make user namespaces with capabilities in them; if not,
+/// which switch is off.
+pub fn check_user_namespaces() -> Result<(), Unavailable> {
+    let Err(source) = userns::probe() else { return Ok(()) };
+    let value =
+        |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i64>().ok());
+    let switches = [
+        ("/proc/sys/user/max_user_namespaces", 0, "sysctl user.max_user_namespaces=65536"),
+        ("/proc/sys/kernel/unprivileged_userns_clone", 0, "sysctl kernel.unprivileged_userns_clone=1"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            1,
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    ];
+    let off = switches.iter().find(|(path, bad, _)| value(path) == Some(*bad));
+    let hint = match off {
+        Some((_, _, command)) => format!("as root: {command}"),
+        None => "the kernel or an outer container forbids it; run as root, or allow CLONE_NEWUSER there"
+            .to_owned(),
+    };
+    Err(Unavailable { hint, source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
-        Facts {
-            euid: 1000,
-            egid: 100,
-            name: Some("ann".into()),
-            subuid: "bob:1:5\nann:100000:65536\n1000:300000:10\nann:x:y\n".into(),
-            subgid: "ann:200000:65536\n".into(),
-            helper_trouble: None,
-        }
+    #[test]
+    fn subordinate_ranges_by_name_and_number() {
+        let file = b"other:1:2\nme:100000:65536\n1000:200000:10\n# c\nme:x:1\nme:4294967290:100\nme:100100:5\nme:990:20\n";
+        let range = |host, size| IdRange { container: 0, host, size };
+        assert_eq!(subordinate(file, Some("me"), 1000), [range(100_000, 65536), range(200_000, 10)]);
+        assert_eq!(subordinate(file, None, 1000), [range(200_000, 10)]);
+        assert!(subordinate(b"\xff", Some("me"), 1).is_empty());
     }
 
     #[test]
-    fn ranges_follow_each_other() {
-        let rung = decide(&facts());
+    fn the_ladder() {
+        let ranges = || vec![IdRange { container: 0, host: 100_000, size: 10 }];
+        let rung = choose(1000, 1001, Some("me"), (ranges(), ranges()), [Ok(()), Ok(())]);
         assert_eq!(rung.kind, RungKind::Subordinate);
-        let range = |container, host, size| IdRange { container, host, size };
-        assert_eq!(
-            rung.mapping.uids,
-            [range(0, 1000, 1), range(1, 100_000, 65536), range(65537, 300_000, 10)]
-        );
-        assert_eq!(rung.mapping.gids, [range(0, 100, 1), range(1, 200_000, 65536)]);
-    }
-
-    #[test]
-    fn what_is_missing_is_told_with_its_cure() {
-        let rung = decide(&Facts { subgid: String::new(), ..facts() });
-        assert_eq!(rung.kind, RungKind::Single);
-        assert!(rung.why.contains("/etc/subgid") && rung.hint.unwrap().contains("--add-subgids"));
-        let rung = decide(&Facts { helper_trouble: Some("newuidmap is not installed".into()), ..facts() });
-        assert_eq!(rung.mapping, IdMapping::single(0, 1000, 0, 100));
-        assert!(rung.hint.unwrap().contains("uidmap"));
-    }
-
-    #[test]
-    fn root_needs_none() {
-        assert_eq!(decide(&Facts::default()).kind, RungKind::Root);
+        assert_eq!(IdMapping::to_host(&rung.mapping.gids, 0), Some(1001));
+        assert_eq!(IdMapping::to_host(&rung.mapping.uids, 10), Some(100_009));
+        let rung = choose(1000, 1000, None, (ranges(), Vec::new()), [Ok(()), Ok(())]);
+        assert_eq!((rung.kind, rung.why.as_str()), (RungKind::Single, "1000 has no range in /etc/subgid"));
+        let rung = choose(1000, 1000, None, (ranges(), ranges()), [Err("no helper".into()), Ok(())]);
+        assert!(rung.kind == RungKind::Single && rung.hint.is_some());
     }
 }

@@ -46,8 +46,9 @@ pub fn groups(file: &[u8]) -> impl Iterator<Item = Group> + '_ {
     })
 }
 
+/// An id; the highest number means "none" to the kernel's calls (chown(2), setresuid(2)).
 fn number(field: &[u8]) -> Option<u32> {
-    std::str::from_utf8(field).ok()?.parse().ok()
+    std::str::from_utf8(field).ok()?.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 /// Who a container's process is.
@@ -82,7 +83,7 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Look
         None => (text, None),
     };
     let user = if user.is_empty() { "0" } else { user };
-    let as_number = user.parse::<u32>().ok();
+    let as_number = number(user.as_bytes());
     // A name that is a number is a name first, as for chown(1).
     let entry = users(passwd)
         .find(|u| u.name == user.as_bytes())
@@ -96,7 +97,8 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Look
         entry.as_ref().map(|e| e.home.clone()).filter(|h| !h.is_empty()).unwrap_or_else(|| b"/".to_vec());
     if let Some(name) = wanted_group {
         let known = groups(group).find(|g| g.name == name.as_bytes()).map(|g| g.gid);
-        let gid = known.or_else(|| name.parse().ok()).ok_or_else(|| LookupError::Group(name.to_owned()))?;
+        let gid =
+            known.or_else(|| number(name.as_bytes())).ok_or_else(|| LookupError::Group(name.to_owned()))?;
         return Ok(Identity { uid, gid, groups: Vec::new(), home });
     }
     let gid = entry.as_ref().map_or(0, |e| e.gid);

@@ -554,18 +554,20 @@ impl Containers {
         }
     }
 
+    /// The facts of the container's run, of this boot or another.
+    pub fn run_state(&self, id: &ContainerId) -> Result<Option<RunState>, Error> {
+        read(&self.run_dir(id).join("state.json"))
+    }
+
     /// What the container is doing: its records held against the kernel.
     pub fn status(&self, id: &ContainerId) -> Result<Status, Error> {
-        let state_path = self.run_dir(id).join("state.json");
-        let Some(state) = read::<RunState>(&state_path)? else {
+        let Some(state) = self.run_state(id)? else {
             return Ok(match self.exit(id)? {
                 Some(exit) => Status::Exited(exit),
                 None => Status::Created,
             });
         };
-        if state.boot_id == host::boot_id()
-            && process::start_time(state.pid).is_ok_and(|t| t == state.start_time)
-        {
+        if state.boot_id == host::boot_id() && process::is_alive(state.pid, state.start_time) {
             return Ok(Status::Running(state));
         }
         if let Some(exit) = self.exit(id)?

@@ -19,6 +19,24 @@ pub fn tree(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     level(&from, &to, DEPTH)
 }
 
+/// Gives the directory `to` the content, owner and mode of the directory `from`, if it is empty.
+pub fn fill(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+    let open = |fd: &dyn AsFd| {
+        fs::openat(fd.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    };
+    let (from, to) = (open(&from)?, open(&to)?);
+    for entry in Dir::read_from(&to)? {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            return Ok(());
+        }
+    }
+    level(&from, &to, DEPTH)?;
+    let stat = fs::fstat(&from)?;
+    fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    Ok(fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?)
+}
+
 fn level(from: &OwnedFd, to: &OwnedFd, depth: u32) -> io::Result<()> {
     if depth == 0 {
         return Err(io::Error::from_raw_os_error(libc::ELOOP));

@@ -23,19 +23,6 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Ends this process at once, without what the parent had registered for its own end.
-pub fn exit_now(code: u8) -> ! {
-    // SAFETY: _exit(2) takes any code and does not return.
-    unsafe { libc::_exit(code.into()) }
-}
-
-/// Makes `/proc/PID` of this process root's own and so keeps everybody else from reading its memory,
-/// environment and executable (prctl(2), PR_SET_DUMPABLE).
-pub fn set_undumpable() {
-    // SAFETY: takes numbers only.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
-}
-
 /// Closes every descriptor from 3 on but those in `keep`.
 pub fn close_fds_except(keep: &[RawFd]) {
     let mut keep: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd >= 3).collect();
@@ -62,15 +49,6 @@ fn close_range(first: u32, last: u32) {
             // SAFETY: as above.
             unsafe { libc::close(fd as i32) };
         }
-    }
-}
-
-/// Ignores these signals from here on. A program that is executed inherits that: who executes one
-/// must put it back.
-pub fn ignore_signals(signals: &[i32]) {
-    for signal in signals {
-        // SAFETY: SIG_IGN is no function of ours that could be unsafe in a handler.
-        unsafe { libc::signal(*signal, libc::SIG_IGN) };
     }
 }
 

@@ -7,6 +7,7 @@ pub mod capability;
 pub mod child;
 pub mod copy;
 pub mod daemon;
+pub mod flatten;
 pub mod host;
 pub mod ids;
 pub mod lock;

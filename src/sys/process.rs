@@ -46,6 +46,9 @@ pub struct CloneOptions<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Make a sibling: the new process is a child of the caller's parent.
     pub sibling: bool,
+    /// Closed in the child: the caller's end of a connection between the two, whose end the child
+    /// could else never see.
+    pub close: Option<BorrowedFd<'a>>,
 }
 
 /// Forks; the child runs `child` in a copy of this process and exits with the code it returns.
@@ -75,6 +78,11 @@ pub fn spawn(options: CloneOptions<'_>, child: impl FnOnce() -> u8) -> io::Resul
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
+            if let Some(fd) = options.close {
+                // SAFETY: its owner is in the frames of this copy of the caller, to which the child
+                // never returns.
+                unsafe { libc::close(fd.as_raw_fd()) };
+            }
             // An unwinding panic must not run on into the parent's stack frames.
             let code = std::panic::catch_unwind(AssertUnwindSafe(child)).unwrap_or(125);
             exit_now(code)
@@ -163,6 +171,12 @@ pub fn stat(pid: i32) -> io::Result<Stat> {
 /// The start time of process `pid` in clock ticks since boot (field 22 of `/proc/PID/stat`).
 pub fn start_time(pid: i32) -> io::Result<u64> {
     Ok(stat(pid)?.start_time)
+}
+
+/// Whether process `pid` is still the one that started then, and more than a zombie: who has lost
+/// its parent may wait long for somebody to reap it.
+pub fn is_alive(pid: i32, start_time: u64) -> bool {
+    stat(pid).is_ok_and(|stat| stat.start_time == start_time && !matches!(stat.state, b'Z' | b'X'))
 }
 
 fn parse_stat(text: &[u8]) -> Option<Stat> {
@@ -261,13 +275,9 @@ pub fn ensure_standard_fds() -> io::Result<()> {
     Ok(())
 }
 
-/// Duplicates an inherited descriptor by number (`--preserve-fds`, standard descriptors).
-pub fn dup_inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: makes a new descriptor, which nobody else knows of.
-    unsafe {
-        let fd = libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3);
-        if fd == -1 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
+/// Duplicates a descriptor to a number above 2, close-on-exec.
+pub fn above_standard(fd: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
 /// Whether a descriptor of this number is open.

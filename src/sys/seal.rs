@@ -467,7 +467,7 @@ mod tests {
     #[test]
     fn the_stub_is_tiny_and_aligned() {
         let code = code();
-        assert!(code.len() < 1024 && code.len() % 16 == 0, "{}", code.len());
+        assert!(code.len() < 1024 && code.len().is_multiple_of(16), "{}", code.len());
         assert_eq!(HEADERS % 8, 0);
     }
 }

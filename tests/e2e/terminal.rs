@@ -16,9 +16,11 @@ fn a_shell_on_a_terminal() {
     terminal.send(b"until [ \"$(stty size)\" = '50 132' ]; do :; done; echo size' 'is right\n");
     terminal.expect("size is right");
     // ^C reaches the foreground process, not umiak.
-    terminal.send(b"sleep 1000; echo inter''rupted $?\n");
-    terminal.expect("sleep 1000");
+    // The mark is printed by the program: from then on the shell does not read the line itself.
+    terminal.send(b"sh -c \"echo sle''eping; sleep 1000\"\n");
+    terminal.expect("sleeping");
     terminal.send(b"\x03");
+    terminal.send(b"echo inter''rupted $?\n");
     terminal.expect("interrupted 130");
     terminal.send(b"exit 7\n");
     let (code, _) = terminal.wait();

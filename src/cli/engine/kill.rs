@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::stop::{Selection, for_each};
 use super::{Failure, Globals, Outcome};
-use crate::engine::config::parse_signal;
+use crate::base::signal;
 
 /// The flags of `kill`.
 #[derive(Args, Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct KillArgs {
 
 /// `kill`.
 pub fn run(args: KillArgs, globals: &Globals) -> Outcome {
-    let signal = parse_signal(&args.signal)
+    let signal = signal::parse(&args.signal)
         .ok_or_else(|| Failure::new(format!("--signal \"{}\": there is no such signal", args.signal)))?;
     let engine = globals.engine()?;
     let selection = Selection {

@@ -83,7 +83,7 @@ pub struct CreateArgs {
     #[arg(long)]
     init: bool,
     /// When to pull the image: always, missing, never or newer
-    #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_value = "missing", default_missing_value = "always")]
+    #[arg(long, value_name = "POLICY", default_value = "missing")]
     pull: String,
     /// The container's network: none or host
     #[arg(long, visible_alias = "net", value_name = "MODE")]
@@ -328,16 +328,20 @@ pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
 fn wait_started(started: &Started, name: &str) -> Result<(), Failure> {
     match attach::wait_started(started.socket.as_fd()).map_err(engine::Error::Relay)? {
         Ok(_) => Ok(()),
-        Err(Ending::Failed { code, message }) => Err(Failure::new(message).with_code(code)),
+        Err(Ending::Failed { code, message, hint }) => Err(failed(code, message, hint)),
         Err(_) => Err(engine::Error::MonitorGone(name.to_owned()).into()),
     }
+}
+
+fn failed(code: u8, message: String, hint: String) -> Failure {
+    Failure { code, message, hint: (!hint.is_empty()).then_some(hint) }
 }
 
 /// The command's exit code from how its relay ended.
 pub fn ended(ending: Ending, engine: &Engine, id: &crate::base::id::ContainerId, name: &str) -> Outcome {
     match ending {
         Ending::Exited(code) => Ok(u8::try_from(code).unwrap_or(125)),
-        Ending::Failed { code, message } => Err(Failure::new(message).with_code(code)),
+        Ending::Failed { code, message, hint } => Err(failed(code, message, hint)),
         Ending::Detached => Ok(0),
         Ending::Lost => {
             // The monitor was killed. The program may go on without it; nobody will know its end.

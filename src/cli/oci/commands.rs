@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::args::{self, Known, Parsed, UsageError};
 use super::{Done, Error, Global, print};
+use crate::base::signal;
 use crate::runtime::hooks::{self, HookState};
 use crate::runtime::state::{self, Dir, Record, Status};
 use crate::runtime::{self, CgroupMode, CreateRequest, Created, ExecRequest, Gate, Rootfs, Stdio};
 use crate::sys::process::{self, ExitStatus};
-use crate::sys::signal;
 
 const CREATE: &[Known] = &[
     ("bundle", Some('b'), true),
@@ -257,17 +257,28 @@ fn stored_spec(dir: &Dir) -> Result<Spec, Error> {
     parse_spec(Path::new("config.json"), &dir.config()?)
 }
 
+/// The stored configuration if it may have hooks of this name: parsing it takes longer than
+/// everything else that `start` and `delete` do.
+fn stored_hooks(dir: &Dir, name: &str) -> Result<Option<Spec>, Error> {
+    let bytes = dir.config()?;
+    let quoted = format!("\"{name}\"");
+    let mentioned = bytes.windows(quoted.len()).any(|window| window == quoted.as_bytes());
+    mentioned.then(|| parse_spec(Path::new("config.json"), &bytes)).transpose()
+}
+
 fn start(global: &Global, parsed: &Parsed) -> Done {
     let dir = container(global, parsed, 1)?;
     let record = dir.read()?;
     match dir.status(&record)?.0 {
         Status::Created => {}
-        status => return Err(Error::State2 { action: "start", status: status.as_str() }),
+        status => return Err(Error::WrongState { action: "start", status: status.as_str() }),
     }
     let result = runtime::start(&dir.gate());
     dir.mark_started();
     result?;
-    run_hooks(&stored_spec(&dir)?, &record, "running", |hooks| hooks.poststart().clone());
+    if let Some(spec) = stored_hooks(&dir, "poststart")? {
+        run_hooks(&spec, &record, "running", |hooks| hooks.poststart().clone());
+    }
     Ok(0)
 }
 
@@ -359,9 +370,9 @@ fn forget(dir: &Dir, record: &Record) -> Result<(), Error> {
         crate::cgroup::remove(cgroup)
             .map_err(|source| Error::Io { action: format!("removing \"{}\"", cgroup.display()), source })?;
     }
-    let spec = stored_spec(dir);
+    let spec = stored_hooks(dir, "poststop");
     dir.remove()?;
-    if let Ok(spec) = spec {
+    if let Ok(Some(spec)) = spec {
         run_hooks(&spec, record, "stopped", |hooks| hooks.poststop().clone());
     }
     Ok(())
@@ -426,7 +437,7 @@ fn exec(global: &Global, parsed: &Parsed) -> Done {
         cgroup: record.cgroup.clone(),
         seccomp: spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
         preserve_fds: preserved(parsed)?,
-        no_new_keyring: true,
+        no_new_keyring: false,
     })?;
     write_pid_file(parsed, executed.pid)?;
     if !foreground {

@@ -41,7 +41,7 @@ enum Error {
         source: std::io::Error,
     },
     #[error("cannot {action} a container in the {status} state")]
-    State2 { action: &'static str, status: &'static str },
+    WrongState { action: &'static str, status: &'static str },
     #[error("cannot delete container {id} that is not stopped: {status}")]
     NotStopped { id: String, status: &'static str },
     #[error("container not running")]

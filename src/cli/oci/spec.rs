@@ -36,6 +36,8 @@ fn example(rootless: bool) -> Value {
         linux["uidMappings"] = json!([{"containerID": 0, "hostID": ids::euid(), "size": 1}]);
         linux["gidMappings"] = json!([{"containerID": 0, "hostID": ids::egid(), "size": 1}]);
     }
+    let bounding = caps.iter().filter_map(|name| serde_json::from_value(json!(name)).ok()).collect();
+    linux["seccomp"] = json!(crate::seccomp::default_profile(&bounding));
     json!({
         "ociVersion": "1.2.1",
         "process": {

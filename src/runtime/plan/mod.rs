@@ -199,11 +199,13 @@ pub fn plan(request: &CreateRequest, filter: Option<Filter>, terminal: bool) -> 
     let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux is missing"))?;
     let namespaces = plan_namespaces(linux)?;
     let mapping = plan_mapping(linux, namespaces.clone & libc::CLONE_NEWUSER as u64 != 0)?;
+    let declared = declared_mapping(linux);
     let in_userns =
         mapping.is_some() || namespaces.join.iter().any(|(kind, _)| *kind == libc::CLONE_NEWUSER as u64);
     let context = mounts::Context {
         bundle: &request.bundle,
-        mapping: mapping.as_ref(),
+        // Of a joined user namespace the mapping is only known if the caller repeats it.
+        mapping: declared.as_ref().filter(|_| in_userns),
         own_pid: namespaces.clone & libc::CLONE_NEWPID as u64 != 0,
         own_cgroup: namespaces.cgroup,
     };
@@ -216,12 +218,13 @@ pub fn plan(request: &CreateRequest, filter: Option<Filter>, terminal: bool) -> 
         }
         ops.push(Op::OomScore { value, best_effort: in_userns });
     }
+    // Like the OOM score, the offsets are written to a file that is root's once the process is hidden.
+    if let Some(offsets) = &namespaces.time {
+        ops.push(Op::Time(offsets.clone()));
+    }
     ops.push(Op::Hide);
     if in_userns {
         ops.push(Op::BecomeRoot);
-    }
-    if let Some(offsets) = &namespaces.time {
-        ops.push(Op::Time(offsets.clone()));
     }
     plan_identity(spec, &namespaces, &mut ops)?;
     let attachments = mounts::plan_mounts(spec.mounts().as_deref().unwrap_or_default(), &context)?;
@@ -345,12 +348,18 @@ fn time_offsets(
     Ok(lines.concat())
 }
 
-fn plan_mapping(linux: &Linux, new: bool) -> Result<Option<IdMapping>, PlanError> {
+/// What the spec says of ids, whether they are to be mapped or are already.
+fn declared_mapping(linux: &Linux) -> Option<IdMapping> {
     let ranges = |list: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| -> Vec<IdRange> {
         let list = list.as_deref().unwrap_or_default().iter();
         list.map(|m| IdRange { container: m.container_id(), host: m.host_id(), size: m.size() }).collect()
     };
     let mapping = IdMapping { uids: ranges(linux.uid_mappings()), gids: ranges(linux.gid_mappings()) };
+    (mapping != IdMapping::default()).then_some(mapping)
+}
+
+fn plan_mapping(linux: &Linux, new: bool) -> Result<Option<IdMapping>, PlanError> {
+    let mapping = declared_mapping(linux).unwrap_or_default();
     match (new, mapping.uids.is_empty() && mapping.gids.is_empty()) {
         (false, true) => Ok(None),
         // A joined user namespace is mapped already; callers repeat the mapping for information.
@@ -561,3 +570,119 @@ pub(super) fn propagation_word(word: &str) -> Option<(PropagationKind, bool)> {
 
 /// No change of attributes.
 pub const UNCHANGED: Attributes = Attributes { set: 0, clear: 0 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn config() -> Value {
+        json!({
+            "ociVersion": "1.2.0",
+            "hostname": "h",
+            "process": {"user": {"uid": 0, "gid": 0}, "args": ["true"], "cwd": "/", "oomScoreAdj": 5},
+            "root": {"path": "rootfs", "readonly": true},
+            "mounts": [
+                {"destination": "/proc", "type": "proc"},
+                {"destination": "/dev", "type": "tmpfs"},
+                {"destination": "/v", "type": "bind", "source": "/host", "options": ["rbind", "ro"]},
+            ],
+            "linux": {
+                "namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "network"}, {"type": "uts"}],
+                "sysctl": {"net.ipv4.conf.eth0/1.forwarding": "1"},
+                "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}],
+                "maskedPaths": ["/proc/kcore"],
+                "readonlyPaths": ["/proc/sys"],
+            },
+        })
+    }
+
+    fn of(config: Value) -> Result<InitPlan, PlanError> {
+        let spec = serde_json::from_value(config).unwrap();
+        let request = CreateRequest::new("id".into(), spec, "/b".into(), Rootfs::Dir("rootfs".into()));
+        plan(&request, None, false)
+    }
+
+    fn in_userns(mut config: Value) -> Value {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+        config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+        config
+    }
+
+    /// The operations by name, equal neighbours once.
+    fn names(plan: &InitPlan) -> String {
+        let mut names: Vec<String> = plan
+            .ops
+            .iter()
+            .map(|op| format!("{op:?}").chars().take_while(|c| c.is_alphanumeric()).collect())
+            .collect();
+        names.dedup();
+        names.join(" ")
+    }
+
+    #[test]
+    fn the_order_of_operations() {
+        let plan = of(config()).unwrap();
+        assert_eq!(
+            names(&plan),
+            "OomScore Hide Loopback Hostname Propagation Rootfs Mount Node Symlink Sysctl ReadonlyPath Mask \
+             ReadonlyRoot Pivot"
+        );
+        let (pid, rest) = (libc::CLONE_NEWPID, libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS);
+        assert_eq!((plan.namespaces.clone, plan.namespaces.unshare), (pid as u64, rest as u64));
+        let sysctl = Op::Sysctl { path: "net/ipv4/conf/eth0.1/forwarding".into(), value: "1".into() };
+        assert!(plan.ops.contains(&sysctl));
+    }
+
+    #[test]
+    fn a_user_namespace_binds_devices() {
+        let plan = of(in_userns(config())).unwrap();
+        assert!(names(&plan).contains("Hide BecomeRoot Loopback"), "{}", names(&plan));
+        assert!(names(&plan).contains("Mount BindNode Symlink"));
+        assert_eq!(plan.ops.iter().filter(|op| matches!(op, Op::BindNode(_))).count(), 7);
+        assert!(plan.mapping.is_some());
+    }
+
+    #[test]
+    fn a_bound_dev_is_left_alone() {
+        let mut config = config();
+        config["mounts"][1] = json!({"destination": "/dev", "type": "bind", "source": "/dev"});
+        let names = names(&of(config).unwrap());
+        assert!(!names.contains("Symlink"), "{names}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let cases: [(&str, Value); 12] = [
+            ("/process", Value::Null),
+            ("/linux/namespaces", json!([{"type": "pid"}])),
+            ("/linux/namespaces", json!([{"type": "mount"}, {"type": "mount"}])),
+            ("/linux/namespaces", json!([{"type": "mount"}])),
+            ("/linux/namespaces/1/path", json!("relative")),
+            ("/linux/namespaces/0/path", json!("/proc/1/ns/mnt")),
+            ("/linux/maskedPaths", json!(["relative"])),
+            ("/linux/sysctl", json!({"kernel.panic": "1"})),
+            ("/linux/sysctl", json!({"net/../kernel/panic": "1"})),
+            ("/linux/rootfsPropagation", json!("odd")),
+            ("/process/cwd", json!("relative")),
+            ("/process/oomScoreAdj", json!(5000)),
+        ];
+        for (pointer, value) in cases {
+            let mut config = config();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            let parent = config.pointer_mut(parent).unwrap();
+            parent[key] = value;
+            if parent[key].is_null() {
+                parent.as_object_mut().unwrap().remove(key);
+            }
+            assert!(of(config).is_err(), "{pointer}");
+        }
+        let mut unmapped = in_userns(config());
+        unmapped["linux"].as_object_mut().unwrap().remove("uidMappings");
+        assert!(of(unmapped).is_err());
+        let mut mapped = config();
+        mapped["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+        assert!(of(mapped).is_err());
+    }
+}

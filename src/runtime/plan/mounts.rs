@@ -51,6 +51,9 @@ pub enum MountKind {
         source: PathBuf,
         /// With the mounts below it.
         recursive: bool,
+        /// Fill it, if it is an empty directory, with what the rootfs has there (`tmpcopyup`): an
+        /// engine's new volume.
+        copy_up: bool,
     },
     /// A file system.
     Filesystem {
@@ -111,7 +114,7 @@ fn plan_mount(mount: &Mount, context: &Context<'_>) -> Result<MountOp, PlanError
             if let Some((name, _)) = options.data.first() {
                 return Err(invalid(format!("bind mount \"{shown}\" has the option \"{name}\"")));
             }
-            MountKind::Bind { source: context.bundle.join(source), recursive }
+            MountKind::Bind { source: context.bundle.join(source), recursive, copy_up: options.copy_up }
         }
         None if fstype.is_empty() => return Err(invalid(format!("mount \"{shown}\" has no type"))),
         None => filesystem(fstype, source, &mut options, context),
@@ -140,7 +143,7 @@ fn filesystem(
         "cgroup" | "cgroup2" => {
             // The kernel shows a cgroup namespace's own tree, which a foreign one would not be.
             if !context.own_cgroup {
-                return MountKind::Bind { source: "/sys/fs/cgroup".into(), recursive: true };
+                return MountKind::Bind { source: "/sys/fs/cgroup".into(), recursive: true, copy_up: false };
             }
             fstype = "cgroup2";
             fallback = Some("/sys/fs/cgroup".into());
@@ -244,7 +247,7 @@ mod tests {
             None,
         )
         .unwrap();
-        assert_eq!(op.kind, MountKind::Bind { source: "/b/x".into(), recursive: true });
+        assert_eq!(op.kind, MountKind::Bind { source: "/b/x".into(), recursive: true, copy_up: false });
         assert_eq!(op.attributes.set, attr::RDONLY);
         assert_eq!(op.recursive_attributes.set, attr::NOSUID);
         assert_eq!(op.propagation, [Propagation { kind: PropagationKind::Slave, recursive: true }]);

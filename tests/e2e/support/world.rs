@@ -81,9 +81,14 @@ impl Umiak {
 
     /// The command, ready to be started, with the global options of this world.
     pub fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
+        self.command_elsewhere(&self.dir.join("store"), args)
+    }
+
+    /// The command with a store at another place.
+    fn command_elsewhere<A: AsRef<OsStr>>(&self, root: &Path, args: &[A]) -> Command {
         let mut command = Command::new(Self::binary());
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.arg("--root").arg(self.dir.join("store")).arg("--runroot").arg(self.dir.join("run/umiak"));
+        command.arg("--root").arg(root).arg("--runroot").arg(self.dir.join("run/umiak"));
         command.args(args).current_dir(&self.dir).stdin(Stdio::null());
         command
     }
@@ -103,6 +108,13 @@ impl Umiak {
         let output = finish(child, input, describe(args));
         self.remember(&output.stdout);
         output
+    }
+
+    /// Runs a command with a store at another place.
+    #[must_use = "a command's result must be asserted"]
+    pub fn run_elsewhere<A: AsRef<OsStr>>(&self, root: &Path, args: &[A]) -> Output {
+        let mut command = self.command_elsewhere(root, args);
+        finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), b"", describe(args))
     }
 
     /// Starts a command and leaves it running, with pipes on all three streams.
