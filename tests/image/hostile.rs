@@ -78,8 +78,7 @@ fn later_entries_replace_earlier_ones() {
 #[test]
 fn whiteouts_become_overlayfs_own() {
     if !is_root() {
-        eprintln!("skipped: making a 0:0 device needs root or a user namespace");
-        return;
+        return crate::support::skipped("making a 0:0 device needs root or a user namespace");
     }
     let scratch = Scratch::new();
     let archive = Archive::new()
@@ -171,7 +170,7 @@ fn what_is_not_what_the_manifest_says_is_refused() {
         [("digest", "has the digest"), ("longer", "has more bytes"), ("shorter", "bytes, the manifest says")]
     {
         let scratch = Scratch::new();
-        let mut image = Image::new(&[archive.clone()]);
+        let mut image = Image::new(std::slice::from_ref(&archive));
         let name = image.manifest["layers"][0]["digest"].as_str().unwrap()[7..].to_owned();
         let size = image.blobs[0].len();
         match change {
@@ -205,7 +204,8 @@ fn compression_is_told_by_content() {
     let members = [gzip(two.0), gzip(two.1)].concat();
     for blob in [archive.clone(), members] {
         let scratch = Scratch::new();
-        let source = Image::with_blobs(&[archive.clone()], vec![blob]).layout(&scratch.0.join("layout"));
+        let source =
+            Image::with_blobs(std::slice::from_ref(&archive), vec![blob]).layout(&scratch.0.join("layout"));
         crate::support::pull_text(&scratch.store(), &source).unwrap();
     }
 }
