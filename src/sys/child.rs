@@ -39,13 +39,14 @@ where
     F: FnOnce() -> T,
 {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::Fork(e.into()))?;
+    let parent = std::process::id();
     // SAFETY: the caller is single-threaded, so no lock is held by a thread that the child lacks.
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => Err(Error::Fork(io::Error::last_os_error())),
         0 => {
             drop(reader);
-            let code = in_child(mapping, work, writer);
+            let code = in_child(parent, mapping, work, writer);
             // SAFETY: ends this process at once: handlers and buffers are the parent's.
             unsafe { libc::_exit(code) }
         }
@@ -63,7 +64,12 @@ where
     }
 }
 
-fn in_child<T: Serialize>(mapping: Option<&IdMapping>, work: impl FnOnce() -> T, writer: OwnedFd) -> i32 {
+fn in_child<T: Serialize>(
+    parent: u32,
+    mapping: Option<&IdMapping>,
+    work: impl FnOnce() -> T,
+    writer: OwnedFd,
+) -> i32 {
     // SAFETY: plain integers; an error is of no consequence.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -73,6 +79,10 @@ fn in_child<T: Serialize>(mapping: Option<&IdMapping>, work: impl FnOnce() -> T,
         _ => {
             // SAFETY: as above.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+            if std::os::unix::process::parent_id() != parent {
+                // It died before the signal was asked for.
+                return 1;
+            }
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
                 Ok(answer) => Ok(answer),
                 Err(_) => return 101,
