@@ -291,10 +291,7 @@ fn make_hello(store: &Store, name: &str) -> Result<ImageRecord, Error> {
 
 /// Where a name may be pulled from, in the order to try.
 fn candidates(store: &Store, name: &str, local: Option<&ImageRecord>) -> Result<Vec<Transport>, Error> {
-    let reference: Reference = match name.parse() {
-        Ok(reference) => reference,
-        Err(error) => return Err(error.into()),
-    };
+    let reference: Reference = name.parse()?;
     if !reference.is_short() {
         return Ok(vec![Transport::Registry(reference)]);
     }
@@ -417,8 +414,10 @@ fn pull_from(
             match image::pull(store, source, &resolved, progress) {
                 Ok(image) => {
                     let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
-                    let synced = store.sync_layers(&layers).map(|()| image.id);
-                    return synced.map_err(|error| Failure::new(&error, None));
+                    // Nobody need wait for the disk: until the layers are marked as synced they
+                    // count only during this boot (docs/adr/0002-state-layout.md).
+                    let _ = child::detach(|| drop(store.sync_layers(&layers)));
+                    return Ok(image.id);
                 }
                 Err(error) => failures.push(Failure::of_pull(&error)),
             }
