@@ -158,6 +158,12 @@ pub fn pull(
     Ok(store.image_by_id(&id)?.unwrap_or(record))
 }
 
+/// How much a layer of this size in the manifest may unpack to. gzip reaches 1000 : 1 on what says
+/// nothing (a bomb), real layers 10 : 1; small ones may be of any kind.
+fn unpacked_limit(blob: u64, max: u64) -> u64 {
+    blob.saturating_mul(200).max(1 << 30).min(max)
+}
+
 fn untagged(name: &str) -> &str {
     match name.rfind(':') {
         Some(at) if !name[at..].contains('/') => &name[..at],
@@ -280,7 +286,12 @@ fn take_layer(
         lower,
     };
     let expected =
-        Expected { blob: job.blob, diff_id: job.diff_id, limit: options.max_layer, unpack: limits };
+        Expected {
+        blob: job.blob,
+        diff_id: job.diff_id,
+        limit: unpacked_limit(job.blob.size, options.max_layer),
+        unpack: limits,
+    };
     let told = |bytes| progress.advanced(&digest, bytes);
     let take = |reader: Box<dyn Read + Send + '_>, keep: Option<PathBuf>, staged: &StagedLayer| {
         let mut reader = Stoppable { inner: reader, stop };
