@@ -293,8 +293,6 @@ impl Listed {
         let image_id =
             record.image_id.map(|id| if truncate { id.short() } else { id.hex() }).unwrap_or_default();
         let created = timestamp(record.created);
-        let labels: Vec<String> =
-            record.config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         json!({
             "AutoRemove": record.config.auto_remove,
             "Command": command,
@@ -310,7 +308,7 @@ impl Listed {
             "Image": image_name(record),
             "ImageID": image_id,
             "IsInfra": false,
-            "Labels": labels.join(","),
+            "Labels": record.config.labels,
             "Mounts": self.mounts().join(","),
             "Names": record.name,
             "Namespaces": {},

@@ -161,7 +161,7 @@ impl<R: Skip> Reader<R> {
             if header.cksum().map_err(damaged)? != checksum(&block) {
                 return Err(Error::Header(self.entries));
             }
-            let size = header.entry_size().map_err(damaged)?;
+            let size = number(&block[124..136], || header.entry_size()).map_err(damaged)?;
             self.set_size(size)?;
             match block[156] {
                 b'x' | b'X' => self.parse_pax(&mut pax)?,
@@ -202,7 +202,8 @@ impl<R: Skip> Reader<R> {
     ) -> Result<Entry, Error> {
         let entries = self.entries;
         let damaged = |_| Error::Header(entries);
-        let kind = match header.as_bytes()[156] {
+        let block = header.as_bytes();
+        let kind = match block[156] {
             b'0' | 0 | b'7' | b'S' => Kind::File,
             b'1' => Kind::HardLink,
             b'2' => Kind::SymbolicLink,
@@ -223,11 +224,13 @@ impl<R: Skip> Reader<R> {
                 .or(long_link)
                 .unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned()),
             kind,
-            mode: header.mode().map_err(damaged)? & 0o7777,
-            uid: pax.uid.map_or_else(|| narrow(header.uid().map_err(damaged)?), Ok)?,
-            gid: pax.gid.map_or_else(|| narrow(header.gid().map_err(damaged)?), Ok)?,
+            mode: (number(&block[100..108], || header.mode().map(u64::from)).map_err(damaged)? & 0o7777) as u32,
+            uid: pax.uid.map_or_else(|| narrow(number(&block[108..116], || header.uid()).map_err(damaged)?), Ok)?,
+            gid: pax.gid.map_or_else(|| narrow(number(&block[116..124], || header.gid()).map_err(damaged)?), Ok)?,
             // Times before 1970 are in pax headers, or base-256 numbers that read as huge ones.
-            mtime: pax.mtime.unwrap_or((header.mtime().map_err(damaged)? as i64, 0)),
+            mtime: pax
+                .mtime
+                .unwrap_or((number(&block[136..148], || header.mtime()).map_err(damaged)? as i64, 0)),
             size: self.data,
             sparse: None,
             xattrs: pax.xattrs,
@@ -423,6 +426,11 @@ impl<R: Skip> Read for Reader<R> {
         self.consume(count);
         Ok(count)
     }
+}
+
+/// A number of a header; a field that was left empty is 0, as other readers have it.
+fn number(field: &[u8], parsed: impl FnOnce() -> io::Result<u64>) -> io::Result<u64> {
+    if field.iter().all(|b| matches!(b, 0 | b' ')) { Ok(0) } else { parsed() }
 }
 
 /// The sum of a header's bytes with its checksum field taken as spaces.

@@ -99,7 +99,8 @@ pub fn pull(
 ) -> Result<ImageRecord, Error> {
     let source = open(store, transport, options)?;
     let what = transport.to_string();
-    let (manifest, manifest_bytes, index, names) = source::resolve(&*source, &options.platform, &what)?;
+    let source::Resolved { manifest, bytes: manifest_bytes, index, names } =
+        source::resolve(&*source, &options.platform, &what)?;
     let unusable = |source| Error::Manifest { what: what.clone(), source };
     let config_bytes = source::checked_blob(&*source, &manifest.config)?;
     let config = Config::parse(&config_bytes).map_err(unusable)?;
@@ -181,7 +182,7 @@ fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<B
 /// Asks a source for the digest of the manifest that a pull would take, for the policy `newer`.
 pub fn remote_manifest(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Digest, Error> {
     let source = open(store, transport, options)?;
-    let (_, bytes, ..) = source::resolve(&*source, &options.platform, &transport.to_string())?;
+    let bytes = source::resolve(&*source, &options.platform, &transport.to_string())?.bytes;
     Ok(Digest::of(&bytes))
 }
 

@@ -587,13 +587,25 @@ fn check(bytes: &[u8], expected: Digest) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::Digest { expected, found }) }
 }
 
-/// Follows an index to the manifest for `platform`: the manifest, its bytes, and the digest of
-/// the index if there was one.
+/// What a source holds for one platform.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The manifest.
+    pub manifest: manifest::Manifest,
+    /// The manifest as its digest was made of it.
+    pub bytes: Vec<u8>,
+    /// The digest of the index that led to it, if there was one.
+    pub index: Option<Digest>,
+    /// The image's full names, where the source tells them.
+    pub names: Vec<String>,
+}
+
+/// Follows an index to the manifest for `platform`.
 pub fn resolve(
     source: &dyn Source,
     platform: &manifest::Platform,
     what: &str,
-) -> Result<(manifest::Manifest, Vec<u8>, Option<Digest>, Vec<String>), Error> {
+) -> Result<Resolved, Error> {
     let unusable = |source| Error::Manifest { what: what.to_owned(), source };
     let mut fetched = source.root()?;
     let mut names = source.names();
@@ -601,7 +613,9 @@ pub fn resolve(
     for depth in 0..4 {
         let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(unusable)?;
         match document {
-            Document::Manifest(manifest) => return Ok((manifest, fetched.bytes, index, names)),
+            Document::Manifest(manifest) => {
+                return Ok(Resolved { manifest, bytes: fetched.bytes, index, names });
+            }
             Document::Index(entries) => {
                 index = Some(Digest::of(&fetched.bytes));
                 let entries = if depth == 0 { source.select(entries)? } else { entries };
