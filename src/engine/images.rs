@@ -440,8 +440,10 @@ fn pull_from(
             match image::pull(store, source, &resolved, progress) {
                 Ok(image) => {
                     let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
-                    let synced = store.sync_layers(&layers).map(|()| image.id);
-                    return synced.map_err(|error| Failure::new(&error, None));
+                    // Nobody need wait for the disk: until the layers are marked as synced they
+                    // count only during this boot (docs/adr/0002-state-layout.md).
+                    let _ = child::detach(|| drop(store.sync_layers(&layers)));
+                    return Ok(image.id);
                 }
                 Err(error) => failures.push(Failure::of_pull(&error)),
             }

@@ -151,11 +151,15 @@ impl Error {
             Self::Connect { source: HttpError(ureq::Error::Rustls(_) | ureq::Error::Tls(_)), .. } => {
                 Some("if the registry speaks plain HTTP or has a certificate of its own, use --tls-verify=false or --cert-dir".into())
             }
-            // What the TLS library says of an answer that is none of its own arrives in an I/O error.
             Self::Connect { source: HttpError(ureq::Error::Io(error)), .. }
                 if error.kind() == io::ErrorKind::InvalidData =>
             {
-                Some("the registry seems to speak plain HTTP: use --tls-verify=false".into())
+                Some("if the registry speaks plain HTTP or has a certificate of its own, use --tls-verify=false or --cert-dir".into())
+            }
+            Self::Connect { source: HttpError(ureq::Error::Io(error)), .. }
+                if error.kind() == io::ErrorKind::ConnectionRefused =>
+            {
+                Some("is the registry running, and the port right?".into())
             }
             Self::Connect { source: HttpError(ureq::Error::HostNotFound), .. } => {
                 Some("check the name of the registry and the network".into())
