@@ -315,10 +315,7 @@ impl Listed {
             id.unwrap_or_default().into()
         });
         put("IsInfra", &|| false.into());
-        put("Labels", &|| {
-            let labels = record.config.labels.iter().map(|(key, value)| format!("{key}={value}"));
-            labels.collect::<Vec<_>>().join(",").into()
-        });
+        put("Labels", &|| json!(record.config.labels));
         put("Mounts", &|| self.mounts().join(",").into());
         put("Names", &|| record.name.as_str().into());
         put("Namespaces", &|| json!({}));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::plan::PlanError;
 use super::protocol::{Failure, FailureKind};
+use crate::security::idmap;
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +69,11 @@ impl Error {
 
     /// How to mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
-        let Self::Namespaces(source) = self else { return None };
+        let source = match self {
+            Self::Namespaces(source) => source,
+            Self::Inside(failure) if failure.kind == FailureKind::Unmapped => return idmap::rung().hint,
+            _ => return None,
+        };
         match source.raw_os_error()? {
             libc::ENOSPC | libc::EUSERS => Some(
                 "user namespaces are used up or switched off: as root, raise sysctl user.max_user_namespaces".into(),

@@ -317,8 +317,17 @@ fn drop_privileges(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failur
     }
     capability::keep_over_setuid(true).doing(action("keeping capabilities"))?;
     set_groups(plan, identity)?;
-    ids::set_gid(identity.gid).doing(|| format!("becoming group {} (is it mapped?)", identity.gid))?;
-    ids::set_uid(identity.uid).doing(|| format!("becoming user {} (is it mapped?)", identity.uid))?;
+    let becoming = |what: &'static str, id: u32| {
+        move |error: io::Error| match error.raw_os_error() {
+            // The id is not in the user namespace's map.
+            Some(libc::EINVAL) => {
+                Failure::new(FailureKind::Unmapped, format!("becoming {what} {id} (is it mapped?)"), &error)
+            }
+            _ => Failure::new(FailureKind::Setup, format!("becoming {what} {id}"), &error),
+        }
+    };
+    ids::set_gid(identity.gid).map_err(becoming("group", identity.gid))?;
+    ids::set_uid(identity.uid).map_err(becoming("user", identity.uid))?;
     let known = u64::MAX >> (63 - capability::last());
     let sets = capability::Sets {
         bounding: sets.bounding & known,

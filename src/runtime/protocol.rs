@@ -21,6 +21,8 @@ pub enum FailureKind {
     Hook,
     /// Overlayfs is not there, or cannot use these directories.
     NoOverlay,
+    /// The program's user or group is not among the user namespace's ids.
+    Unmapped,
 }
 
 /// A failed step inside the container.

@@ -66,7 +66,7 @@ impl Store {
             let name = entry.context("listing", root)?.file_name();
             let known = |dir: &&str| dir.split('/').next() == name.to_str();
             let own = name.to_str().is_some_and(|n| n.starts_with(".format.json") || n == "lock");
-            if !own && name != "lost+found" && name != "format.json" && !DIRECTORIES.iter().any(|d| known(&d))
+            if !own && name != "lost+found" && name != "format.json" && !DIRECTORIES.iter().any(known)
             {
                 return Err(Error::Foreign(root.clone()));
             }
@@ -170,8 +170,9 @@ impl Store {
         let staging = self.path("staging");
         for entry in fs::read_dir(&staging).context("listing", &staging)?.flatten() {
             let path = entry.path();
-            let Ok(Some(lock)) = Lock::try_exclusive(&path) else { continue };
-            if is_same(&lock, &path) {
+            // Not one that would make the file: this entry may have been published since.
+            let Ok(Some(lock)) = Lock::try_exclusive_existing(&path) else { continue };
+            if lock.is_at(&path) {
                 let _ = self.discard(&path);
             }
         }
@@ -191,7 +192,7 @@ impl Store {
             atomic::write(&path, &bytes, 0o600, Durability::Volatile).context("writing", &path)?;
             let lock = Lock::exclusive(&path).context("locking", &path)?;
             // A sweeper may have taken the new file, still without a lock, for rubbish.
-            if is_same(&lock, &path) {
+            if lock.is_at(&path) {
                 break (path, lock);
             }
         };
@@ -222,7 +223,7 @@ impl Store {
         for entry in fs::read_dir(&staging).context("listing", &staging)?.flatten() {
             let path = entry.path();
             let pins = entry.file_name().to_str().is_some_and(|name| name.starts_with("pins-"));
-            if !pins || matches!(Lock::try_exclusive(&path), Ok(Some(_))) {
+            if !pins || matches!(Lock::try_exclusive_existing(&path), Ok(Some(_))) {
                 continue;
             }
             if let Some(pins) = fs::read(&path).ok().and_then(|b| serde_json::from_slice::<PinFile>(&b).ok())
@@ -265,14 +266,6 @@ pub struct Pins {
 impl Drop for Pins {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Whether `path` still names what `lock` locked.
-pub(super) fn is_same(lock: &Lock, path: &Path) -> bool {
-    match (rustix::fs::fstat(lock.as_fd()), rustix::fs::lstat(path)) {
-        (Ok(held), Ok(named)) => (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino),
-        _ => false,
     }
 }
 

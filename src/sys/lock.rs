@@ -35,7 +35,7 @@ impl Lock {
 
     /// Takes the lock of something that must exist (`NotFound` if not), as a directory does, alone.
     pub fn exclusive_existing(path: &Path) -> io::Result<Self> {
-        Self::lock(
+        Self::hold(
             fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
             FlockOperation::LockExclusive,
         )
@@ -44,10 +44,31 @@ impl Lock {
     /// The same if nobody holds it now.
     pub fn try_exclusive_existing(path: &Path) -> io::Result<Option<Self>> {
         let fd = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        match Self::lock(fd, FlockOperation::NonBlockingLockExclusive) {
+        match Self::hold(fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(lock) => Ok(Some(lock)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the directory `path` and takes its lock alone. Whoever sweeps may take the new directory,
+    /// still without a lock, for rubbish: it is made anew then.
+    pub fn new_directory(path: &Path, mode: u32) -> io::Result<Self> {
+        loop {
+            fs::mkdir(path, Mode::from_raw_mode(mode))?;
+            match Self::exclusive_existing(path) {
+                Ok(lock) if lock.is_at(path) => return Ok(lock),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether `path` still names what is locked.
+    pub fn is_at(&self, path: &Path) -> bool {
+        match (fs::fstat(&self.fd), fs::lstat(path)) {
+            (Ok(held), Ok(named)) => (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino),
+            _ => false,
         }
     }
 
@@ -64,10 +85,10 @@ impl Lock {
             }
             other => other?,
         };
-        Self::lock(fd, operation)
+        Self::hold(fd, operation)
     }
 
-    fn lock(fd: OwnedFd, operation: FlockOperation) -> io::Result<Self> {
+    fn hold(fd: OwnedFd, operation: FlockOperation) -> io::Result<Self> {
         loop {
             match fs::flock(&fd, operation) {
                 Err(rustix::io::Errno::INTR) => {}
