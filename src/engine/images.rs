@@ -266,7 +266,8 @@ pub fn ensure(
             let sources = candidates(store, name, local.as_ref())?;
             pull_from(store, &sources, name, options, &progress).map_err(|error| match error {
                 Error::Pull { name, message, hint } => {
-                    let here = similar(store, &name).map(|image| format!("did you mean {image}, which is here?"));
+                    let here =
+                        similar(store, &name).map(|image| format!("did you mean {image}, which is here?"));
                     Error::Pull { name, message, hint: here.or(hint) }
                 }
                 error => error,
@@ -282,7 +283,9 @@ fn similar(store: &Store, name: &str) -> Option<String> {
     // Names are compared as far as they were typed: with or without the tag and the registry.
     let forms = full.iter().flat_map(|full| {
         let untagged = full.rsplit_once(':').map_or(*full, |(head, _)| head);
-        [*full, untagged].into_iter().flat_map(|form| [form, form.rsplit_once('/').map_or(form, |(_, tail)| tail)])
+        [*full, untagged]
+            .into_iter()
+            .flat_map(|form| [form, form.rsplit_once('/').map_or(form, |(_, tail)| tail)])
     });
     suggest::closest(name, forms).map(str::to_owned)
 }

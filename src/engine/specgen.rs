@@ -262,9 +262,7 @@ fn sysctls(record: &ContainerRecord) -> HashMap<String, String> {
     if record.config.network != NetworkMode::Host {
         // The kernel takes only ids that are mapped.
         let group = record.mapping.as_ref().and_then(|m| m.gids.first()).map_or(0, |range| range.container);
-        sysctls
-            .entry("net.ipv4.ping_group_range".to_owned())
-            .or_insert_with(|| format!("{group} {group}"));
+        sysctls.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| format!("{group} {group}"));
     }
     sysctls
 }

@@ -285,8 +285,7 @@ fn take_layer(
         max_entries: 20_000_000,
         lower,
     };
-    let expected =
-        Expected {
+    let expected = Expected {
         blob: job.blob,
         diff_id: job.diff_id,
         limit: unpacked_limit(job.blob.size, options.max_layer),

@@ -165,7 +165,8 @@ fn logs() {
     // In a container of its own: between two streams there is no order.
     let script = "echo one; echo two; printf 'no newline'";
     umiak.run(&["run", "--name", "tail", "--network", "none", "busybox", "sh", "-c", script]).ok();
-    for (lines, expected) in [("0", ""), ("1", "no newline"), ("2", "two\nno newline"), ("9", "one\ntwo\nno newline")]
+    for (lines, expected) in
+        [("0", ""), ("1", "no newline"), ("2", "two\nno newline"), ("9", "one\ntwo\nno newline")]
     {
         assert_eq!(umiak.run(&["logs", "--tail", lines, "tail"]).ok().stdout, expected, "{lines}");
     }
