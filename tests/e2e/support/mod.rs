@@ -2,7 +2,8 @@
 //! a registry, a terminal, and the check that nothing is left behind.
 //!
 //! Environment: `UMIAK_TEST_BIN` (the binary; default: cargo's), `UMIAK_TEST_IMAGES` (what
-//! `scripts/make-images` made; default: its default), `UMIAK_TEST_SKIPS` (a file that gets a
+//! `scripts/make-images` made; default: its default), `UMIAK_TEST_SCRIPTS` (a copy of `scripts/` beside
+//! one of `oci-bundles/`; default: the checkout's), `UMIAK_TEST_SKIPS` (a file that gets a
 //! line for each test that was skipped), `CI=true` (a skip for a missing tool or image is a failure).
 
 mod registry;
@@ -22,8 +23,6 @@ pub enum Need {
     Root,
     /// To run as somebody else.
     Unprivileged,
-    /// Not to be root, and to have subordinate ids and newuidmap.
-    Subuid,
     /// To be root, or to have subordinate ids.
     ManyIds,
     /// Not to be root, and to have no subordinate ids.
@@ -43,7 +42,6 @@ impl Need {
         match self {
             Self::Root => said(root, "needs root", true),
             Self::Unprivileged => said(!root, "needs an ordinary user", true),
-            Self::Subuid => said(!root && subordinate(), "needs an ordinary user with subordinate ids", true),
             Self::ManyIds => said(root || subordinate(), "needs more than one id", true),
             Self::NoSubuid => said(!root && !subordinate(), "needs a user without subordinate ids", true),
             Self::Image(name) => {
