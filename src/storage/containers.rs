@@ -705,11 +705,9 @@ fn list_ids(dir: &Path) -> Result<Vec<ContainerId>, Error> {
 fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     use std::io::Read;
     let mut file = fs::File::open(path)?;
-    let mut bytes = vec![0; 16 * 1024];
-    let length = file.read(&mut bytes)?;
-    let whole = length < bytes.len();
-    bytes.truncate(length);
-    if !whole {
+    let mut bytes = Vec::with_capacity(16 * 1024);
+    let length = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes))?;
+    if length == bytes.capacity() {
         file.read_to_end(&mut bytes)?;
     }
     Ok(bytes)
