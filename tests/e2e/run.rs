@@ -342,7 +342,7 @@ fn namespaces() {
     run(&umiak, &["--cap-add", "net_raw", "--", "ping", "-c1", "127.0.0.1"]).ok().has("1 packets received");
     run(&umiak, &["cat", "/proc/sys/net/ipv4/ping_group_range"]).ok().says("0\t0");
     for option in ["--network", "--pid", "--ipc", "--uts", "--userns"] {
-        run(&umiak, &[option, "nonsense", "--", "true"]).exits(125).tells("nonsense");
+        umiak.run(&["run", "--rm", option, "nonsense", "busybox", "true"]).exits(125).tells("nonsense");
     }
 }
 
