@@ -49,7 +49,7 @@ impl Engine {
         // Until the record says that the image is used, nobody may remove it.
         let _lock = image.map(|_| self.store.lock_shared()).transpose()?;
         if let Some(image) = image
-            && self.store.image_by_id(&image.id)?.is_none()
+            && !self.store.has_image(&image.id)
         {
             return Err(Error::ImageGone(request.image.clone()));
         }

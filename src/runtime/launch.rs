@@ -131,7 +131,7 @@ fn become_program(
     if let Some(persona) = plan.persona {
         ids::set_personality(persona).doing(|| "setting the personality".to_owned())?;
     }
-    plan.limits.iter().try_for_each(set_limit)?;
+    plan.limits.iter().try_for_each(|limit| set_limit(limit, plan.clamp_limits))?;
     let entered = enter_cwd(plan, &root, &identity);
     // No descriptor but the wanted ones passes the exec (CVE-2024-21626, CVE-2016-9962).
     process::close_on_exec_from(3 + plan.preserve_fds, None).doing(|| "closing descriptors".to_owned())?;
@@ -254,16 +254,16 @@ fn give_stdio(uid: u32) {
 }
 
 /// A machine's root may itself lack the right to raise limits. What is asked for counts: if the
-/// soft limit fits under the hard one that there is, the process gets it.
-fn set_limit(limit: &Limit) -> Result<(), Failure> {
+/// soft limit fits under the hard one that there is, or may be less, the process gets it.
+fn set_limit(limit: &Limit, clamp: bool) -> Result<(), Failure> {
     let action = || format!("setting {} to {}:{}", limit.name, limit.soft, limit.hard);
     match ids::set_limit(limit.resource, limit.soft, limit.hard) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
             let (_, hard) = ids::limit(limit.resource).doing(action)?;
-            if limit.soft > hard {
+            if limit.soft > hard && !clamp {
                 return Err(error).doing(action);
             }
-            ids::set_limit(limit.resource, limit.soft, hard.min(limit.hard)).doing(action)
+            ids::set_limit(limit.resource, limit.soft.min(hard), hard.min(limit.hard)).doing(action)
         }
         other => other.doing(action),
     }

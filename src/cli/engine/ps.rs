@@ -6,7 +6,7 @@ use super::{Failure, Globals, Outcome};
 use crate::cli::output::{self, Listing};
 use crate::engine::list::ListOptions;
 
-/// The flags of `ps`.
+/// List containers.
 #[derive(Args, Debug, Clone)]
 pub struct PsArgs {
     /// Show stopped containers too
