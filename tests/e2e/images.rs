@@ -125,13 +125,13 @@ fn a_nasty_image_is_unpacked_right() {
         // Hard links, also to a file of a lower layer.
         ("cat /links/first /links/second /links/third", "linked\nlinked\nlinked"),
         // A link to it from above has copied "first" up, as overlayfs does it: the two above are one file.
-        ("cd /links; [ first -ef third ] && [ ! first -ef second ] && stat -c %h first second", "2\n2"),
+        ("cd /links; [ first -ef third ] && echo same; stat -c %h first second", "same\n2\n2"),
         // Names.
         ("ls /names | wc -l", "12"),
         ("cat /names/ccc*", "255"),
         ("cat /names/ddd*/*/*/*/*/end", "deep"),
         (
-            "cat /names/latin-*; ls /names | grep latin | head -c 8 | od -An -tx1 | tr -d ' '",
+            "cat /names/latin-*; cd /names; printf %s latin-* | od -An -tx1 | tr -d ' '",
             "bytes\n6c6174696e2de9ff",
         ),
         (
