@@ -13,6 +13,10 @@ use umiak::runtime::{self, CgroupMode, CreateRequest, ExecRequest, Rootfs, Stdio
 use umiak::security::idmap::{self, RungKind};
 use umiak::sys::process::{self, ExitStatus};
 
+#[path = "common/skip.rs"]
+mod skip;
+use skip::skip;
+
 struct Fixture {
     dir: PathBuf,
     spec: Value,
@@ -23,11 +27,11 @@ impl Fixture {
     fn new() -> Option<Self> {
         let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists())
         else {
-            println!("skipped: busybox-static is not installed");
+            skip("busybox-static is not installed", false);
             return None;
         };
         if let Err(error) = idmap::check_user_namespaces() {
-            println!("skipped: {error}; {}", error.hint);
+            skip(&format!("{error}; {}", error.hint), false);
             return None;
         }
         let dir = std::env::temp_dir().join(format!("umiak-api-{}", std::process::id()));

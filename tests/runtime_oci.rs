@@ -10,6 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
+#[path = "common/skip.rs"]
+mod skip;
+use skip::skip;
+
 /// Who calls the runtime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Caller {
@@ -35,7 +39,7 @@ fn callers() -> Vec<Caller> {
     });
     match user {
         Some(user) => callers.push(user),
-        None => println!("skipped as an unprivileged user: none is in /etc/subuid"),
+        None => skip("no ordinary user is in /etc/subuid", false),
     }
     callers
 }
@@ -70,7 +74,7 @@ struct Bundle {
 impl Bundle {
     fn new(caller: Caller) -> Option<Self> {
         if !template().join("busybox").exists() {
-            println!("skipped: busybox-static is not installed");
+            skip("busybox-static is not installed", false);
             return None;
         }
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -190,7 +194,7 @@ fn each(test: impl Fn(&mut Bundle)) {
         if caller.uid != 0 {
             let output = bundle.args(&["true"]).run();
             if output.1.contains("creating namespaces") {
-                println!("skipped as uid {}: {}", caller.uid, output.1.trim());
+                skip(&format!("as uid {}: {}", caller.uid, output.1.trim()), false);
                 continue;
             }
         }

@@ -72,6 +72,11 @@ impl Engine {
         };
         let defaults = image.map(image_defaults).transpose()?.unwrap_or_default();
         let mut config = config::resolve(request, &defaults, &around)?;
+        if config.userns == UsernsMode::KeepId && request.user.is_none() && self.rung().kind != RungKind::Root
+        {
+            // As in Podman; and with one id there is no other to be.
+            config.user = format!("{}:{}", host::uid(), host::gid());
+        }
         check_sources(&config)?;
         let rootfs = match image {
             Some(image) => RootfsSource::Image {

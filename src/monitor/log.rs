@@ -28,8 +28,20 @@ impl LogWriter {
 
     /// Appends `bytes` as they came from one read of `stream`.
     pub fn write(&mut self, stream: Stream, bytes: &[u8], now: jiff::Timestamp) -> io::Result<()> {
+        let time = format!("{now:.9}");
+        let whole = (time.len() + 12 + bytes.len()) as u64;
+        if self.size_max.is_some_and(|max| self.size + whole > max / 2) {
+            // Near the end line by line: one read may hold more than a whole file should.
+            return bytes
+                .split_inclusive(|b| *b == b'\n')
+                .try_for_each(|line| self.append(stream, line, &time));
+        }
+        self.append(stream, bytes, &time)
+    }
+
+    fn append(&mut self, stream: Stream, bytes: &[u8], time: &str) -> io::Result<()> {
         self.buffer.clear();
-        encode(&mut self.buffer, stream, bytes, &format!("{now:.9}"));
+        encode(&mut self.buffer, stream, bytes, time);
         if self.size_max.is_some_and(|max| self.size > 0 && self.size + self.buffer.len() as u64 > max) {
             // By a new file under the same name: a reader that follows keeps the old one whole.
             let staging = self.path.with_extension("log.new");
@@ -126,6 +138,10 @@ mod tests {
             )
             .unwrap();
         }
+        // A read that holds more than the file may.
+        log.write(Stream::Stdout, "0123456789\n".repeat(100).as_bytes(), jiff::Timestamp::UNIX_EPOCH)
+            .unwrap();
+        log.write(Stream::Stdout, b"6789\n", jiff::Timestamp::UNIX_EPOCH).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.len() <= 200 && text.ends_with("789\n"), "{text}");
         std::fs::remove_file(path).unwrap();

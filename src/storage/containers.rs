@@ -430,6 +430,11 @@ impl Containers {
         record.config.log.path.clone().unwrap_or_else(|| self.dir(&record.id).join("ctr.log"))
     }
 
+    /// Removes names that killed processes left without a container.
+    pub fn sweep_names(&self) -> Result<(), Error> {
+        self.names().sweep(|id| self.dir(id).exists())
+    }
+
     fn names(&self) -> Names {
         Names::new(&self.root.join("names"))
     }

@@ -41,7 +41,10 @@ impl Names {
         loop {
             match atomic::create_new(&path, id.as_str().as_bytes(), 0o600, Durability::Volatile) {
                 Ok(()) => {
-                    let lock = Lock::exclusive(&path).map_err(|source| error("locking", source))?;
+                    let lock = match Lock::exclusive_existing(&path) {
+                        Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+                        other => other.map_err(|source| error("locking", source))?,
+                    };
                     // Between its creation and the lock somebody may have taken it for a dead one's.
                     if self.get(name)?.as_ref() == Some(id) {
                         return Ok(Ok(Claim { _lock: lock }));
@@ -56,7 +59,10 @@ impl Names {
                     if exists(&owner) {
                         return Ok(Err(owner));
                     }
-                    let lock = Lock::exclusive(&path).map_err(|source| error("locking", source))?;
+                    let lock = match Lock::exclusive_existing(&path) {
+                        Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+                        other => other.map_err(|source| error("locking", source))?,
+                    };
                     if exists(&owner) {
                         return Ok(Err(owner));
                     }
@@ -68,6 +74,24 @@ impl Names {
                 Err(source) => return Err(error("writing", source)),
             }
         }
+    }
+
+    /// Removes the names whose container does not exist and is not being made.
+    pub fn sweep(&self, exists: impl Fn(&ContainerId) -> bool) -> Result<(), Error> {
+        for name in self.list()? {
+            let path = self.dir.join(&name);
+            if self.get(&name)?.as_ref().is_some_and(&exists) {
+                continue;
+            }
+            // Its maker holds the lock until the container is there; the second look is the valid one.
+            if let Ok(Some(lock)) = Lock::try_exclusive_existing(&path)
+                && lock.is_at(&path)
+                && !self.get(&name)?.as_ref().is_some_and(&exists)
+            {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        Ok(())
     }
 
     /// Whose the name is.

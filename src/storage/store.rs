@@ -188,11 +188,15 @@ impl Store {
             .unwrap_or_default();
         let (path, lock) = loop {
             let path = self.path("staging").join(format!("pins-{:016x}", random()?));
-            atomic::write(&path, &bytes, 0o600, Durability::Volatile).context("writing", &path)?;
-            let lock = Lock::exclusive(&path).context("locking", &path)?;
-            // A sweeper may have taken the new file, still without a lock, for rubbish.
-            if lock.is_at(&path) {
-                break (path, lock);
+            // A sweeper may take the new file, still without a lock, for rubbish.
+            let lock = atomic::write(&path, &bytes, 0o600, Durability::Volatile)
+                .and_then(|()| Lock::exclusive_existing(&path));
+            match lock {
+                Ok(lock) if lock.is_at(&path) => break (path, lock),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).context("writing", &path);
+                }
+                _ => {}
             }
         };
         Ok(Pins { path, _lock: lock })

@@ -139,8 +139,14 @@ fn finish_helper(
 }
 
 /// Makes the caller root of its user namespace, with no supplementary groups where that is allowed.
+/// Where the only id is another (`--userns keep-id`) it stays that; its capabilities, which it has had
+/// since the namespace was made or joined, are the same.
 pub fn become_root() -> io::Result<()> {
-    ids::set_gid(0)?;
+    let unmapped = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+    match ids::set_gid(0) {
+        Err(error) if unmapped(&error) => return Ok(()),
+        other => other?,
+    }
     match ids::set_groups(&[]) {
         // setgroups is denied in a namespace that was mapped without privileges.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}

@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::requires;
 use crate::support::{Need, Output, Umiak, eventually, finish, images, tool};
@@ -12,14 +13,18 @@ struct Podman {
     /// Its directory goes with it, after Podman has tidied up.
     _umiak: Umiak,
     dir: PathBuf,
+    /// Podman takes no more than 50 characters for it.
+    runroot: PathBuf,
     image: String,
 }
 
 impl Podman {
     fn new() -> Self {
         let umiak = Umiak::new();
-        // Short: sockets have their place below it.
         let dir = umiak.dir.join("p");
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let runroot = PathBuf::from(format!("/tmp/umiak-podman-{}-{number}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         symlink(Umiak::binary(), dir.join("umiak-runtime")).unwrap();
         let text = format!(
@@ -32,7 +37,7 @@ impl Podman {
         std::fs::write(dir.join("containers.conf"), text).unwrap();
         std::fs::write(dir.join("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)
             .unwrap();
-        let mut podman = Self { _umiak: umiak, dir, image: String::new() };
+        let mut podman = Self { _umiak: umiak, dir, runroot, image: String::new() };
         let source = format!("oci-archive:{}", images().join("busybox.tar").display());
         let policy = podman.dir.join("policy.json").to_str().unwrap().to_owned();
         podman.image =
@@ -45,9 +50,8 @@ impl Podman {
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("HOME", &self.dir).env("XDG_RUNTIME_DIR", &self.dir).env("TMPDIR", &self.dir);
         command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
-        for (option, part) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-            command.arg(option).arg(self.dir.join(part));
-        }
+        command.arg("--root").arg(self.dir.join("root")).arg("--tmpdir").arg(self.dir.join("tmp"));
+        command.arg("--runroot").arg(&self.runroot);
         command.args(["--storage-driver", "vfs", "--runtime", "umiak-runtime"]).args(args);
         command.current_dir(&self.dir).stdin(Stdio::null());
         command
@@ -72,7 +76,7 @@ impl Drop for Podman {
         if !rustix::process::geteuid().is_root() {
             // Files of subordinate ids go only from inside; and the process that keeps Podman's user
             // namespace would stay.
-            let _ = self.command(&["unshare", "rm", "-rf", "root", "run"]).output();
+            let _ = self.command(&["unshare", "rm", "-rf", "root"]).arg(&self.runroot).output();
             for place in ["tmp/pause.pid", "libpod/tmp/pause.pid"] {
                 let pid = std::fs::read_to_string(self.dir.join(place)).unwrap_or_default();
                 if let Some(pid) = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw) {
@@ -80,6 +84,7 @@ impl Drop for Podman {
                 }
             }
         }
+        let _ = std::fs::remove_dir_all(&self.runroot);
     }
 }
 

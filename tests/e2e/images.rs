@@ -114,7 +114,7 @@ fn a_nasty_image_is_unpacked_right() {
         ("stat -c '%u:%g' /types/owned /types/high", "1000:50\n60000:60001"),
         ("stat -c '%F' /types/fifo", "fifo"),
         (
-            "readlink /types/dangling /types/absolute /types/up",
+            "for link in dangling absolute up; do readlink /types/$link; done",
             "/no/such/file\n/etc/passwd\n../../../../etc/passwd",
         ),
         ("head -c 4 /types/up", "root"),
@@ -124,13 +124,14 @@ fn a_nasty_image_is_unpacked_right() {
         ("[ $(du -k /types/sparse | cut -f1) -lt 100 ] && echo sparse", "sparse"),
         // Hard links, also to a file of a lower layer.
         ("cat /links/first /links/second /links/third", "linked\nlinked\nlinked"),
-        ("cd /links; [ first -ef second ] && echo same", "same"),
+        // A link to it from above has copied "first" up, as overlayfs does it: the two above are one file.
+        ("cd /links; [ first -ef third ] && echo same; stat -c %h first second", "same\n2\n2"),
         // Names.
         ("ls /names | wc -l", "12"),
         ("cat /names/ccc*", "255"),
         ("cat /names/ddd*/*/*/*/*/end", "deep"),
         (
-            "cat /names/latin-*; ls /names | grep latin | head -c 8 | od -An -tx1 | tr -d ' '",
+            "cat /names/latin-*; cd /names; printf %s latin-* | od -An -tx1 | tr -d ' '",
             "bytes\n6c6174696e2de9ff",
         ),
         (

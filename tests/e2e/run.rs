@@ -338,9 +338,11 @@ fn namespaces() {
     }
     run(&umiak, &["sh", "-c", "echo $$"]).ok().says("1");
     run(&umiak, &["sh", "-c", "ls /sys/class/net"]).ok().says("lo");
-    run(&umiak, &["ping", "-c1", "127.0.0.1"]).ok().has("1 packets received");
+    // Debian's busybox knows only raw sockets; other programs ping without the capability.
+    run(&umiak, &["--cap-add", "net_raw", "--", "ping", "-c1", "127.0.0.1"]).ok().has("1 packets received");
+    run(&umiak, &["cat", "/proc/sys/net/ipv4/ping_group_range"]).ok().says("0\t0");
     for option in ["--network", "--pid", "--ipc", "--uts", "--userns"] {
-        run(&umiak, &[option, "nonsense", "--", "true"]).exits(125).tells("nonsense");
+        umiak.run(&["run", "--rm", option, "nonsense", "busybox", "true"]).exits(125).tells("nonsense");
     }
 }
 
@@ -366,7 +368,6 @@ fn keep_id() {
         output.exits(125).tells("not supported yet").hints("your own user");
     } else {
         output.ok().says(&own);
-        run(&umiak, &["--userns", "keep-id", "--", "ping", "-c1", "127.0.0.1"]).ok();
     }
 }
 

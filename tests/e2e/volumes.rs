@@ -77,8 +77,9 @@ fn a_store_on_an_overlay_is_copied() {
         mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work top; cd top; \
         u() { \"$UMIAK\" --root \"$PWD/store\" --runroot \"$PWD/run\" \"$@\"; }; \
         u pull -q oci:$IMAGES/busybox:localhost/busybox:latest; u pull -q oci:$IMAGES/configured:localhost/configured:latest; \
-        u run --rm --network none busybox sh -c 'echo new > /etc/motd; cat /etc/motd; grep -c \" / overlay \" /proc/mounts || true'; \
-        u run --name kept --network none -u 0 --entrypoint sh configured -c 'cat /data/seed; ls /added 2>&1 | wc -l; echo more > /added; id app'; \
+        u run --rm --network none busybox sh -c 'echo new > /etc/motd; cat /etc/motd; '; \
+        u run --name kept --network none -u 0 --entrypoint sh configured -c 'cat /data/seed; ls /added 2>&1 | wc -l; echo more > /added; id -u app'; \
+        ls -d store/containers/*/rootfs | wc -l; \
         u start -a kept; \
         u run -d --name box --network none busybox sleep 1000 > /dev/null; u exec box cat /etc/hostname | wc -l; \
         u rm -f -t 0 box kept; u rmi --all > /dev/null; \
@@ -92,8 +93,7 @@ fn a_store_on_an_overlay_is_copied() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = text.lines().filter(|line| line.len() != 64).collect();
-    let app = "uid=1000(app) gid=1000(app) groups=1000(app),44(video),50(staff)";
-    let expected = ["new", "0", "seed", "1", app, "seed", "1", app, "1", "box", "kept"];
+    let expected = ["new", "seed", "1", "1000", "1", "seed", "1", "1000", "1", "box", "kept"];
     assert_eq!(lines, expected, "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());
 }

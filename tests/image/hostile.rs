@@ -78,7 +78,7 @@ fn later_entries_replace_earlier_ones() {
 #[test]
 fn whiteouts_become_overlayfs_own() {
     if !is_root() {
-        return crate::support::skipped("making a 0:0 device needs root or a user namespace");
+        return crate::skip::skip("needs root", true);
     }
     let scratch = Scratch::new();
     let archive = Archive::new()

@@ -3,5 +3,7 @@
 mod hostile;
 mod peers;
 mod registry;
+#[path = "../common/skip.rs"]
+mod skip;
 mod store;
 mod support;

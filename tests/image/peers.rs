@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use umiak::image::registry::Options;
 use umiak::image::{PullOptions, Silent, Transport, pull};
 
-use crate::support::{Archive, Image, Scratch, is_root, options, pull_text, skipped};
+use crate::skip::skip;
+use crate::support::{Archive, Image, Scratch, is_root, options, pull_text};
 
 /// Whether all programs are there.
 fn have(programs: &[&str]) -> bool {
@@ -73,7 +74,7 @@ fn sample() -> Image {
 #[test]
 fn every_transport_gives_the_same_image() {
     if !have(&["skopeo", "docker-registry"]) {
-        return skipped("skopeo and docker-registry are not installed");
+        return skip("skopeo and docker-registry are not installed", false);
     }
     let scratch = Scratch::new();
     let layout = sample().layout(&scratch.0.join("layout"));
@@ -119,7 +120,7 @@ fn every_transport_gives_the_same_image() {
 #[test]
 fn a_compressed_archive_is_read_too() {
     if !have(&["skopeo"]) {
-        return skipped("skopeo is not installed");
+        return skip("skopeo is not installed", false);
     }
     let scratch = Scratch::new();
     let layout = sample().layout(&scratch.0.join("layout"));
@@ -173,8 +174,11 @@ fn census(root: &Path) -> BTreeMap<String, String> {
 /// With `UMIAK_TEST_IMAGES`, where `scripts/make-images` writes, on a whole Debian; else on a small image.
 #[test]
 fn umoci_unpacks_to_the_same_tree() {
-    if !have(&["umoci"]) || !is_root() {
-        return skipped("umoci is not installed, or this is not root");
+    if !is_root() {
+        return skip("needs root", true);
+    }
+    if !have(&["umoci"]) {
+        return skip("umoci is not installed", false);
     }
     let scratch = Scratch::new();
     let debian = std::env::var_os("UMIAK_TEST_IMAGES").map(|dir| Path::new(&dir).join("debian"));

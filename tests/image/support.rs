@@ -179,9 +179,3 @@ pub fn unpacked(scratch: &Scratch, layers: &[Vec<u8>]) -> Result<PathBuf, String
         }
     }
 }
-
-/// Says that a test did nothing, and why.
-#[allow(clippy::disallowed_macros, reason = "a test prints")]
-pub fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-}

@@ -81,6 +81,9 @@ pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
         let fields =
             if format.starts_with("table") && !format.contains("{{") { LISTING.default } else { format };
         let fields = if fields.contains(". }}") || fields.contains(".}}") { ALL_FIELDS } else { fields };
+        // Nothing but slips of the pen: the template tells which, held against what there is.
+        let known = ALL_FIELDS.split_whitespace().any(|field| fields.contains(field));
+        let fields = if known { fields } else { ALL_FIELDS };
         listed.iter().map(|c| c.row(now, !args.no_trunc, fields)).collect()
     };
     output::print(&LISTING.render(args.format.as_deref(), !args.noheading, &rows)?)?;

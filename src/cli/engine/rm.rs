@@ -47,6 +47,10 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
         stopped: true,
     };
     let words = selection.resolve(&engine)?;
+    if args.all {
+        // What nobody names any more: of commands that were killed.
+        let _ = engine.containers.sweep_names();
+    }
     for_each(&words, |word| {
         let timeout = args.time.or((!args.force).then_some(0));
         let result = engine.lookup(word).and_then(|(record, _)| {

@@ -7,10 +7,13 @@
 //! line for each test that was skipped), `CI=true` (a skip for a missing tool or image is a failure).
 
 mod registry;
+#[path = "../../common/skip.rs"]
+mod skip;
 mod terminal;
 mod world;
 
 pub use registry::Registry;
+pub use skip::skip;
 pub use terminal::Terminal;
 pub use world::{Output, Umiak, eventually, finish, processes};
 
@@ -64,22 +67,6 @@ macro_rules! requires {
             }
         }
     };
-}
-
-/// Notes that the running test is skipped.
-pub fn skip(why: &str, natural: bool) {
-    let name = std::thread::current().name().unwrap_or("?").to_owned();
-    assert!(
-        natural || std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "{name} would be skipped, which CI does not allow: {why}"
-    );
-    eprintln!("SKIP {name}: {why}");
-    if let Some(file) = std::env::var_os("UMIAK_TEST_SKIPS") {
-        use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
-        let kind = if natural { "tier" } else { "missing" };
-        file.write_all(format!("{kind}\t{name}\t{why}\n").as_bytes()).unwrap();
-    }
 }
 
 /// Whether the caller has subordinate ids and the means to use them.
