@@ -68,7 +68,17 @@ impl Error {
 
     /// How to mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
-        let Self::Namespaces(source) = self else { return None };
+        let source = match self {
+            Self::Namespaces(source) => source,
+            Self::Inside(failure) if failure.kind == FailureKind::UnmappedId => {
+                return Some(
+                    "\"umiak info\" tells how many ids containers have; more come with a larger range in /etc/subuid \
+                     and /etc/subgid"
+                        .into(),
+                );
+            }
+            _ => return None,
+        };
         match source.raw_os_error()? {
             libc::ENOSPC | libc::EUSERS => Some(
                 "user namespaces are used up or switched off: as root, raise sysctl user.max_user_namespaces".into(),

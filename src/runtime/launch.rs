@@ -317,8 +317,8 @@ fn drop_privileges(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failur
     }
     capability::keep_over_setuid(true).doing(action("keeping capabilities"))?;
     set_groups(plan, identity)?;
-    ids::set_gid(identity.gid).doing(|| format!("becoming group {} (is it mapped?)", identity.gid))?;
-    ids::set_uid(identity.uid).doing(|| format!("becoming user {} (is it mapped?)", identity.uid))?;
+    ids::set_gid(identity.gid).map_err(|error| unmapped("group", identity.gid, &error))?;
+    ids::set_uid(identity.uid).map_err(|error| unmapped("user", identity.uid, &error))?;
     let known = u64::MAX >> (63 - capability::last());
     let sets = capability::Sets {
         bounding: sets.bounding & known,
@@ -335,6 +335,16 @@ fn drop_privileges(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failur
         capability::no_new_privileges().doing(action("setting no_new_privs"))?;
     }
     Ok(())
+}
+
+/// EINVAL of setresuid(2): the id has no counterpart outside.
+fn unmapped(what: &str, id: u32, error: &io::Error) -> Failure {
+    let action = format!("becoming {what} {id}");
+    if error.raw_os_error() != Some(libc::EINVAL) {
+        return Failure::new(FailureKind::Setup, action, error);
+    }
+    let why = "the container's user namespace does not have that id".to_owned();
+    Failure { kind: FailureKind::UnmappedId, errno: 0, chain: vec![action, why] }
 }
 
 fn set_groups(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {
@@ -368,6 +378,9 @@ fn find_program(name: &CString, env: &[CString]) -> Result<OsString, Failure> {
             Err(errno) => Err(failed(FailureKind::NotExecutable, None, errno)),
         };
     }
+    if bytes.is_empty() {
+        return Err(failed(FailureKind::NotFound, Some("the name is empty"), libc::ENOENT));
+    }
     let path = env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
     let path = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     let mut denied = None;
@@ -375,7 +388,7 @@ fn find_program(name: &CString, env: &[CString]) -> Result<OsString, Failure> {
         let directory = if directory.is_empty() { b"." } else { directory };
         let candidate = OsString::from_vec([directory, b"/", bytes].concat());
         match executable(&candidate) {
-            Ok(()) if !bytes.is_empty() => return Ok(candidate),
+            Ok(()) => return Ok(candidate),
             Err(errno @ (libc::EACCES | libc::EISDIR)) => denied = Some(errno),
             _ => {}
         }

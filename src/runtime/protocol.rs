@@ -13,6 +13,8 @@ pub enum FailureKind {
     Setup,
     /// The user or group name is not in the rootfs's files.
     UnknownUser,
+    /// The user or group id has no counterpart outside the user namespace.
+    UnmappedId,
     /// The program does not exist (127).
     NotFound,
     /// The program cannot be executed (126).
