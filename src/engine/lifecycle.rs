@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::{Engine, Error, volumes};
 use crate::base::id::ContainerId;
 use crate::base::signal;
+use crate::security::idmap::RungKind;
 use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RunState, Status};
 use crate::sys::process;
 
@@ -41,7 +42,8 @@ impl Engine {
 
     /// Finishes what a killed monitor left, its control group too; says whether the container went.
     fn sweep_dead(&self, id: &ContainerId) -> Result<bool, Error> {
-        let cgroup = self.containers.run_state(id)?.and_then(|state| state.cgroup);
+        // One that cannot be read names no group, and must not stand in the way.
+        let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
         let removed = self.containers.sweep_dead(id)?;
         if let Some(cgroup) = cgroup
             && !self.containers.in_charge(id)?
@@ -137,6 +139,22 @@ impl Engine {
         };
         let trash = self.containers.remove(&record)?;
         self.delete(&trash, &record);
+        Ok(())
+    }
+
+    /// Removes a container by force whose records cannot be read, as after a power cut.
+    pub fn remove_unreadable(&self, text: &str) -> Result<(), Error> {
+        let id = self.containers.find(text)?;
+        // Its first process cannot be known any more, but its monitor, if there is one, knows it.
+        if let Ok(monitor) = crate::monitor::connect(&self.containers.attach_socket(&id)) {
+            let mut packet = Vec::new();
+            crate::monitor::protocol::Request::Signal(libc::SIGKILL).encode(&mut packet);
+            let _ = rustix::net::send(&monitor, &packet, rustix::net::SendFlags::NOSIGNAL);
+        }
+        let _lock = self.containers.take_charge(&id)?;
+        let trash = self.containers.remove_unreadable(&id)?;
+        let mapping = (self.rung().kind != RungKind::Root).then(|| self.rung().mapping.clone());
+        let _ = self.store.clone().with_mapping(mapping).discard(&trash);
         Ok(())
     }
 

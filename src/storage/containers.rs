@@ -561,11 +561,19 @@ impl Containers {
 
     /// What the container is doing: its records held against the kernel.
     pub fn status(&self, id: &ContainerId) -> Result<Status, Error> {
-        let Some(state) = self.run_state(id)? else {
-            return Ok(match self.exit(id)? {
-                Some(exit) => Status::Exited(exit),
-                None => Status::Created,
-            });
+        let state = match self.run_state(id) {
+            Ok(Some(state)) => state,
+            Ok(None) => {
+                return Ok(match self.exit(id)? {
+                    Some(exit) => Status::Exited(exit),
+                    None => Status::Created,
+                });
+            }
+            // A power cut may leave it empty where its directory outlives a boot; the run is over then.
+            Err(Error::Damaged { .. }) if !self.in_charge(id)? => {
+                return Ok(Status::Exited(ExitRecord::new(Exit::Unknown, 0, host::now())));
+            }
+            Err(error) => return Err(error),
         };
         if state.boot_id == host::boot_id() && process::is_alive(state.pid, state.start_time) {
             return Ok(Status::Running(state));
@@ -663,6 +671,18 @@ impl Containers {
         }
         self.names().release(&record.name, &record.id)?;
         let _ = fs::remove_dir_all(self.run_dir(&record.id));
+        Ok(trash)
+    }
+
+    /// Takes a container off the lists whose record cannot be read: all names that are its own go.
+    pub fn remove_unreadable(&self, id: &ContainerId) -> Result<PathBuf, Error> {
+        for name in self.names().list()? {
+            self.names().release(&name, id)?;
+        }
+        let dir = self.dir(id);
+        let trash = self.trash_of(id);
+        fs::rename(&dir, &trash).map_err(|source| Error::Io { action: "removing", path: dir, source })?;
+        let _ = fs::remove_dir_all(self.run_dir(id));
         Ok(trash)
     }
 
