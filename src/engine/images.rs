@@ -291,10 +291,7 @@ fn make_hello(store: &Store, name: &str) -> Result<ImageRecord, Error> {
 
 /// Where a name may be pulled from, in the order to try.
 fn candidates(store: &Store, name: &str, local: Option<&ImageRecord>) -> Result<Vec<Transport>, Error> {
-    let reference: Reference = match name.parse() {
-        Ok(reference) => reference,
-        Err(error) => return Err(error.into()),
-    };
+    let reference: Reference = name.parse()?;
     if !reference.is_short() {
         return Ok(vec![Transport::Registry(reference)]);
     }

@@ -371,7 +371,8 @@ mod tests {
 
     #[test]
     fn bad_volumes_are_told_apart() {
-        for bad in ["", "a:b", ":/x", "/a:/", "/a:/b/..", "a:b:c:d", "/a:/b:shiny", "no/slash:/x", "/a:/b:U"] {
+        for bad in ["", "a:b", ":/x", "/a:/", "/a:/b/..", "a:b:c:d", "/a:/b:shiny", "no/slash:/x", "/a:/b:U"]
+        {
             assert!(v(bad).is_err(), "{bad}");
         }
         assert!(matches!(v("/a:/b:U"), Err(Error::Unsupported { .. })));

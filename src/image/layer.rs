@@ -337,7 +337,7 @@ fn gzip(source: &mut PipeReader, output: &mut Output) -> Result<(), Inflate> {
         }
         member_open = status != Status::StreamEnd;
         if buffer.len() == buffer.capacity() {
-            output.send(std::mem::replace(&mut buffer, Vec::new()))?;
+            output.send(std::mem::take(&mut buffer))?;
             buffer = output.next.buffer();
         }
     }

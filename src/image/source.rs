@@ -587,13 +587,12 @@ fn check(bytes: &[u8], expected: Digest) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::Digest { expected, found }) }
 }
 
-/// Follows an index to the manifest for `platform`: the manifest, its bytes, and the digest of
-/// the index if there was one.
-pub fn resolve(
-    source: &dyn Source,
-    platform: &manifest::Platform,
-    what: &str,
-) -> Result<(manifest::Manifest, Vec<u8>, Option<Digest>, Vec<String>), Error> {
+/// What [`resolve`] finds: the manifest, its bytes, the digest of the index if there was one, and
+/// the names that the source has for the image.
+pub type Resolved = (manifest::Manifest, Vec<u8>, Option<Digest>, Vec<String>);
+
+/// Follows an index to the manifest for `platform`.
+pub fn resolve(source: &dyn Source, platform: &manifest::Platform, what: &str) -> Result<Resolved, Error> {
     let unusable = |source| Error::Manifest { what: what.to_owned(), source };
     let mut fetched = source.root()?;
     let mut names = source.names();

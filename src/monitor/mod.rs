@@ -233,7 +233,7 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
 /// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.
 fn create(job: &mut Job) -> Result<(Created, Streams), Error> {
     let name = job.record.name.clone();
-    let mut attempt = |request: Option<CreateRequest>, stdin: Option<OwnedFd>| {
+    let attempt = |request: Option<CreateRequest>, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
         let mut request = request.ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
         let (stdio, streams) = streams(&job.record.config, stdin).map_err(io)?;

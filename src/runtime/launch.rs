@@ -165,6 +165,10 @@ fn become_program(
         filter,
         init: plan.init,
     });
+    if error.raw_os_error() == Some(libc::E2BIG) {
+        let shown = String::from_utf8_lossy(plan.args[0].as_bytes());
+        return Err(Failure::new(FailureKind::NotExecutable, format!("exec: \"{shown}\""), &error));
+    }
     Err(Failure::new(FailureKind::Setup, "executing the stub", &error))
 }
 

@@ -598,7 +598,11 @@ impl Containers {
     fn exit(&self, id: &ContainerId) -> Result<Option<ExitRecord>, Error> {
         // A power cut may leave an empty file where the record was not synced: an end nobody knows.
         match read(&self.dir(id).join("exit.json")) {
-            Err(Error::Damaged { .. }) => Ok(Some(ExitRecord::new(Exit::Unknown, 0, 0))),
+            Err(Error::Damaged { path, .. }) => {
+                use std::os::unix::fs::MetadataExt;
+                let written = fs::metadata(&path).map_or(0, |m| m.mtime() * 1_000_000_000 + m.mtime_nsec());
+                Ok(Some(ExitRecord::new(Exit::Unknown, 0, written)))
+            }
             other => other,
         }
     }

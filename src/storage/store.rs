@@ -68,8 +68,7 @@ impl Store {
             let name = entry.context("listing", root)?.file_name();
             let known = |dir: &&str| dir.split('/').next() == name.to_str();
             let own = name.to_str().is_some_and(|n| n.starts_with(".format.json") || n == "lock");
-            if !own && name != "lost+found" && name != "format.json" && !DIRECTORIES.iter().any(known)
-            {
+            if !own && name != "lost+found" && name != "format.json" && !DIRECTORIES.iter().any(known) {
                 return Err(Error::Foreign(root.clone()));
             }
         }

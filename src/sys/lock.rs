@@ -35,7 +35,7 @@ impl Lock {
 
     /// Takes the lock of something that must exist (`NotFound` if not), as a directory does, alone.
     pub fn exclusive_existing(path: &Path) -> io::Result<Self> {
-        Self::lock(
+        Self::locked(
             fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
             FlockOperation::LockExclusive,
         )
@@ -44,7 +44,7 @@ impl Lock {
     /// The same if nobody holds it now.
     pub fn try_exclusive_existing(path: &Path) -> io::Result<Option<Self>> {
         let fd = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        match Self::lock(fd, FlockOperation::NonBlockingLockExclusive) {
+        match Self::locked(fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(lock) => Ok(Some(lock)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
@@ -64,10 +64,10 @@ impl Lock {
             }
             other => other?,
         };
-        Self::lock(fd, operation)
+        Self::locked(fd, operation)
     }
 
-    fn lock(fd: OwnedFd, operation: FlockOperation) -> io::Result<Self> {
+    fn locked(fd: OwnedFd, operation: FlockOperation) -> io::Result<Self> {
         loop {
             match fs::flock(&fd, operation) {
                 Err(rustix::io::Errno::INTR) => {}

@@ -293,7 +293,7 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     match faces().iter().find(|face| face.name == name) {
         Some(face) => (face.run)(matches, &globals),
         None => Err(Failure::new(format!("`umiak {name}` needs a further word"))
-            .with_hint(format!("see umiak --help"))),
+            .with_hint("see umiak --help".to_owned())),
     }
 }
 
