@@ -45,11 +45,8 @@ impl Engine {
         // One that cannot be read names no group, and must not stand in the way.
         let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
         let removed = self.containers.sweep_dead(id)?;
-        if let Some(cgroup) = cgroup
-            && !self.containers.in_charge(id)?
-        {
-            // Processes that outlived the first one, as with --pid host, are part of what was left.
-            let _ = crate::cgroup::kill(&cgroup).and_then(|()| crate::cgroup::remove(&cgroup));
+        if !self.containers.in_charge(id)? {
+            remove_cgroup(id, cgroup);
         }
         Ok(removed)
     }
@@ -137,7 +134,9 @@ impl Engine {
             Err(crate::storage::containers::Error::NotFound(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
         let trash = self.containers.remove(&record)?;
+        remove_cgroup(id, cgroup);
         self.delete(&trash, &record);
         Ok(())
     }
@@ -153,6 +152,7 @@ impl Engine {
         }
         let _lock = self.containers.take_charge(&id)?;
         let trash = self.containers.remove_unreadable(&id)?;
+        remove_cgroup(&id, None);
         let mapping = (self.rung().kind != RungKind::Root).then(|| self.rung().mapping.clone());
         let _ = self.store.clone().with_mapping(mapping).discard(&trash);
         Ok(())
@@ -205,6 +205,17 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// Removes a dead container's control group: the recorded one, or, if whoever made it died before
+/// that, the one that it must have been.
+fn remove_cgroup(id: &ContainerId, recorded: Option<std::path::PathBuf>) {
+    if let Some(cgroup) = recorded.or_else(|| crate::cgroup::own_path(id.as_str()))
+        && cgroup.exists()
+    {
+        // Processes that outlived the first one, as with --pid host, are part of what was left.
+        let _ = crate::cgroup::kill(&cgroup).and_then(|()| crate::cgroup::remove(&cgroup));
     }
 }
 

@@ -59,9 +59,9 @@ fn ensure(root: &Path, name: &str, anonymous_of: Option<ContainerId>) -> Result<
     };
     let staging =
         root.join("staging").join(format!("volume-{:016x}", atomic::random().map_err(Error::Random)?));
-    fs::create_dir_all(staging.join("_data")).map_err(error("making", &staging))?;
     // Says to whoever sweeps the staging area that somebody is at work here.
-    let _lock = Lock::exclusive_existing(&staging).map_err(error("locking", &staging))?;
+    let _lock = Lock::new_directory(&staging).map_err(error("making", &staging))?;
+    fs::create_dir(staging.join("_data")).map_err(error("making", &staging))?;
     // The container's root is mapped to its owner, and other ids inside must get in.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(staging.join("_data"), mode).map_err(error("making", &staging))?;

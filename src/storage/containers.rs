@@ -456,9 +456,8 @@ impl Containers {
             let path = path.to_owned();
             move |source| Error::Io { action, path, source }
         };
-        mkdir(&staging).map_err(io("making", &staging))?;
+        let lock = Lock::new_directory(&staging).map_err(io("making", &staging))?;
         let result = (|| {
-            let lock = Lock::exclusive_existing(&staging).map_err(io("locking", &staging))?;
             for name in ["diff", "work"] {
                 let path = staging.join(name);
                 // The container's root looks at this mode when it looks at "/".

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{is_same, parse};
+use super::store::parse;
 use super::{Error, FORMAT, IoContext, Result, Store};
 use crate::base::digest::{ChainId, Digest};
 use crate::sys::atomic::{self, Durability};
@@ -116,7 +116,7 @@ impl Store {
                 _ => {}
             }
             let lock = match open_lock(&path)? {
-                Some(lock) if is_same(&lock, &path) => lock,
+                Some(lock) if lock.is_of(&path) => lock,
                 // Published, failed or swept while this waited for the lock.
                 _ => continue,
             };
@@ -190,7 +190,7 @@ impl StagedLayer {
 
 impl Drop for StagedLayer {
     fn drop(&mut self) {
-        if !self.published && is_same(&self.lock, &self.path) {
+        if !self.published && self.lock.is_of(&self.path) {
             // What cannot be removed now is swept later: the lock is free from here on.
             let _ = self.store.discard(&self.path);
         }

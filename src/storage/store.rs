@@ -171,8 +171,8 @@ impl Store {
         let staging = self.path("staging");
         for entry in fs::read_dir(&staging).context("listing", &staging)?.flatten() {
             let path = entry.path();
-            let Ok(Some(lock)) = Lock::try_exclusive(&path) else { continue };
-            if is_same(&lock, &path) {
+            let Ok(Some(lock)) = Lock::try_exclusive_existing(&path) else { continue };
+            if lock.is_of(&path) {
                 let _ = self.discard(&path);
             }
         }
@@ -192,7 +192,7 @@ impl Store {
             atomic::write(&path, &bytes, 0o600, Durability::Volatile).context("writing", &path)?;
             let lock = Lock::exclusive(&path).context("locking", &path)?;
             // A sweeper may have taken the new file, still without a lock, for rubbish.
-            if is_same(&lock, &path) {
+            if lock.is_of(&path) {
                 break (path, lock);
             }
         };
@@ -231,7 +231,7 @@ impl Store {
         for entry in fs::read_dir(&staging).context("listing", &staging)?.flatten() {
             let path = entry.path();
             let pins = entry.file_name().to_str().is_some_and(|name| name.starts_with("pins-"));
-            if !pins || matches!(Lock::try_exclusive(&path), Ok(Some(_))) {
+            if !pins || matches!(Lock::try_exclusive_existing(&path), Ok(Some(_)) | Err(_)) {
                 continue;
             }
             if let Some(pins) = fs::read(&path).ok().and_then(|b| serde_json::from_slice::<PinFile>(&b).ok())
@@ -285,14 +285,6 @@ fn check_owner(path: &Path, stat: &fs::Metadata) -> Result<()> {
         Ok(())
     } else {
         Err(Error::Owner { path: path.to_owned(), owner: stat.uid(), expected })
-    }
-}
-
-/// Whether `path` still names what `lock` locked.
-pub(super) fn is_same(lock: &Lock, path: &Path) -> bool {
-    match (rustix::fs::fstat(lock.as_fd()), rustix::fs::lstat(path)) {
-        (Ok(held), Ok(named)) => (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino),
-        _ => false,
     }
 }
 

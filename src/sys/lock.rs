@@ -51,6 +51,29 @@ impl Lock {
         }
     }
 
+    /// Makes a directory (mode 0700) that nobody else has locked between its making and the lock.
+    /// Where rubbish is what has no lock, a sweeper may take the new directory for it: then it is
+    /// made again.
+    pub fn new_directory(path: &Path) -> io::Result<Self> {
+        loop {
+            fs::mkdir(path, Mode::RWXU)?;
+            match Self::exclusive_existing(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(lock) if lock.is_of(path) => return Ok(lock),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether `path` still names what is locked.
+    pub fn is_of(&self, path: &Path) -> bool {
+        match (fs::fstat(&self.fd), fs::lstat(path)) {
+            (Ok(held), Ok(named)) => (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino),
+            _ => false,
+        }
+    }
+
     /// The locked file or directory.
     pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
@@ -75,5 +98,34 @@ impl Lock {
                 Ok(()) => return Ok(Self { fd }),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_directory_is_locked_although_it_is_swept_away() {
+        let dir =
+            std::env::temp_dir().join(format!("umiak-lock-{:x}", crate::sys::atomic::random().unwrap()));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    if let Ok(Some(lock)) = Lock::try_exclusive_existing(&dir)
+                        && lock.is_of(&dir)
+                    {
+                        std::fs::remove_dir(&dir).unwrap();
+                    }
+                }
+            });
+            for _ in 0..2000 {
+                let lock = Lock::new_directory(&dir).unwrap();
+                assert!(lock.is_of(&dir));
+                std::fs::remove_dir(&dir).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 }
