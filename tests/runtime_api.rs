@@ -229,6 +229,7 @@ fn further_processes(f: &Fixture) {
             seccomp: None,
             preserve_fds: 0,
             no_new_keyring: false,
+            clamp_limits: false,
         })?;
         let status = process::wait(&executed.pidfd).unwrap();
         Ok::<_, runtime::Error>((read(reader), status))

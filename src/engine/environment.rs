@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn environment_in_order() {
-        let asked = ["A=2", "LANG", "MISSING", "LC_*", "PATH=/p"].map(String::from);
-        let request = RunRequest { env: asked.into(), ..RunRequest::default() };
+        let env = ["A=2", "LANG", "MISSING", "LC_*", "PATH=/p"].map(String::from).into();
+        let request = RunRequest { env, ..RunRequest::default() };
         let image = ImageDefaults { env: vec!["A=1".into(), "B=1".into()], ..ImageDefaults::default() };
         let host = BTreeMap::from([("LANG".to_owned(), "C".to_owned()), ("LC_A".to_owned(), "1".to_owned())]);
         let around =

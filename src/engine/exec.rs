@@ -62,6 +62,7 @@ impl Engine {
             seccomp: run::seccomp_profile(&record.config)?,
             preserve_fds: 0,
             no_new_keyring: false,
+            clamp_limits: false,
         };
         let signals = (!options.detach).then(|| super::attach::catch_signals(true)).transpose();
         let signals = signals.map_err(Error::Relay)?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Engine;
 use crate::base::digest::Digest;
-use crate::base::report;
+use crate::base::{report, suggest};
 use crate::image::manifest::{ParsePlatformError, go_architecture};
 use crate::image::reference::ParseReferenceError;
 use crate::image::transport::ParseTransportError;
@@ -45,8 +45,13 @@ pub enum Error {
     #[error("\"{0}\" is not a pull policy: use always, missing, newer or never")]
     Policy(String),
     /// Nothing here, and pulling was forbidden.
-    #[error("there is no image \"{0}\" here, and pulling is off")]
-    NotHere(String),
+    #[error("there is no image \"{name}\" here, and pulling is off")]
+    NotHere {
+        /// As the user named it.
+        name: String,
+        /// An image here with a name like it.
+        similar: Option<String>,
+    },
     /// No such image.
     #[error("there is no image \"{0}\"")]
     NoSuchImage(String),
@@ -97,7 +102,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Pull { hint, .. } => hint.clone(),
-            Self::NotHere(name) => Some(format!("umiak pull {name}")),
+            Self::NotHere { similar: Some(image), .. } => Some(format!("did you mean {image}?")),
+            Self::NotHere { name, .. } => Some(format!("umiak pull {name}")),
             Self::NoSuchImage(_) => Some("\"umiak images\" lists what is here".to_owned()),
             Self::InUse { containers, .. } => {
                 Some(format!("umiak rm {}, or umiak rmi --force", containers.join(" ")))
@@ -249,16 +255,39 @@ pub fn ensure(
     };
     match (policy, local) {
         (PullPolicy::Missing | PullPolicy::Never, Some(image)) => Ok(image),
-        (PullPolicy::Never, None) => Err(Error::NotHere(name.to_owned())),
+        (PullPolicy::Never, None) => {
+            Err(Error::NotHere { name: name.to_owned(), similar: similar(store, name) })
+        }
         (PullPolicy::Newer, Some(image)) => match candidates(store, name, Some(&image)) {
             Ok(sources) => Ok(newer(store, &image, &sources, name, options, &progress)?.unwrap_or(image)),
             Err(_) => Ok(image),
         },
         (_, local) => {
             let sources = candidates(store, name, local.as_ref())?;
-            pull_from(store, &sources, name, options, &progress)
+            pull_from(store, &sources, name, options, &progress).map_err(|error| match error {
+                Error::Pull { name, message, hint } => {
+                    let here =
+                        similar(store, &name).map(|image| format!("did you mean {image}, which is here?"));
+                    Error::Pull { name, message, hint: here.or(hint) }
+                }
+                error => error,
+            })
         }
     }
+}
+
+/// The image here whose name `name` is most likely a slip of.
+fn similar(store: &Store, name: &str) -> Option<String> {
+    let images = store.images().ok()?;
+    let full: Vec<&str> = images.iter().flat_map(|image| &image.names).map(String::as_str).collect();
+    // Names are compared as far as they were typed: with or without the tag and the registry.
+    let forms = full.iter().flat_map(|full| {
+        let untagged = full.rsplit_once(':').map_or(*full, |(head, _)| head);
+        [*full, untagged]
+            .into_iter()
+            .flat_map(|form| [form, form.rsplit_once('/').map_or(form, |(_, tail)| tail)])
+    });
+    suggest::closest(name, forms).map(str::to_owned)
 }
 
 /// Whether all layers of an image are there: a power cut may have taken some.
@@ -414,8 +443,10 @@ fn pull_from(
             match image::pull(store, source, &resolved, progress) {
                 Ok(image) => {
                     let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
-                    let synced = store.sync_layers(&layers).map(|()| image.id);
-                    return synced.map_err(|error| Failure::new(&error, None));
+                    // Nobody need wait for the disk: until the layers are marked as synced they
+                    // count only during this boot (docs/adr/0002-state-layout.md).
+                    let _ = child::detach(|| drop(store.sync_layers(&layers)));
+                    return Ok(image.id);
                 }
                 Err(error) => failures.push(Failure::of_pull(&error)),
             }

@@ -291,8 +291,9 @@ impl Listed {
         self.record.config.mounts.iter().map(|m| m.destination.as_str()).collect()
     }
 
-    /// As a `--format` template sees it.
-    pub fn row(&self, now: Timestamp, truncate: bool) -> Value {
+    /// As a `--format` template sees it. Of fields that take time to make only those are there
+    /// whose name occurs in `format`.
+    pub fn row(&self, now: Timestamp, truncate: bool, format: &str) -> Value {
         let record = &self.record;
         let command = super::specgen::args(&record.config).join(" ");
         let (command, id) = if truncate {
@@ -302,41 +303,43 @@ impl Listed {
         } else {
             (command, record.id.to_string())
         };
-        let image_id =
-            record.image_id.map(|id| if truncate { id.short() } else { id.hex() }).unwrap_or_default();
         let created = timestamp(record.created);
-        let labels: Vec<String> =
-            record.config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        json!({
-            "AutoRemove": record.config.auto_remove,
-            "Command": command,
-            "Created": time::ago(created, now),
-            "CreatedAt": time::go(created, &jiff::tz::TimeZone::system()),
-            "CreatedHuman": time::ago(created, now),
-            "ExitCode": self.exit_code(),
-            "Exited": matches!(self.status, Status::Exited(_)),
-            "ExitedAt": self.seconds().1,
-            "ExposedPorts": {},
-            "ID": id,
-            "Id": id,
-            "Image": image_name(record),
-            "ImageID": image_id,
-            "IsInfra": false,
-            "Labels": labels.join(","),
-            "Mounts": self.mounts().join(","),
-            "Names": record.name,
-            "Namespaces": {},
-            "Networks": "",
-            "Pid": self.pid(),
-            "Pod": "",
-            "PodName": "",
-            "Ports": "",
-            "Restarts": 0,
-            "RunningFor": time::ago(created, now),
-            "Size": "",
-            "StartedAt": self.seconds().0,
-            "State": self.status.word(),
-            "Status": self.status_text(now),
-        })
+        let mut row = serde_json::Map::new();
+        let mut put = |name: &str, value: &dyn Fn() -> Value| {
+            if format.contains(name) {
+                row.insert(name.to_owned(), value());
+            }
+        };
+        put("AutoRemove", &|| record.config.auto_remove.into());
+        put("Command", &|| command.as_str().into());
+        put("Created", &|| time::ago(created, now).into());
+        put("CreatedAt", &|| time::go(created, &jiff::tz::TimeZone::system()).into());
+        put("CreatedHuman", &|| time::ago(created, now).into());
+        put("ExitCode", &|| self.exit_code().into());
+        put("Exited", &|| matches!(self.status, Status::Exited(_)).into());
+        put("ExitedAt", &|| self.seconds().1.into());
+        put("ExposedPorts", &|| json!({}));
+        put("ID", &|| id.as_str().into());
+        put("Id", &|| id.as_str().into());
+        put("Image", &|| image_name(record).into());
+        put("ImageID", &|| {
+            let id = record.image_id.map(|id| if truncate { id.short() } else { id.hex() });
+            id.unwrap_or_default().into()
+        });
+        put("IsInfra", &|| false.into());
+        put("Labels", &|| json!(record.config.labels));
+        put("Mounts", &|| self.mounts().join(",").into());
+        put("Names", &|| record.name.as_str().into());
+        put("Namespaces", &|| json!({}));
+        put("Pid", &|| self.pid().into());
+        put("Restarts", &|| 0.into());
+        put("RunningFor", &|| time::ago(created, now).into());
+        put("StartedAt", &|| self.seconds().0.into());
+        put("State", &|| self.status.word().into());
+        put("Status", &|| self.status_text(now).into());
+        for none in ["Networks", "Pod", "PodName", "Ports", "Size"] {
+            put(none, &|| "".into());
+        }
+        row.into()
     }
 }

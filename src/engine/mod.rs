@@ -68,6 +68,8 @@ pub enum Error {
     Images(#[from] images::Error),
     #[error(transparent)]
     Name(#[from] ParseIdError),
+    #[error("image \"{0}\" was removed at this moment")]
+    ImageGone(String),
     #[error("running in container \"{container}\"")]
     Exec {
         container: String,

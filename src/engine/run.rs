@@ -46,6 +46,13 @@ impl Engine {
         request: &RunRequest,
         image: Option<&ImageRecord>,
     ) -> Result<(ContainerRecord, Lock), Error> {
+        // Until the record says that the image is used, nobody may remove it.
+        let _lock = image.map(|_| self.store.lock_shared()).transpose()?;
+        if let Some(image) = image
+            && !self.store.has_image(&image.id)
+        {
+            return Err(Error::ImageGone(request.image.clone()));
+        }
         let mut random = [0; 32];
         atomic::fill_random(&mut random).map_err(Error::Random)?;
         let id = ContainerId::from_random(random);

@@ -252,8 +252,19 @@ fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
         .set_seccomp(host.seccomp)
         .set_cgroups_path(host.cgroup_path)
         .set_resources(Some(resources))
-        .set_sysctl(Some(config.sysctls.clone().into_iter().collect::<HashMap<_, _>>()));
+        .set_sysctl(Some(sysctls(record)));
     Ok(linux)
+}
+
+/// What was asked for, and `ping` for the container's root without CAP_NET_RAW, as in Podman.
+fn sysctls(record: &ContainerRecord) -> HashMap<String, String> {
+    let mut sysctls: HashMap<_, _> = record.config.sysctls.clone().into_iter().collect();
+    if record.config.network != NetworkMode::Host {
+        // The kernel takes only ids that are mapped.
+        let group = record.mapping.as_ref().and_then(|m| m.gids.first()).map_or(0, |range| range.container);
+        sysctls.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| format!("{group} {group}"));
+    }
+    sysctls
 }
 
 fn namespaces(record: &ContainerRecord) -> Result<Vec<LinuxNamespace>, Error> {

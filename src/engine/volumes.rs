@@ -60,7 +60,7 @@ fn ensure(root: &Path, name: &str, anonymous_of: Option<ContainerId>) -> Result<
     let staging =
         root.join("staging").join(format!("volume-{:016x}", atomic::random().map_err(Error::Random)?));
     // Says to whoever sweeps the staging area that somebody is at work here.
-    let _lock = Lock::new_directory(&staging).map_err(error("making", &staging))?;
+    let _lock = Lock::new_directory(&staging, 0o700).map_err(error("making", &staging))?;
     fs::create_dir(staging.join("_data")).map_err(error("making", &staging))?;
     // The container's root is mapped to its owner, and other ids inside must get in.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);

@@ -161,7 +161,7 @@ impl<R: Skip> Reader<R> {
             if header.cksum().map_err(damaged)? != checksum(&block) {
                 return Err(Error::Header(self.entries));
             }
-            let size = header.entry_size().map_err(damaged)?;
+            let size = blank(&block, 124..136).map_or_else(|| header.entry_size().map_err(damaged), Ok)?;
             self.set_size(size)?;
             match block[156] {
                 b'x' | b'X' => self.parse_pax(&mut pax)?,
@@ -216,6 +216,8 @@ impl<R: Skip> Reader<R> {
             self.set_size(size)?;
         }
         let narrow = |id: u64| u32::try_from(id).map_err(|_| Error::Header(entries));
+        let block = header.as_bytes();
+        let number = |field, value: io::Result<u64>| blank(block, field).map_or(value, Ok).map_err(damaged);
         let mut entry = Entry {
             path: pax.path.or(long_name).unwrap_or_else(|| header.path_bytes().into_owned()),
             link: pax
@@ -223,19 +225,23 @@ impl<R: Skip> Reader<R> {
                 .or(long_link)
                 .unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned()),
             kind,
-            mode: header.mode().map_err(damaged)? & 0o7777,
-            uid: pax.uid.map_or_else(|| narrow(header.uid().map_err(damaged)?), Ok)?,
-            gid: pax.gid.map_or_else(|| narrow(header.gid().map_err(damaged)?), Ok)?,
+            mode: number(100..108, header.mode().map(u64::from))? as u32 & 0o7777,
+            uid: pax.uid.map_or_else(|| narrow(number(108..116, header.uid())?), Ok)?,
+            gid: pax.gid.map_or_else(|| narrow(number(116..124, header.gid())?), Ok)?,
             // Times before 1970 are in pax headers, or base-256 numbers that read as huge ones.
-            mtime: pax.mtime.unwrap_or((header.mtime().map_err(damaged)? as i64, 0)),
+            mtime: pax
+                .mtime
+                .map_or_else(|| number(136..148, header.mtime()).map(|seconds| (seconds as i64, 0)), Ok)?,
             size: self.data,
             sparse: None,
             xattrs: pax.xattrs,
             device: (0, 0),
         };
         if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
-            let number = |n: io::Result<Option<u32>>| n.map(Option::unwrap_or_default).map_err(damaged);
-            entry.device = (number(header.device_major())?, number(header.device_minor())?);
+            let wide = |n: io::Result<Option<u32>>| n.map(|n| n.unwrap_or_default().into());
+            let major = number(329..337, wide(header.device_major()))?;
+            let minor = number(337..345, wide(header.device_minor()))?;
+            entry.device = (narrow(major)?, narrow(minor)?);
         }
         // An old archive's directory is a file whose name ends in a slash.
         if kind == Kind::File && header.as_bytes()[156] != b'S' && entry.path.ends_with(b"/") {
@@ -423,6 +429,11 @@ impl<R: Skip> Read for Reader<R> {
         self.consume(count);
         Ok(count)
     }
+}
+
+/// Zero for a numeric field that was left empty, as every other reader takes it.
+fn blank(block: &[u8; BLOCK as usize], field: std::ops::Range<usize>) -> Option<u64> {
+    block[field].iter().all(|b| matches!(b, 0 | b' ')).then_some(0)
 }
 
 /// The sum of a header's bytes with its checksum field taken as spaces.

@@ -14,7 +14,8 @@ use super::transport::Transport;
 use super::unpack;
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::{
-    self, ContainerConfig, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, Store,
+    self, ContainerConfig, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, StagedLayer,
+    Store,
 };
 
 /// How to pull.
@@ -101,7 +102,8 @@ pub fn pull(
 ) -> Result<ImageRecord, Error> {
     let source = open(store, transport, options)?;
     let what = transport.to_string();
-    let (manifest, manifest_bytes, index, names) = source::resolve(&*source, &options.platform, &what)?;
+    let resolved = source::resolve(&*source, &options.platform, &what)?;
+    let source::Resolved { manifest, bytes: manifest_bytes, index, names } = resolved;
     let unusable = |source| Error::Manifest { what: what.clone(), source };
     let config_bytes = source::checked_blob(&*source, &manifest.config)?;
     let config = Config::parse(&config_bytes).map_err(unusable)?;
@@ -168,6 +170,12 @@ fn container_config(bytes: &[u8]) -> Result<(), manifest::Error> {
     serde_json::from_slice::<Whole>(bytes).map(drop).map_err(manifest::Error::Config)
 }
 
+/// How much a layer of this size in the manifest may unpack to. gzip reaches 1000 : 1 on what says
+/// nothing (a bomb), real layers 10 : 1; small ones may be of any kind.
+fn unpacked_limit(blob: u64, max: u64) -> u64 {
+    blob.saturating_mul(200).max(1 << 30).min(max)
+}
+
 fn untagged(name: &str) -> &str {
     match name.rfind(':') {
         Some(at) if !name[at..].contains('/') => &name[..at],
@@ -194,8 +202,8 @@ fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<B
 /// Asks a source for the digest of the manifest that a pull would take, for the policy `newer`.
 pub fn remote_manifest(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Digest, Error> {
     let source = open(store, transport, options)?;
-    let (_, bytes, ..) = source::resolve(&*source, &options.platform, &transport.to_string())?;
-    Ok(Digest::of(&bytes))
+    let resolved = source::resolve(&*source, &options.platform, &transport.to_string())?;
+    Ok(Digest::of(&resolved.bytes))
 }
 
 struct Job<'a> {
@@ -283,23 +291,42 @@ fn take_layer(
         LayerSlot::Vacant(staged) => staged,
     };
     progress.started(&digest, job.blob.size);
-    let kept = store.blob_path(&digest);
-    let (reader, keep): (Box<dyn Read + Send>, Option<PathBuf>) = match std::fs::File::open(&kept) {
-        // The layer below another one, or its unpacked form was lost with a power cut.
-        Ok(file) if file.metadata().is_ok_and(|stat| stat.len() == job.blob.size) => (Box::new(file), None),
-        _ => (source.blob(job.blob)?, Some(staged.blob())),
-    };
-    let mut reader = Stoppable { inner: reader, stop };
     let limits = unpack::Options {
         ownership: options.ownership,
         max_file: options.max_layer,
         max_entries: 20_000_000,
         lower,
     };
-    let expected =
-        Expected { blob: job.blob, diff_id: job.diff_id, limit: options.max_layer, unpack: limits };
+    let expected = Expected {
+        blob: job.blob,
+        diff_id: job.diff_id,
+        limit: unpacked_limit(job.blob.size, options.max_layer),
+        unpack: limits,
+    };
     let told = |bytes| progress.advanced(&digest, bytes);
-    let taken = layer::take(&mut reader, keep.as_deref(), &staged.diff(), expected, &told)?;
+    let take = |reader: Box<dyn Read + Send + '_>, keep: Option<PathBuf>, staged: &StagedLayer| {
+        let mut reader = Stoppable { inner: reader, stop };
+        layer::take(&mut reader, keep.as_deref(), &staged.diff(), expected, &told)
+    };
+    let kept = store.blob_path(&digest);
+    let from_store = match std::fs::File::open(&kept) {
+        // The same blob lies elsewhere in another image, or its unpacked form was lost with a power cut.
+        Ok(file) if file.metadata().is_ok_and(|stat| stat.len() == job.blob.size) => {
+            Some(take(Box::new(file), None, &staged))
+        }
+        _ => None,
+    };
+    let (taken, staged) = match from_store {
+        Some(Ok(taken)) => (taken, staged),
+        // What a power cut left of it is not what was written.
+        Some(Err(layer::Error::Digest { .. } | layer::Error::Inflate { .. })) => {
+            drop(staged);
+            store.discard(&kept)?;
+            return take_layer(store, source, job, lower, options, progress, stop);
+        }
+        Some(Err(error)) => return Err(error.into()),
+        None => (take(source.blob(job.blob)?, Some(staged.blob()), &staged)?, staged),
+    };
     let mut record = LayerRecord::new(job.diff_id, digest, options.ownership)?;
     record.size = taken.size;
     record.entries = taken.report.entries;

@@ -151,6 +151,16 @@ impl Error {
             Self::Connect { source: HttpError(ureq::Error::Rustls(_) | ureq::Error::Tls(_)), .. } => {
                 Some("if the registry speaks plain HTTP or has a certificate of its own, use --tls-verify=false or --cert-dir".into())
             }
+            Self::Connect { source: HttpError(ureq::Error::Io(error)), .. }
+                if error.kind() == io::ErrorKind::InvalidData =>
+            {
+                Some("if the registry speaks plain HTTP or has a certificate of its own, use --tls-verify=false or --cert-dir".into())
+            }
+            Self::Connect { source: HttpError(ureq::Error::Io(error)), .. }
+                if error.kind() == io::ErrorKind::ConnectionRefused =>
+            {
+                Some("is the registry running, and the port right?".into())
+            }
             Self::Connect { source: HttpError(ureq::Error::HostNotFound), .. } => {
                 Some("check the name of the registry and the network".into())
             }

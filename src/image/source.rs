@@ -188,7 +188,7 @@ impl Files {
             }
             Self::Archive { file, .. } => {
                 let (offset, size) =
-                    self.stored(name).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
+                    self.stored(name).ok_or_else(|| error(io::Error::from_raw_os_error(libc::ENOENT)))?;
                 Ok(Box::new(Section { file: file.clone(), offset, left: size }))
             }
         }
@@ -520,7 +520,7 @@ impl DockerArchive {
 /// when it is unpacked), a compressed one has to be hashed.
 fn describe(files: &Files, name: &str, diff_id: Digest) -> Result<(Digest, u64), Error> {
     let error = |source| Error::Member { path: files.path().to_owned(), name: name.to_owned(), source };
-    let (_, size) = files.stored(name).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
+    let (_, size) = files.stored(name).ok_or_else(|| error(io::Error::from_raw_os_error(libc::ENOENT)))?;
     let mut reader = files.open(name)?;
     let mut start = Vec::new();
     reader.by_ref().take(4).read_to_end(&mut start).map_err(error)?;
@@ -552,7 +552,7 @@ impl Source for DockerArchive {
         let name = self.members.get(&descriptor.digest).ok_or_else(|| Error::Member {
             path: self.files.path().to_owned(),
             name: descriptor.digest.to_string(),
-            source: io::ErrorKind::NotFound.into(),
+            source: io::Error::from_raw_os_error(libc::ENOENT),
         })?;
         self.files.open(name).map(|reader| reader as _)
     }
@@ -587,9 +587,18 @@ fn check(bytes: &[u8], expected: Digest) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::Digest { expected, found }) }
 }
 
-/// What [`resolve`] finds: the manifest, its bytes, the digest of the index if there was one, and
-/// the names that the source has for the image.
-pub type Resolved = (manifest::Manifest, Vec<u8>, Option<Digest>, Vec<String>);
+/// An image of a source, chosen.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The manifest.
+    pub manifest: manifest::Manifest,
+    /// The manifest as it came.
+    pub bytes: Vec<u8>,
+    /// Digest of the index that it was chosen from, if there was one.
+    pub index: Option<Digest>,
+    /// Full names that the image gets.
+    pub names: Vec<String>,
+}
 
 /// Follows an index to the manifest for `platform`.
 pub fn resolve(source: &dyn Source, platform: &manifest::Platform, what: &str) -> Result<Resolved, Error> {
@@ -600,7 +609,9 @@ pub fn resolve(source: &dyn Source, platform: &manifest::Platform, what: &str) -
     for depth in 0..4 {
         let document = Document::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(unusable)?;
         match document {
-            Document::Manifest(manifest) => return Ok((manifest, fetched.bytes, index, names)),
+            Document::Manifest(manifest) => {
+                return Ok(Resolved { manifest, bytes: fetched.bytes, index, names });
+            }
             Document::Index(entries) => {
                 index = Some(Digest::of(&fetched.bytes));
                 let entries = if depth == 0 { source.select(entries)? } else { entries };

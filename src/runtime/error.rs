@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::plan::PlanError;
 use super::protocol::{Failure, FailureKind};
+use crate::security::idmap;
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -70,13 +71,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let source = match self {
             Self::Namespaces(source) => source,
-            Self::Inside(failure) if failure.kind == FailureKind::UnmappedId => {
-                return Some(
-                    "\"umiak info\" tells how many ids containers have; more come with a larger range in /etc/subuid \
-                     and /etc/subgid"
-                        .into(),
-                );
-            }
+            Self::Inside(failure) if failure.kind == FailureKind::Unmapped => return idmap::rung().hint,
             _ => return None,
         };
         match source.raw_os_error()? {

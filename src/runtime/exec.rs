@@ -42,6 +42,7 @@ pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
     let mut plan = plan::plan_process(&request.process, filter, request.user_by_name.clone())?;
     plan.preserve_fds = request.preserve_fds;
     plan.new_keyring = !request.no_new_keyring;
+    plan.clamp_limits = request.clamp_limits;
     let namespaces = namespace::differing(request.pid)
         .map_err(|e| Error::host("reading the container's namespaces", e))?;
     let size = request.process.console_size().map(|size| (size.height() as u16, size.width() as u16));

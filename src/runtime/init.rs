@@ -364,6 +364,8 @@ fn make_node(node: &Node, root: &Root) -> io::Result<()> {
             let there = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
             return check_node(node, &there);
         }
+        // Root of a user namespace that somebody else made: devices are not for it to make.
+        Err(rustix::io::Errno::PERM) => return bind_node(node, root),
         other => other?,
     }
     if (node.uid, node.gid) != (0, 0) {

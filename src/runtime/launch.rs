@@ -131,7 +131,7 @@ fn become_program(
     if let Some(persona) = plan.persona {
         ids::set_personality(persona).doing(|| "setting the personality".to_owned())?;
     }
-    plan.limits.iter().try_for_each(set_limit)?;
+    plan.limits.iter().try_for_each(|limit| set_limit(limit, plan.clamp_limits))?;
     let entered = enter_cwd(plan, &root, &identity);
     // No descriptor but the wanted ones passes the exec (CVE-2024-21626, CVE-2016-9962).
     process::close_on_exec_from(3 + plan.preserve_fds, None).doing(|| "closing descriptors".to_owned())?;
@@ -258,16 +258,16 @@ fn give_stdio(uid: u32) {
 }
 
 /// A machine's root may itself lack the right to raise limits. What is asked for counts: if the
-/// soft limit fits under the hard one that there is, the process gets it.
-fn set_limit(limit: &Limit) -> Result<(), Failure> {
+/// soft limit fits under the hard one that there is, or may be less, the process gets it.
+fn set_limit(limit: &Limit, clamp: bool) -> Result<(), Failure> {
     let action = || format!("setting {} to {}:{}", limit.name, limit.soft, limit.hard);
     match ids::set_limit(limit.resource, limit.soft, limit.hard) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
             let (_, hard) = ids::limit(limit.resource).doing(action)?;
-            if limit.soft > hard {
+            if limit.soft > hard && !clamp {
                 return Err(error).doing(action);
             }
-            ids::set_limit(limit.resource, limit.soft, hard.min(limit.hard)).doing(action)
+            ids::set_limit(limit.resource, limit.soft.min(hard), hard.min(limit.hard)).doing(action)
         }
         other => other.doing(action),
     }
@@ -321,8 +321,17 @@ fn drop_privileges(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failur
     }
     capability::keep_over_setuid(true).doing(action("keeping capabilities"))?;
     set_groups(plan, identity)?;
-    ids::set_gid(identity.gid).map_err(|error| unmapped("group", identity.gid, &error))?;
-    ids::set_uid(identity.uid).map_err(|error| unmapped("user", identity.uid, &error))?;
+    let becoming = |what: &'static str, id: u32| {
+        move |error: io::Error| match error.raw_os_error() {
+            // The id is not in the user namespace's map.
+            Some(libc::EINVAL) => {
+                Failure::new(FailureKind::Unmapped, format!("becoming {what} {id} (is it mapped?)"), &error)
+            }
+            _ => Failure::new(FailureKind::Setup, format!("becoming {what} {id}"), &error),
+        }
+    };
+    ids::set_gid(identity.gid).map_err(becoming("group", identity.gid))?;
+    ids::set_uid(identity.uid).map_err(becoming("user", identity.uid))?;
     let known = u64::MAX >> (63 - capability::last());
     let sets = capability::Sets {
         bounding: sets.bounding & known,
@@ -339,16 +348,6 @@ fn drop_privileges(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failur
         capability::no_new_privileges().doing(action("setting no_new_privs"))?;
     }
     Ok(())
-}
-
-/// EINVAL of setresuid(2): the id has no counterpart outside.
-fn unmapped(what: &str, id: u32, error: &io::Error) -> Failure {
-    let action = format!("becoming {what} {id}");
-    if error.raw_os_error() != Some(libc::EINVAL) {
-        return Failure::new(FailureKind::Setup, action, error);
-    }
-    let why = "the container's user namespace does not have that id".to_owned();
-    Failure { kind: FailureKind::UnmappedId, errno: 0, chain: vec![action, why] }
 }
 
 fn set_groups(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {

@@ -97,6 +97,9 @@ pub struct CreateRequest {
     pub no_pivot: bool,
     /// Do not make a session keyring.
     pub no_new_keyring: bool,
+    /// Where a resource limit cannot be raised as far as asked, take what there is: engines send
+    /// defaults that only an unconfined root can have.
+    pub clamp_limits: bool,
     /// Run a minimal init as process 1 that reaps orphans and forwards signals.
     pub init: bool,
     /// `name[:group]` (ids also), looked up in the rootfs's own `/etc/passwd` and `/etc/group`
@@ -132,6 +135,7 @@ impl CreateRequest {
             preserve_fds: 0,
             no_pivot: false,
             no_new_keyring: false,
+            clamp_limits: false,
             init: false,
             user_by_name: None,
             create_cwd: false,
@@ -161,4 +165,6 @@ pub struct ExecRequest {
     pub preserve_fds: u32,
     /// Do not make a session keyring.
     pub no_new_keyring: bool,
+    /// As [`CreateRequest::clamp_limits`].
+    pub clamp_limits: bool,
 }

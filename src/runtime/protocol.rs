@@ -13,8 +13,6 @@ pub enum FailureKind {
     Setup,
     /// The user or group name is not in the rootfs's files.
     UnknownUser,
-    /// The user or group id has no counterpart outside the user namespace.
-    UnmappedId,
     /// The program does not exist (127).
     NotFound,
     /// The program cannot be executed (126).
@@ -23,6 +21,8 @@ pub enum FailureKind {
     Hook,
     /// Overlayfs is not there, or cannot use these directories.
     NoOverlay,
+    /// The program's user or group is not among the user namespace's ids.
+    Unmapped,
 }
 
 /// A failed step inside the container.

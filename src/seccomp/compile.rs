@@ -346,8 +346,8 @@ mod tests {
     #[test]
     fn every_operator_against_the_definition() {
         let values = [0, 1, 2, 5, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0005, u64::MAX - 1, u64::MAX];
-        type Operator = (&'static str, fn(u64, u64) -> bool);
-        let operators: [Operator; 6] = [
+        type Definition = fn(u64, u64) -> bool;
+        let operators: [(&str, Definition); 6] = [
             ("SCMP_CMP_EQ", |a, b| a == b),
             ("SCMP_CMP_NE", |a, b| a != b),
             ("SCMP_CMP_LT", |a, b| a < b),

@@ -9,10 +9,12 @@ pub enum Architecture {
     /// 32-bit programs on AMD64.
     X86,
     /// 64-bit ARM.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "what other machines are"))]
     Aarch64,
     /// 32-bit programs on ARM.
     Arm,
     /// 64-bit RISC-V.
+    #[cfg_attr(not(target_arch = "riscv64"), allow(dead_code, reason = "what other machines are"))]
     Riscv64,
 }
 

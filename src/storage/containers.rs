@@ -5,8 +5,9 @@
 //!                 exit.json     how it ended; absent while it runs or was never started
 //!                 ctr.log       output, k8s-file format
 //!                 diff/ work/   upper and work directory of the overlay
-//! <runroot>/containers/<id>/state.json   facts of this run, with the boot id
-//!                           attach.sock
+//!                 state.json    facts of its last run, with the boot id: they outlive a reboot only
+//!                               to tell that an end was not seen
+//! <runroot>/containers/<id>/attach.sock   there from start to end: what may be running
 //! ```
 //!
 //! Whoever is in charge of a container, the creating command and then its monitor, holds a flock
@@ -321,7 +322,7 @@ impl ExitRecord {
     }
 }
 
-/// `state.json`: facts of one run, of use until the next boot.
+/// `state.json`: facts of one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunState {
     /// Format version.
@@ -456,7 +457,7 @@ impl Containers {
             let path = path.to_owned();
             move |source| Error::Io { action, path, source }
         };
-        let lock = Lock::new_directory(&staging).map_err(io("making", &staging))?;
+        let lock = Lock::new_directory(&staging, 0o700).map_err(io("making", &staging))?;
         let result = (|| {
             for name in ["diff", "work"] {
                 let path = staging.join(name);
@@ -529,7 +530,7 @@ impl Containers {
 
     /// Records that the container's first process runs.
     pub fn write_state(&self, id: &ContainerId, state: &RunState) -> Result<(), Error> {
-        write(&self.run_dir(id).join("state.json"), state, Durability::Volatile)
+        write(&self.dir(id).join("state.json"), state, Durability::Volatile)
     }
 
     /// Records how it ended; the first to say so is believed.
@@ -555,41 +556,35 @@ impl Containers {
 
     /// The facts of the container's run, of this boot or another.
     pub fn run_state(&self, id: &ContainerId) -> Result<Option<RunState>, Error> {
-        read(&self.run_dir(id).join("state.json"))
+        read(&self.dir(id).join("state.json"))
     }
 
-    /// What the container is doing: its records held against the kernel.
+    /// What the container is doing: its records held against the kernel. A start removes the
+    /// record of an earlier end first, so one that is there is the last word.
     pub fn status(&self, id: &ContainerId) -> Result<Status, Error> {
+        if let Some(exit) = self.exit(id)? {
+            return Ok(Status::Exited(exit));
+        }
         let state = match self.run_state(id) {
             Ok(Some(state)) => state,
-            Ok(None) => {
-                return Ok(match self.exit(id)? {
-                    Some(exit) => Status::Exited(exit),
-                    None => Status::Created,
-                });
-            }
-            // A power cut may leave it empty where its directory outlives a boot; the run is over then.
+            Ok(None) => return Ok(Status::Created),
+            // A power cut may leave it empty; the run is over then.
             Err(Error::Damaged { .. }) if !self.in_charge(id)? => {
                 return Ok(Status::Exited(ExitRecord::new(Exit::Unknown, 0, host::now())));
             }
             Err(error) => return Err(error),
         };
-        if state.boot_id == host::boot_id() && process::is_alive(state.pid, state.start_time) {
+        let same_boot = state.boot_id == host::boot_id();
+        if same_boot && process::is_alive(state.pid, state.start_time) {
             return Ok(Status::Running(state));
         }
-        if let Some(exit) = self.exit(id)?
-            && exit.started == state.started
-        {
-            return Ok(Status::Exited(exit));
-        }
-        if self.in_charge(id)? {
-            return Ok(Status::Stopping(state));
-        }
+        let in_charge = self.in_charge(id)?;
         // The monitor may have written the record between the two looks.
-        if let Some(exit) = self.exit(id)?
-            && exit.started == state.started
-        {
+        if let Some(exit) = self.exit(id)? {
             return Ok(Status::Exited(exit));
+        }
+        if in_charge {
+            return Ok(Status::Stopping(state));
         }
         Ok(Status::Exited(ExitRecord::new(Exit::Unknown, state.started, host::now())))
     }
@@ -719,8 +714,22 @@ fn list_ids(dir: &Path) -> Result<Vec<ContainerId>, Error> {
     Ok(ids)
 }
 
+/// Reads a small file with as few system calls as can be: lists read hundreds.
+fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut file = fs::File::open(path)?;
+    let mut bytes = vec![0; 16 * 1024];
+    let length = file.read(&mut bytes)?;
+    let whole = length < bytes.len();
+    bytes.truncate(length);
+    if !whole {
+        file.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    match fs::read(path) {
+    match read_small(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|source| Error::Damaged { path: path.to_owned(), source }),

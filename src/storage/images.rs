@@ -199,6 +199,11 @@ impl Store {
         }
     }
 
+    /// Whether the image of this id is there.
+    pub fn has_image(&self, id: &Digest) -> bool {
+        self.image_path(id).exists()
+    }
+
     /// The image of this id, with its names.
     pub fn image_by_id(&self, id: &Digest) -> Result<Option<ImageRecord>> {
         let Some(mut record) = self.read_image(id)? else { return Ok(None) };

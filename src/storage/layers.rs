@@ -116,7 +116,7 @@ impl Store {
                 _ => {}
             }
             let lock = match open_lock(&path)? {
-                Some(lock) if lock.is_of(&path) => lock,
+                Some(lock) if lock.is_at(&path) => lock,
                 // Published, failed or swept while this waited for the lock.
                 _ => continue,
             };
@@ -190,7 +190,7 @@ impl StagedLayer {
 
 impl Drop for StagedLayer {
     fn drop(&mut self) {
-        if !self.published && self.lock.is_of(&self.path) {
+        if !self.published && self.lock.is_at(&self.path) {
             // What cannot be removed now is swept later: the lock is free from here on.
             let _ = self.store.discard(&self.path);
         }
@@ -222,7 +222,7 @@ fn boot_id() -> Result<String> {
 
 /// Locks a directory of `staging`, or `None` if it went away before it was opened.
 fn open_lock(path: &Path) -> Result<Option<Lock>> {
-    match Lock::exclusive(path) {
+    match Lock::exclusive_existing(path) {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).context("locking", path),

@@ -171,8 +171,9 @@ impl Store {
         let staging = self.path("staging");
         for entry in fs::read_dir(&staging).context("listing", &staging)?.flatten() {
             let path = entry.path();
+            // Not one that would make the file: this entry may have been published since.
             let Ok(Some(lock)) = Lock::try_exclusive_existing(&path) else { continue };
-            if lock.is_of(&path) {
+            if lock.is_at(&path) {
                 let _ = self.discard(&path);
             }
         }
@@ -192,7 +193,7 @@ impl Store {
             atomic::write(&path, &bytes, 0o600, Durability::Volatile).context("writing", &path)?;
             let lock = Lock::exclusive(&path).context("locking", &path)?;
             // A sweeper may have taken the new file, still without a lock, for rubbish.
-            if lock.is_of(&path) {
+            if lock.is_at(&path) {
                 break (path, lock);
             }
         };

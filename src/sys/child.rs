@@ -39,13 +39,14 @@ where
     F: FnOnce() -> T,
 {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::Fork(e.into()))?;
+    let parent = std::process::id();
     // SAFETY: the caller is single-threaded, so no lock is held by a thread that the child lacks.
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => Err(Error::Fork(io::Error::last_os_error())),
         0 => {
             drop(reader);
-            let code = in_child(mapping, work, writer);
+            let code = in_child(parent, mapping, work, writer);
             // SAFETY: ends this process at once: handlers and buffers are the parent's.
             unsafe { libc::_exit(code) }
         }
@@ -63,7 +64,12 @@ where
     }
 }
 
-fn in_child<T: Serialize>(mapping: Option<&IdMapping>, work: impl FnOnce() -> T, writer: OwnedFd) -> i32 {
+fn in_child<T: Serialize>(
+    parent: u32,
+    mapping: Option<&IdMapping>,
+    work: impl FnOnce() -> T,
+    writer: OwnedFd,
+) -> i32 {
     // SAFETY: plain integers; an error is of no consequence.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -73,6 +79,10 @@ fn in_child<T: Serialize>(mapping: Option<&IdMapping>, work: impl FnOnce() -> T,
         _ => {
             // SAFETY: as above.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+            if std::os::unix::process::parent_id() != parent {
+                // It died before the signal was asked for.
+                return 1;
+            }
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
                 Ok(answer) => Ok(answer),
                 Err(_) => return 101,
@@ -81,6 +91,39 @@ fn in_child<T: Serialize>(mapping: Option<&IdMapping>, work: impl FnOnce() -> T,
     };
     let bytes = serde_json::to_vec(&answer).unwrap_or_default();
     i32::from(std::fs::File::from(writer).write_all(&bytes).is_err())
+}
+
+/// Runs `work` in a process of its own that nobody waits for, with no descriptor of the caller's
+/// open (whoever reads the caller's output to its end must not wait for this) and no terminal.
+///
+/// The caller must be single-threaded.
+pub fn detach(work: impl FnOnce()) -> io::Result<()> {
+    // SAFETY: the caller is single-threaded, so no lock is held by a thread that the child lacks.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // Twice: the grandchild's parent is init, or the next subreaper, which waits for it.
+            // SAFETY: as above.
+            if unsafe { libc::fork() } == 0 {
+                // SAFETY: system calls on plain integers; nothing that is open is used any more,
+                // and the three standard numbers are taken again so that no later file gets them.
+                unsafe {
+                    libc::setsid();
+                    libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0u32);
+                    for _ in 0..3 {
+                        libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+                    }
+                }
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            }
+            // SAFETY: ends this process at once: handlers and buffers are the parent's.
+            unsafe { libc::_exit(0) }
+        }
+        pid => {
+            wait(pid);
+            Ok(())
+        }
+    }
 }
 
 fn wait(pid: libc::pid_t) -> String {

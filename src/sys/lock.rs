@@ -35,7 +35,7 @@ impl Lock {
 
     /// Takes the lock of something that must exist (`NotFound` if not), as a directory does, alone.
     pub fn exclusive_existing(path: &Path) -> io::Result<Self> {
-        Self::locked(
+        Self::hold(
             fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
             FlockOperation::LockExclusive,
         )
@@ -44,30 +44,28 @@ impl Lock {
     /// The same if nobody holds it now.
     pub fn try_exclusive_existing(path: &Path) -> io::Result<Option<Self>> {
         let fd = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        match Self::locked(fd, FlockOperation::NonBlockingLockExclusive) {
+        match Self::hold(fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(lock) => Ok(Some(lock)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes a directory (mode 0700) that nobody else has locked between its making and the lock.
-    /// Where rubbish is what has no lock, a sweeper may take the new directory for it: then it is
-    /// made again.
-    pub fn new_directory(path: &Path) -> io::Result<Self> {
+    /// Makes the directory `path` and takes its lock alone. Whoever sweeps may take the new directory,
+    /// still without a lock, for rubbish: it is made anew then.
+    pub fn new_directory(path: &Path, mode: u32) -> io::Result<Self> {
         loop {
-            fs::mkdir(path, Mode::RWXU)?;
+            fs::mkdir(path, Mode::from_raw_mode(mode))?;
             match Self::exclusive_existing(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-                Ok(lock) if lock.is_of(path) => return Ok(lock),
-                Ok(_) => {}
+                Ok(lock) if lock.is_at(path) => return Ok(lock),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
         }
     }
 
     /// Whether `path` still names what is locked.
-    pub fn is_of(&self, path: &Path) -> bool {
+    pub fn is_at(&self, path: &Path) -> bool {
         match (fs::fstat(&self.fd), fs::lstat(path)) {
             (Ok(held), Ok(named)) => (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino),
             _ => false,
@@ -87,10 +85,10 @@ impl Lock {
             }
             other => other?,
         };
-        Self::locked(fd, operation)
+        Self::hold(fd, operation)
     }
 
-    fn locked(fd: OwnedFd, operation: FlockOperation) -> io::Result<Self> {
+    fn hold(fd: OwnedFd, operation: FlockOperation) -> io::Result<Self> {
         loop {
             match fs::flock(&fd, operation) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -114,15 +112,15 @@ mod tests {
             scope.spawn(|| {
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     if let Ok(Some(lock)) = Lock::try_exclusive_existing(&dir)
-                        && lock.is_of(&dir)
+                        && lock.is_at(&dir)
                     {
                         std::fs::remove_dir(&dir).unwrap();
                     }
                 }
             });
             for _ in 0..2000 {
-                let lock = Lock::new_directory(&dir).unwrap();
-                assert!(lock.is_of(&dir));
+                let lock = Lock::new_directory(&dir, 0o700).unwrap();
+                assert!(lock.is_at(&dir));
                 std::fs::remove_dir(&dir).unwrap();
             }
             done.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -12,18 +12,75 @@ use rustix::io::Errno;
 
 use super::path::Root;
 
-/// Removes a file or a whole tree. Absence is no error. Symbolic links are not followed
-/// (the standard library walks by descriptors since CVE-2022-21658).
+/// How deep [`remove_all`] goes with a descriptor for each level. What lies deeper is moved up
+/// first: a container may nest directories without end.
+const REMOVE_DEPTH: u32 = 64;
+
+/// Removes a file or a whole tree. Absence is no error. Symbolic links are not followed, directories of
+/// ours without permissions (overlayfs leaves one) are no hindrance.
 pub fn remove_all(path: &Path) -> io::Result<()> {
-    let result = match std::fs::symlink_metadata(path) {
-        Ok(stat) if stat.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    match fs::unlink(path) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // What unlink(2) says of directories, in Linux's words and in POSIX's.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    loop {
+        match fs::rmdir(path) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let top = open_to_empty(fs::CWD, path)?;
+        empty(&top, &top, REMOVE_DEPTH)?;
+    }
+}
+
+fn open_to_empty(dir: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match fs::openat(dir, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            // If it is not ours to change, "permission denied" stays the answer.
+            fs::chmodat(dir, name, Mode::RWXU, AtFlags::empty()).map_err(|_| Errno::ACCESS)?;
+            fs::openat(dir, name, flags, Mode::empty())
+        }
         other => other,
     }
+}
+
+/// Removes what is in `dir`; what is too deep comes to lie in `top`.
+fn empty(top: &OwnedFd, dir: &OwnedFd, depth: u32) -> rustix::io::Result<()> {
+    for entry in fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if entry.file_type() != FileType::Directory {
+            match fs::unlinkat(dir, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // An empty directory goes without being opened.
+        match fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => continue,
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        if depth == 0 {
+            let random = super::atomic::random().map_err(|_| Errno::IO)?;
+            fs::renameat(dir, name, top, format!(".deep-{random:016x}"))?;
+            continue;
+        }
+        empty(top, &open_to_empty(dir.as_fd(), name)?, depth - 1)?;
+        match fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Owner, permissions and time of a file.
@@ -377,5 +434,34 @@ pub fn copy_capability(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<(
         Ok(count) => Ok(fs::fsetxattr(to, NAME, &value[..count], XattrFlags::empty())?),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_tree_can_be_removed() {
+        let base =
+            std::env::temp_dir().join(format!("umiak-tree-{:x}", crate::sys::atomic::random().unwrap()));
+        std::fs::create_dir_all(base.join("a/closed/full")).unwrap();
+        std::fs::write(base.join("outside"), "").unwrap();
+        std::os::unix::fs::symlink("../outside", base.join("a/link")).unwrap();
+        std::fs::create_dir(base.join("a/none")).unwrap();
+        for dir in ["a/closed", "a/none"] {
+            fs::chmod(base.join(dir), Mode::empty()).unwrap();
+        }
+        // Deeper than a path may be long, and than descriptors would last.
+        let mut dir = fs::open(base.join("a"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        for _ in 0..3000 {
+            fs::mkdirat(&dir, "d", Mode::RWXU).unwrap();
+            dir = fs::openat(&dir, "d", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        }
+        drop(dir);
+        remove_all(&base.join("a")).unwrap();
+        remove_all(&base.join("a")).unwrap();
+        assert!(!base.join("a").exists() && base.join("outside").exists());
+        remove_all(&base).unwrap();
     }
 }

@@ -51,6 +51,14 @@ pub enum Error {
     Wait(#[source] io::Error),
 }
 
+/// Whether this process is in a user namespace other than the machine's first, which maps every id to
+/// itself.
+pub fn is_inside() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let fields: Vec<&str> = map.split_whitespace().collect();
+    !fields.is_empty() && fields != ["0", "0", "4294967295"]
+}
+
 /// Finds `newuidmap` or `newgidmap`. `PATH` of an ordinary user may lack sbin, where some
 /// distributions put them.
 pub fn find_helper(name: &str) -> Option<PathBuf> {

@@ -94,8 +94,9 @@ fn environment() {
     run(&umiak, &["--env-file", "/no/such", "--", "env"]).exits(125).tells("/no/such");
     run(&umiak, &["-e", "=x", "--", "env"]).exits(125).tells("=x");
     umiak.pull("configured");
-    let output = umiak.run(&["run", "--rm", "--entrypoint", "env", "-e", "EMPTY=full", "configured"]).ok();
-    output.has("COLOUR=blue\n").has("EMPTY=full\n").has("HOME=/home/app\n");
+    // As root: the image's own user needs an id of its own.
+    let line = ["run", "--rm", "-u", "0", "--entrypoint", "env", "-e", "EMPTY=full", "configured"];
+    umiak.run(&line).ok().has("COLOUR=blue\n").has("EMPTY=full\n").has("HOME=/root\n");
 }
 
 #[test]
@@ -165,6 +166,7 @@ fn the_images_configuration() {
     run(&["configured", "mine"]).ok().says("entry mine");
     run(&["--entrypoint", "/bin/pwd", "configured"]).ok().says("/work/here");
     run(&["--entrypoint", "id", "configured", "-un"]).ok().says("app");
+    run(&["--entrypoint", "env", "configured"]).ok().has("COLOUR=blue\n").has("HOME=/home/app\n");
     run(&["--entrypoint", "cat", "configured", "/data/seed"]).ok().says("seed");
 }
 
@@ -355,10 +357,17 @@ fn user_namespaces() {
 
 #[test]
 fn keep_id() {
-    requires!(Need::Image("busybox"), Need::Subuid);
+    requires!(Need::Image("busybox"), Need::Unprivileged);
     let umiak = Umiak::with_busybox();
     let own = rustix::process::getuid().as_raw().to_string();
-    run(&umiak, &["--userns", "keep-id", "--", "id", "-u"]).ok().says(&own);
+    let output = run(&umiak, &["--userns", "keep-id", "--", "id", "-u"]);
+    if support::subordinate() {
+        // Layers belong to the mapping that they were unpacked with: another one cannot be had yet.
+        output.exits(125).tells("not supported yet").hints("your own user");
+    } else {
+        output.ok().says(&own);
+        run(&umiak, &["--userns", "keep-id", "--", "ping", "-c1", "127.0.0.1"]).ok();
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{Failure, Globals, Outcome, run};
 use crate::engine::attach::{self, DetachKeys, Relay};
 use crate::engine::{self, Error};
 
-/// The flags of `attach`.
+/// Attach to a running container.
 #[derive(Args, Debug, Clone)]
 pub struct AttachArgs {
     /// The keys that leave the container's terminal

@@ -8,7 +8,7 @@ use clap_complete::{Shell, generate};
 use super::{Failure, Globals, Outcome, command};
 use crate::cli::output;
 
-/// The flags of `completion`.
+/// Print a shell's completion script.
 #[derive(Args, Debug, Clone)]
 pub struct CompletionArgs {
     /// Write the script to a file

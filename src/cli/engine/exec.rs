@@ -8,7 +8,7 @@ use super::{Failure, Globals, Outcome};
 use crate::engine::attach::DetachKeys;
 use crate::engine::exec::ExecOptions;
 
-/// The flags of `exec`.
+/// Run a program in a running container.
 #[derive(Args, Debug, Clone)]
 pub struct ExecArgs {
     /// Leave the program running

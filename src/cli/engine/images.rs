@@ -14,7 +14,7 @@ use crate::cli::output::{self, Listing};
 use crate::engine;
 use crate::storage::ImageRecord;
 
-/// The flags of `images`.
+/// List images.
 #[derive(Args, Debug, Clone)]
 pub struct ImagesArgs {
     /// Show all images; there are no hidden ones

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Globals, Outcome};
 use crate::cli::output;
 
-/// The flags of `info`.
+/// Tell what this machine gives containers.
 #[derive(Args, Debug, Clone)]
 pub struct InfoArgs {
     /// A template or json

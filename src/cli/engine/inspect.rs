@@ -9,7 +9,7 @@ use crate::cli::output;
 use crate::engine;
 use crate::engine::Engine;
 
-/// The flags of `inspect`.
+/// Show everything about a container or an image.
 #[derive(Args, Debug, Clone)]
 pub struct InspectArgs {
     /// A template or json

@@ -8,7 +8,7 @@ use super::stop::{Selection, for_each};
 use super::{Failure, Globals, Outcome};
 use crate::base::signal;
 
-/// The flags of `kill`.
+/// Send a signal to containers.
 #[derive(Args, Debug, Clone)]
 pub struct KillArgs {
     /// Signal all running containers

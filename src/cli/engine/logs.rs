@@ -11,7 +11,7 @@ use crate::engine::logs::LogOptions;
 use crate::monitor::log::LogLine;
 use crate::monitor::protocol::Stream;
 
-/// The flags of `logs`.
+/// Show what a container has written.
 #[derive(Args, Debug, Clone)]
 pub struct LogsArgs {
     /// Go on until the container ends

@@ -292,8 +292,9 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     };
     match faces().iter().find(|face| face.name == name) {
         Some(face) => (face.run)(matches, &globals),
-        None => Err(Failure::new(format!("`umiak {name}` needs a further word"))
-            .with_hint("see umiak --help".to_owned())),
+        None => {
+            Err(Failure::new(format!("`umiak {name}` needs a further word")).with_hint("see umiak --help"))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::base::report;
 use crate::cli::output::{self, Listing};
 use crate::engine::list::{ListOptions, Unreadable};
 
-/// The flags of `ps`.
+/// List containers.
 #[derive(Args, Debug, Clone)]
 pub struct PsArgs {
     /// Show stopped containers too
@@ -53,6 +53,11 @@ const LISTING: Listing<'_> = Listing {
     ],
 };
 
+/// Every field that a template may name.
+const ALL_FIELDS: &str = "AutoRemove Command Created CreatedAt CreatedHuman ExitCode Exited ExitedAt ExposedPorts ID Id \
+    Image ImageID IsInfra Labels Mounts Names Namespaces Networks Pid Pod PodName Ports Restarts RunningFor Size StartedAt \
+    State Status";
+
 /// `ps`.
 pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
     if args.quiet && args.format.is_some() {
@@ -73,7 +78,12 @@ pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
     let rows: Vec<_> = if args.format.as_deref() == Some("json") {
         listed.iter().map(|c| c.json(now)).collect()
     } else {
-        listed.iter().map(|c| c.row(now, !args.no_trunc)).collect()
+        // A template over the whole row, as "{{json .}}" or "{{range}}", wants every field.
+        let format = args.format.as_deref().unwrap_or(LISTING.default);
+        let fields =
+            if format.starts_with("table") && !format.contains("{{") { LISTING.default } else { format };
+        let fields = if fields.contains(". }}") || fields.contains(".}}") { ALL_FIELDS } else { fields };
+        listed.iter().map(|c| c.row(now, !args.no_trunc, fields)).collect()
     };
     output::print(&LISTING.render(args.format.as_deref(), !args.noheading, &rows)?)?;
     Ok(code)

@@ -9,7 +9,7 @@ use crate::cli::{output, progress};
 use crate::engine;
 use crate::engine::images::{self, PullOptions, PullPolicy};
 
-/// The flags of `pull`.
+/// Fetch an image.
 #[derive(Args, Debug, Clone)]
 pub struct PullArgs {
     /// Choose the architecture

@@ -7,7 +7,7 @@ use clap::Args;
 use super::stop::{Selection, for_each, is_missing};
 use super::{Globals, Outcome};
 
-/// The flags of `rm`.
+/// Remove containers.
 #[derive(Args, Debug, Clone)]
 pub struct RmArgs {
     /// Remove all containers

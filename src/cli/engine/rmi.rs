@@ -7,7 +7,7 @@ use crate::base::report;
 use crate::cli::output;
 use crate::engine::{self, images};
 
-/// The flags of `rmi`.
+/// Remove images.
 #[derive(Args, Debug, Clone)]
 pub struct RmiArgs {
     /// Remove all images

@@ -15,7 +15,7 @@ use crate::engine::{self, Engine};
 use crate::storage::containers::Status;
 use crate::storage::images::ImageRecord;
 
-/// What `run` and `create` have in common.
+/// Create a container without starting it.
 #[derive(Args, Debug, Clone)]
 #[command(disable_help_flag = true)]
 pub struct CreateArgs {
@@ -176,7 +176,7 @@ pub struct CreateArgs {
     command: Vec<String>,
 }
 
-/// The flags of `run`.
+/// Create and start a container.
 #[derive(Args, Debug, Clone)]
 #[command(disable_help_flag = true)]
 pub struct RunArgs {
@@ -193,7 +193,7 @@ pub struct RunArgs {
     create: CreateArgs,
 }
 
-/// The flags of `start`.
+/// Start containers that were created or have stopped.
 #[derive(Args, Debug, Clone)]
 pub struct StartArgs {
     /// Attach to the container's output

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::list::ListOptions;
 use crate::storage::containers;
 
-/// The flags of `stop`.
+/// Stop containers.
 #[derive(Args, Debug, Clone)]
 pub struct StopArgs {
     /// Stop all running containers

@@ -7,7 +7,7 @@ use super::{Globals, Outcome};
 use crate::cli::output;
 use crate::engine::info;
 
-/// The flags of `version`.
+/// Show the version.
 #[derive(Args, Debug, Clone)]
 pub struct VersionArgs {
     /// A template or json

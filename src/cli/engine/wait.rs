@@ -7,7 +7,7 @@ use crate::base::time;
 use super::stop::{for_each, is_missing};
 use super::{Failure, Globals, Outcome};
 
-/// The flags of `wait`.
+/// Wait until containers stop.
 #[derive(Args, Debug, Clone)]
 pub struct WaitArgs {
     /// The state to wait for: stopped or exited

@@ -175,6 +175,7 @@ fn make(
     let rootfs = root.ok_or_else(|| Error::Unsupported("the configuration has no root".to_owned()))?;
     let terminal = spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
     let mut request = CreateRequest::new(id.to_owned(), spec, bundle, Rootfs::Dir(rootfs.clone()));
+    request.clamp_limits = true;
     request.stdio = stdio(parsed, terminal, foreground)?;
     request.gate = if run { Gate::Held } else { Gate::Path(dir.gate()) };
     request.preserve_fds = preserve_fds;
@@ -438,6 +439,7 @@ fn exec(global: &Global, parsed: &Parsed) -> Done {
         seccomp: spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
         preserve_fds: preserved(parsed)?,
         no_new_keyring: false,
+        clamp_limits: true,
     })?;
     write_pid_file(parsed, executed.pid)?;
     if !foreground {

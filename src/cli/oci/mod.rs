@@ -96,7 +96,8 @@ fn dispatch(global: &args::Parsed, command: &str, rest: &[String], log: &log::Lo
 
 fn default_root() -> PathBuf {
     let euid = crate::sys::ids::euid();
-    if euid == 0 {
+    // Root of a user namespace, as under a rootless engine, is a user of the machine.
+    if euid == 0 && !crate::sys::userns::is_inside() {
         return "/run/umiak/runtime".into();
     }
     match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) {

@@ -265,6 +265,7 @@ pub fn plan(request: &CreateRequest, filter: Option<Filter>, terminal: bool) -> 
     process.create_cwd = request.create_cwd;
     process.preserve_fds = request.preserve_fds;
     process.new_keyring = !request.no_new_keyring;
+    process.clamp_limits = request.clamp_limits;
     process.persona = plan_persona(linux)?;
     let start_hooks = of(hooks.map(|h| h.start_container()));
     Ok(InitPlan { namespaces, mapping, ops, process, start_hooks })

@@ -83,6 +83,8 @@ pub struct ProcessPlan {
     pub preserve_fds: u32,
     /// Make a session keyring.
     pub new_keyring: bool,
+    /// Take what there is where a resource limit cannot be raised as far as asked.
+    pub clamp_limits: bool,
 }
 
 /// Plans a process.
@@ -128,6 +130,7 @@ pub(crate) fn plan_process(
         init: false,
         preserve_fds: 0,
         new_keyring: true,
+        clamp_limits: false,
     })
 }
 

@@ -84,7 +84,8 @@ pub fn skip(why: &str, natural: bool) {
     }
 }
 
-fn subordinate() -> bool {
+/// Whether the caller has subordinate ids and the means to use them.
+pub fn subordinate() -> bool {
     let uid = rustix::process::getuid().as_raw().to_string();
     let name = std::fs::read_to_string("/etc/passwd")
         .unwrap_or_default()

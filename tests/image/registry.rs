@@ -1,0 +1,274 @@
+//! A registry that misbehaves, on loopback.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use umiak::base::digest::Digest;
+use umiak::image::registry::Options;
+use umiak::image::{Credentials, PullOptions, Silent, Transport, pull};
+use umiak::storage::{ImageRecord, Store};
+
+use crate::support::{Archive, Image, Scratch, options};
+
+/// A request: its path and headers in lower case.
+struct Request {
+    path: String,
+    headers: HashMap<String, String>,
+}
+
+/// Status line, headers, body, and how many bytes of it are sent before the line is cut.
+struct Answer {
+    status: &'static str,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    cut: Option<usize>,
+}
+
+impl Answer {
+    fn ok(body: &[u8]) -> Self {
+        Self { status: "200 OK", headers: Vec::new(), body: body.to_vec(), cut: None }
+    }
+
+    fn status(status: &'static str) -> Self {
+        Self { status, ..Self::ok(b"{\"errors\":[{\"code\":\"X\",\"message\":\"because\"}]}") }
+    }
+
+    fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// Serves until the test's process ends; returns host:port.
+fn serve(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let handler = Arc::new(handler);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let handler = handler.clone();
+            std::thread::spawn(move || talk(stream, &*handler));
+        }
+    });
+    host
+}
+
+fn talk(stream: TcpStream, handler: &dyn Fn(&Request) -> Answer) {
+    let mut writer = stream.try_clone().unwrap();
+    let mut lines = BufReader::new(stream).split(b'\n').map_while(Result::ok);
+    while let Some(first) = lines.next() {
+        let Ok(first) = String::from_utf8(first) else { return };
+        let Some(path) = first.split(' ').nth(1) else { return };
+        let mut headers = HashMap::new();
+        for line in lines.by_ref() {
+            let line = String::from_utf8_lossy(&line).trim().to_owned();
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+        let answer = handler(&Request { path: path.to_owned(), headers });
+        let mut head = format!("HTTP/1.1 {}\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
+        for (name, value) in &answer.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let _ = writer.write_all(format!("{head}\r\n").as_bytes());
+        let _ = writer.write_all(&answer.body[..answer.cut.unwrap_or(answer.body.len())]);
+        if answer.cut.is_some() {
+            let _ = writer.shutdown(std::net::Shutdown::Both);
+            return;
+        }
+    }
+}
+
+/// What an honest registry would answer.
+fn honest(image: &Image, request: &Request) -> Answer {
+    if request.path.contains("/manifests/") {
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        return Answer::ok(image.manifest.to_string().as_bytes()).header("Content-Type", kind);
+    }
+    let digest = request.path.rsplit('/').next().unwrap_or_default();
+    let blob = image.blobs.iter().find(|blob| Digest::of(blob).to_string() == digest);
+    blob.map_or_else(|| Answer::status("404 Not Found"), |blob| Answer::ok(blob))
+}
+
+/// Bytes that do not compress, so that blobs have some length.
+fn image() -> Image {
+    let mut state = 1u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+    .take(300_000)
+    .collect();
+    Image::new(&[Archive::new().file("noise", &noise).bytes()])
+}
+
+fn pull_options(creds: Option<Credentials>) -> PullOptions {
+    let registry = Options { tls_verify: Some(false), creds, ..Options::default() };
+    PullOptions { registry, ..options() }
+}
+
+fn try_pull(store: &Store, host: &str) -> Result<ImageRecord, String> {
+    let source: Transport = format!("docker://{host}/a/b:1").parse().unwrap();
+    pull(store, &source, &pull_options(None), &Silent).map_err(|e| umiak::base::report::chain(&e))
+}
+
+#[test]
+fn an_honest_registry_serves() {
+    let image = image();
+    let host = serve(move |request| honest(&image, request));
+    let scratch = Scratch::new();
+    let record = try_pull(&scratch.store(), &host).unwrap();
+    assert_eq!(record.names, [format!("{host}/a/b:1")]);
+    assert_eq!(record.repo_digests, [format!("{host}/a/b@{}", record.manifest)]);
+    // By default, nothing but HTTPS.
+    let source: Transport = format!("docker://{host}/a/b:1").parse().unwrap();
+    assert!(pull(&scratch.store(), &source, &options(), &Silent).is_err());
+}
+
+#[test]
+fn a_cut_download_is_taken_up_where_it_was_cut() {
+    for ranges in [true, false] {
+        let image = image();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = asked.clone();
+        let host = serve(move |request| {
+            let mut answer = honest(&image, request);
+            if answer.body.len() < 100_000 {
+                return answer;
+            }
+            let range = request.headers.get("range").cloned();
+            seen.lock().unwrap().push(range.clone());
+            match range
+                .filter(|_| ranges)
+                .and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
+            {
+                Some(from) => {
+                    let from: usize = from;
+                    let total = answer.body.len();
+                    answer.body.drain(..from);
+                    answer.status = "206 Partial Content";
+                    answer = answer.header("Content-Range", format!("bytes {from}-{}/{total}", total - 1));
+                }
+                None if seen.lock().unwrap().len() < 2 => answer.cut = Some(100_000),
+                None => {}
+            }
+            answer
+        });
+        let scratch = Scratch::new();
+        try_pull(&scratch.store(), &host).unwrap();
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        assert!(asked[1].as_ref().is_some_and(|range| range.starts_with("bytes=")));
+    }
+}
+
+#[test]
+fn statuses_are_told_apart() {
+    for (status, expected) in [
+        ("404 Not Found", "has no \"127.0.0.1"),
+        ("403 Forbidden", "denies access"),
+        ("429 Too Many Requests", "limits the rate of requests (because)"),
+        ("500 Internal Server Error", "answered 500"),
+        ("418 I'm a teapot", "answered 418"),
+    ] {
+        let host = serve(move |_| Answer::status(status));
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let error = try_pull(&store, &host).unwrap_err();
+        assert!(error.contains(expected), "{status}: {error}");
+        crate::support::assert_clean(&store);
+    }
+    let scratch = Scratch::new();
+    let error = try_pull(&scratch.store(), "127.0.0.1:1").unwrap_err();
+    assert!(error.ends_with("connection refused"), "{error}");
+}
+
+#[test]
+fn a_busy_registry_is_asked_again() {
+    let image = image();
+    let count = AtomicUsize::new(0);
+    let host = serve(move |request| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Answer::status("503 Service Unavailable"),
+        1 => Answer::status("429 Too Many Requests").header("Retry-After", "0"),
+        _ => honest(&image, request),
+    });
+    try_pull(&Scratch::new().store(), &host).unwrap();
+}
+
+#[test]
+fn wrong_content_is_refused() {
+    for (what, expected) in
+        [("swap", "has the digest"), ("longer", "has more bytes"), ("shorter", "the manifest says")]
+    {
+        let image = image();
+        let host = serve(move |request| {
+            let mut answer = honest(&image, request);
+            if answer.body.len() > 100_000 {
+                match what {
+                    // A byte of the gzip header that changes nothing of the content.
+                    "swap" => answer.body[9] ^= 1,
+                    "longer" => answer.body.push(0),
+                    _ => answer.body.truncate(50_000),
+                }
+            }
+            answer
+        });
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let error = try_pull(&store, &host).unwrap_err();
+        assert!(error.contains(expected), "{what}: {error}");
+        crate::support::assert_clean(&store);
+    }
+}
+
+#[test]
+fn tokens_are_fetched_and_credentials_stay_at_home() {
+    let image = Arc::new(image());
+    let stranger_saw = Arc::new(Mutex::new(Vec::new()));
+    let (blobs, saw) = (image.clone(), stranger_saw.clone());
+    let stranger = serve(move |request| {
+        saw.lock().unwrap().push(request.headers.contains_key("authorization"));
+        honest(&blobs, request)
+    });
+    let tokens = serve(|request| {
+        let good = request.headers.get("authorization").is_some_and(|v| v == "Basic dTpw")
+            && request.path.contains("scope=repository%3Aa%2Fb%3Apull");
+        if good { Answer::ok(br#"{"token":"T"}"#) } else { Answer::status("401 Unauthorized") }
+    });
+    let host = serve(move |request| {
+        if request.headers.get("authorization").map(String::as_str) != Some("Bearer T") {
+            let challenge =
+                format!("Bearer realm=\"http://{tokens}/t\",service=\"s\",scope=\"repository:a/b:pull\"");
+            return Answer::status("401 Unauthorized").header("WWW-Authenticate", challenge);
+        }
+        if request.path.contains("/blobs/") {
+            let target = format!("http://{stranger}{}", request.path);
+            return Answer::status("307 Temporary Redirect").header("Location", target);
+        }
+        honest(&image, request)
+    });
+    let source: Transport = format!("docker://{host}/a/b:1").parse().unwrap();
+    let password = |p: &str| Credentials::Password { user: "u".into(), password: p.into() };
+    let scratch = Scratch::new();
+    pull(&scratch.store(), &source, &pull_options(Some(password("p"))), &Silent).unwrap();
+    let seen = stranger_saw.lock().unwrap().clone();
+    assert!(!seen.is_empty() && seen.iter().all(|authorised| !authorised));
+    let scratch = Scratch::new();
+    let error = pull(&scratch.store(), &source, &pull_options(Some(password("wrong"))), &Silent).unwrap_err();
+    let text = umiak::base::report::chain(&error);
+    assert!(text.contains("denies access") && !text.contains("wrong"), "{text}");
+}
+
+#[test]
+fn circles_and_giants_end() {
+    let host = serve(|request| Answer::status("302 Found").header("Location", request.path.clone()));
+    assert!(try_pull(&Scratch::new().store(), &host).unwrap_err().contains("redirects"));
+    let host = serve(|_| Answer::ok(&vec![b' '; 5 << 20]));
+    assert!(try_pull(&Scratch::new().store(), &host).unwrap_err().contains("more than"));
+    let schema1 = br#"{"schemaVersion":1,"fsLayers":[],"name":"x"}"#;
+    let host = serve(|_| Answer::ok(schema1));
+    assert!(try_pull(&Scratch::new().store(), &host).unwrap_err().contains("schema 1"));
+}
