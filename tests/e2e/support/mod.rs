@@ -22,8 +22,6 @@ pub enum Need {
     Root,
     /// To run as somebody else.
     Unprivileged,
-    /// Not to be root, and to have subordinate ids and newuidmap.
-    Subuid,
     /// To be root, or to have subordinate ids.
     ManyIds,
     /// Not to be root, and to have no subordinate ids.
@@ -43,7 +41,6 @@ impl Need {
         match self {
             Self::Root => said(root, "needs root", true),
             Self::Unprivileged => said(!root, "needs an ordinary user", true),
-            Self::Subuid => said(!root && subordinate(), "needs an ordinary user with subordinate ids", true),
             Self::ManyIds => said(root || subordinate(), "needs more than one id", true),
             Self::NoSubuid => said(!root && !subordinate(), "needs a user without subordinate ids", true),
             Self::Image(name) => {
