@@ -258,8 +258,11 @@ fn main() {
         ("terminals", terminals),
         ("further_processes", further_processes),
     ];
+    println!("\nrunning {} tests", tests.len());
     for (name, test) in tests {
+        // The first failure ends it: a panic unwinds no further than the fixture's end.
         test(&fixture);
         println!("test {name} ... ok");
     }
+    println!("\ntest result: ok. {} passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n", tests.len());
 }

@@ -48,7 +48,8 @@ fn template() -> &'static Path {
         let dir = std::env::temp_dir().join(format!("umiak-oci-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         // The target directory may lie where the user cannot go.
-        std::fs::copy(env!("CARGO_BIN_EXE_umiak"), dir.join("umiak")).unwrap();
+        let binary = std::env::var_os("UMIAK_TEST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_umiak").into());
+        std::fs::copy(binary, dir.join("umiak")).unwrap();
         if let Some(busybox) =
             ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists())
         {

@@ -12,6 +12,7 @@ use crate::base::id::ContainerId;
 use crate::base::signal;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RunState, Status};
+use crate::sys::lock::Lock;
 use crate::sys::process;
 
 /// How long the end of a killed process is waited for.
@@ -103,10 +104,13 @@ impl Engine {
 
     /// Waits until the monitor has done its last, and does it where there is none.
     fn settle(&self, id: &ContainerId) -> Result<(), Error> {
-        match self.containers.take_charge(id) {
-            Ok(lock) => drop(lock),
-            Err(crate::storage::containers::Error::NotFound(_)) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        match self.charge_unless_running(id) {
+            Ok(Some(lock)) => drop(lock),
+            // Somebody has started it again.
+            Ok(None) | Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         }
         if let Ok(record) = self.containers.record(id)
             && self.sweep_dead(id)?
@@ -118,27 +122,47 @@ impl Engine {
 
     /// Removes a container; a running one only by `force`, after `timeout` seconds of asking.
     pub fn remove(&self, id: &ContainerId, force: bool, timeout: Option<u64>) -> Result<(), Error> {
-        let (record, status) = match self.load(id) {
-            // It went by itself.
-            Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => return Ok(()),
-            other => other?,
-        };
-        if let Status::Running(_) | Status::Stopping(_) = status {
-            if !force && matches!(status, Status::Running(_)) {
-                return Err(Error::Running(record.name));
+        loop {
+            let (record, status) = match self.load(id) {
+                // It went by itself.
+                Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => return Ok(()),
+                other => other?,
+            };
+            if let Status::Running(_) | Status::Stopping(_) = status {
+                if !force && matches!(status, Status::Running(_)) {
+                    return Err(Error::Running(record.name));
+                }
+                self.stop(id, Some(timeout.unwrap_or(0)))?;
             }
-            self.stop(id, Some(timeout.unwrap_or(0)))?;
+            let _lock = match self.charge_unless_running(id) {
+                Ok(Some(lock)) => lock,
+                // Somebody has started it between the two.
+                Ok(None) => continue,
+                Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
+            let trash = self.containers.remove(&record)?;
+            remove_cgroup(id, cgroup);
+            self.delete(&trash, &record);
+            return Ok(());
         }
-        let _lock = match self.containers.take_charge(id) {
-            Ok(lock) => lock,
-            Err(crate::storage::containers::Error::NotFound(_)) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
-        let trash = self.containers.remove(&record)?;
-        remove_cgroup(id, cgroup);
-        self.delete(&trash, &record);
-        Ok(())
+    }
+
+    /// Is in charge as soon as nobody else is; none if the container runs, whose monitor is in charge
+    /// to its end.
+    pub fn charge_unless_running(&self, id: &ContainerId) -> Result<Option<Lock>, Error> {
+        loop {
+            let lock = self.containers.try_take_charge(id)?;
+            if self.containers.status(id)?.running().is_some() {
+                return Ok(None);
+            }
+            if lock.is_some() {
+                return Ok(lock);
+            }
+            // It is being made, started or tidied up: a matter of milliseconds.
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Removes a container by force whose records cannot be read, as after a power cut.

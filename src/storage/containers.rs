@@ -624,6 +624,17 @@ impl Containers {
         if path.exists() { Ok(lock) } else { Err(Error::NotFound(id.to_string())) }
     }
 
+    /// Is in charge if nobody else is now.
+    pub fn try_take_charge(&self, id: &ContainerId) -> Result<Option<Lock>, Error> {
+        let path = self.dir(id);
+        match Lock::try_exclusive_existing(&path) {
+            Ok(Some(lock)) if !lock.is_at(&path) => Err(Error::NotFound(id.to_string())),
+            Ok(lock) => Ok(lock),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(id.to_string())),
+            Err(source) => Err(Error::Io { action: "locking", path, source }),
+        }
+    }
+
     /// Makes the volatile directory of a container about to start.
     pub fn prepare_run_dir(&self, id: &ContainerId) -> Result<(), Error> {
         let path = self.run_dir(id);

@@ -4,9 +4,12 @@
 
 mod support;
 
+mod callers;
 mod errors;
 mod images;
 mod lifecycle;
 mod robustness;
 mod run;
+mod start;
 mod terminal;
+mod volumes;

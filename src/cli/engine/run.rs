@@ -375,11 +375,13 @@ pub fn start(args: StartArgs, globals: &Globals) -> Outcome {
     }
     for text in &args.containers {
         let (record, status) = engine.lookup(text)?;
-        if status.running().is_some() {
+        // Somebody else may be starting it: then that is their container to watch.
+        let lock =
+            if status.running().is_some() { None } else { engine.charge_unless_running(&record.id)? };
+        let Some(lock) = lock else {
             output::println(text)?;
             continue;
-        }
-        let lock = engine.containers.take_charge(&record.id).map_err(engine::Error::from)?;
+        };
         let (name, tty) = (record.name.clone(), record.config.tty);
         if !attach {
             let started = engine.start(record, lock, false)?;

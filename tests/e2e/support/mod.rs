@@ -2,7 +2,8 @@
 //! a registry, a terminal, and the check that nothing is left behind.
 //!
 //! Environment: `UMIAK_TEST_BIN` (the binary; default: cargo's), `UMIAK_TEST_IMAGES` (what
-//! `scripts/make-images` made; default: its default), `UMIAK_TEST_SKIPS` (a file that gets a
+//! `scripts/make-images` made; default: its default), `UMIAK_TEST_SCRIPTS` (a copy of `scripts/` beside
+//! one of `oci-bundles/`; default: the checkout's), `UMIAK_TEST_SKIPS` (a file that gets a
 //! line for each test that was skipped), `CI=true` (a skip for a missing tool or image is a failure).
 
 mod registry;
