@@ -9,8 +9,12 @@ pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&lower_errno(&error.to_string()));
+        let cause = lower_errno(&error.to_string());
+        // A failure told from inside a container may have said everything in its first link.
+        if !cause.is_empty() {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
         source = error.source();
     }
     text
@@ -37,6 +41,19 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("reading \"{0}\"")]
     struct Reading(&'static str, #[source] io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("")]
+    struct Nothing;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no such user")]
+    struct Whole(#[source] Nothing);
+
+    #[test]
+    fn an_empty_cause_leaves_no_colon() {
+        assert_eq!(chain(&Whole(Nothing)), "no such user");
+    }
 
     #[test]
     fn joins_sources_and_lowers_errno() {

@@ -178,6 +178,15 @@ pub fn create(
     result
 }
 
+/// Where [`create`] puts the group of a container that asks for no place of its own: for finding
+/// what a killed process left before it could record it. For a user it depends on where the caller
+/// itself is, so it may miss.
+pub fn own_path(id: &str) -> Option<PathBuf> {
+    let tree = tree()?;
+    let relative = relative_path(&tree, None, id).ok()?;
+    Some(tree.mount.join(relative))
+}
+
 fn relative_path(tree: &Tree, wanted: Option<&Path>, id: &str) -> Result<PathBuf, Error> {
     let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
         let own = || tree.own.join(format!("umiak-{id}"));

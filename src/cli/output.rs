@@ -56,9 +56,9 @@ pub fn error(error: &dyn std::error::Error, hint: Option<&str>) {
 /// Tells an error whose text is made already.
 pub fn error_line(text: &str, hint: Option<&str>) {
     let colour = colourful(&io::stderr());
-    let mut lines = format!("{} {}\n", painted(colour, Style::Error, "error:"), visible(text));
+    let mut lines = format!("{} {}\n", painted(colour, Style::Error, "error:"), one_line(text));
     if let Some(hint) = hint {
-        lines.push_str(&format!("{} {}\n", painted(colour, Style::Hint, "hint:"), visible(hint)));
+        lines.push_str(&format!("{} {}\n", painted(colour, Style::Hint, "hint:"), one_line(hint)));
     }
     // There is nobody left to tell if standard error is gone too.
     let _ = eprint_bytes(lines.as_bytes());
@@ -67,7 +67,7 @@ pub fn error_line(text: &str, hint: Option<&str>) {
 /// Tells something that went wrong but does not stop the command.
 pub fn warning(text: &str) {
     let colour = colourful(&io::stderr());
-    let line = format!("{} {}\n", painted(colour, Style::Warning, "warning:"), visible(text));
+    let line = format!("{} {}\n", painted(colour, Style::Warning, "warning:"), one_line(text));
     let _ = eprint_bytes(line.as_bytes());
 }
 
@@ -107,6 +107,12 @@ pub fn colourful(stream: &impl IsTerminal) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     stream.is_terminal() && !dumb && !set("NO_COLOR")
+}
+
+/// As [`visible`], and newlines too: a text that came from an image must not pass for a second line
+/// of ours.
+fn one_line(text: &str) -> String {
+    visible(text).replace('\n', "\\n")
 }
 
 /// Makes control characters visible: names and labels come from images, and must neither move

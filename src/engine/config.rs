@@ -239,11 +239,9 @@ fn arguments(request: &RunRequest, image: &ImageDefaults) -> Result<(Vec<String>
 
 fn workdir(request: &RunRequest, image: &ImageDefaults) -> Result<String, Error> {
     match &request.workdir {
-        Some(dir) if dir.starts_with('/') => Ok(dir.clone()),
+        Some(dir) if dir.starts_with('/') => Ok(mounts::clean(dir)),
         Some(dir) => Err(flag("workdir", dir, "it must be an absolute path")),
-        None if image.workdir.is_empty() => Ok("/".into()),
-        None if image.workdir.starts_with('/') => Ok(image.workdir.clone()),
-        None => Ok(format!("/{}", image.workdir)),
+        None => Ok(mounts::clean(&image.workdir)),
     }
 }
 
@@ -426,8 +424,9 @@ fn all_mounts(
     }
     mounts::check_unique(&all)?;
     for path in &image.volumes {
-        if !all.iter().any(|mount| mount.destination == *path) {
-            all.push(mounts::volume(path, around.cwd)?);
+        let volume = mounts::image_volume(path)?;
+        if !all.iter().any(|mount| mount.destination == volume.destination) {
+            all.push(volume);
         }
     }
     if request.read_only && request.read_only_tmpfs {

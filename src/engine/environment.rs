@@ -20,7 +20,8 @@ pub(super) fn environment(
         env.set("TERM", "xterm");
     }
     env.set("HOSTNAME", hostname);
-    for item in &image.env {
+    // An image may have anything there; what is no NAME=VALUE is of no use to anybody.
+    for item in image.env.iter().filter(|item| item.find('=').is_some_and(|at| at > 0)) {
         env.set_item(item);
     }
     env.add_asked(&request.env, &request.env_files, around.env)?;

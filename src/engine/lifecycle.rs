@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::{Engine, Error, volumes};
 use crate::base::id::ContainerId;
 use crate::base::signal;
+use crate::security::idmap::RungKind;
 use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RunState, Status};
 use crate::sys::lock::Lock;
 use crate::sys::process;
@@ -42,13 +43,11 @@ impl Engine {
 
     /// Finishes what a killed monitor left, its control group too; says whether the container went.
     fn sweep_dead(&self, id: &ContainerId) -> Result<bool, Error> {
-        let cgroup = self.containers.run_state(id)?.and_then(|state| state.cgroup);
+        // One that cannot be read names no group, and must not stand in the way.
+        let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
         let removed = self.containers.sweep_dead(id)?;
-        if let Some(cgroup) = cgroup
-            && !self.containers.in_charge(id)?
-        {
-            // Processes that outlived the first one, as with --pid host, are part of what was left.
-            let _ = crate::cgroup::kill(&cgroup).and_then(|()| crate::cgroup::remove(&cgroup));
+        if !self.containers.in_charge(id)? {
+            remove_cgroup(id, cgroup);
         }
         Ok(removed)
     }
@@ -142,7 +141,9 @@ impl Engine {
                 Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => return Ok(()),
                 Err(error) => return Err(error),
             };
+            let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
             let trash = self.containers.remove(&record)?;
+            remove_cgroup(id, cgroup);
             self.delete(&trash, &record);
             return Ok(());
         }
@@ -162,6 +163,23 @@ impl Engine {
             // It is being made, started or tidied up: a matter of milliseconds.
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Removes a container by force whose records cannot be read, as after a power cut.
+    pub fn remove_unreadable(&self, text: &str) -> Result<(), Error> {
+        let id = self.containers.find(text)?;
+        // Its first process cannot be known any more, but its monitor, if there is one, knows it.
+        if let Ok(monitor) = crate::monitor::connect(&self.containers.attach_socket(&id)) {
+            let mut packet = Vec::new();
+            crate::monitor::protocol::Request::Signal(libc::SIGKILL).encode(&mut packet);
+            let _ = rustix::net::send(&monitor, &packet, rustix::net::SendFlags::NOSIGNAL);
+        }
+        let _lock = self.containers.take_charge(&id)?;
+        let trash = self.containers.remove_unreadable(&id)?;
+        remove_cgroup(&id, None);
+        let mapping = (self.rung().kind != RungKind::Root).then(|| self.rung().mapping.clone());
+        let _ = self.store.clone().with_mapping(mapping).discard(&trash);
+        Ok(())
     }
 
     /// Removes the volumes that nobody gave a name and that were the container's alone.
@@ -211,6 +229,17 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// Removes a dead container's control group: the recorded one, or, if whoever made it died before
+/// that, the one that it must have been.
+fn remove_cgroup(id: &ContainerId, recorded: Option<std::path::PathBuf>) {
+    if let Some(cgroup) = recorded.or_else(|| crate::cgroup::own_path(id.as_str()))
+        && cgroup.exists()
+    {
+        // Processes that outlived the first one, as with --pid host, are part of what was left.
+        let _ = crate::cgroup::kill(&cgroup).and_then(|()| crate::cgroup::remove(&cgroup));
     }
 }
 

@@ -5,6 +5,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use super::{Engine, Error};
+use crate::base::id::ContainerId;
 use crate::base::time;
 use crate::storage::containers::{ContainerRecord, Exit, NetworkMode, RootfsSource, Status};
 
@@ -30,9 +31,19 @@ pub struct Listed {
     pub status: Status,
 }
 
+/// A container whose records cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Its id.
+    pub id: ContainerId,
+    /// Why not.
+    pub error: Error,
+}
+
 impl Engine {
     /// The containers that fit. Only the running ones are looked at where no more is asked for.
-    pub fn list(&self, options: &ListOptions) -> Result<Vec<Listed>, Error> {
+    /// One that cannot be read does not hide the others: its error is told beside them.
+    pub fn list(&self, options: &ListOptions) -> Result<(Vec<Listed>, Vec<Unreadable>), Error> {
         let filters =
             options.filters.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let about_stopped =
@@ -40,12 +51,13 @@ impl Engine {
         let all = options.all || options.last.is_some() || about_stopped;
         let ids = if all { self.containers.ids()? } else { self.containers.live_ids()? };
         let mut listed = Vec::with_capacity(ids.len());
+        let mut unreadable = Vec::new();
         for id in ids {
             match self.load(&id) {
                 Ok((record, status)) => listed.push(Listed { record, status }),
                 // Gone since the directory was read.
                 Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => {}
-                Err(error) => return Err(error),
+                Err(error) => unreadable.push(Unreadable { id, error }),
             }
         }
         let reference = self.reference_times(&filters)?;
@@ -58,7 +70,7 @@ impl Engine {
             listed.sort_by_key(|c| std::cmp::Reverse(c.record.created));
             listed.truncate(last);
         }
-        Ok(listed)
+        Ok((listed, unreadable))
     }
 
     /// When the containers that `before` and `since` name were made.

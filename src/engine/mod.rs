@@ -180,6 +180,9 @@ impl Error {
             Self::Containers(containers::Error::NotFound(_)) => {
                 Some("\"umiak ps -a\" lists all containers".to_owned())
             }
+            Self::Containers(containers::Error::Damaged { .. }) => {
+                Some("\"umiak rm -f\" removes a container whose records cannot be read".to_owned())
+            }
             Self::NotRunning { .. } => Some("\"umiak ps -a\" tells how it ended".to_owned()),
             Self::Running(name) => Some(format!("umiak stop {name}, or umiak rm -f {name}")),
             Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {

@@ -70,8 +70,7 @@ pub fn volume(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
         [source, destination, options] => (Some(source), destination, options),
         _ => return Err(syntax("it takes [SOURCE:]DESTINATION[:OPTIONS]")),
     };
-    let destination =
-        destination_path(destination).ok_or_else(|| syntax("the destination is no absolute path"))?;
+    let destination = destination_path(destination).map_err(syntax)?;
     let mut mount = match source {
         None => anonymous_volume(destination),
         Some("") => return Err(syntax("the source is empty")),
@@ -108,8 +107,7 @@ pub fn mount(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
         }
     }
     let destination = destination.ok_or_else(|| syntax("a destination is missing".into()))?;
-    let destination =
-        destination_path(destination).ok_or_else(|| syntax("the destination is no absolute path".into()))?;
+    let destination = destination_path(destination).map_err(|why| syntax(why.into()))?;
     let mut mount = match (kind, source) {
         ("bind", Some(source)) => bind(source, destination, cwd),
         ("bind", None) => return Err(syntax("a bind mount needs a source".into())),
@@ -164,10 +162,10 @@ pub fn mount(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
 pub fn tmpfs(value: &str) -> Result<MountRecord, Error> {
     let flag = "--tmpfs";
     let (destination, options) = value.split_once(':').unwrap_or((value, ""));
-    let destination = destination_path(destination).ok_or_else(|| Error::Syntax {
+    let destination = destination_path(destination).map_err(|why| Error::Syntax {
         flag,
         value: value.into(),
-        why: "the destination is no absolute path".into(),
+        why: why.into(),
     })?;
     let mut mount = tmpfs_mount(destination);
     for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -187,8 +185,21 @@ pub fn check_unique(mounts: &[MountRecord]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The volume of an image's `VOLUME`, or of a `-v` that names no source.
-pub fn anonymous_volume(destination: String) -> MountRecord {
+/// The volume of an image's `VOLUME`. The image is hostile: its text is a destination and nothing
+/// else, whatever colons stand in it, or an image could ask for directories of the host.
+pub fn image_volume(destination: &str) -> Result<MountRecord, Error> {
+    let path = destination_path(destination).map_err(|why| Error::Syntax {
+        flag: "the image's VOLUME",
+        value: destination.into(),
+        why: why.into(),
+    })?;
+    let mut mount = anonymous_volume(path);
+    finish(&mut mount);
+    Ok(mount)
+}
+
+/// The volume of a `-v` or `--mount` that names no source.
+fn anonymous_volume(destination: String) -> MountRecord {
     MountRecord { anonymous: true, ..named_volume("", destination) }
 }
 
@@ -303,9 +314,20 @@ fn finish(mount: &mut MountRecord) {
     mount.options = seen;
 }
 
+/// Where a mount goes: [`clean`]ed; or why nothing can be mounted there.
+fn destination_path(path: &str) -> Result<String, &'static str> {
+    if !path.starts_with('/') {
+        return Err("the destination is no absolute path");
+    }
+    match clean(path) {
+        root if root == "/" => Err("the destination is the container's root"),
+        path => Ok(path),
+    }
+}
+
 /// An absolute path without `.`, `..` and doubled slashes; `..` at the root stays there.
-fn destination_path(path: &str) -> Option<String> {
-    path.starts_with('/').then(|| normalise(Path::new(path)).to_string_lossy().into_owned())
+pub fn clean(path: &str) -> String {
+    normalise(Path::new(path)).to_string_lossy().into_owned()
 }
 
 fn normalise(path: &Path) -> PathBuf {
@@ -349,10 +371,22 @@ mod tests {
 
     #[test]
     fn bad_volumes_are_told_apart() {
-        for bad in ["", "a:b", ":/x", "a:b:c:d", "/a:/b:shiny", "no/slash:/x", "/a:/b:U"] {
+        for bad in ["", "a:b", ":/x", "/a:/", "/a:/b/..", "a:b:c:d", "/a:/b:shiny", "no/slash:/x", "/a:/b:U"]
+        {
             assert!(v(bad).is_err(), "{bad}");
         }
         assert!(matches!(v("/a:/b:U"), Err(Error::Unsupported { .. })));
+    }
+
+    #[test]
+    fn an_images_volume_is_a_destination_only() {
+        let mount = image_volume("/:/host").unwrap();
+        assert!(mount.anonymous && mount.kind == "volume" && mount.source.is_empty());
+        assert_eq!(mount.destination, "/:/host");
+        assert_eq!(image_volume("/a/../data/").unwrap().destination, "/data");
+        for bad in ["", "data", "/", "/x/..", "name:/data"] {
+            assert!(image_volume(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

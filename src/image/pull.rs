@@ -14,7 +14,8 @@ use super::transport::Transport;
 use super::unpack;
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::{
-    self, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, StagedLayer, Store,
+    self, ContainerConfig, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, StagedLayer,
+    Store,
 };
 
 /// How to pull.
@@ -106,6 +107,8 @@ pub fn pull(
     let unusable = |source| Error::Manifest { what: what.clone(), source };
     let config_bytes = source::checked_blob(&*source, &manifest.config)?;
     let config = Config::parse(&config_bytes).map_err(unusable)?;
+    // What only a container will read is looked at now: an image that cannot be run is refused here.
+    container_config(&config_bytes).map_err(unusable)?;
     options.platform.check(&config).map_err(unusable)?;
     let diff_ids = config.diff_ids(manifest.layers.len()).map_err(unusable)?;
     let chain = ChainId::chain(&diff_ids);
@@ -156,6 +159,15 @@ pub fn pull(
     store.put_image(&record)?;
     // With the names that it had before.
     Ok(store.image_by_id(&id)?.unwrap_or(record))
+}
+
+fn container_config(bytes: &[u8]) -> Result<(), manifest::Error> {
+    #[derive(serde::Deserialize)]
+    struct Whole {
+        #[allow(dead_code, reason = "only its form is of interest")]
+        config: Option<ContainerConfig>,
+    }
+    serde_json::from_slice::<Whole>(bytes).map(drop).map_err(manifest::Error::Config)
 }
 
 /// How much a layer of this size in the manifest may unpack to. gzip reaches 1000 : 1 on what says

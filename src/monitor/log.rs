@@ -21,8 +21,19 @@ pub struct LogWriter {
 impl LogWriter {
     /// Opens (or makes) the log. Beyond `size_max` bytes the file is begun anew.
     pub fn open(path: &Path, size_max: Option<u64>) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        let size = file.metadata()?.len();
+        // A fifo would hold the container up until somebody reads: opened so, it is an error (ENXIO)
+        // or, with a reader, refused below.
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let size = metadata.len();
         Ok(Self { path: path.to_owned(), file, size, size_max, buffer: Vec::new() })
     }
 
@@ -44,9 +55,8 @@ impl LogWriter {
         encode(&mut self.buffer, stream, bytes, time);
         if self.size_max.is_some_and(|max| self.size > 0 && self.size + self.buffer.len() as u64 > max) {
             // By a new file under the same name: a reader that follows keeps the old one whole.
-            let staging = self.path.with_extension("log.new");
-            self.file = OpenOptions::new().append(true).create(true).mode(0o600).open(&staging)?;
-            self.file.set_len(0)?;
+            let staging = self.path.with_extension(format!("{:016x}.new", crate::sys::atomic::random()?));
+            self.file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&staging)?;
             std::fs::rename(&staging, &self.path)?;
             self.size = 0;
         }

@@ -73,6 +73,8 @@ impl<'a> Event<'a> {
             Self::Failed { code, message, hint } => {
                 packet.extend([b'!', *code]);
                 for text in [message, hint] {
+                    // A zero ends a text; one that came from an image must not make a hint of the rest.
+                    let text = text.replace('\0', "\u{fffd}");
                     let end = text.floor_char_boundary(MAX_BODY / 2 - 2);
                     packet.extend(&text.as_bytes()[..end]);
                     packet.push(0);

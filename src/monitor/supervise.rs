@@ -1,6 +1,7 @@
 //! The monitor's one poll loop: output to the log and to whoever is attached, input and signals
 //! to the program, until the program has ended and all it wrote has been passed on.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -28,9 +29,10 @@ pub struct Streams {
 #[derive(Debug)]
 struct Client {
     socket: OwnedFd,
-    /// A packet that the socket had no room for: until it is sent nothing more is read from the
-    /// program, so a slow reader slows the program and costs no memory.
-    pending: Option<Vec<u8>>,
+    /// Packets that the socket had no room for. Until they are sent nothing more is read from the
+    /// program, so a slow reader slows the program and costs no memory: there are never more than
+    /// the few that one round of the loop makes.
+    pending: VecDeque<Vec<u8>>,
     /// Input that the program had no room for.
     input: Vec<u8>,
     gone: bool,
@@ -86,7 +88,7 @@ impl Supervisor {
     }
 
     fn attach(&mut self, socket: OwnedFd) {
-        self.clients.push(Client { socket, pending: None, input: Vec::new(), gone: false });
+        self.clients.push(Client { socket, pending: VecDeque::new(), input: Vec::new(), gone: false });
     }
 
     /// Sends an event to everybody who is attached.
@@ -141,8 +143,10 @@ impl Supervisor {
     pub fn finish(&mut self, event: &Event<'_>) {
         self.tell(event);
         for client in &mut self.clients {
-            while let (Some(packet), false) = (client.pending.take(), client.gone) {
-                let _ = rustix::io::ioctl_fionbio(&client.socket, false);
+            if client.gone || rustix::io::ioctl_fionbio(&client.socket, false).is_err() {
+                continue;
+            }
+            for packet in client.pending.drain(..) {
                 if rustix::net::send(&client.socket, &packet, SendFlags::NOSIGNAL).is_err() {
                     break;
                 }
@@ -152,7 +156,7 @@ impl Supervisor {
     }
 
     fn blocked(&self) -> bool {
-        self.clients.iter().any(|client| client.pending.is_some())
+        self.clients.iter().any(|client| !client.pending.is_empty())
     }
 
     /// Waits for something to do. After the program's end only what is there already counts.
@@ -207,7 +211,7 @@ impl Supervisor {
             if !ended && client.input.is_empty() {
                 flags |= PollFlags::IN;
             }
-            if client.pending.is_some() {
+            if !client.pending.is_empty() {
                 flags |= PollFlags::OUT;
             }
             if !flags.is_empty() {
@@ -261,10 +265,8 @@ impl Supervisor {
 
     fn serve(&mut self, index: usize, flags: PollFlags, pidfd: BorrowedFd<'_>, buffer: &mut [u8]) {
         let client = &mut self.clients[index];
-        if flags.contains(PollFlags::OUT)
-            && let Some(packet) = client.pending.take()
-        {
-            client.send(&packet);
+        if flags.contains(PollFlags::OUT) {
+            client.send_pending();
         }
         if !flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
             return;
@@ -315,14 +317,32 @@ impl Supervisor {
 }
 
 impl Client {
+    /// Sends a packet, or keeps it: behind those that wait already, for order is all that a stream has.
     fn send(&mut self, packet: &[u8]) {
         if self.gone {
             return;
         }
+        if !self.pending.is_empty() || !self.try_send(packet) {
+            self.pending.push_back(packet.to_vec());
+        }
+    }
+
+    fn send_pending(&mut self) {
+        while let Some(packet) = self.pending.pop_front() {
+            if !self.try_send(&packet) {
+                self.pending.push_front(packet);
+                return;
+            }
+        }
+    }
+
+    /// Sends a packet if there is room for it.
+    fn try_send(&mut self, packet: &[u8]) -> bool {
         match rustix::net::send(&self.socket, packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(_) => {}
-            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => self.pending = Some(packet.to_vec()),
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => return false,
             Err(_) => self.gone = true,
         }
+        true
     }
 }

@@ -215,6 +215,7 @@ fn carry_out_mount(op: &MountOp, state: &State) -> Result<(), Failure> {
                 root.create_file(&op.target, 0o644)
             };
             let to = to.doing(action)?;
+            check_not_over_proc(op, root, &to, Some(&from)).doing(action)?;
             if *copy_up && kind == FileType::Directory {
                 let action = || format!("filling the volume at \"{target}\" from the image");
                 copy::fill(&to, &from).doing(action)?;
@@ -232,6 +233,37 @@ fn carry_out_mount(op: &MountOp, state: &State) -> Result<(), Failure> {
         })()
         .doing(|| format!("remounting \"{target}\"")),
     }
+}
+
+/// Files of a proc file system that may be covered: what lxcfs and checkpointing replace, and what
+/// no protection rests on.
+const COVERABLE: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Refuses a mount over the container's proc or a part of it: an image's volume or a link could
+/// else take its place and with it what masks and labels rely on (CVE-2019-16884, CVE-2023-28642).
+/// The kernel is asked what stands there, so the path's spelling is of no matter.
+fn check_not_over_proc(op: &MountOp, root: &Root, to: &OwnedFd, from: Option<&OwnedFd>) -> io::Result<()> {
+    let is_proc = |fd: &OwnedFd| Ok::<_, io::Error>(rustix::fs::fstatfs(fd)?.f_type as u64 == PROC_MAGIC);
+    if !is_proc(to)? || from.map_or(Ok(false), is_proc)? {
+        return Ok(());
+    }
+    let plain = op.target.strip_prefix("/").unwrap_or(&op.target);
+    let coverable = COVERABLE.iter().any(|path| op.target == Path::new(path));
+    if coverable && root.open_strict(plain, OFlags::PATH, 0).is_ok() {
+        return Ok(());
+    }
+    Err(io::Error::other("nothing may be mounted over the container's proc"))
 }
 
 fn bind(from: &OwnedFd, to: OwnedFd, recursive: bool, op: &MountOp) -> io::Result<()> {
@@ -291,6 +323,9 @@ fn mount_filesystem(
     let late_ro = copy_up && filesystem.attributes.set & attr::RDONLY != 0;
     if late_ro {
         filesystem.attributes.set &= !attr::RDONLY;
+    }
+    if filesystem.fstype != "proc" {
+        check_not_over_proc(op, root, &target, None)?;
     }
     match mount::filesystem(&filesystem, &target) {
         Ok(mounted) => {

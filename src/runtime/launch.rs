@@ -165,6 +165,10 @@ fn become_program(
         filter,
         init: plan.init,
     });
+    if error.raw_os_error() == Some(libc::E2BIG) {
+        let shown = String::from_utf8_lossy(plan.args[0].as_bytes());
+        return Err(Failure::new(FailureKind::NotExecutable, format!("exec: \"{shown}\""), &error));
+    }
     Err(Failure::new(FailureKind::Setup, "executing the stub", &error))
 }
 
@@ -377,6 +381,9 @@ fn find_program(name: &CString, env: &[CString]) -> Result<OsString, Failure> {
             Err(errno) => Err(failed(FailureKind::NotExecutable, None, errno)),
         };
     }
+    if bytes.is_empty() {
+        return Err(failed(FailureKind::NotFound, Some("the name is empty"), libc::ENOENT));
+    }
     let path = env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
     let path = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     let mut denied = None;
@@ -384,7 +391,7 @@ fn find_program(name: &CString, env: &[CString]) -> Result<OsString, Failure> {
         let directory = if directory.is_empty() { b"." } else { directory };
         let candidate = OsString::from_vec([directory, b"/", bytes].concat());
         match executable(&candidate) {
-            Ok(()) if !bytes.is_empty() => return Ok(candidate),
+            Ok(()) => return Ok(candidate),
             Err(errno @ (libc::EACCES | libc::EISDIR)) => denied = Some(errno),
             _ => {}
         }

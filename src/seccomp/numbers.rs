@@ -2,6 +2,7 @@
 
 /// An architecture as seccomp sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "each build is native to one of them")]
 pub enum Architecture {
     /// AMD64. The x32 numbers, which share its audit value, are never let through.
     X86_64,

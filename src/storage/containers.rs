@@ -570,7 +570,15 @@ impl Containers {
         if let Some(exit) = self.exit(id)? {
             return Ok(Status::Exited(exit));
         }
-        let Some(state) = self.run_state(id)? else { return Ok(Status::Created) };
+        let state = match self.run_state(id) {
+            Ok(Some(state)) => state,
+            Ok(None) => return Ok(Status::Created),
+            // A power cut may leave it empty; the run is over then.
+            Err(Error::Damaged { .. }) if !self.in_charge(id)? => {
+                return Ok(Status::Exited(ExitRecord::new(Exit::Unknown, 0, host::now())));
+            }
+            Err(error) => return Err(error),
+        };
         let same_boot = state.boot_id == host::boot_id();
         if same_boot && process::is_alive(state.pid, state.start_time) {
             return Ok(Status::Running(state));
@@ -589,7 +597,11 @@ impl Containers {
     fn exit(&self, id: &ContainerId) -> Result<Option<ExitRecord>, Error> {
         // A power cut may leave an empty file where the record was not synced: an end nobody knows.
         match read(&self.dir(id).join("exit.json")) {
-            Err(Error::Damaged { .. }) => Ok(Some(ExitRecord::new(Exit::Unknown, 0, 0))),
+            Err(Error::Damaged { path, .. }) => {
+                use std::os::unix::fs::MetadataExt;
+                let written = fs::metadata(&path).map_or(0, |m| m.mtime() * 1_000_000_000 + m.mtime_nsec());
+                Ok(Some(ExitRecord::new(Exit::Unknown, 0, written)))
+            }
             other => other,
         }
     }
@@ -673,6 +685,18 @@ impl Containers {
         }
         self.names().release(&record.name, &record.id)?;
         let _ = fs::remove_dir_all(self.run_dir(&record.id));
+        Ok(trash)
+    }
+
+    /// Takes a container off the lists whose record cannot be read: all names that are its own go.
+    pub fn remove_unreadable(&self, id: &ContainerId) -> Result<PathBuf, Error> {
+        for name in self.names().list()? {
+            self.names().release(&name, id)?;
+        }
+        let dir = self.dir(id);
+        let trash = self.trash_of(id);
+        fs::rename(&dir, &trash).map_err(|source| Error::Io { action: "removing", path: dir, source })?;
+        let _ = fs::remove_dir_all(self.run_dir(id));
         Ok(trash)
     }
 

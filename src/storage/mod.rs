@@ -71,6 +71,17 @@ pub enum Error {
         /// Whose it should be.
         expected: u32,
     },
+    /// Others may write to the directory of sockets and facts.
+    #[error("\"{}\" has the mode {mode:o}: others may write to it", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The containers cannot be listed.
+    #[error(transparent)]
+    Containers(Box<containers::Error>),
     /// Neither `XDG_DATA_HOME` nor `HOME` says where the store is.
     #[error("neither $XDG_DATA_HOME nor $HOME is an absolute path: where the store is cannot be known")]
     NoHome,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::containers::{Containers, RootfsSource};
+use super::containers::{self, Containers, RootfsSource};
 use super::{Error, IoContext, Paths, Result};
 use crate::base::digest::{ChainId, Digest};
 use crate::base::idmap::IdMapping;
@@ -50,6 +50,8 @@ impl Store {
         match fs::read(&format) {
             Ok(bytes) => {
                 parse::<Version>(&format, &bytes)?;
+                // Who owns a store decides what is in it: root must not run a user's layers.
+                check_owner(&paths.root, &fs::metadata(&paths.root).context("looking at", &paths.root)?)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => store.initialise(&format)?,
             Err(error) => return Err(error).context("reading", &format),
@@ -81,7 +83,6 @@ impl Store {
     /// `/tmp` is everybody's: a directory that somebody else made there first must not be used.
     fn prepare_runroot(&self) -> Result<()> {
         let path = &self.paths.runroot;
-        let expected = rustix::process::geteuid().as_raw();
         let stat = match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 make_dir(path)?;
@@ -93,8 +94,9 @@ impl Store {
         if !stat.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotADirectory)).context("using", path);
         }
-        if stat.uid() != expected {
-            return Err(Error::Owner { path: path.clone(), owner: stat.uid(), expected });
+        check_owner(path, &stat)?;
+        if stat.mode() & 0o022 != 0 {
+            return Err(Error::Open { path: path.clone(), mode: stat.mode() & 0o7777 });
         }
         Ok(())
     }
@@ -216,17 +218,25 @@ impl Store {
             }
         }
         // A container keeps its layers even if its image went by some other way.
-        let containers = Containers::new(&self.paths.root, &self.paths.runroot);
-        for record in containers.ids().into_iter().flatten().filter_map(|id| containers.record(&id).ok()) {
-            if let RootfsSource::Image { layers: used, .. } = record.rootfs {
-                layers.extend(used);
+        let of_store = Containers::new(&self.paths.root, &self.paths.runroot);
+        let mut all_known = true;
+        for id in of_store.ids().map_err(|e| Error::Containers(Box::new(e)))? {
+            match of_store.record(&id) {
+                Ok(record) => {
+                    if let RootfsSource::Image { layers: used, .. } = record.rootfs {
+                        layers.extend(used);
+                    }
+                }
+                Err(containers::Error::NotFound(_)) => {}
+                // What a container with a damaged record stands on cannot be known: all layers stay.
+                Err(_) => all_known = false,
             }
         }
         let staging = self.path("staging");
         for entry in fs::read_dir(&staging).context("listing", &staging)?.flatten() {
             let path = entry.path();
             let pins = entry.file_name().to_str().is_some_and(|name| name.starts_with("pins-"));
-            if !pins || matches!(Lock::try_exclusive_existing(&path), Ok(Some(_))) {
+            if !pins || matches!(Lock::try_exclusive_existing(&path), Ok(Some(_)) | Err(_)) {
                 continue;
             }
             if let Some(pins) = fs::read(&path).ok().and_then(|b| serde_json::from_slice::<PinFile>(&b).ok())
@@ -237,7 +247,9 @@ impl Store {
         }
         let keep_layers: HashSet<String> = layers.iter().map(|id| id.0.hex()).collect();
         let keep_blobs: HashSet<String> = blobs.iter().map(Digest::hex).collect();
-        self.discard_others("layers", &keep_layers)?;
+        if all_known {
+            self.discard_others("layers", &keep_layers)?;
+        }
         self.discard_others("blobs/sha256", &keep_blobs)
     }
 
@@ -269,6 +281,15 @@ pub struct Pins {
 impl Drop for Pins {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn check_owner(path: &Path, stat: &fs::Metadata) -> Result<()> {
+    let expected = rustix::process::geteuid().as_raw();
+    if stat.uid() == expected {
+        Ok(())
+    } else {
+        Err(Error::Owner { path: path.to_owned(), owner: stat.uid(), expected })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Files that are there whole or not at all.
 
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags};
@@ -15,8 +15,9 @@ pub enum Durability {
     Volatile,
 }
 
-/// Writes `bytes` to `path` by way of an unnamed file in the same directory: a reader sees the
-/// old content or the new, never a part, and a writer that dies leaves nothing.
+/// Writes `bytes` to `path` by way of another file in the same directory: a reader sees the old
+/// content or the new, never a part. A writer that is killed may leave that file, whose name begins
+/// with a dot; it goes with its directory.
 pub fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     let (dir, name) = split(path)?;
     let dir = fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -50,9 +51,43 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io
 pub fn create_new(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     let (dir, name) = split(path)?;
     let dirfd = fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = match unnamed(&dirfd, mode) {
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) =>
+        {
+            return create_new_named((dir, &dirfd, name), bytes, mode, durability);
+        }
+        other => other?,
+    };
+    let mut file = std::fs::File::from(file);
+    file.write_all(bytes)?;
+    if durability == Durability::Synced {
+        fs::fdatasync(&file)?;
+    }
+    // Without a name until it is complete: who is killed before leaves nothing.
+    let magic = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::linkat(CWD, magic, &dirfd, name, AtFlags::SYMLINK_FOLLOW)?;
+    if durability == Durability::Synced {
+        sync_dir(dir)?;
+    }
+    Ok(())
+}
+
+fn unnamed(dir: &OwnedFd, mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    Ok(fs::openat(dir, ".", flags, Mode::from_raw_mode(mode))?)
+}
+
+/// [`create_new`] where the file system has no files without a name.
+fn create_new_named(
+    (dir, dirfd, name): (&Path, &OwnedFd, &Path),
+    bytes: &[u8],
+    mode: u32,
+    durability: Durability,
+) -> io::Result<()> {
     let temporary = format!(".{}.{:016x}", name.display(), random()?);
     let file = fs::openat(
-        &dirfd,
+        dirfd,
         &temporary,
         OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,
         Mode::from_raw_mode(mode),
@@ -63,10 +98,10 @@ pub fn create_new(path: &Path, bytes: &[u8], mode: u32, durability: Durability) 
         if durability == Durability::Synced {
             fs::fdatasync(&file)?;
         }
-        fs::linkat(&dirfd, &temporary, &dirfd, name, AtFlags::empty())?;
+        fs::linkat(dirfd, &temporary, dirfd, name, AtFlags::empty())?;
         Ok(())
     })();
-    let _ = fs::unlinkat(&dirfd, &temporary, AtFlags::empty());
+    let _ = fs::unlinkat(dirfd, &temporary, AtFlags::empty());
     if result.is_ok() && durability == Durability::Synced {
         sync_dir(dir)?;
     }
@@ -103,4 +138,28 @@ fn split(path: &Path) -> io::Result<(&Path, &Path)> {
         _ => Path::new("."),
     };
     Ok((dir, Path::new(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_is_whole_and_takes_no_others_place() {
+        let dir = std::env::temp_dir().join(format!("umiak-atomic-{:x}", random().unwrap()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("name");
+        let fd = fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        create_new(&path, b"first", 0o600, Durability::Synced).unwrap();
+        let taken = create_new(&path, b"second", 0o600, Durability::Volatile).unwrap_err();
+        let name = Path::new("name");
+        let named = create_new_named((&dir, &fd, name), b"third", 0o600, Durability::Volatile).unwrap_err();
+        assert_eq!(
+            (taken.kind(), named.kind()),
+            (io::ErrorKind::AlreadyExists, io::ErrorKind::AlreadyExists)
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

@@ -98,3 +98,32 @@ impl Lock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_directory_is_locked_although_it_is_swept_away() {
+        let dir =
+            std::env::temp_dir().join(format!("umiak-lock-{:x}", crate::sys::atomic::random().unwrap()));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    if let Ok(Some(lock)) = Lock::try_exclusive_existing(&dir)
+                        && lock.is_at(&dir)
+                    {
+                        std::fs::remove_dir(&dir).unwrap();
+                    }
+                }
+            });
+            for _ in 0..2000 {
+                let lock = Lock::new_directory(&dir, 0o700).unwrap();
+                assert!(lock.is_at(&dir));
+                std::fs::remove_dir(&dir).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+}

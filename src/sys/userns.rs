@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -160,7 +161,9 @@ pub fn become_root() -> io::Result<()> {
 pub fn enter(mapping: &IdMapping) -> Result<(), Error> {
     let (ours, theirs) = socket::packet_pair().map_err(Error::Wait)?;
     let pid = rustix::process::getpid().as_raw_nonzero().get();
-    let helper = process::spawn(process::CloneOptions::default(), || {
+    // Each side closes the other's end: when one is killed, the other must see it and not wait for ever.
+    let options = process::CloneOptions { close: Some(ours.as_fd()), ..Default::default() };
+    let helper = process::spawn(options, || {
         // The maps are written from outside, by a process that stayed there.
         if !matches!(socket::receive(&theirs), Ok((message, _)) if message == b"G") {
             return 0;
@@ -172,6 +175,7 @@ pub fn enter(mapping: &IdMapping) -> Result<(), Error> {
         u8::from(socket::send(&theirs, report.as_bytes(), None).is_err())
     })
     .map_err(Error::Wait)?;
+    drop(theirs);
     let result = (|| {
         namespace::unshare(libc::CLONE_NEWUSER as u64).map_err(Error::Create)?;
         socket::send(&ours, b"G", None).map_err(Error::Wait)?;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::requires;
-use crate::support::{Need, Umiak, images};
+use crate::support::{Need, Umiak, eventually, images};
 
 #[test]
 fn unknown_and_unsupported_words() {
@@ -265,4 +265,65 @@ fn a_gone_reader_is_no_error() {
     let mut command = umiak.command(&["images"]);
     let output = command.stdout(Stdio::from(writer)).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn damaged_records_hide_nothing_and_can_be_removed() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["run", "--name", "whole", "--network", "none", "busybox", "true"]).ok();
+    for (file, content) in
+        [("record.json", ""), ("record.json", "{\"a\":"), ("state.json", ""), ("exit.json", "")]
+    {
+        let id = if file == "state.json" {
+            umiak.detached(&["--name", "torn", "--network", "none", "busybox", "sleep", "1000"])
+        } else {
+            umiak.run(&["run", "--name", "torn", "--network", "none", "busybox", "true"]).ok();
+            umiak.inspect("torn", "{{.Id}}")
+        };
+        let path = umiak.dir.join("store/containers").join(id.trim()).join(file);
+        std::fs::write(&path, content).unwrap();
+        let listed = umiak.run(&["ps", "-a", "--format", "{{.Names}}"]);
+        assert!(listed.stdout.contains("whole"), "{file}: {}", listed.stdout);
+        if file == "exit.json" {
+            // An end of which nothing is known.
+            umiak.run(&["ps", "-a"]).ok().has("Exited (unknown)");
+        } else {
+            listed.exits(125).tells(&format!("store/containers/{}/{file}", id.trim())).hints("rm -f");
+        }
+        umiak.run(&["rm", "-f", "torn"]).ok();
+        umiak.run(&["ps", "-a", "--format", "{{.Names}}"]).ok().says("whole");
+        eventually("nothing of it runs", || crate::support::processes(&umiak.dir).is_empty());
+    }
+}
+
+#[test]
+fn nothing_is_mounted_over_proc_or_the_root() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let run = |destination: &str| {
+        let volume = format!("{}:{destination}", umiak.dir.display());
+        umiak.run(&["run", "--rm", "--network", "none", "-v", &volume, "busybox", "true"])
+    };
+    for destination in ["/proc", "/proc/sys", "/proc/1", "/proc/self/fd", "/x/../proc/acpi"] {
+        run(destination).exits(125).tells("proc");
+    }
+    run("/").exits(125).tells("the container's root");
+    run("/dev/../inside").ok();
+}
+
+#[test]
+fn users_and_programs_that_are_not_there() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let run = |args: &[&str]| umiak.run(&[&["run", "--rm", "--network", "none"], args].concat());
+    let output = run(&["-u", "nobody-such", "busybox", "true"]).exits(125).tells("nobody-such");
+    assert!(!output.stderr.contains(": \n"), "{:?}", output.stderr);
+    run(&["busybox", ""]).exits(127);
+    run(&["-w", "/a/../../../b", "busybox", "pwd"]).ok().says("/b");
+    let huge =
+        umiak.file("env", &(0..4000).map(|n| format!("A{n}={}\n", "x".repeat(1000))).collect::<String>());
+    run(&["--env-file", huge.to_str().unwrap(), "busybox", "true"])
+        .exits(126)
+        .tells("argument list too long");
 }

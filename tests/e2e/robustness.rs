@@ -201,3 +201,22 @@ fn no_program_but_the_id_mappers_is_started() {
         assert!(known, "a foreign program: {line}");
     }
 }
+
+#[test]
+fn a_slow_reader_loses_nothing() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "(seq 1 60000) & seq 60001 120000 >&2; wait";
+    let mut run = umiak.spawn(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", script]);
+    // Until the pipes, the sockets and the monitor are full.
+    std::thread::sleep(Duration::from_millis(500));
+    let (out, err) = (run.stdout.take().unwrap(), run.stderr.take().unwrap());
+    let read = |stream: Box<dyn std::io::Read + Send>| {
+        std::thread::spawn(move || std::io::read_to_string(stream).unwrap())
+    };
+    let (out, err) = (read(Box::new(out)), read(Box::new(err)));
+    let expected = |range: std::ops::RangeInclusive<u32>| range.map(|n| format!("{n}\n")).collect::<String>();
+    assert!(out.join().unwrap() == expected(1..=60000), "standard output is not whole");
+    assert!(err.join().unwrap() == expected(60001..=120_000), "standard error is not whole");
+    assert!(run.wait().unwrap().success());
+}

@@ -3,8 +3,9 @@
 use clap::{ArgAction, Args};
 
 use super::{Failure, Globals, Outcome};
+use crate::base::report;
 use crate::cli::output::{self, Listing};
-use crate::engine::list::ListOptions;
+use crate::engine::list::{ListOptions, Unreadable};
 
 /// List containers.
 #[derive(Args, Debug, Clone)]
@@ -64,14 +65,15 @@ pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
     }
     let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
     let options = ListOptions { all: args.all, filters: args.filter, last, sort: args.sort };
-    let listed = globals.engine()?.list(&options)?;
+    let (listed, unreadable) = globals.engine()?.list(&options)?;
+    let code = tell_unreadable(&unreadable);
     let now = jiff::Timestamp::now();
     if args.quiet {
         let id = |c: &crate::engine::list::Listed| {
             if args.no_trunc { format!("{}\n", c.record.id) } else { format!("{}\n", c.record.id.short()) }
         };
         output::print(&listed.iter().map(id).collect::<String>())?;
-        return Ok(0);
+        return Ok(code);
     }
     let rows: Vec<_> = if args.format.as_deref() == Some("json") {
         listed.iter().map(|c| c.json(now)).collect()
@@ -87,5 +89,14 @@ pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
         listed.iter().map(|c| c.row(now, !args.no_trunc, fields)).collect()
     };
     output::print(&LISTING.render(args.format.as_deref(), !args.noheading, &rows)?)?;
-    Ok(0)
+    Ok(code)
+}
+
+/// Tells of the containers that cannot be listed; returns the exit code that follows.
+fn tell_unreadable(unreadable: &[Unreadable]) -> u8 {
+    for Unreadable { id, error } in unreadable {
+        let message = format!("container {}: {}", id.short(), report::chain(error));
+        output::error_line(&message, error.hint().as_deref());
+    }
+    if unreadable.is_empty() { 0 } else { 125 }
 }

@@ -65,6 +65,10 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
                 }
                 Ok(Some(word.to_owned()))
             }
+            Err(error) if args.force && is_unreadable(&error) => {
+                engine.remove_unreadable(word)?;
+                Ok(Some(word.to_owned()))
+            }
             // With --force a container that is not there is as good as removed.
             Err(error) if (args.ignore || args.force) && is_missing(&error) => Ok(None),
             Err(error) => {
@@ -77,4 +81,13 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
             }
         }
     })
+}
+
+/// Whether a container's records are what cannot be read.
+fn is_unreadable(error: &crate::engine::Error) -> bool {
+    use crate::storage::containers::Error;
+    matches!(
+        error,
+        crate::engine::Error::Containers(Error::Damaged { .. } | Error::Io { action: "reading", .. })
+    )
 }

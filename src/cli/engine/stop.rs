@@ -63,7 +63,11 @@ impl Selection<'_> {
         if self.all || !self.filters.is_empty() {
             let filters = self.filters.to_vec();
             let options = ListOptions { all: self.stopped, filters, ..ListOptions::default() };
-            words.extend(engine.list(&options)?.into_iter().map(|c| c.record.id.to_string()));
+            let (listed, unreadable) = engine.list(&options)?;
+            words.extend(listed.into_iter().map(|c| c.record.id.to_string()));
+            if self.filters.is_empty() {
+                words.extend(unreadable.into_iter().map(|c| c.id.to_string()));
+            }
         } else if words.is_empty() {
             return Err(Failure::new("you must name at least one container"));
         }

@@ -487,7 +487,7 @@ fn plan_sysctls(linux: &Linux, namespaces: &NamespacePlan, ops: &mut Vec<Op>) ->
     let mut sysctls: Vec<(&String, &String)> = linux.sysctl().iter().flatten().collect();
     sysctls.sort();
     for (key, value) in sysctls {
-        let path = sysctl_path(key).ok_or_else(|| invalid(format!("sysctl \"{key}\"")))?;
+        let path = sysctl_path(key).ok_or_else(|| invalid(format!("\"{key}\" is no name of a sysctl")))?;
         let text = path.to_string_lossy().into_owned();
         const IPC: [&str; 8] =
             ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];

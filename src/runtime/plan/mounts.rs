@@ -93,6 +93,9 @@ fn plan_mount(mount: &Mount, context: &Context<'_>) -> Result<MountOp, PlanError
     if target.components().any(|c| matches!(c, Component::ParentDir)) {
         return Err(invalid(format!("mount destination \"{shown}\" has \"..\"")));
     }
+    if target.components().all(|c| matches!(c, Component::RootDir | Component::CurDir)) {
+        return Err(invalid(format!("mount destination \"{shown}\" is the rootfs itself")));
+    }
     let has_map = |m: &Option<Vec<_>>| {
         m.as_ref().is_some_and(|m: &Vec<oci_spec::runtime::LinuxIdMapping>| !m.is_empty())
     };
@@ -272,6 +275,8 @@ mod tests {
             r#"{"destination":"/a","type":"bind","source":"/x","options":["bind","size=1"]}"#,
             r#"{"destination":"/a","type":"bind"}"#,
             r#"{"destination":"/a"}"#,
+            r#"{"destination":"/","type":"bind","source":"/x"}"#,
+            r#"{"destination":"/./","type":"tmpfs"}"#,
         ] {
             assert!(mount(json, None).is_err(), "{json}");
         }
