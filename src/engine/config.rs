@@ -193,7 +193,6 @@ pub fn resolve(
         init: request.init,
         auto_remove: request.rm,
         log: log_config(request)?,
-        time_offsets: false,
         cgroups: cgroups(request.cgroups.as_deref())?,
     };
     if let Some(size) = &request.shm_size {

@@ -1,5 +1,7 @@
 //! `ps`: which containers there are, filtered and sorted.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -49,11 +51,12 @@ impl Engine {
         let about_stopped =
             filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)));
         let all = options.all || options.last.is_some() || about_stopped;
-        let ids = if all { self.containers.ids()? } else { self.containers.live_ids()? };
+        let live: HashSet<_> = self.containers.live_ids()?.into_iter().collect();
+        let ids = if all { self.containers.ids()? } else { live.iter().cloned().collect() };
         let mut listed = Vec::with_capacity(ids.len());
         let mut unreadable = Vec::new();
         for id in ids {
-            match self.load(&id) {
+            match self.load_one_of(&id, &|id| live.contains(id)) {
                 Ok((record, status)) => listed.push(Listed { record, status }),
                 // Gone since the directory was read.
                 Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => {}

@@ -279,7 +279,6 @@ fn namespaces(record: &ContainerRecord) -> Result<Vec<LinuxNamespace>, Error> {
         (T::Uts, own(config.uts)),
         (T::Network, config.network == NetworkMode::None),
         (T::Cgroup, own(config.cgroupns)),
-        (T::Time, config.time_offsets),
     ];
     wanted
         .into_iter()

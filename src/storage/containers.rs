@@ -177,42 +177,76 @@ pub struct LogConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are those of the flags")]
 pub struct ContainerConfig {
+    #[serde(default, skip_serializing_if = "is_default")]
     pub entrypoint: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub command: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub env: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub user: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub workdir: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub hostname: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub tty: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub interactive: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub labels: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub annotations: std::collections::BTreeMap<String, String>,
     pub stop_signal: i32,
     pub stop_timeout: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkMode,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub pid: NamespaceMode,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ipc: NamespaceMode,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub uts: NamespaceMode,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cgroupns: NamespaceMode,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub userns: UsernsMode,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub read_only: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub capabilities: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cap_add: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cap_drop: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub security_opt: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub no_new_privileges: bool,
     pub seccomp: SeccompChoice,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unmask: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mask: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mounts: Vec<MountRecord>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub devices: Vec<DeviceRecord>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ulimits: Vec<UlimitRecord>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub sysctls: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub init: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub auto_remove: bool,
     pub log: LogConfig,
-    pub time_offsets: bool,
     pub cgroups: bool,
+}
+
+/// Records are read by the hundred: what says nothing is left out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Which system calls are let through.
