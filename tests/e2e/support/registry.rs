@@ -19,12 +19,44 @@ impl Registry {
     pub fn start(umiak: &Umiak) -> Self {
         let dir = umiak.dir.join("registry");
         std::fs::create_dir(&dir).unwrap();
+        Self::serve(dir, "")
+    }
+
+    /// Starts one that speaks HTTPS with a certificate of an authority made for it; the second value
+    /// is a directory with the authority's certificate, as `--cert-dir` takes it.
+    pub fn start_with_tls(umiak: &Umiak) -> (Self, PathBuf) {
+        let dir = umiak.dir.join("registry");
+        let trusted = dir.join("trusted");
+        std::fs::create_dir_all(&trusted).unwrap();
+        let openssl = |words: &str| {
+            let output = Command::new(tool("openssl").unwrap())
+                .args(words.split(' '))
+                .current_dir(&dir)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        std::fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+            .unwrap();
+        openssl(
+            "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out trusted/ca.crt -days 2 -subj /CN=authority",
+        );
+        openssl("req -newkey rsa:2048 -nodes -keyout server.key -out server.req -subj /CN=registry");
+        openssl(
+            "x509 -req -in server.req -CA trusted/ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt",
+        );
+        let tls =
+            format!("  tls:\n    certificate: {0}/server.crt\n    key: {0}/server.key\n", dir.display());
+        (Self::serve(dir, &tls), trusted)
+    }
+
+    fn serve(dir: PathBuf, tls: &str) -> Self {
         // The port is free again when the listener goes; nobody else asks for this one.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let config = dir.join("config.yml");
         let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{tls}",
             dir.join("data").display()
         );
         std::fs::write(&config, text).unwrap();
