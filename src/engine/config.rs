@@ -9,6 +9,7 @@ use super::environment::environment;
 use super::mounts;
 use super::request::RunRequest;
 use crate::base::{signal, size};
+use crate::security::capability;
 use crate::storage::containers::{
     ContainerConfig, DeviceRecord, LogConfig, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
     UlimitRecord, UsernsMode,
@@ -82,66 +83,6 @@ pub struct Surroundings<'a> {
     /// Whether we are root on the host.
     pub root: bool,
 }
-
-/// What Podman grants by default.
-pub const DEFAULT_CAPABILITIES: &[&str] = &[
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "NET_BIND_SERVICE",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
-
-/// Every capability that the kernel knows (capability(7)).
-pub const ALL_CAPABILITIES: &[&str] = &[
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "KILL",
-    "LEASE",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_RAW",
-    "PERFMON",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYSLOG",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
-    "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "WAKE_ALARM",
-];
 
 pub(super) fn flag(flag: &'static str, value: &str, why: impl Into<String>) -> Error {
     Error::Flag { flag, value: value.into(), why: why.into() }
@@ -331,7 +272,7 @@ pub fn capabilities(add: &[String], drop: &[String]) -> Result<Vec<String>, Erro
     let name = |flag_name, text: &str| {
         let upper = text.to_ascii_uppercase();
         let short = upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned();
-        if short == "ALL" || ALL_CAPABILITIES.contains(&short.as_str()) {
+        if short == "ALL" || capability::NAMES.contains(&short.as_str()) {
             Ok(short)
         } else {
             Err(flag(flag_name, text, "there is no such capability"))
@@ -344,18 +285,18 @@ pub fn capabilities(add: &[String], drop: &[String]) -> Result<Vec<String>, Erro
             .collect::<Result<Vec<_>, _>>()
     };
     let (add, drop) = (split("cap-add", add)?, split("cap-drop", drop)?);
-    let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES.iter().map(|s| (*s).to_owned()).collect();
+    let mut set: BTreeSet<String> = capability::DEFAULT.iter().map(|s| (*s).to_owned()).collect();
     if drop.iter().any(|c| c == "ALL") {
         set.clear();
     }
     if add.iter().any(|c| c == "ALL") {
-        set = ALL_CAPABILITIES.iter().map(|s| (*s).to_owned()).collect();
+        set = capability::NAMES.iter().map(|s| (*s).to_owned()).collect();
     }
-    for capability in drop.iter().filter(|c| *c != "ALL") {
-        if add.contains(capability) {
-            return Err(flag("cap-add", capability, "it is to be dropped too"));
+    for dropped in drop.iter().filter(|c| *c != "ALL") {
+        if add.contains(dropped) {
+            return Err(flag("cap-add", dropped, "it is to be dropped too"));
         }
-        set.remove(capability);
+        set.remove(dropped);
     }
     set.extend(add.into_iter().filter(|c| c != "ALL"));
     Ok(set.into_iter().collect())
@@ -597,7 +538,7 @@ mod tests {
         };
         assert_eq!(set(&[], &["all"]).unwrap(), Vec::<String>::new());
         assert_eq!(set(&["cap_net_raw"], &["ALL"]).unwrap(), ["NET_RAW"]);
-        assert_eq!(set(&["ALL"], &["SYS_ADMIN"]).unwrap().len(), ALL_CAPABILITIES.len() - 1);
+        assert_eq!(set(&["ALL"], &["SYS_ADMIN"]).unwrap().len(), capability::NAMES.len() - 1);
         assert!(set(&["NONSENSE"], &[]).is_err() && set(&["KILL"], &["KILL"]).is_err());
     }
 

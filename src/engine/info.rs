@@ -55,7 +55,7 @@ impl Engine {
                 "rootlessNetworkCmd": "",
                 "security": {
                     "apparmorEnabled": std::path::Path::new("/sys/kernel/security/apparmor").exists(),
-                    "capabilities": super::config::DEFAULT_CAPABILITIES.iter().map(|c| format!("CAP_{c}")).collect::<Vec<_>>().join(","),
+                    "capabilities": crate::security::capability::DEFAULT.iter().map(|c| format!("CAP_{c}")).collect::<Vec<_>>().join(","),
                     "rootless": rung.kind != RungKind::Root,
                     "seccompEnabled": true,
                     "seccompProfilePath": "",
