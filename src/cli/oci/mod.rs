@@ -2,9 +2,18 @@
 
 mod args;
 mod commands;
+mod common;
+mod create;
+mod delete;
+mod exec;
+mod features;
 mod foreground;
+mod kill;
+mod list;
 mod log;
 mod spec;
+mod start;
+mod state;
 
 use std::ffi::OsString;
 use std::io::Write;
