@@ -51,6 +51,10 @@ fn read<T: DeserializeOwned>(bytes: &[u8], prefix: &str) -> Result<Config<T>, Er
         return Ok(Config { value, warnings: Vec::new() });
     }
     let mut value: Value = serde_json::from_slice(bytes).map_err(Error::Syntax)?;
+    if !value.is_object() {
+        let field = if prefix.is_empty() { "the configuration" } else { prefix };
+        return Err(Error::Field { field: field.to_owned(), problem: "it is no object".to_owned() });
+    }
     let mut warnings = Vec::new();
     let process = if prefix == "process" { Some(&mut value) } else { value.get_mut("process") };
     if let Some(process) = process {

@@ -42,16 +42,21 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("regex", "", "ID is a regular expression: all containers that match"),
     ("root", "DIR", "where containers' states are kept"),
     ("rootless", "BOOL", "true, false or auto; with false a container must get a control group"),
+    ("rootless", "", "for an ordinary user"),
     ("systemd-cgroup", "", "let systemd make control groups"),
     ("tty", "", "give the process a terminal"),
     ("user", "UID[:GID]", "who the process is"),
     ("version", "", "print the version"),
 ];
 
+fn meaning(name: &str, takes_value: bool) -> Option<&'static (&'static str, &'static str, &'static str)> {
+    MEANINGS.iter().find(|(known, value, _)| *known == name && value.is_empty() != takes_value)
+}
+
 fn lines(options: &[Known]) -> String {
     let mut text = String::new();
-    for (name, short, _) in options {
-        let meaning = MEANINGS.iter().find(|(known, ..)| known == name);
+    for (name, short, takes_value) in options {
+        let meaning = meaning(name, *takes_value);
         let (value, about) = meaning.map_or(("", ""), |(_, value, about)| (*value, *about));
         let short = short.map_or("    ".to_owned(), |short| format!("-{short}, "));
         text.push_str(format!("  {short}{:<26} {about}", format!("--{name} {value}")).trim_end());
@@ -84,8 +89,7 @@ mod tests {
     #[test]
     fn every_option_has_a_meaning() {
         for (name, _, takes_value) in COMMANDS.iter().flat_map(|command| command.options).chain(GLOBAL) {
-            let meaning = MEANINGS.iter().find(|(known, ..)| known == name);
-            assert!(meaning.is_some_and(|(_, value, _)| value.is_empty() != *takes_value), "{name}");
+            assert!(meaning(name, *takes_value).is_some(), "{name}");
         }
     }
 }
