@@ -152,6 +152,11 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
         Op::Node(node) => {
             make_node(node, state.root()?).doing(|| format!("making device \"{}\"", node.path.display()))
         }
+        Op::MadeNode { node, .. } => {
+            let made = init.take_early(state)?;
+            attach_node(node, made, state.root()?)
+                .doing(|| format!("making device \"{}\"", node.path.display()))
+        }
         Op::BindNode(node) => bind_node(node, state.root()?)
             .doing(|| format!("binding the host's device \"{}\"", node.path.display())),
         Op::Symlink { path, target } => {
@@ -235,6 +240,13 @@ fn check_node(node: &Node, there: &OwnedFd) -> io::Result<()> {
     } else {
         Err(io::Error::from_raw_os_error(libc::ENODEV))
     }
+}
+
+/// Attaches a node that was made for us; where it could not be, the host's own has to do.
+fn attach_node(node: &Node, made: Option<OwnedFd>, root: &Root) -> io::Result<()> {
+    let Some(made) = made else { return bind_node(node, root) };
+    let target = root.create_file(&node.path, 0o666)?;
+    mount::attach(made, &target)
 }
 
 fn bind_node(node: &Node, root: &Root) -> io::Result<()> {

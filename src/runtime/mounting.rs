@@ -162,9 +162,32 @@ fn check_not_over_proc(op: &MountOp, root: &Root, to: &OwnedFd, from: Option<&Ow
 fn bind(from: &OwnedFd, to: OwnedFd, recursive: bool, op: &MountOp) -> io::Result<()> {
     let options =
         BindOptions { recursive, attributes: op.attributes, recursive_attributes: op.recursive_attributes };
-    match mount::bind(from, &to, options)? {
+    let bound = match mount::bind(from, &to, options) {
+        // In a user namespace the access times of the host's mounts are locked; they protect nothing.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && has_access_times(&options) => {
+            mount::bind(from, &to, without_access_times(options))
+        }
+        other => other,
+    };
+    match bound? {
         Some(mounted) => set_propagation(&mounted, op),
         None => set_propagation(&to, op),
+    }
+}
+
+const ACCESS_TIMES: u64 = attr::ATIME | attr::NODIRATIME;
+
+fn has_access_times(options: &BindOptions) -> bool {
+    let all = [options.attributes, options.recursive_attributes];
+    all.iter().any(|a| (a.set | a.clear) & ACCESS_TIMES != 0)
+}
+
+fn without_access_times(options: BindOptions) -> BindOptions {
+    let strip = |a: Attributes| Attributes { set: a.set & !ACCESS_TIMES, clear: a.clear & !ACCESS_TIMES };
+    BindOptions {
+        attributes: strip(options.attributes),
+        recursive_attributes: strip(options.recursive_attributes),
+        ..options
     }
 }
 
@@ -236,7 +259,14 @@ fn mount_filesystem(
         }
         Err(error) => match fallback {
             Some(path) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EBUSY)) => {
-                bind(&mount::open_path(path)?, target, true, op)
+                // What the options say of the one mount holds for those that come along with it.
+                let all = Attributes {
+                    set: op.attributes.set | op.recursive_attributes.set,
+                    clear: op.recursive_attributes.clear,
+                };
+                let op =
+                    MountOp { attributes: Attributes::default(), recursive_attributes: all, ..op.clone() };
+                bind(&mount::open_path(path)?, target, true, &op)
             }
             _ => Err(error),
         },

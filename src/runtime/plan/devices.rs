@@ -5,6 +5,7 @@ use std::path::{Component, PathBuf};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 
 use super::{Op, PlanError, invalid};
+use crate::base::idmap::{IdMapping, IdRange};
 
 /// A device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +54,19 @@ const DEFAULT_LINKS: [(&str, &str); 5] = [
     ("/dev/ptmx", "pts/ptmx"),
 ];
 
-pub(super) fn plan_devices(
-    linux: &Linux,
-    in_userns: bool,
-    own_dev: bool,
-    ops: &mut Vec<Op>,
-) -> Result<(), PlanError> {
+/// How devices come into a container.
+#[derive(Clone, Copy)]
+pub(super) struct Means<'a> {
+    /// It has a user namespace, whose root can make none.
+    pub in_userns: bool,
+    /// Its maker can, for it: the mapping tells who owns them outside.
+    pub maker: Option<&'a IdMapping>,
+    /// `/dev` is not the host's.
+    pub own_dev: bool,
+}
+
+pub(super) fn plan_devices(linux: &Linux, means: Means<'_>, ops: &mut Vec<Op>) -> Result<(), PlanError> {
+    let Means { in_userns, maker, own_dev } = means;
     let asked: Vec<Node> = linux
         .devices()
         .as_deref()
@@ -80,11 +88,25 @@ pub(super) fn plan_devices(
     if own_dev {
         nodes.extend(default.filter(|node| !asked.iter().any(|a| a.path == node.path)));
     }
-    nodes.extend(asked);
+    // A user namespace may make no devices, but pipes.
+    let bound = |node: &Node| in_userns && node.kind != NodeKind::Fifo;
     for node in nodes {
-        // A user namespace may make no devices, but pipes.
-        let bind = in_userns && node.kind != NodeKind::Fifo;
-        ops.push(if bind { Op::BindNode(node) } else { Op::Node(node) });
+        ops.push(if bound(&node) { Op::BindNode(node) } else { Op::Node(node) });
+    }
+    for (index, node) in asked.into_iter().enumerate() {
+        ops.push(match maker {
+            Some(mapping) if bound(&node) => {
+                let outside = |id: u32, ranges: &[IdRange], name: &str| {
+                    let unmapped = || invalid(format!("linux.devices[{index}].{name}: {id} is not mapped"));
+                    IdMapping::to_host(ranges, id).ok_or_else(unmapped)
+                };
+                let uid = outside(node.uid, &mapping.uids, "uid")?;
+                let gid = outside(node.gid, &mapping.gids, "gid")?;
+                Op::MadeNode { node, owner: (uid, gid) }
+            }
+            _ if bound(&node) => Op::BindNode(node),
+            _ => Op::Node(node),
+        });
     }
     if own_dev {
         let links = DEFAULT_LINKS.iter();

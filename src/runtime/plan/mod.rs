@@ -109,6 +109,13 @@ pub enum Op {
     Mount(MountOp),
     /// Make a device node.
     Node(Node),
+    /// Attach a device node that the init's maker made, because the init's root may make none.
+    MadeNode {
+        /// The node.
+        node: Node,
+        /// Who it belongs to outside.
+        owner: (u32, u32),
+    },
     /// Bind the host's device node, after a check that it is the one that is meant.
     BindNode(Node),
     /// Make a symbolic link unless something is there.
@@ -230,7 +237,8 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
     plan_rootfs(request, linux, &attachments, &mut ops)?;
     let own_dev = !attachments.iter().any(|m| m.target == Path::new("/dev") && m.is_bind());
     ops.extend(attachments.into_iter().map(Op::Mount));
-    devices::plan_devices(linux, in_userns, own_dev, &mut ops)?;
+    let maker = context.mapping.filter(|_| inputs.root);
+    devices::plan_devices(linux, devices::Means { in_userns, maker, own_dev }, &mut ops)?;
     if inputs.terminal {
         let size = spec.process().as_ref().and_then(|p| {
             let size = p.console_size();

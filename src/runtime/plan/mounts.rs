@@ -252,7 +252,7 @@ fn named_mapping(text: &str, container: Option<&IdMapping>) -> Option<IdMapping>
             _ => return None,
         };
         for range in list.split('#') {
-            let (relative, range) = match range.strip_prefix('@').or_else(|| range.strip_prefix('+')) {
+            let (relative, range) = match range.strip_prefix('@') {
                 Some(rest) => (true, rest),
                 None => (false, range),
             };
