@@ -8,6 +8,8 @@ use oci_spec::runtime::{Arch, Capability, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::base::report;
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -103,7 +105,7 @@ fn check_version(version: &str) -> Result<(), Error> {
     let bad = |problem: &str| {
         Err(Error::Field {
             field: "ociVersion".to_owned(),
-            problem: format!("\"{}\" {problem}", version.escape_debug()),
+            problem: report::plain(&format!("\"{version}\" {problem}")),
         })
     };
     let core = version.split(['-', '+']).next().unwrap_or_default();
@@ -164,7 +166,7 @@ fn blame<T: DeserializeOwned>(root: &Value, problem: &str, prefix: &str) -> Erro
     if field.is_empty() {
         field = "the configuration".to_owned();
     }
-    Error::Field { field, problem }
+    Error::Field { field: report::plain(&field), problem: report::plain(&problem) }
 }
 
 fn offending<T: DeserializeOwned>(root: &Value, problem: &str) -> Path {
@@ -198,8 +200,15 @@ fn lacking<T: DeserializeOwned>(root: &Value, name: &str, problem: &str) -> Opti
         if let Value::Object(map) = here
             && !map.contains_key(name)
         {
-            map.insert(name.to_owned(), Value::Null);
-            if complaint::<T>(copy).as_deref() != Some(problem) {
+            let differs = |key: &str| {
+                let mut copy = root.clone();
+                if let Some(Value::Object(map)) = at(&mut copy, &path) {
+                    map.insert(key.to_owned(), Value::Null);
+                }
+                complaint::<T>(copy).as_deref() != Some(problem)
+            };
+            // In a map of free keys any key makes a difference.
+            if differs(name) && !differs("no field has this name") {
                 return Some(path);
             }
         }

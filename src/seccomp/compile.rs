@@ -24,9 +24,7 @@ pub enum Error {
     #[error("linux.seccomp: the system call sendmsg cannot have the action SCMP_ACT_NOTIFY")]
     ListensToItself,
     /// A system call has six arguments.
-    #[error(
-        "linux.seccomp.syscalls: the rule of \"{name}\" compares argument {index}, and there are only 0 to 5"
-    )]
+    #[error("linux.seccomp.syscalls: args.index {index} of the rule of \"{name}\": there are only 0 to 5")]
     Argument {
         /// The system call.
         name: String,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::base::report;
+use crate::cli::output::one_line;
 
 /// What is worth a line in the log.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +60,7 @@ impl Log {
         self.write(Level::Error, &message);
         let mut stderr = std::io::stderr().lock();
         // Nobody is left to tell if this fails.
-        let _ = writeln!(stderr, "error: {message}");
+        let _ = writeln!(stderr, "error: {}", one_line(&message));
         if let Some(hint) = error.hint().or_else(|| hint(&message).map(str::to_owned)) {
             let _ = writeln!(stderr, "hint: {hint}");
         }
@@ -78,7 +79,7 @@ impl Log {
     pub fn warn(&self, message: &str) {
         self.write(Level::Warning, message);
         if self.level <= Level::Warning {
-            let _ = writeln!(std::io::stderr(), "warning: {message}");
+            let _ = writeln!(std::io::stderr(), "warning: {}", one_line(message));
         }
     }
 

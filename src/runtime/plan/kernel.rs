@@ -67,7 +67,6 @@ pub(super) fn plan_hidden_paths(linux: &Linux, ops: &mut Vec<Op>) -> Result<(), 
         if path.starts_with('/') && !path.contains('\0') {
             Ok(PathBuf::from(path))
         } else {
-            let path = path.escape_debug();
             Err(invalid(format!("linux.{field}[{index}]: \"{path}\" is not absolute")))
         }
     };
@@ -94,7 +93,7 @@ pub(super) fn plan_persona(linux: &Linux) -> Result<Option<u64>, PlanError> {
 
 /// Numbers as in `0-3,7`; at most [`MOST_NUMBERS`].
 pub(super) fn numbers(text: &str, field: &str) -> Result<Vec<u32>, PlanError> {
-    let bad = || invalid(format!("{field}: \"{}\" is no list like 0-3,7", text.escape_debug()));
+    let bad = || invalid(format!("{field}: \"{}\" is no list like 0-3,7", text));
     let mut list = Vec::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -175,7 +174,6 @@ pub(super) fn plan_cache(linux: &Linux) -> Result<Option<CachePlan>, PlanError> 
         && (class.contains(['/', '\0', '\n'])
             || matches!(class.as_str(), "." | ".." | "info" | "mon_groups" | "mon_data"))
     {
-        let class = class.escape_debug();
         return Err(invalid(format!("linux.intelRdt.closID: \"{class}\" cannot name a class")));
     }
     let schemata = rdt.schemata().clone().unwrap_or_default();
@@ -227,7 +225,7 @@ pub(super) fn plan_net_devices(
             let pattern = text.contains('%')
                 && (text == name || !text.ends_with("%d") || text.matches('%').count() != 1);
             if bad || pattern {
-                return Err(invalid(format!("{field}: \"{}\" cannot name a device", text.escape_debug())));
+                return Err(invalid(format!("{field}: \"{}\" cannot name a device", text)));
             }
         }
         devices.push((name.clone(), new));

@@ -13,6 +13,7 @@ use oci_spec::runtime::{Hook, Linux, Spec};
 
 use super::{CreateRequest, Rootfs};
 use crate::base::idmap::IdMapping;
+use crate::base::report;
 use crate::sys::mount::{Attributes, Propagation, PropagationKind};
 use crate::sys::seccomp::Filter;
 
@@ -34,11 +35,11 @@ pub enum PlanError {
 }
 
 pub(super) fn unsupported(what: impl Into<String>) -> PlanError {
-    PlanError::Unsupported(what.into())
+    PlanError::Unsupported(report::plain(&what.into()))
 }
 
 pub(super) fn invalid(what: impl Into<String>) -> PlanError {
-    PlanError::Invalid(what.into())
+    PlanError::Invalid(report::plain(&what.into()))
 }
 
 /// How the init comes into its namespaces.
@@ -338,9 +339,8 @@ fn root_propagation(linux: &Linux) -> Result<Option<Propagation>, PlanError> {
     let Some(text) = linux.rootfs_propagation().as_deref().filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    let (kind, recursive) = propagation_word(text).ok_or_else(|| {
-        invalid(format!("linux.rootfsPropagation: \"{}\" is no propagation", text.escape_debug()))
-    })?;
+    let (kind, recursive) = propagation_word(text)
+        .ok_or_else(|| invalid(format!("linux.rootfsPropagation: \"{}\" is no propagation", text)))?;
     Ok(Some(Propagation { kind, recursive }))
 }
 
@@ -366,7 +366,6 @@ fn plan_identity(spec: &Spec, namespaces: &NamespacePlan, ops: &mut Vec<Op>) -> 
         }
         // __NEW_UTS_LEN.
         if name.len() > 64 || name.contains('\0') {
-            let name = name.escape_debug();
             return Err(invalid(format!("{field}: \"{name}\" is longer than 64 bytes, or no name")));
         }
         ops.push(if field == "hostname" { Op::Hostname(name) } else { Op::Domainname(name) });
