@@ -2,7 +2,8 @@
 //!
 //! `ROOT/ID/` holds `state.json`, a copy of `config.json` and, until the container is started, the
 //! start gate `start.sock`. A directory without `state.json` is what a killed `create` left (its
-//! init has ended with it) and is swept by whoever comes next.
+//! init has ended with it) and is swept by whoever comes next; its `config.json`, the first file that
+//! is written, tells where the control group is that may be left, too.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -160,25 +161,33 @@ impl Dir {
         self.path.join(name)
     }
 
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The start gate.
     pub fn gate(&self) -> PathBuf {
         self.file("start.sock")
     }
 
-    /// Records the container, with its configuration as it was read.
-    pub fn write(&self, record: &Record, config: &[u8]) -> Result<(), Error> {
-        let put = |name: &str, bytes: &[u8]| {
-            let path = self.file(name);
-            atomic::write(&path, bytes, 0o600, Durability::Volatile).map_err(|source| Error::Io {
-                action: "writing",
-                path,
-                source,
-            })
-        };
-        put("config.json", config)?;
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.file(name);
+        let error = |source| Error::Io { action: "writing", path: path.clone(), source };
+        atomic::write(&path, bytes, 0o600, Durability::Volatile).map_err(error)
+    }
+
+    /// Keeps the configuration as it was read, before anything is made: it tells where to look for
+    /// what a killed `create` left.
+    pub fn begin(&self, config: &[u8]) -> Result<(), Error> {
+        self.put("config.json", config)
+    }
+
+    /// Records the container.
+    pub fn write(&self, record: &Record) -> Result<(), Error> {
         let text = serde_json::to_vec(record)
             .map_err(|source| Error::Parse { path: self.file("state.json"), source })?;
-        put("state.json", &text)
+        self.put("state.json", &text)
     }
 
     /// Reads the record.
@@ -295,7 +304,8 @@ mod tests {
             cgroup: None,
             cache: CacheGroups::default(),
         };
-        dir.write(&record, b"{}").unwrap();
+        dir.begin(b"{}").unwrap();
+        dir.write(&record).unwrap();
         drop(lock);
         assert!(matches!(Dir::claim(&root, "c"), Err(Error::Exists(_))));
         assert_eq!(dir.read().unwrap(), record);

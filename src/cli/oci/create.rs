@@ -67,12 +67,14 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     let (dir, lock) = Dir::claim(&global.root, id)?;
     let foreground = run && !parsed.has("detach");
     let order = Order { global, parsed, id, spec, bundle, preserve_fds, run, foreground };
-    let result = make(&order, &dir).and_then(|(created, record)| {
-        dir.write(&record, &config)?;
-        write_pid_file(parsed, created.pid)?;
-        send_pidfd(parsed, &created.pidfd)?;
-        Ok((created, record))
-    });
+    let result = dir.begin(&config).map_err(Error::from).and_then(|()| make(&order, &dir)).and_then(
+        |(created, record)| {
+            dir.write(&record)?;
+            write_pid_file(parsed, created.pid)?;
+            send_pidfd(parsed, &created.pidfd)?;
+            Ok((created, record))
+        },
+    );
     let (mut created, record) = match result {
         Ok(made) => made,
         Err(error) => {
