@@ -87,16 +87,15 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     if !run {
         return created.detach().map(|()| 0).map_err(Error::from);
     }
-    if let Err(error) = created.start() {
-        drop(created);
-        let _ = dir.remove();
-        return Err(error.into());
-    }
-    if let Err(error) = run_poststart(&order.spec, &record) {
+    let started = created.start().map_err(Error::from);
+    if let Err(error) = started.and_then(|()| run_poststart(&order.spec, &record)) {
         // It is stopped and deleted, as if it had never started.
         let _ = process::pidfd_signal(&created.pidfd, libc::SIGKILL);
         let _ = process::wait(&created.pidfd);
-        forget(global, &dir, &record)?;
+        // Why it failed says more than what could not be cleared away, and is not hidden by it.
+        if let Err(second) = forget(global, &dir, &record) {
+            global.log.warn(&crate::base::report::chain(&second));
+        }
         return Err(error);
     }
     if !foreground {
