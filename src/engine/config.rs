@@ -2,7 +2,7 @@
 //! files that flags name (`--env-file`, `--security-opt seccomp=FILE`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::environment::environment;
@@ -86,6 +86,22 @@ pub struct Surroundings<'a> {
 
 pub(super) fn flag(flag: &'static str, value: &str, why: impl Into<String>) -> Error {
     Error::Flag { flag, value: value.into(), why: why.into() }
+}
+
+/// Larger files are not what flags name: `/dev/zero` has no end.
+const LARGEST_FILE: u64 = 16 << 20;
+
+/// The text of a file that a flag names.
+pub(super) fn read_file(flag: &'static str, path: &Path) -> Result<String, Error> {
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
+        .and_then(
+            |size| {
+                if size as u64 > LARGEST_FILE { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+            },
+        )
+        .map_err(|source| Error::File { flag, path: path.to_owned(), source })
 }
 
 /// Resolves a request against its image.
@@ -325,11 +341,7 @@ fn security_options(request: &RunRequest) -> Result<Security, Error> {
             ("seccomp", "") => return Err(flag("security-opt", option, "a profile is missing")),
             ("seccomp", path) => {
                 let path = PathBuf::from(path);
-                let content = std::fs::read_to_string(&path).map_err(|source| Error::File {
-                    flag: "security-opt",
-                    path: path.clone(),
-                    source,
-                })?;
+                let content = read_file("security-opt", &path)?;
                 security.seccomp = SeccompChoice::Profile { path, content };
             }
             ("mask", paths) if !paths.is_empty() => security.mask.extend(paths.split(':').map(String::from)),

@@ -133,8 +133,12 @@ pub enum Error {
         #[source]
         source: crate::seccomp::file::Error,
     },
-    #[error("--userns keep-id together with subordinate ids is not supported yet")]
-    KeepId,
+    #[error("copying the image's files for container \"{}\"", id.short())]
+    CopyLayers {
+        id: crate::base::id::ContainerId,
+        #[source]
+        source: io::Error,
+    },
     #[error("container \"{name}\" is {status}, not running")]
     NotRunning { name: String, status: &'static str },
     #[error("container \"{0}\" is running: stop it first, or remove it by force")]
@@ -188,7 +192,6 @@ impl Error {
             Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
-            Self::KeepId => Some("containers' root is already your own user outside".to_owned()),
             Self::Images(error) => error.hint(),
             _ => None,
         }

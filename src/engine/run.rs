@@ -13,6 +13,7 @@ use super::config::{self, ImageDefaults, Surroundings};
 use super::request::RunRequest;
 use super::{Engine, Error, name, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
+use crate::base::idmap::{self, IdMapping};
 use crate::monitor::{self, Job};
 use crate::runtime::{CgroupMode, CreateRequest, Gate, Rootfs, Stdio};
 use crate::seccomp;
@@ -87,7 +88,7 @@ impl Engine {
             },
             None => RootfsSource::Directory(self.directory_rootfs(&request.image)?),
         };
-        let mapping = self.mapping(config.userns)?;
+        let mapping = self.mapping(config.userns);
         volumes::provide(&self.paths.root, &id, &mut config.mounts)?;
         let mut record = ContainerRecord {
             version: record_version(),
@@ -166,6 +167,10 @@ impl Engine {
     /// With `hold_stdin` the caller gets the end of the program's input, if it has one that is no
     /// terminal; else the monitor keeps it open.
     pub fn start(&self, record: ContainerRecord, lock: Lock, hold_stdin: bool) -> Result<Started, Error> {
+        if self.needs_copy(&record) {
+            self.copy_layers(&record)
+                .map_err(|source| Error::CopyLayers { id: record.id.clone(), source })?;
+        }
         let request = self.create_request(&record)?;
         self.containers.prepare_run_dir(&record.id)?;
         let (ours, theirs) = monitor::socket_pair().map_err(Error::Socket)?;
@@ -245,21 +250,44 @@ impl Engine {
         Ok(request)
     }
 
+    /// Whether the layers' owners are others than this container's mapping needs: overlayfs takes no
+    /// id-mapped layers from users.
+    fn needs_copy(&self, record: &ContainerRecord) -> bool {
+        record.config.userns == UsernsMode::KeepId
+            && self.rung().kind == RungKind::Subordinate
+            && matches!(record.rootfs, RootfsSource::Image { .. })
+            && !self.containers.dir(&record.id).join("rootfs").exists()
+    }
+
     /// Copies an image's layers into a rootfs of the container's own: what remains where overlayfs
-    /// is missing or cannot write to the store's file system.
+    /// is missing or cannot write to the store's file system, and where the container's ids are not
+    /// those that the layers were unpacked with.
     fn copy_layers(&self, record: &ContainerRecord) -> io::Result<()> {
         let RootfsSource::Image { layers, .. } = &record.rootfs else { return Ok(()) };
-        let layers: Vec<PathBuf> = layers.iter().map(|chain_id| self.store.layer_dir(chain_id)).collect();
+        let layers: Vec<PathBuf> = layers.iter().map(|chain_id| self.store.layer_tree(chain_id)).collect();
         let dir = self.containers.dir(&record.id);
         let staging = dir.join("rootfs.part");
+        let unpacked_with = self.mapping(UsernsMode::Default);
+        // With one id the archive's owners are lost, else a container's id means a host's id by the
+        // container's own mapping.
+        let single = self.rung().kind == RungKind::Single;
+        let owner = |uid, gid| {
+            let (Some(own), Some(here), false) = (&record.mapping, &unpacked_with, single) else {
+                return Some((uid, gid));
+            };
+            let translate = |id, own: &[_], here: &[_]| {
+                IdMapping::to_host(own, id).and_then(|host| IdMapping::to_container(here, host))
+            };
+            Some((translate(uid, &own.uids, &here.uids)?, translate(gid, &own.gids, &here.gids)?))
+        };
         let merge = || {
             let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
             crate::sys::tree::remove_all(&staging).map_err(errno)?;
             fs::create_dir(&staging).map_err(errno)?;
             fs::set_permissions(&staging, fs::Permissions::from_mode(0o755)).map_err(errno)?;
-            crate::sys::flatten::merge(&layers, &staging).map_err(errno)
+            crate::sys::flatten::merge(&layers, &staging, &owner).map_err(errno)
         };
-        child::call(record.mapping.as_ref(), merge)
+        child::call(unpacked_with.as_ref(), merge)
             .map_err(io::Error::other)?
             .map_err(io::Error::from_raw_os_error)?;
         fs::rename(&staging, dir.join("rootfs"))
@@ -303,15 +331,17 @@ impl Engine {
         Ok(files)
     }
 
-    fn mapping(&self, userns: UsernsMode) -> Result<Option<crate::base::idmap::IdMapping>, Error> {
+    fn mapping(&self, userns: UsernsMode) -> Option<IdMapping> {
         match (self.rung().kind, userns) {
-            (RungKind::Root, _) => Ok(None),
-            (_, UsernsMode::Default) => Ok(Some(self.rung().mapping.clone())),
-            (RungKind::Single, UsernsMode::KeepId) => {
-                let (uid, gid) = (host::uid(), host::gid());
-                Ok(Some(crate::base::idmap::IdMapping::single(uid, uid, gid, gid)))
+            (RungKind::Root, _) => None,
+            (_, UsernsMode::Default) => Some(self.rung().mapping.clone()),
+            (_, UsernsMode::KeepId) => {
+                let rung = &self.rung().mapping;
+                Some(IdMapping {
+                    uids: idmap::keeping(&rung.uids, host::uid()),
+                    gids: idmap::keeping(&rung.gids, host::gid()),
+                })
             }
-            (RungKind::Subordinate, UsernsMode::KeepId) => Err(Error::KeepId),
         }
     }
 

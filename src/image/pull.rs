@@ -262,7 +262,7 @@ fn take_layers(
     late.sort_unstable();
     for place in late {
         let below = jobs[..place].iter().rev();
-        let lower: Vec<PathBuf> = below.map(|job| store.layer_dir(&job.chain_id)).collect();
+        let lower: Vec<PathBuf> = below.map(|job| store.layer_tree(&job.chain_id)).collect();
         let layer = take_layer(store, source, &jobs[place], &lower, options, progress, &stop)?;
         *lock(&done[place]) = Some(layer);
     }
@@ -332,6 +332,7 @@ fn take_layer(
     record.entries = taken.report.entries;
     record.skipped_devices = taken.report.skipped_devices;
     record.skipped_xattrs = taken.report.skipped_xattrs;
+    record.plain_whiteouts = taken.report.plain_whiteouts;
     staged.publish(&record)?;
     progress.finished(&digest, false);
     Ok(layer_ref(store, job, taken.size))

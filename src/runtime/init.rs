@@ -184,7 +184,8 @@ fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Failure> {
     let target = mount::open_path(place).doing(action)?;
     match overlay {
         Some(overlay) => mount::overlay(&overlay, attributes, &target).map_err(|error| {
-            let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP];
+            // ENOENT: a layer whose tree is not for overlayfs.
+            let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP, libc::ENOENT];
             let kind = match error.raw_os_error() {
                 Some(errno) if refused.contains(&errno) => FailureKind::NoOverlay,
                 _ => FailureKind::Setup,

@@ -1,5 +1,6 @@
 //! Unpacked layers: `layers/<chain id>/` holds `diff/`, the tree as overlayfs wants it (whiteouts
-//! as 0:0 character devices, opaque directories as an attribute), and `layer.json`.
+//! as 0:0 character devices, opaque directories as an attribute; else [`Store::layer_tree`]), and
+//! `layer.json`.
 
 use std::fs;
 use std::io;
@@ -45,6 +46,9 @@ pub struct LayerRecord {
     pub skipped_xattrs: u64,
     /// Whose the files are.
     pub ownership: Ownership,
+    /// The tree is not for overlayfs: see [`Store::layer_tree`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_whiteouts: bool,
     /// The boot during which it was unpacked (`/proc/sys/kernel/random/boot_id`): until it is
     /// marked as synced the layer counts only during this boot.
     pub boot_id: String,
@@ -71,11 +75,20 @@ pub struct StagedLayer {
 }
 
 const SYNCED: &str = "synced";
+const PLAIN: &str = "plain";
 
 impl Store {
     /// The directory that holds a layer's tree, for overlayfs.
     pub fn layer_dir(&self, chain_id: &ChainId) -> PathBuf {
         self.layer_path(chain_id).join("diff")
+    }
+
+    /// The directory that holds a layer's tree, for reading: where the file system refused
+    /// overlayfs's whiteouts they are files as in the archive, and the tree has another name, so
+    /// that no overlay can be mounted of it.
+    pub fn layer_tree(&self, chain_id: &ChainId) -> PathBuf {
+        let plain = self.layer_path(chain_id).join(PLAIN);
+        if plain.exists() { plain } else { self.layer_dir(chain_id) }
     }
 
     fn layer_path(&self, chain_id: &ChainId) -> PathBuf {
@@ -174,6 +187,9 @@ impl StagedLayer {
         let bytes =
             serde_json::to_vec(record).map_err(|source| Error::Damaged { path: file.clone(), source })?;
         atomic::write(&file, &bytes, 0o600, Durability::Volatile).context("writing", &file)?;
+        if record.plain_whiteouts {
+            fs::rename(self.diff(), self.path.join(PLAIN)).context("publishing", &self.path)?;
+        }
         if self.blob().exists() {
             self.store.publish_blob(&self.blob(), &record.blob)?;
         }
@@ -209,6 +225,7 @@ impl LayerRecord {
             skipped_devices: 0,
             skipped_xattrs: 0,
             ownership,
+            plain_whiteouts: false,
             boot_id: boot_id()?,
         })
     }

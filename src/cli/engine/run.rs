@@ -284,7 +284,7 @@ impl CreateArgs {
     }
 }
 
-fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
+pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
     match text {
         None => Ok(DetachKeys::default()),
         Some(text) => DetachKeys::parse(text).ok_or_else(|| {
@@ -379,6 +379,10 @@ pub fn start(args: StartArgs, globals: &Globals) -> Outcome {
         let lock =
             if status.running().is_some() { None } else { engine.charge_unless_running(&record.id)? };
         let Some(lock) = lock else {
+            if attach {
+                let interactive = args.interactive && record.config.interactive;
+                return super::attach::to_running(&engine, &record, interactive, &keys, args.sig_proxy);
+            }
             output::println(text)?;
             continue;
         };
