@@ -6,6 +6,7 @@ mod support;
 
 mod callers;
 mod errors;
+mod escape;
 mod images;
 mod lifecycle;
 mod robustness;
