@@ -114,6 +114,11 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Look
     Ok(Identity { uid, gid, groups: supplementary, home })
 }
 
+/// Whether `user[:group]` cannot be resolved without the files.
+pub fn has_names(text: &str) -> bool {
+    text.split(':').any(|part| !part.is_empty() && number(part.as_bytes()).is_none())
+}
+
 /// The home directory of a user id, if it is known.
 pub fn home_of(uid: u32, passwd: &[u8]) -> Option<Vec<u8>> {
     users(passwd).find(|u| u.uid == uid).map(|u| u.home).filter(|h| !h.is_empty())
@@ -143,5 +148,7 @@ mod tests {
         assert!(resolve("nobody", PASSWD, GROUP).is_err());
         assert!(resolve("www:nogroup", PASSWD, GROUP).is_err());
         assert!(resolve("-1", PASSWD, GROUP).is_err());
+        assert!(has_names("www") && has_names("0:adm") && has_names("-1"));
+        assert!(!has_names("") && !has_names("0:5") && !has_names("7:"));
     }
 }

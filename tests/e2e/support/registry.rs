@@ -82,6 +82,8 @@ impl Registry {
             .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &source])
             .arg(format!("docker://{name}"))
             .env("TMPDIR", &self.dir)
+            // Where it looks for passwords.
+            .env("XDG_RUNTIME_DIR", &self.dir)
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
