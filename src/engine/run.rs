@@ -382,7 +382,7 @@ pub fn seccomp_profile(config: &ContainerConfig) -> Result<Option<LinuxSeccomp>,
         SeccompChoice::Profile { path, content } => {
             let conditions = seccomp::file::Conditions {
                 capabilities: &config.capabilities,
-                architecture: super::info::go_architecture(),
+                architecture: crate::image::manifest::own_architecture(),
                 kernel: host::kernel_version(),
             };
             seccomp::file::parse(content, &conditions)
