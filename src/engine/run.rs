@@ -18,6 +18,7 @@ use crate::monitor::{self, Job};
 use crate::runtime::{CgroupMode, CreateRequest, Gate, Rootfs, Stdio};
 use crate::seccomp;
 use crate::security::idmap::RungKind;
+use crate::storage::Store;
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, NetworkMode, RootfsSource, SeccompChoice, UsernsMode, record_version,
 };
@@ -149,7 +150,17 @@ impl Engine {
 
     /// Deletes what a container left. What cannot be deleted now waits in the trash for others.
     pub fn delete(&self, path: &Path, record: &ContainerRecord) {
-        let _ = self.store.clone().with_mapping(record.mapping.clone()).discard(path);
+        let _ = self.store_of(record).discard(path);
+    }
+
+    /// The store, with the ids that the container's files belong to. Those of `keep-id` are the user's
+    /// own in another order, and by its root the user's directories may not be passed.
+    fn store_of(&self, record: &ContainerRecord) -> Store {
+        let mapping = match record.config.userns {
+            UsernsMode::KeepId => self.mapping(UsernsMode::Default),
+            UsernsMode::Default => record.mapping.clone(),
+        };
+        self.store.clone().with_mapping(mapping)
     }
 
     /// `--rootfs DIR`.
@@ -182,7 +193,7 @@ impl Engine {
         } else {
             (None, None)
         };
-        let store_of = self.store.clone().with_mapping(record.mapping.clone());
+        let store_of = self.store_of(&record);
         match daemon::fork().map_err(Error::Fork)? {
             daemon::Fork::Child => {
                 drop(ours);

@@ -58,6 +58,8 @@ pub(super) fn run(mut init: Init<'_>) -> u8 {
 
 /// What operations leave for later ones.
 struct State {
+    /// What [`Op::OpenEarly`] opened.
+    early: Vec<(PathBuf, OwnedFd)>,
     root: Option<Root>,
     slave: Option<OwnedFd>,
     null: Option<OwnedFd>,
@@ -65,6 +67,14 @@ struct State {
 }
 
 impl State {
+    /// A path of the host, opened by this process as it is now, or as it was before it became root.
+    fn host_path(&self, path: &Path) -> io::Result<OwnedFd> {
+        match self.early.iter().find(|(early, _)| early == path) {
+            Some((_, fd)) => fd.try_clone(),
+            None => Ok(mount::open_path(path)?),
+        }
+    }
+
     fn root(&self) -> Result<&Root, Failure> {
         self.root.as_ref().ok_or_else(|| Failure {
             kind: FailureKind::Setup,
@@ -86,7 +96,7 @@ fn prepare(init: &mut Init<'_>) -> Result<State, Failure> {
         let flag = libc::CLONE_NEWCGROUP as u64;
         namespace::unshare(flag).doing(|| "creating a cgroup namespace".to_owned())?;
     }
-    let mut state = State { root: None, slave: None, null: None, empty: None };
+    let mut state = State { early: Vec::new(), root: None, slave: None, null: None, empty: None };
     for op in &init.plan.ops {
         carry_out(op, &mut state, init)?;
     }
@@ -102,6 +112,13 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
             }
         }
         Op::Hide => process::set_undumpable().doing(|| "hiding the init".to_owned()),
+        Op::OpenEarly(paths) => paths.iter().try_for_each(|path| {
+            // What is missing is told by the step that needs it, and by its name.
+            if let Ok(fd) = mount::open_path(path) {
+                state.early.push((path.clone(), fd));
+            }
+            Ok(())
+        }),
         Op::BecomeRoot => userns::become_root().doing(|| "becoming root of the user namespace".to_owned()),
         Op::Time(offsets) => {
             namespace::unshare_time(offsets).doing(|| "creating a time namespace".to_owned())
@@ -116,7 +133,7 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
         Op::Propagation(propagation) => mount::change_propagation(Path::new("/"), *propagation)
             .doing(|| "cutting off the host's mounts".to_owned()),
         Op::Rootfs { rootfs, attributes } => {
-            state.root = Some(mount_rootfs(rootfs, *attributes)?);
+            state.root = Some(mount_rootfs(rootfs, *attributes, state)?);
             Ok(())
         }
         Op::Mount(op) => carry_out_mount(op, state),
@@ -165,7 +182,7 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
     }
 }
 
-fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Failure> {
+fn mount_rootfs(rootfs: &Rootfs, attributes: u64, state: &State) -> Result<Root, Failure> {
     let (place, overlay) = match rootfs {
         Rootfs::Dir(path) => (path, None),
         Rootfs::Overlay { lower, upper, work, volatile, userxattr } => {
@@ -181,7 +198,7 @@ fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Failure> {
         }
     };
     let action = || format!("mounting the rootfs \"{}\"", place.display());
-    let target = mount::open_path(place).doing(action)?;
+    let target = state.host_path(place).doing(action)?;
     match overlay {
         Some(overlay) => mount::overlay(&overlay, attributes, &target).map_err(|error| {
             // ENOENT: a layer whose tree is not for overlayfs.
@@ -195,7 +212,9 @@ fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Failure> {
         None => {
             let attributes = Attributes { set: attributes, clear: 0 };
             let options = BindOptions { recursive: true, attributes, ..Default::default() };
-            mount::bind(&target, &target, options).doing(action)?;
+            if let Some(mounted) = mount::bind(&target, &target, options).doing(action)? {
+                return Ok(Root::from_fd(mounted));
+            }
         }
     }
     // Opened again: the old descriptor is below the mount.
@@ -208,7 +227,7 @@ fn carry_out_mount(op: &MountOp, state: &State) -> Result<(), Failure> {
     match &op.kind {
         MountKind::Bind { source, recursive, copy_up } => {
             let action = || format!("binding \"{}\" to \"{target}\"", source.display());
-            let from = mount::open_path(source).doing(action)?;
+            let from = state.host_path(source).doing(action)?;
             let kind = FileType::from_raw_mode(rustix::fs::fstat(&from).doing(action)?.st_mode);
             let to = if kind == FileType::Directory {
                 root.create_dir_all(&op.target, 0o755)
