@@ -27,7 +27,7 @@ fn created_then_started() {
     umiak.run(&["run", "-d", "--name", "waiting", "--network", "none", "busybox", "sh", "-c", script]).ok();
     let attached = umiak.spawn(&["start", "-a", "waiting"]);
     std::thread::sleep(std::time::Duration::from_millis(300));
-    umiak.run(&["exec", "waiting", "touch", "/go"]).ok();
+    umiak.let_go("waiting");
     finish(attached, b"", "start -a".to_owned()).exits(5).says("said");
     umiak.run(&["logs", "box"]).ok().says("run\n1\nrun\n2");
     umiak.run(&["start", "nothing"]).exits(125).tells("nothing").hints("umiak ps -a");
@@ -147,7 +147,7 @@ fn logs_go_where_they_are_told() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    umiak.run(&["exec", "quiet", "touch", "/go"]).ok();
+    umiak.let_go("quiet");
     finish(follow, b"", "logs -f".to_owned()).ok().says("");
     eventually("it has ended", || umiak.status("quiet") == "exited");
 }
