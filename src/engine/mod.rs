@@ -141,6 +141,14 @@ pub enum Error {
     },
     #[error("container \"{name}\" is {status}, not running")]
     NotRunning { name: String, status: &'static str },
+    #[error("there is no volume \"{0}\"")]
+    NoVolume(String),
+    #[error("there is a volume \"{0}\" already")]
+    VolumeExists(String),
+    #[error("volume \"{name}\" is used by container \"{user}\"")]
+    VolumeInUse { name: String, user: String },
+    #[error("several volumes have a name that begins with \"{0}\"")]
+    AmbiguousVolume(String),
     #[error("container \"{0}\" is running: stop it first, or remove it by force")]
     Running(String),
     #[error("sending signal {signal} to container \"{name}\"")]
@@ -188,6 +196,11 @@ impl Error {
                 Some("\"umiak rm -f\" removes a container whose records cannot be read".to_owned())
             }
             Self::NotRunning { .. } => Some("\"umiak ps -a\" tells how it ended".to_owned()),
+            Self::NoVolume(_) => Some("\"umiak volume ls\" lists all volumes".to_owned()),
+            Self::VolumeExists(_) => Some("--ignore takes the one that is there".to_owned()),
+            Self::VolumeInUse { user, .. } => {
+                Some(format!("remove the container first: umiak rm {}", &user[..user.len().min(12)]))
+            }
             Self::Running(name) => Some(format!("umiak stop {name}, or umiak rm -f {name}")),
             Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("the host's side of a bind mount must exist already".to_owned())

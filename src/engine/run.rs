@@ -48,8 +48,8 @@ impl Engine {
         request: &RunRequest,
         image: Option<&ImageRecord>,
     ) -> Result<(ContainerRecord, Lock), Error> {
-        // Until the record says that the image is used, nobody may remove it.
-        let _lock = image.map(|_| self.store.lock_shared()).transpose()?;
+        // Until the record says that the image and the volumes are used, nobody may remove them.
+        let _lock = self.store.lock_shared()?;
         if let Some(image) = image
             && !self.store.has_image(&image.id)
         {
@@ -342,7 +342,8 @@ impl Engine {
         Ok(files)
     }
 
-    fn mapping(&self, userns: UsernsMode) -> Option<IdMapping> {
+    /// The ids of a container of this mode; none for root's.
+    pub(super) fn mapping(&self, userns: UsernsMode) -> Option<IdMapping> {
         match (self.rung().kind, userns) {
             (RungKind::Root, _) => None,
             (_, UsernsMode::Default) => Some(self.rung().mapping.clone()),

@@ -9,6 +9,7 @@ mod errors;
 mod escape;
 mod images;
 mod lifecycle;
+mod manage;
 mod robustness;
 mod run;
 mod start;

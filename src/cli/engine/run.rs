@@ -325,7 +325,8 @@ pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     ended(relay.run(&signals).map_err(engine::Error::Relay)?, &engine, &started.id, &name)
 }
 
-fn wait_started(started: &Started, name: &str) -> Result<(), Failure> {
+/// Waits until a monitor has told that the program runs, or why not.
+pub(super) fn wait_started(started: &Started, name: &str) -> Result<(), Failure> {
     match attach::wait_started(started.socket.as_fd()).map_err(engine::Error::Relay)? {
         Ok(_) => Ok(()),
         Err(Ending::Failed { code, message, hint }) => Err(failed(code, message, hint)),

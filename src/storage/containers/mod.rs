@@ -125,7 +125,50 @@ impl Containers {
 
     /// Removes names that killed processes left without a container.
     pub fn sweep_names(&self) -> Result<(), Error> {
-        self.names().sweep(|id| self.dir(id).exists())
+        self.names().sweep(|name, id| self.has_name(id, name))
+    }
+
+    /// Whether a name's file tells the truth. Not, where somebody died while renaming the container.
+    fn has_name(&self, id: &ContainerId, name: &str) -> bool {
+        self.dir(id).exists() && self.record(id).map_or(true, |record| record.name == name)
+    }
+
+    /// Gives a container another name; returns the old one. The new name is claimed, then recorded,
+    /// then the old one is freed: whoever dies in between leaves a name that is nobody's.
+    pub fn rename(&self, id: &ContainerId, name: &str) -> Result<String, Error> {
+        let names = self.names();
+        let (record, _serial) = loop {
+            let record = self.record(id)?;
+            // Two that rename the same container do it one after the other.
+            let path = self.root.join("names").join(&record.name);
+            let lock = match Lock::exclusive_existing(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Io { action: "locking", path, source });
+                }
+                other => other.ok(),
+            };
+            if self.record(id)?.name == record.name {
+                break (record, lock);
+            }
+        };
+        if record.name == name {
+            return Ok(record.name);
+        }
+        let _claim = loop {
+            match names.claim(name, id, |owner| owner != id && self.has_name(owner, name))? {
+                Ok(claim) => break claim,
+                Err(owner) if self.sweep_dead(&owner)? => {}
+                Err(owner) => return Err(Error::NameInUse { name: name.to_owned(), id: owner }),
+            }
+        };
+        let renamed = ContainerRecord { name: name.to_owned(), ..record.clone() };
+        let written = write(&self.dir(id).join("record.json"), &renamed, Durability::Synced);
+        if written.is_err() {
+            let _ = names.release(name, id);
+        }
+        written?;
+        names.release(&record.name, id)?;
+        Ok(record.name)
     }
 
     fn names(&self) -> Names {
@@ -136,7 +179,7 @@ impl Containers {
     /// between leaves a name without a container, which the next one to want it takes over.
     pub fn create(&self, record: &ContainerRecord, durability: Durability) -> Result<Created, Error> {
         let _claim = loop {
-            match self.names().claim(&record.name, &record.id, |id| self.dir(id).exists())? {
+            match self.names().claim(&record.name, &record.id, |id| self.has_name(id, &record.name))? {
                 Ok(claim) => break claim,
                 Err(id) if self.sweep_dead(&id)? => {}
                 Err(id) => return Err(Error::NameInUse { name: record.name.clone(), id }),
@@ -376,7 +419,10 @@ impl Containers {
             }
             _ => {}
         }
-        self.names().release(&record.name, &record.id)?;
+        if !self.names().release(&record.name, &record.id)? {
+            // Renamed since the caller read the record.
+            self.names().sweep(|name, id| id != &record.id && self.has_name(id, name))?;
+        }
         let _ = fs::remove_dir_all(self.run_dir(&record.id));
         Ok(trash)
     }
