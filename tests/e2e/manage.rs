@@ -53,7 +53,7 @@ fn renaming_is_safe_from_sudden_death() {
     requires!(Need::Image("busybox"), Need::Tool("strace"));
     let umiak = Umiak::with_busybox();
     umiak.run(&["create", "--name", "a", "--network", "none", "busybox", "true"]).ok();
-    for at in 1..=12 {
+    for at in 1..=20 {
         // Killed when it makes, renames or removes its n-th file.
         let inject =
             format!("--inject=openat,renameat,renameat2,linkat,unlink,unlinkat:signal=KILL:when={at}");

@@ -234,7 +234,7 @@ pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
 
 /// `volume rm`. Podman's exit codes: 1 for a volume that is not there, 2 for one that is in use.
 pub fn rm(args: RmArgs, globals: &Globals) -> Outcome {
-    if args.all == !args.volumes.is_empty() {
+    if args.all != args.volumes.is_empty() {
         return Err(Failure::new("name volumes, or ask for --all"));
     }
     let engine = globals.engine()?;
