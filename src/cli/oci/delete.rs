@@ -1,0 +1,60 @@
+//! `delete`.
+
+use super::args::{Known, Parsed};
+use super::common::{containers, for_each, run_poststop, stored_hooks};
+use super::{Done, Error, Global};
+use crate::runtime::state::{self, Dir, Record, Status};
+use crate::sys::process;
+
+pub(super) const OPTIONS: &[Known] = &[("force", Some('f'), false), ("regex", Some('r'), false)];
+
+pub(super) fn delete(global: &Global, parsed: &Parsed) -> Done {
+    let dirs = containers(global, parsed, 1)?;
+    for_each(global, &dirs, |dir| delete_one(global, dir, parsed.has("force")))
+}
+
+fn delete_one(global: &Global, dir: &Dir, force: bool) -> Result<(), Error> {
+    let record = match dir.read() {
+        Err(state::Error::NotFound(_)) if force || dir.exists() => {
+            return Ok(dir.remove()?);
+        }
+        other => other?,
+    };
+    match dir.status(&record)? {
+        (Status::Stopped, _) => {}
+        (Status::Running, _) if !force => {
+            return Err(Error::NotStopped { id: record.id, status: "running" });
+        }
+        (_, Some(pidfd)) => {
+            // It may end by itself just now.
+            let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
+            let io =
+                |source| Error::Io { action: format!("waiting for container \"{}\"", record.id), source };
+            if !process::wait_end(&pidfd, 10_000).map_err(io)? {
+                return Err(Error::NotStopped { id: record.id, status: "running" });
+            }
+        }
+        (_, None) => {}
+    }
+    forget(global, dir, &record)
+}
+
+/// Removes what is left of a stopped container; every step may have been done already.
+pub(super) fn forget(global: &Global, dir: &Dir, record: &Record) -> Result<(), Error> {
+    if let Some(cgroup) = &record.cgroup {
+        // Processes that outlived an init without a pid namespace of its own.
+        let _ = crate::cgroup::kill(cgroup);
+        crate::cgroup::remove(cgroup)
+            .map_err(|source| Error::Io { action: format!("removing \"{}\"", cgroup.display()), source })?;
+    }
+    record.cache.remove().map_err(|source| Error::Io {
+        action: "removing the container's groups of resctrl".to_owned(),
+        source,
+    })?;
+    let spec = stored_hooks(dir, "poststop");
+    dir.remove()?;
+    if let Ok(Some(spec)) = spec {
+        run_poststop(global, &spec, record);
+    }
+    Ok(())
+}

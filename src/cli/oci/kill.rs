@@ -1,0 +1,38 @@
+//! `kill`.
+
+use super::args::{Known, Parsed, UsageError};
+use super::common::{containers, for_each};
+use super::{Done, Error, Global};
+use crate::base::signal;
+use crate::runtime::state::Dir;
+use crate::sys::process;
+
+pub(super) const OPTIONS: &[Known] = &[("all", Some('a'), false), ("regex", Some('r'), false)];
+
+pub(super) fn kill(global: &Global, parsed: &Parsed) -> Done {
+    let text = parsed.arguments.get(1).map_or("TERM", String::as_str);
+    let signal = signal::parse(text)
+        .ok_or_else(|| UsageError::Invalid { option: "the signal", value: text.to_owned() })?;
+    let dirs = containers(global, parsed, 2)?;
+    for_each(global, &dirs, |dir| kill_one(dir, signal, parsed.has("all")))
+}
+
+fn kill_one(dir: &Dir, signal: i32, all: bool) -> Result<(), Error> {
+    let record = dir.read()?;
+    let io = |source| Error::Io { action: format!("signalling container \"{}\"", record.id), source };
+    if all && let Some(cgroup) = &record.cgroup {
+        if signal == libc::SIGKILL {
+            return crate::cgroup::kill(cgroup).map_err(io);
+        }
+        for pid in crate::cgroup::processes(cgroup).unwrap_or_default() {
+            // One that ended meanwhile needs no signal.
+            let _ = process::pidfd_open(pid).and_then(|pidfd| process::pidfd_signal(pidfd, signal));
+        }
+        return Ok(());
+    }
+    match dir.status(&record)?.1 {
+        Some(pidfd) => process::pidfd_signal(pidfd, signal).map_err(io),
+        None if all => Ok(()),
+        None => Err(Error::NotRunning),
+    }
+}
