@@ -11,6 +11,7 @@ pub mod reference;
 pub mod registry;
 mod resolver;
 pub mod source;
+mod tls;
 pub mod transport;
 pub mod unpack;
 

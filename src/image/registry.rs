@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rustls::CertificateError;
 use serde::Deserialize;
 use ureq::http::{StatusCode, Uri};
-use ureq::tls::{ClientCert, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body};
 
 use super::auth::{self, Challenge, Credentials};
@@ -17,6 +17,7 @@ use super::manifest::{ACCEPT, Descriptor, MAX_MANIFEST};
 use super::reference::Reference;
 use super::resolver::OwnResolver;
 use super::source::{self, Fetched, Source};
+use super::tls::{TlsConnector, Trust};
 
 /// How to reach a registry.
 #[derive(Clone, Debug, Default)]
@@ -133,7 +134,10 @@ pub struct HttpError(ureq::Error);
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            ureq::Error::Io(error) => write!(f, "{error}"),
+            ureq::Error::Io(error) => match self.certificate() {
+                Some(problem) => f.write_str(&certificate_problem(problem)),
+                None => write!(f, "{error}"),
+            },
             ureq::Error::HostNotFound => f.write_str("no such host"),
             ureq::Error::Timeout(_) => f.write_str("no answer in time"),
             ureq::Error::Rustls(error) => write!(f, "{error}"),
@@ -144,10 +148,43 @@ impl fmt::Display for HttpError {
 
 impl std::error::Error for HttpError {}
 
+impl HttpError {
+    /// What is wrong with the certificate that the server showed, if that is it.
+    fn certificate(&self) -> Option<&CertificateError> {
+        let error = match &self.0 {
+            ureq::Error::Rustls(error) => error,
+            ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
+            _ => return None,
+        };
+        match error {
+            rustls::Error::InvalidCertificate(problem) => Some(problem),
+            _ => None,
+        }
+    }
+}
+
+fn certificate_problem(problem: &CertificateError) -> String {
+    use CertificateError as E;
+    let text = match problem {
+        E::UnknownIssuer => "nobody who is trusted has signed its certificate",
+        E::Expired | E::ExpiredContext { .. } => "its certificate has expired",
+        E::NotValidYet | E::NotValidYetContext { .. } => "its certificate is not valid yet",
+        E::NotValidForName | E::NotValidForNameContext { .. } => "its certificate is for another name",
+        other => return format!("its certificate is unusable: {other}"),
+    };
+    text.to_owned()
+}
+
 impl Error {
     /// What might help.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Connect { source, .. } if source.certificate().is_some() => match source.certificate() {
+                Some(CertificateError::UnknownIssuer) => {
+                    Some("if its certificate is one of your own, trust it with --cert-dir; --tls-verify=false trusts any".into())
+                }
+                _ => Some("the registry needs another certificate; --tls-verify=false trusts any".into()),
+            },
             Self::Connect { source: HttpError(ureq::Error::Rustls(_) | ureq::Error::Tls(_)), .. } => {
                 Some("if the registry speaks plain HTTP or has a certificate of its own, use --tls-verify=false or --cert-dir".into())
             }
@@ -196,9 +233,12 @@ impl Registry {
             Some(creds) => Some(creds.clone()),
             None => auth::find(reference, options.authfile.as_deref(), &|name| std::env::var_os(name))?,
         };
-        let tls = tls_config(&host, verify, options.cert_dir.as_deref())?;
+        let trust = Trust::read(&host, verify, options.cert_dir.as_deref())?;
+        let connector =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(TlsConnector::new(trust));
         let config = Agent::config_builder()
-            .tls_config(tls)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
@@ -210,7 +250,7 @@ impl Registry {
             .timeout_per_read(Some(Duration::from_secs(60)))
             .build();
         Ok(Self {
-            agent: Agent::with_parts(config, DefaultConnector::default(), OwnResolver),
+            agent: Agent::with_parts(config, connector, OwnResolver),
             reference: reference.clone(),
             host,
             base: Mutex::new(None),
@@ -595,69 +635,6 @@ fn message(body: &mut Body) -> String {
     let texts = errors.errors.iter().take(3).map(|e| if e.message.is_empty() { &e.code } else { &e.message });
     let text = texts.cloned().collect::<Vec<_>>().join("; ");
     text.chars().filter(|c| !c.is_control()).take(300).collect()
-}
-
-fn tls_config(host: &str, verify: bool, cert_dir: Option<&Path>) -> Result<TlsConfig, Error> {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let mut builder =
-        TlsConfig::builder().unversioned_rustls_crypto_provider(provider).disable_verification(!verify);
-    let (mut roots, mut chain, mut key) = (Vec::new(), Vec::new(), None);
-    let directories: Vec<PathBuf> = match cert_dir {
-        Some(dir) => vec![dir.to_owned()],
-        None => ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(|d| Path::new(d).join(host)).into(),
-    };
-    for dir in directories {
-        let entries = match std::fs::read_dir(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && cert_dir.is_none() => continue,
-            other => other.map_err(|source| Error::Certificates { path: dir.clone(), source })?,
-        };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_owned();
-            if !["crt", "cert", "key"].contains(&kind.as_str()) {
-                continue;
-            }
-            for item in read_pem(&path)? {
-                match (kind.as_str(), item) {
-                    ("crt", PemItem::Certificate(certificate)) => roots.push(certificate),
-                    ("cert", PemItem::Certificate(certificate)) => chain.push(certificate),
-                    ("key", PemItem::PrivateKey(private)) => key = Some(private),
-                    _ => {}
-                }
-            }
-        }
-    }
-    if let Some(key) = key.filter(|_| !chain.is_empty()) {
-        builder = builder.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
-    }
-    if verify {
-        roots.extend(system_roots()?);
-    }
-    Ok(builder.root_certs(RootCerts::new_with_certs(&roots)).build())
-}
-
-fn read_pem(path: &Path) -> Result<Vec<PemItem<'static>>, Error> {
-    let bytes =
-        std::fs::read(path).map_err(|source| Error::Certificates { path: path.to_owned(), source })?;
-    // An item that cannot be read does not spoil the others, as in every other client.
-    Ok(parse_pem(&bytes).flatten().collect())
-}
-
-/// The certificate authorities of the system, from the first bundle that is there.
-fn system_roots() -> Result<Vec<ureq::tls::Certificate<'static>>, Error> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let usual = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/ca-bundle.pem",
-        "/etc/ssl/cert.pem",
-    ];
-    let bundle = named.into_iter().chain(usual.map(PathBuf::from)).find(|path| path.exists());
-    let Some(bundle) = bundle else { return Ok(Vec::new()) };
-    let certificates = read_pem(&bundle)?.into_iter().filter_map(|item| match item {
-        PemItem::Certificate(certificate) => Some(certificate),
-        _ => None,
-    });
-    Ok(certificates.collect())
 }
 
 #[cfg(test)]

@@ -74,23 +74,6 @@ fn from_a_registry() {
 }
 
 #[test]
-fn from_a_registry_with_https() {
-    requires!(
-        Need::Image("busybox"),
-        Need::Tool("docker-registry"),
-        Need::Tool("skopeo"),
-        Need::Tool("openssl")
-    );
-    let umiak = Umiak::new();
-    let (registry, trusted) = Registry::start_with_tls(&umiak);
-    let name = registry.push("busybox");
-    umiak.run(&["pull", &name]).exits(125).tells("certificate").hints("--cert-dir");
-    umiak.run(&["pull", "--cert-dir", trusted.to_str().unwrap(), &name]).ok();
-    umiak.run(&["rmi", &name]).ok();
-    umiak.run(&["pull", "--tls-verify=false", &name]).ok();
-}
-
-#[test]
 fn a_spoiled_blob_in_a_registry() {
     requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
     let umiak = Umiak::new();

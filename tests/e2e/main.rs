@@ -8,6 +8,7 @@ mod callers;
 mod errors;
 mod images;
 mod lifecycle;
+mod registries;
 mod robustness;
 mod run;
 mod start;
