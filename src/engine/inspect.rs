@@ -79,7 +79,7 @@ impl Engine {
         let lower: Vec<String> = layers
             .iter()
             .rev()
-            .map(|chain_id| self.store.layer_dir(chain_id).display().to_string())
+            .map(|chain_id| self.layer_of(record, chain_id).display().to_string())
             .collect();
         let mut data = json!({
             "LowerDir": lower.join(":"),

@@ -21,10 +21,11 @@ use std::cell::OnceCell;
 use std::io;
 use std::path::PathBuf;
 
+use crate::base::digest::ChainId;
 use crate::base::id::ParseIdError;
-use crate::security::idmap::{self, Rung};
-use crate::storage::containers::Containers;
-use crate::storage::{Paths, Store, containers};
+use crate::security::idmap::{self, Rung, RungKind};
+use crate::storage::containers::{ContainerRecord, Containers};
+use crate::storage::{Ownership, Paths, Store, containers};
 
 /// An engine over one store.
 #[derive(Clone, Debug)]
@@ -49,6 +50,25 @@ impl Engine {
     /// Which ids containers can have here, found out once and only when it matters.
     pub fn rung(&self) -> &Rung {
         self.rung.get_or_init(idmap::rung)
+    }
+
+    /// Whose the files of layers are that are unpacked here.
+    pub fn ownership(&self) -> Ownership {
+        match self.rung().kind {
+            RungKind::Root => Ownership::Host,
+            RungKind::Subordinate => Ownership::Mapped,
+            RungKind::Single => Ownership::Single,
+        }
+    }
+
+    /// The tree of a layer that a container stands on: for the mapping that the container was made with.
+    fn layer_of(&self, record: &ContainerRecord, chain_id: &ChainId) -> PathBuf {
+        let ownership = match &record.mapping {
+            None => Ownership::Host,
+            Some(mapping) if mapping.is_single() => Ownership::Single,
+            Some(_) => Ownership::Mapped,
+        };
+        self.store.clone().with_ownership(ownership).layer_dir(chain_id)
     }
 }
 
@@ -190,6 +210,9 @@ impl Error {
             }
             Self::KeepId => Some("containers' root is already your own user outside".to_owned()),
             Self::Images(error) => error.hint(),
+            Self::Config(config::Error::ImageStopSignal(_)) => {
+                Some("--stop-signal chooses another".to_owned())
+            }
             _ => None,
         }
     }

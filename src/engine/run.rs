@@ -220,7 +220,7 @@ impl Engine {
             // Made when an overlay was refused.
             RootfsSource::Image { .. } if copy.exists() => Rootfs::Dir(copy),
             RootfsSource::Image { layers, .. } => Rootfs::Overlay {
-                lower: layers.iter().rev().map(|chain_id| self.store.layer_dir(chain_id)).collect(),
+                lower: layers.iter().rev().map(|chain_id| self.layer_of(record, chain_id)).collect(),
                 upper: dir.join("diff"),
                 work: dir.join("work"),
                 volatile: record.config.auto_remove,
@@ -249,7 +249,7 @@ impl Engine {
     /// is missing or cannot write to the store's file system.
     fn copy_layers(&self, record: &ContainerRecord) -> io::Result<()> {
         let RootfsSource::Image { layers, .. } = &record.rootfs else { return Ok(()) };
-        let layers: Vec<PathBuf> = layers.iter().map(|chain_id| self.store.layer_dir(chain_id)).collect();
+        let layers: Vec<PathBuf> = layers.iter().map(|chain_id| self.layer_of(record, chain_id)).collect();
         let dir = self.containers.dir(&record.id);
         let staging = dir.join("rootfs.part");
         let merge = || {

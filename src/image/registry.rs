@@ -12,7 +12,7 @@ use ureq::http::{StatusCode, Uri};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body};
 
-use super::auth::{self, Challenge, Credentials};
+use super::auth::{Challenge, Credentials};
 use super::manifest::{ACCEPT, Descriptor, MAX_MANIFEST};
 use super::reference::Reference;
 use super::resolver::OwnResolver;
@@ -24,10 +24,10 @@ use super::tls::{TlsConnector, Trust};
 pub struct Options {
     /// Demand HTTPS with a certificate that is known (the default); else HTTPS with any, or HTTP.
     pub tls_verify: Option<bool>,
-    /// User and password from the command line.
+    /// What to prove to the registry who we are.
     pub creds: Option<Credentials>,
-    /// A file of credentials instead of the usual ones.
-    pub authfile: Option<PathBuf>,
+    /// Where to ask, and for what, if that is not what the image's name says: a mirror.
+    pub location: Option<Reference>,
     /// A directory with `*.crt` (authorities), `*.cert` and `*.key` (ours).
     pub cert_dir: Option<PathBuf>,
 }
@@ -38,9 +38,6 @@ pub enum Error {
     /// The name lacks a registry.
     #[error("\"{0}\" names no registry")]
     NoRegistry(String),
-    /// Credentials.
-    #[error(transparent)]
-    Auth(#[from] auth::Error),
     /// Certificates.
     #[error("reading certificates from \"{}\"", path.display())]
     Certificates {
@@ -211,7 +208,10 @@ impl Error {
 /// One image at a registry.
 pub struct Registry {
     agent: Agent,
+    /// What the image is called.
     reference: Reference,
+    /// What is asked for.
+    asked: Reference,
     /// Host and port as in the name.
     host: String,
     /// `https://host` or `http://host`; settled by the first answer.
@@ -227,12 +227,9 @@ const REDIRECTS: usize = 5;
 impl Registry {
     /// Prepares to ask; connects to nothing yet.
     pub fn new(reference: &Reference, options: &Options) -> Result<Self, Error> {
-        let host = reference.registry().ok_or_else(|| Error::NoRegistry(reference.to_string()))?.to_owned();
+        let asked = options.location.clone().unwrap_or_else(|| reference.clone());
+        let host = asked.registry().ok_or_else(|| Error::NoRegistry(asked.to_string()))?.to_owned();
         let verify = options.tls_verify.unwrap_or(true);
-        let credentials = match &options.creds {
-            Some(creds) => Some(creds.clone()),
-            None => auth::find(reference, options.authfile.as_deref(), &|name| std::env::var_os(name))?,
-        };
         let trust = Trust::read(&host, verify, options.cert_dir.as_deref())?;
         let connector =
             ().chain(ConnectProxyConnector::default())
@@ -252,16 +249,17 @@ impl Registry {
         Ok(Self {
             agent: Agent::with_parts(config, connector, OwnResolver),
             reference: reference.clone(),
+            asked,
             host,
             base: Mutex::new(None),
             plain_allowed: !verify,
-            credentials,
+            credentials: options.creds.clone(),
             authorization: Mutex::new(None),
         })
     }
 
     fn url(&self, base: &str, path: &str) -> String {
-        format!("{base}/v2/{}/{path}", self.reference.repository())
+        format!("{base}/v2/{}/{path}", self.asked.repository())
     }
 
     /// Asks for `path` below the repository, with everything that may need: HTTP instead of
@@ -373,7 +371,7 @@ impl Registry {
     fn authenticate(&self, header: &str, base: &str) -> Result<String, Error> {
         let denied = |message: &str| Error::Denied {
             host: self.host.clone(),
-            name: self.reference.name(),
+            name: self.asked.name(),
             message: message.to_owned(),
         };
         match Challenge::parse(header) {
@@ -386,8 +384,7 @@ impl Registry {
                 if base.starts_with("https:") && !realm.starts_with("https:") && !self.plain_allowed {
                     return Err(Error::Redirect { host: self.host.clone(), target: realm });
                 }
-                let scope =
-                    scope.unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository()));
+                let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.asked.repository()));
                 self.token(&realm, service.as_deref(), &scope).map(|token| format!("Bearer {token}"))
             }
             None => Err(Error::Challenge { host: self.host.clone(), challenge: header.to_owned() }),
@@ -427,20 +424,20 @@ impl Registry {
             }
         };
         if !response.status().is_success() {
-            return Err(self.failed(response, &self.reference.name()));
+            return Err(self.failed(response, &self.asked.name()));
         }
         let bytes = read_limited(response.body_mut()).ok_or(Error::TooLarge { host: realm.to_owned() })?;
         let answer: Option<Answer> = serde_json::from_slice(&bytes).ok();
         let token = answer.and_then(|a| a.token.or(a.access_token)).filter(|token| !token.is_empty());
         token.filter(|token| token.bytes().all(|b| b.is_ascii_graphic())).ok_or_else(|| Error::Denied {
             host: realm.to_owned(),
-            name: self.reference.name(),
+            name: self.asked.name(),
             message: "the token server gave no token".to_owned(),
         })
     }
 
     fn fetch_manifest(&self, selector: &str) -> Result<Fetched, Error> {
-        let name = self.reference.to_string();
+        let name = self.asked.to_string();
         let mut response = self.get(&format!("manifests/{selector}"), &name, &ACCEPT, 0)?;
         let media_type =
             header(&response, "content-type").map(|t| t.split(';').next().unwrap_or(t).trim().to_owned());
@@ -452,7 +449,7 @@ impl Registry {
 
 impl Source for Registry {
     fn root(&self) -> Result<Fetched, source::Error> {
-        let fetched = self.fetch_manifest(&self.reference.selector())?;
+        let fetched = self.fetch_manifest(&self.asked.selector())?;
         if let Some(expected) = self.reference.digest() {
             let found = crate::base::digest::Digest::of(&fetched.bytes);
             if found != expected {
