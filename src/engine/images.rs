@@ -71,6 +71,8 @@ pub enum Error {
         message: String,
         /// What may help.
         hint: Option<String>,
+        /// The name may be a slip.
+        misnamed: bool,
     },
     /// The process that works on the store.
     #[error("pulling \"{name}\"")]
@@ -294,10 +296,10 @@ pub fn ensure(
         (_, local) => {
             let sources = candidates(&at.store, name, local.as_ref())?;
             pull_from(&at, &sources, name, options, &progress).map_err(|error| match error {
-                Error::Pull { name, message, hint } => {
-                    let here = similar(&at.store, &name)
-                        .map(|image| format!("did you mean {image}, which is here?"));
-                    Error::Pull { name, message, hint: here.or(hint) }
+                Error::Pull { name, message, hint, misnamed: true } => {
+                    let here = similar(&at.store, &name);
+                    let hint = here.map(|image| format!("did you mean {image}, which is here?")).or(hint);
+                    Error::Pull { name, message, hint, misnamed: true }
                 }
                 error => error,
             })
@@ -412,11 +414,13 @@ fn attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result
 struct Failure {
     message: String,
     hint: Option<String>,
+    /// The name may be a slip: nothing answers to it.
+    misnamed: bool,
 }
 
 impl Failure {
     fn new(error: &dyn std::error::Error, hint: Option<String>) -> Self {
-        Self { message: report::chain(error), hint }
+        Self { message: report::chain(error), hint, misnamed: false }
     }
 
     fn of_pull(error: &pull::Error) -> Self {
@@ -430,7 +434,8 @@ impl Failure {
             }) => Some("--platform OS/ARCHITECTURE chooses another".to_owned()),
             _ => None,
         };
-        Self::new(error, hint)
+        let misnamed = matches!(error, pull::Error::Source(source::Error::Registry(error)) if error.may_be_a_slip());
+        Self { misnamed, ..Self::new(error, hint) }
     }
 }
 
@@ -462,7 +467,9 @@ fn in_child<T: Serialize + serde::de::DeserializeOwned>(
     let result = child::call(mapping, || work(&at.store));
     match result {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(Failure { message, hint })) => Err(Error::Pull { name: name.to_owned(), message, hint }),
+        Ok(Err(Failure { message, hint, misnamed })) => {
+            Err(Error::Pull { name: name.to_owned(), message, hint, misnamed })
+        }
         Err(source) => Err(Error::Child { name: name.to_owned(), source }),
     }
 }
@@ -483,15 +490,18 @@ fn pull_from(
         for Attempt { source, options } in &attempts {
             match image::pull(store, source, options, progress) {
                 Ok(image) => {
+                    progress.ended();
                     sync_later(store, &image);
                     return Ok(image.id);
                 }
                 Err(error) => failures.push(Failure::of_pull(&error)),
             }
         }
+        progress.ended();
         let hint = failures.iter().find_map(|failure| failure.hint.clone());
+        let misnamed = failures.iter().all(|failure| failure.misnamed);
         let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
-        Err(Failure { message: messages.join("; "), hint })
+        Err(Failure { message: messages.join("; "), hint, misnamed })
     })?;
     at.store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
 }

@@ -78,6 +78,8 @@ pub trait Progress: Sync {
     fn advanced(&self, digest: &Digest, bytes: u64);
     /// The layer is in the store; `existed` if it was before.
     fn finished(&self, digest: &Digest, existed: bool);
+    /// Nothing more comes, whether all went well or not.
+    fn ended(&self);
 }
 
 /// Tells nobody.
@@ -88,6 +90,7 @@ impl Progress for Silent {
     fn started(&self, _: &Digest, _: u64) {}
     fn advanced(&self, _: &Digest, _: u64) {}
     fn finished(&self, _: &Digest, _: bool) {}
+    fn ended(&self) {}
 }
 
 /// Pulls an image and returns its record. Layers and blobs that are there already are not read.

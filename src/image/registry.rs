@@ -173,6 +173,17 @@ fn certificate_problem(problem: &CertificateError) -> String {
 }
 
 impl Error {
+    /// Whether the image's name may be wrong, rather than something else.
+    pub fn may_be_a_slip(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Connect { source, .. } => source.certificate().is_none(),
+            // Docker Hub says so of what it does not have.
+            Self::Denied { host, .. } => host == "docker.io",
+            _ => false,
+        }
+    }
+
     /// What might help.
     pub fn hint(&self) -> Option<String> {
         match self {

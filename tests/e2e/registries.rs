@@ -1,7 +1,7 @@
 //! Registries: certificates, credentials, `registries.conf`, what a terminal shows of a pull.
 
 use crate::requires;
-use crate::support::{Need, Registry, Umiak};
+use crate::support::{Need, Registry, Terminal, Umiak};
 
 #[test]
 fn from_a_registry_with_https() {
@@ -54,4 +54,193 @@ fn a_self_signed_certificate() {
         .exits(125)
         .tells("nobody who is trusted")
         .hints("--cert-dir");
+}
+
+/// `AUTH` is base64 of `user:pass:word`.
+const AUTH: &str = "dXNlcjpwYXNzOndvcmQ=";
+
+#[test]
+fn a_registry_with_a_password() {
+    requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let mut umiak = Umiak::new();
+    let registry = Registry::start_with_password(&umiak);
+    let name = registry.push("busybox");
+    let pull = |umiak: &Umiak, more: &[&str]| {
+        let args = [&["pull", "-q", "--tls-verify=false"], more, &[&name]].concat();
+        umiak.run(&args)
+    };
+    pull(&umiak, &[]).exits(125).tells("user and password are needed").hints("--creds");
+    let wrong = pull(&umiak, &["--creds", "user:wrongword"]).exits(125).tells("denies access").hints("--creds");
+    assert!(!wrong.stderr.contains("wrongword"), "{}", wrong.stderr);
+    pull(&umiak, &["--creds", "user:pass:word"]).ok();
+
+    let entry = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{AUTH}\"}}}}}}", registry.address);
+    let file = umiak.file("auth.json", &entry);
+    pull(&umiak, &["--authfile", file.to_str().unwrap()]).ok();
+    pull(&umiak, &["--authfile", "/no/such/file"]).exits(125).tells("/no/such/file").hints("--creds");
+    let torn = umiak.file("torn.json", &entry[..30]);
+    pull(&umiak, &["--authfile", torn.to_str().unwrap()]).exits(125).tells("torn.json");
+
+    // Wherever the files may be; one after the other, each taken away again.
+    for place in ["run/containers/auth.json", "home/.config/containers/auth.json", "home/.docker/config.json"] {
+        let path = umiak.dir.join(place);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &entry).unwrap();
+        pull(&umiak, &[]).ok();
+        std::fs::remove_file(&path).unwrap();
+        pull(&umiak, &[]).exits(125);
+    }
+    umiak.set_env("REGISTRY_AUTH_FILE", file.to_str().unwrap());
+    pull(&umiak, &[]).ok();
+}
+
+/// Makes a program `docker-credential-NAME` for the world and puts it on its PATH.
+fn helper(umiak: &mut Umiak, name: &str, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = umiak.file(&format!("docker-credential-{name}"), &format!("#!/bin/sh\n{script}\n"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", umiak.dir.display());
+    umiak.set_env("PATH", &path);
+}
+
+#[test]
+fn credential_helpers() {
+    requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let mut umiak = Umiak::new();
+    let registry = Registry::start_with_password(&umiak);
+    let name = registry.push("busybox");
+    let host = registry.address.clone();
+    let log = umiak.dir.join("asked");
+    let good = format!(
+        "[ \"$1\" = get ] || exit 9; read -r host; echo \"$host $(id -u)\" >> {}; [ \"$host\" = {host} ] || \
+         {{ echo 'credentials not found in native keychain'; exit 1; }}; \
+         printf '{{\"ServerURL\":\"%s\",\"Username\":\"user\",\"Secret\":\"pass:word\"}}' \"$host\"",
+        log.display()
+    );
+    helper(&mut umiak, "good", &good);
+    helper(&mut umiak, "locked", "echo 'the keyring is locked'; exit 1");
+    helper(&mut umiak, "odd", "echo password");
+    let config = |umiak: &Umiak, text: &str| {
+        let dir = umiak.dir.join("home/.docker");
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("config.json"), text).unwrap();
+    };
+    let pull = |umiak: &Umiak| umiak.run(&["pull", "-q", "--tls-verify=false", &name]);
+    config(&umiak, &format!("{{\"credHelpers\":{{\"{host}\":\"good\"}}}}"));
+    pull(&umiak).ok();
+    // As the user, not as root of a user namespace.
+    let own = rustix::process::getuid().as_raw();
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), format!("{host} {own}\n"));
+    config(&umiak, "{\"credHelpers\":{\"other.example\":\"good\"}}");
+    pull(&umiak).exits(125).tells("user and password are needed");
+    assert_eq!(std::fs::read_to_string(&log).unwrap().lines().count(), 1, "a helper of another registry ran");
+    config(&umiak, "{\"credsStore\":\"good\"}");
+    pull(&umiak).ok();
+    umiak.run(&["pull", "-q", "--tls-verify=false", &name.replace("127.0.0.1", "localhost")]).exits(125);
+    assert!(std::fs::read_to_string(&log).unwrap().contains("localhost:"));
+    config(&umiak, "{\"credsStore\":\"locked\"}");
+    pull(&umiak).exits(125).tells("the keyring is locked");
+    config(&umiak, "{\"credsStore\":\"odd\"}");
+    let odd = pull(&umiak).exits(125).tells("not understood");
+    assert!(!odd.stderr.contains("password"), "{}", odd.stderr);
+    config(&umiak, "{\"credsStore\":\"absent\"}");
+    pull(&umiak).exits(125).tells("docker-credential-absent").hints("credsStore");
+    config(&umiak, "{\"credsStore\":\"../../bin/sh\"}");
+    pull(&umiak).exits(125).tells("not the name of a credential helper");
+    // By registries.conf, before the files.
+    let conf = umiak.file("registries.conf", "credential-helpers = [\"good\", \"containers-auth.json\"]\n");
+    umiak.set_env("CONTAINERS_REGISTRIES_CONF", conf.to_str().unwrap());
+    pull(&umiak).ok();
+}
+
+#[test]
+fn what_registries_conf_says() {
+    requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let mut umiak = Umiak::new();
+    let registry = Registry::start(&umiak);
+    registry.push("busybox");
+    let address = registry.address.clone();
+    // Bound and dropped: nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dead = format!("127.0.0.1:{port}");
+    let conf = umiak.file("registries.conf", "");
+    umiak.set_env("CONTAINERS_REGISTRIES_CONF", conf.to_str().unwrap());
+    let say = |text: &str| std::fs::write(&conf, text).unwrap();
+    let names = |umiak: &Umiak| umiak.run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok().stdout;
+
+    // Insecure without an option; the option on the command line goes before it.
+    say(&format!("[[registry]]\nlocation = '{address}'\ninsecure = true\n"));
+    let name = format!("{address}/test/busybox");
+    umiak.run(&["pull", "-q", "--tls-verify=true", &name]).exits(125);
+    umiak.run(&["pull", "-q", &name]).ok();
+    umiak.run(&["rmi", &name]).ok();
+    // A mirror that is down, one that works: the image has the name that was asked for.
+    say(&format!(
+        "[[registry]]\nprefix = '*.example.com'\n[[registry.mirror]]\nlocation = '{dead}'\n\
+         [[registry.mirror]]\nlocation = '{address}'\ninsecure = true\n"
+    ));
+    umiak.run(&["pull", "-q", "www.example.com/test/busybox"]).ok();
+    assert_eq!(names(&umiak), "www.example.com/test/busybox:latest\n");
+    umiak.run(&["run", "--rm", "--network", "none", "www.example.com/test/busybox", "true"]).ok();
+    umiak.run(&["rmi", "www.example.com/test/busybox"]).ok();
+    // The mirrors fail: the registry itself serves.
+    say(&format!(
+        "[[registry]]\nlocation = '{address}'\ninsecure = true\nmirror = [{{location = '{dead}/m', insecure = true}}]\n"
+    ));
+    umiak.run(&["pull", "-q", &name]).ok();
+    umiak.run(&["rmi", &name]).ok();
+    // A short name by an alias and by the list, each from a location of another name.
+    say(&format!(
+        "unqualified-search-registries = ['{dead}', 'search.example.com']\n[aliases]\nbox = 'a.example.com/x/busybox'\n\
+         [[registry]]\nprefix = 'a.example.com/x'\nlocation = '{address}/test'\ninsecure = true\n\
+         [[registry]]\nprefix = 'search.example.com'\nlocation = '{address}'\ninsecure = true\n"
+    ));
+    umiak.run(&["pull", "-q", "box"]).ok();
+    assert_eq!(names(&umiak), "a.example.com/x/busybox:latest\n");
+    umiak.run(&["pull", "-q", "test/busybox"]).ok();
+    assert!(names(&umiak).contains("search.example.com/test/busybox:latest"), "{}", names(&umiak));
+    // What is forbidden, what is ambiguous, what is wrong.
+    say(&format!("[[registry]]\nlocation = '{address}'\nblocked = true\n"));
+    umiak.run(&["pull", &name]).exits(125).tells("is blocked").tells(&address);
+    umiak.run(&["run", "--rm", &name, "true"]).exits(125).tells("is blocked");
+    say("short-name-mode = 'enforcing'\nunqualified-search-registries = ['a.example.com', 'b.example.com']\n");
+    umiak
+        .run(&["pull", "one/two"])
+        .exits(125)
+        .tells("a.example.com/one/two or b.example.com/one/two")
+        .hints("full name");
+    say("[[registry]\n");
+    umiak.run(&["pull", &name]).exits(125).tells("registries.conf").tells("line 1");
+    // It is read for pulls alone.
+    umiak.run(&["run", "--rm", "--network", "none", "a.example.com/x/busybox", "true"]).ok();
+}
+
+#[test]
+fn progress_on_a_terminal_and_elsewhere() {
+    requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let umiak = Umiak::new();
+    let registry = Registry::start(&umiak);
+    let name = registry.push("busybox");
+    let pull = ["pull", "--tls-verify=false", &name];
+    let (code, shown) = Terminal::start(&umiak, &pull).wait();
+    assert_eq!(code, Some(0), "{shown:?}");
+    let id = umiak.run(&["images", "-q", "--no-trunc"]).ok().stdout;
+    let id = id.trim().trim_start_matches("sha256:");
+    // A bar that came to its end, and at the end the id on a line of its own, the cursor visible.
+    assert!(shown.contains("\u{1b}[") && shown.contains('█') && shown.contains("MB"), "{shown:?}");
+    assert!(shown.ends_with(&format!("\n{id}\r\n")), "{shown:?}");
+    assert!(shown.rfind("\u{1b}[?25l") <= shown.rfind("\u{1b}[?25h"), "the cursor stays hidden: {shown:?}");
+    let (code, shown) = Terminal::start(&umiak, &["pull", "-q", "--tls-verify=false", &name]).wait();
+    assert_eq!((code, shown), (Some(0), format!("{id}\r\n")));
+
+    umiak.run(&["rmi", &name]).ok();
+    let output = umiak.run(&pull).ok().says(id);
+    assert!(output.stderr.contains("Copying blob") && !output.stderr.contains('\u{1b}'), "{}", output.stderr);
+    umiak.run(&["rmi", &name]).ok();
+    umiak.run(&["pull", "-q", "--tls-verify=false", &name]).ok().says(id).quiet();
+    // A failure leaves one line, on a terminal too.
+    let missing = name.replace("busybox", "nothing");
+    let (code, shown) = Terminal::start(&umiak, &["pull", "--tls-verify=false", &missing]).wait();
+    assert_eq!(code, Some(125));
+    assert_eq!(shown.matches("error:").count(), 1, "{shown:?}");
 }
