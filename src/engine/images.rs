@@ -434,7 +434,8 @@ impl Failure {
             }) => Some("--platform OS/ARCHITECTURE chooses another".to_owned()),
             _ => None,
         };
-        let misnamed = matches!(error, pull::Error::Source(source::Error::Registry(error)) if error.may_be_a_slip());
+        let misnamed =
+            matches!(error, pull::Error::Source(source::Error::Registry(error)) if error.may_be_a_slip());
         Self { misnamed, ..Self::new(error, hint) }
     }
 }

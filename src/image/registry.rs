@@ -475,8 +475,14 @@ impl Source for Registry {
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, source::Error> {
-        let mut blob =
-            Blob { registry: self, descriptor: descriptor.clone(), at: 0, body: None, failures: 0 };
+        let mut blob = Blob {
+            registry: self,
+            descriptor: descriptor.clone(),
+            at: 0,
+            body: None,
+            failures: 0,
+            failed_at: 0,
+        };
         blob.connect()?;
         Ok(Box::new(blob))
     }
@@ -497,7 +503,13 @@ struct Blob<'a> {
     at: u64,
     body: Option<ureq::BodyReader<'static>>,
     failures: u32,
+    /// Where the first of these failures was.
+    failed_at: u64,
 }
+
+/// After so many bytes the line is good again, and failures are counted anew: else a server that
+/// sends a byte at a time would be asked for ever.
+const GOOD: u64 = 1 << 20;
 
 impl Blob<'_> {
     fn connect(&mut self) -> Result<(), Error> {
@@ -533,7 +545,9 @@ impl Read for Blob<'_> {
                 }
                 Ok(count) => {
                     self.at += count as u64;
-                    self.failures = if count > 0 { 0 } else { self.failures };
+                    if self.at - self.failed_at >= GOOD {
+                        (self.failures, self.failed_at) = (0, self.at);
+                    }
                     return Ok(count);
                 }
                 Err(error) => error,
@@ -543,7 +557,11 @@ impl Read for Blob<'_> {
             // A server that always sends a part and stops has the wrong size, not a bad line.
             if self.failures >= ATTEMPTS || (cut.kind() == io::ErrorKind::UnexpectedEof && self.failures > 1)
             {
-                return if cut.kind() == io::ErrorKind::UnexpectedEof { Ok(0) } else { Err(cut) };
+                if cut.kind() == io::ErrorKind::UnexpectedEof {
+                    return Ok(0);
+                }
+                let text = format!("the connection was cut {} times, at last: {cut}", self.failures);
+                return Err(io::Error::new(cut.kind(), text));
             }
             std::thread::sleep(pause(self.failures - 1, None));
             match self.connect() {

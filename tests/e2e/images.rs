@@ -105,7 +105,8 @@ fn repacked(umiak: &Umiak, name: &str, suffix: &str, pack: impl Fn(Vec<u8>) -> V
     use std::io::Read;
     use umiak::base::digest::Digest;
     let (from, to) = (images().join("busybox"), umiak.dir.join(name));
-    let blobs = |dir: &Path, digest: &str| dir.join("blobs/sha256").join(digest.trim_start_matches("sha256:"));
+    let blobs =
+        |dir: &Path, digest: &str| dir.join("blobs/sha256").join(digest.trim_start_matches("sha256:"));
     std::fs::create_dir_all(to.join("blobs/sha256")).unwrap();
     let json = |path: &Path| serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap();
     let put = |bytes: &[u8], descriptor: &mut Value| {
@@ -259,6 +260,52 @@ fn a_nasty_image_with_one_id() {
         .run(&["run", "--rm", "--network", "none", "nasty", "cat", "/plain/replaced", "/links/third"])
         .ok()
         .says("new\nlinked");
+}
+
+#[test]
+fn layers_of_one_id_do_not_serve_for_many() {
+    requires!(Need::Image("nasty"), Need::Unprivileged, Need::ManyIds);
+    let mut umiak = Umiak::new();
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    // A helper that has no privileges leaves one id.
+    let helpers = umiak.dir.join("helpers");
+    std::fs::create_dir(&helpers).unwrap();
+    std::fs::copy("/bin/true", helpers.join("newuidmap")).unwrap();
+    let poor = format!("{}:{usual}", helpers.display());
+    let owner = |umiak: &Umiak, expected: &str| {
+        let args = ["run", "--rm", "--network", "none", "--pull", "never", "nasty", "stat", "-c", "%u:%g"];
+        umiak.run(&[&args[..], &["/types/owned"]].concat()).ok().says(expected);
+    };
+    umiak.set_env("PATH", &poor);
+    umiak.pull("nasty");
+    owner(&umiak, "0:0");
+    let stat = ["run", "--name", "box", "--network", "none", "nasty", "stat", "-c", "%u:%g", "/types/owned"];
+    umiak.run(&stat).ok().says("0:0");
+    // As stores were once: one place for both kinds.
+    let layers = || {
+        let dir = std::fs::read_dir(umiak.dir.join("store/layers")).unwrap();
+        let mut names: Vec<_> = dir.map(|entry| entry.unwrap().path().display().to_string()).collect();
+        names.sort();
+        names
+    };
+    let single = layers();
+    for path in &single {
+        std::fs::rename(path, path.strip_suffix("-single").unwrap()).unwrap();
+    }
+    owner(&umiak, "0:0");
+    // More ids: unpacked anew from the blobs, and the container keeps what it had.
+    umiak.set_env("PATH", usual);
+    owner(&umiak, "1000:50");
+    umiak.run(&["start", "-a", "box"]).ok().says("0:0");
+    umiak.set_env("PATH", &poor);
+    owner(&umiak, "0:0");
+    umiak.set_env("PATH", usual);
+    owner(&umiak, "1000:50");
+    let both = std::fs::read_dir(umiak.dir.join("store/layers")).unwrap().count();
+    assert_eq!(both, 2 * single.len());
+    umiak.run(&["rm", "box"]).ok();
+    umiak.run(&["rmi", "nasty"]).ok();
+    assert_eq!(std::fs::read_dir(umiak.dir.join("store/layers")).unwrap().count(), 0);
 }
 
 #[test]

@@ -70,7 +70,8 @@ fn a_registry_with_a_password() {
         umiak.run(&args)
     };
     pull(&umiak, &[]).exits(125).tells("user and password are needed").hints("--creds");
-    let wrong = pull(&umiak, &["--creds", "user:wrongword"]).exits(125).tells("denies access").hints("--creds");
+    let wrong =
+        pull(&umiak, &["--creds", "user:wrongword"]).exits(125).tells("denies access").hints("--creds");
     assert!(!wrong.stderr.contains("wrongword"), "{}", wrong.stderr);
     pull(&umiak, &["--creds", "user:pass:word"]).ok();
 
@@ -82,7 +83,8 @@ fn a_registry_with_a_password() {
     pull(&umiak, &["--authfile", torn.to_str().unwrap()]).exits(125).tells("torn.json");
 
     // Wherever the files may be; one after the other, each taken away again.
-    for place in ["run/containers/auth.json", "home/.config/containers/auth.json", "home/.docker/config.json"] {
+    for place in ["run/containers/auth.json", "home/.config/containers/auth.json", "home/.docker/config.json"]
+    {
         let path = umiak.dir.join(place);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, &entry).unwrap();
@@ -203,7 +205,9 @@ fn what_registries_conf_says() {
     say(&format!("[[registry]]\nlocation = '{address}'\nblocked = true\n"));
     umiak.run(&["pull", &name]).exits(125).tells("is blocked").tells(&address);
     umiak.run(&["run", "--rm", &name, "true"]).exits(125).tells("is blocked");
-    say("short-name-mode = 'enforcing'\nunqualified-search-registries = ['a.example.com', 'b.example.com']\n");
+    say(
+        "short-name-mode = 'enforcing'\nunqualified-search-registries = ['a.example.com', 'b.example.com']\n",
+    );
     umiak
         .run(&["pull", "one/two"])
         .exits(125)
