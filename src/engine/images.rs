@@ -377,9 +377,17 @@ struct Attempt {
     options: image::PullOptions,
 }
 
-/// Where the sources lead by registries.conf, with the credentials for each place. They are looked up
-/// here and not by the process that pulls: a credential helper runs as the user.
-fn attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Error> {
+/// Where the sources lead by registries.conf, with the credentials for each place.
+///
+/// Only for a process that pulls and ends: secrets must not get into the memory of a monitor, which is
+/// a fork of the command (docs/adr/0001-fork-model.md).
+fn attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Failure> {
+    // This process has none; what a helper writes is nobody else's business.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    find_attempts(at, sources, options).map_err(|error| Failure::new(&error, error.hint()))
+}
+
+fn find_attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Error> {
     let resolved = options.resolve(at.ownership())?;
     let env = |name: &str| std::env::var_os(name);
     let mut configuration = None;
@@ -421,6 +429,15 @@ struct Failure {
 impl Failure {
     fn new(error: &dyn std::error::Error, hint: Option<String>) -> Self {
         Self { message: report::chain(error), hint, misnamed: false }
+    }
+
+    /// What a child of this process told, to be told on.
+    fn again(error: Error) -> Self {
+        match error {
+            Error::Pull { message, hint, misnamed, .. } => Self { message, hint, misnamed },
+            Error::Child { source, .. } => Self::new(&source, None),
+            other => Self::new(&other, other.hint()),
+        }
     }
 
     fn of_pull(error: &pull::Error) -> Self {
@@ -483,28 +500,35 @@ fn pull_from(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<ImageRecord, Error> {
-    let attempts = attempts(at, sources, options)?;
-    let id = in_child(at, name, true, |store| {
-        // What killed processes left is swept when there is work to do anyway.
-        let _ = store.sweep();
-        let mut failures: Vec<Failure> = Vec::new();
-        for Attempt { source, options } in &attempts {
-            match image::pull(store, source, options, progress) {
-                Ok(image) => {
-                    progress.ended();
-                    sync_later(store, &image);
-                    return Ok(image.id);
-                }
-                Err(error) => failures.push(Failure::of_pull(&error)),
-            }
-        }
-        progress.ended();
-        let hint = failures.iter().find_map(|failure| failure.hint.clone());
-        let misnamed = failures.iter().all(|failure| failure.misnamed);
-        let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
-        Err(Failure { message: messages.join("; "), hint, misnamed })
+    let id = in_child(at, name, false, |_| {
+        let attempts = attempts(at, sources, options)?;
+        // One more process: a credential helper runs as the user, layers are unpacked by root of a
+        // user namespace.
+        in_child(at, name, true, |store| pull_first(store, &attempts, progress)).map_err(Failure::again)
     })?;
     at.store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
+}
+
+/// Pulls from the first place that has the image.
+fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> Result<Digest, Failure> {
+    // What killed processes left is swept when there is work to do anyway.
+    let _ = store.sweep();
+    let mut failures: Vec<Failure> = Vec::new();
+    for Attempt { source, options } in attempts {
+        match image::pull(store, source, options, progress) {
+            Ok(image) => {
+                progress.ended();
+                sync_later(store, &image);
+                return Ok(image.id);
+            }
+            Err(error) => failures.push(Failure::of_pull(&error)),
+        }
+    }
+    progress.ended();
+    let hint = failures.iter().find_map(|failure| failure.hint.clone());
+    let misnamed = failures.iter().all(|failure| failure.misnamed);
+    let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+    Err(Failure { message: messages.join("; "), hint, misnamed })
 }
 
 /// Nobody need wait for the disk: until the layers are marked as synced they count only during
@@ -545,8 +569,8 @@ fn newer(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<Option<ImageRecord>, Error> {
-    let attempts = attempts(at, sources, options)?;
     let remote = in_child(at, name, false, |store| {
+        let attempts = attempts(at, sources, options)?;
         let found = attempts.iter().find_map(|attempt| {
             let digest = pull::remote_manifest(store, &attempt.source, &attempt.options).ok()?;
             Some((attempt.source.to_string(), digest))

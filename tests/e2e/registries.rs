@@ -1,7 +1,7 @@
 //! Registries: certificates, credentials, `registries.conf`, what a terminal shows of a pull.
 
 use crate::requires;
-use crate::support::{Need, Registry, Terminal, Umiak};
+use crate::support::{Need, Registry, Terminal, Umiak, skip};
 
 #[test]
 fn from_a_registry_with_https() {
@@ -54,6 +54,46 @@ fn a_self_signed_certificate() {
         .exits(125)
         .tells("nobody who is trusted")
         .hints("--cert-dir");
+}
+
+#[test]
+fn certificates_and_registries_conf_of_the_system() {
+    requires!(
+        Need::Root,
+        Need::Image("busybox"),
+        Need::Tool("docker-registry"),
+        Need::Tool("skopeo"),
+        Need::Tool("openssl"),
+        Need::Tool("unshare")
+    );
+    if !std::path::Path::new("/etc/containers").is_dir() {
+        return skip("needs the directory /etc/containers, which the package of podman makes", false);
+    }
+    let umiak = Umiak::new();
+    let (registry, trusted) = Registry::start_self_signed(&umiak, "IP:127.0.0.1", false);
+    registry.push("busybox");
+    // In a mount namespace of its own with an empty /etc/containers.
+    let script = format!(
+        "mount -t tmpfs tmpfs /etc/containers && cd /etc/containers && \
+         U=\"$UMIAK --root {dir}/store --runroot {dir}/run/umiak\" && \
+         if $U pull -q {address}/test/busybox; then exit 3; fi; \
+         mkdir -p certs.d/{address} registries.conf.d && cp {trusted}/server.crt certs.d/{address} && \
+         $U pull -q {address}/test/busybox && \
+         echo \"[aliases]\" > registries.conf && echo \"box='{address}/test/busybox'\" >> registries.conf && \
+         $U pull -q box && printf '[[registry]]\\nlocation=\"{address}\"\\nblocked=true\\n' > registries.conf.d/no.conf && \
+         if $U pull -q box; then exit 4; fi",
+        dir = umiak.dir.display(),
+        address = registry.address,
+        trusted = trusted.display(),
+    );
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .env("UMIAK", Umiak::binary())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("nobody who is trusted") && text.contains("is blocked"), "{text}");
 }
 
 /// `AUTH` is base64 of `user:pass:word`.
