@@ -276,6 +276,7 @@ fn layers_of_one_id_do_not_serve_for_many() {
         let args = ["run", "--rm", "--network", "none", "--pull", "never", "nasty", "stat", "-c", "%u:%g"];
         umiak.run(&[&args[..], &["/types/owned"]].concat()).ok().says(expected);
     };
+    let hello = |umiak: &Umiak| drop(umiak.run(&["run", "--rm", "--network", "none", "hello"]).ok());
     umiak.set_env("PATH", &poor);
     umiak.pull("nasty");
     owner(&umiak, "0:0");
@@ -301,6 +302,13 @@ fn layers_of_one_id_do_not_serve_for_many() {
     owner(&umiak, "0:0");
     umiak.set_env("PATH", usual);
     owner(&umiak, "1000:50");
+    // The image of the program itself is made anew likewise.
+    hello(&umiak);
+    umiak.set_env("PATH", &poor);
+    hello(&umiak);
+    umiak.set_env("PATH", usual);
+    hello(&umiak);
+    umiak.run(&["rmi", "hello"]).ok();
     let both = std::fs::read_dir(umiak.dir.join("store/layers")).unwrap().count();
     assert_eq!(both, 2 * single.len());
     umiak.run(&["rm", "box"]).ok();
