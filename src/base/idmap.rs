@@ -30,6 +30,12 @@ impl IdMapping {
         Self { uids: one(container_uid, host_uid), gids: one(container_gid, host_gid) }
     }
 
+    /// Whether only one id of each kind is mapped.
+    pub fn is_single(&self) -> bool {
+        let one = |ranges: &[IdRange]| matches!(ranges, [only] if only.size == 1);
+        one(&self.uids) && one(&self.gids)
+    }
+
     /// The host's id of the container's `id`, if it is mapped.
     pub fn to_host(ranges: &[IdRange], id: u32) -> Option<u32> {
         ranges

@@ -50,6 +50,9 @@ pub enum Error {
     /// A mount.
     #[error(transparent)]
     Mount(#[from] mounts::Error),
+    /// The image's `StopSignal` is none.
+    #[error("the image's stop signal \"{}\" is not a signal", .0.escape_debug())]
+    ImageStopSignal(String),
     /// Neither the image nor the user says what to run.
     #[error("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")]
     NoCommand,
@@ -240,9 +243,12 @@ fn labels(request: &RunRequest, image: &ImageDefaults) -> Result<BTreeMap<String
 }
 
 fn stop_signal(request: &RunRequest, image: &ImageDefaults) -> Result<i32, Error> {
-    match request.stop_signal.as_deref().or(image.stop_signal.as_deref().filter(|text| !text.is_empty())) {
+    if let Some(text) = &request.stop_signal {
+        return signal::parse(text).ok_or_else(|| flag("stop-signal", text, "there is no such signal"));
+    }
+    match image.stop_signal.as_deref().filter(|text| !text.is_empty()) {
         None => Ok(libc::SIGTERM),
-        Some(text) => signal::parse(text).ok_or_else(|| flag("stop-signal", text, "there is no such signal")),
+        Some(text) => signal::parse(text).ok_or_else(|| Error::ImageStopSignal(text.to_owned())),
     }
 }
 
@@ -586,6 +592,17 @@ mod tests {
         assert!(resolved(&request, &ImageDefaults::default()).is_ok());
         request.sysctls = vec!["kernel.panic=1".into()];
         assert!(resolved(&request, &ImageDefaults::default()).is_err());
+    }
+
+    #[test]
+    fn a_bad_stop_signal_is_blamed_on_who_gave_it() {
+        let image = ImageDefaults { stop_signal: Some("SIGNOPE".into()), ..ImageDefaults::default() };
+        let told = resolved(&request(), &image).unwrap_err().to_string();
+        assert!(told.contains("the image's") && told.contains("SIGNOPE"), "{told}");
+        let own = |text: &str| RunRequest { stop_signal: Some(text.into()), ..request() };
+        assert_eq!(resolved(&own("KILL"), &image).unwrap().stop_signal, libc::SIGKILL);
+        let told = resolved(&own("NOPE"), &image).unwrap_err().to_string();
+        assert!(told.starts_with("--stop-signal"), "{told}");
     }
 
     #[test]

@@ -22,9 +22,9 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::id::ParseIdError;
-use crate::security::idmap::{self, Rung};
-use crate::storage::containers::Containers;
-use crate::storage::{Paths, Store, containers};
+use crate::security::idmap::{self, Rung, RungKind};
+use crate::storage::containers::{ContainerRecord, Containers};
+use crate::storage::{Ownership, Paths, Store, containers};
 
 /// An engine over one store.
 #[derive(Clone, Debug)]
@@ -49,6 +49,25 @@ impl Engine {
     /// Which ids containers can have here, found out once and only when it matters.
     pub fn rung(&self) -> &Rung {
         self.rung.get_or_init(idmap::rung)
+    }
+
+    /// Whose the files of layers are that are unpacked here.
+    pub fn ownership(&self) -> Ownership {
+        match self.rung().kind {
+            RungKind::Root => Ownership::Host,
+            RungKind::Subordinate => Ownership::Mapped,
+            RungKind::Single => Ownership::Single,
+        }
+    }
+
+    /// The store with the layers that a container stands on: for the mapping that it was made with.
+    fn layer_store(&self, record: &ContainerRecord) -> Store {
+        let ownership = match &record.mapping {
+            None => Ownership::Host,
+            Some(mapping) if mapping.is_single() => Ownership::Single,
+            Some(_) => Ownership::Mapped,
+        };
+        self.store.clone().with_ownership(ownership)
     }
 }
 
@@ -206,6 +225,9 @@ impl Error {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
             Self::Images(error) => error.hint(),
+            Self::Config(config::Error::ImageStopSignal(_)) => {
+                Some("--stop-signal chooses another".to_owned())
+            }
             _ => None,
         }
     }

@@ -236,7 +236,10 @@ impl Engine {
             // Made when an overlay was refused.
             RootfsSource::Image { .. } if copy.exists() => Rootfs::Dir(copy),
             RootfsSource::Image { layers, .. } => Rootfs::Overlay {
-                lower: layers.iter().rev().map(|chain_id| self.store.layer_dir(chain_id)).collect(),
+                lower: {
+                    let store = self.layer_store(record);
+                    layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect()
+                },
                 upper: dir.join("diff"),
                 work: dir.join("work"),
                 volatile: record.config.auto_remove,
@@ -265,7 +268,7 @@ impl Engine {
     /// id-mapped layers from users.
     fn needs_copy(&self, record: &ContainerRecord) -> bool {
         record.config.userns == UsernsMode::KeepId
-            && self.rung().kind == RungKind::Subordinate
+            && record.mapping.as_ref().is_some_and(|mapping| !mapping.is_single())
             && matches!(record.rootfs, RootfsSource::Image { .. })
             && !self.containers.dir(&record.id).join("rootfs").exists()
     }
@@ -275,15 +278,17 @@ impl Engine {
     /// those that the layers were unpacked with.
     fn copy_layers(&self, record: &ContainerRecord) -> io::Result<()> {
         let RootfsSource::Image { layers, .. } = &record.rootfs else { return Ok(()) };
-        let layers: Vec<PathBuf> = layers.iter().map(|chain_id| self.store.layer_tree(chain_id)).collect();
+        let store = self.layer_store(record);
+        let layers: Vec<PathBuf> = layers.iter().map(|chain_id| store.layer_tree(chain_id)).collect();
         let dir = self.containers.dir(&record.id);
         let staging = dir.join("rootfs.part");
-        let unpacked_with = self.mapping(UsernsMode::Default);
-        // With one id the archive's owners are lost, else a container's id means a host's id by the
-        // container's own mapping.
-        let single = self.rung().kind == RungKind::Single;
+        // A container's id means a host's id by the container's own mapping; with one id the archive's
+        // owners are lost, and all files have that one's.
+        let other = record.config.userns == UsernsMode::KeepId
+            && record.mapping.as_ref().is_some_and(|mapping| !mapping.is_single());
+        let unpacked_with = if other { self.mapping(UsernsMode::Default) } else { record.mapping.clone() };
         let owner = |uid, gid| {
-            let (Some(own), Some(here), false) = (&record.mapping, &unpacked_with, single) else {
+            let (Some(own), Some(here), true) = (&record.mapping, &unpacked_with, other) else {
                 return Some((uid, gid));
             };
             let translate = |id, own: &[_], here: &[_]| {

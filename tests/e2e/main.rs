@@ -10,6 +10,7 @@ mod escape;
 mod images;
 mod lifecycle;
 mod manage;
+mod registries;
 mod robustness;
 mod run;
 mod start;

@@ -278,7 +278,7 @@ impl CreateArgs {
             cert_dir: self.cert_dir.clone(),
         };
         let progress = crate::cli::progress::for_pull(self.quiet);
-        let record = crate::engine::images::ensure(&engine.store, &self.image, policy, &options, progress)
+        let record = crate::engine::images::ensure(engine, &self.image, policy, &options, progress)
             .map_err(engine::Error::from)?;
         Ok(Some(record))
     }
