@@ -119,6 +119,8 @@ pub struct CreateRequest {
     pub create_cwd: bool,
     /// What to do about the control group.
     pub cgroup: CgroupMode,
+    /// The user who makes the container, by whose permissions the host's paths are opened.
+    pub caller: u32,
 }
 
 /// Whether the container gets a control group of its own.
@@ -150,6 +152,7 @@ impl CreateRequest {
             user_by_name: None,
             create_cwd: false,
             cgroup: CgroupMode::IfPossible,
+            caller: crate::sys::ids::euid(),
         }
     }
 }

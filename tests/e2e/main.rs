@@ -6,8 +6,11 @@ mod support;
 
 mod callers;
 mod errors;
+mod escape;
 mod images;
 mod lifecycle;
+mod manage;
+mod registries;
 mod robustness;
 mod run;
 mod start;
