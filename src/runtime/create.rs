@@ -64,6 +64,8 @@ impl Drop for Created {
     fn drop(&mut self) {
         if self.gate.is_some() {
             discard(&self.pidfd, self.cgroup.as_deref());
+            // Nobody is left to tell.
+            let _ = self.cache.remove();
         }
     }
 }

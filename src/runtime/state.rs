@@ -166,6 +166,11 @@ impl Dir {
         &self.id
     }
 
+    /// The directory for sd_notify(3)'s socket.
+    pub fn notify(&self) -> PathBuf {
+        self.file("notify")
+    }
+
     /// The start gate.
     pub fn gate(&self) -> PathBuf {
         self.file("start.sock")

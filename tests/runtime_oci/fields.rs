@@ -159,6 +159,43 @@ fn listening_sockets_are_told_of() {
 }
 
 #[test]
+fn a_container_says_when_it_is_ready() {
+    each(|b| {
+        let path = b.dir.join("manager");
+        let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        own(&path, b.caller);
+        b.args(&["sh", "-c", "echo $NOTIFY_SOCKET; ls $NOTIFY_SOCKET; exec sleep 100"]);
+        let run = |b: &Bundle, args: &[&str]| {
+            let mut command = b.command(args);
+            command.env("NOTIFY_SOCKET", &path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let mut child = run(b, &["run", "--detach", "c"]);
+        let inside = b.dir.join("state").join(&b.id).join("notify/notify");
+        for _ in 0..500 {
+            if inside.exists() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let container = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        container.connect(&inside).unwrap();
+        container.send(b"STOPPING=1").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(child.try_wait().unwrap().is_none(), "it is not ready yet");
+        container.send(b"STATUS=x\nREADY=1\nMAINPID=1").unwrap();
+        let mut buffer = [0; 100];
+        let length = manager.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"READY=1");
+        let length = manager.recv(&mut buffer).unwrap();
+        let state: Value = serde_json::from_slice(&b.call(&["state", "c"]).stdout).unwrap();
+        assert_eq!(String::from_utf8_lossy(&buffer[..length]), format!("MAINPID={}", state["pid"]));
+        assert!(child.wait().unwrap().success());
+        assert!(b.quiet(&["delete", "--force", "c"]));
+    });
+}
+
+#[test]
 fn a_missing_working_directory_is_made() {
     each(|b| {
         b.config["process"]["cwd"] = json!("/new/dir");
