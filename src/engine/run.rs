@@ -13,8 +13,9 @@ use super::config::{self, ImageDefaults, Surroundings};
 use super::request::RunRequest;
 use super::{Engine, Error, name, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
+use crate::cgroup::Manager;
 use crate::monitor::{self, Job};
-use crate::runtime::{CgroupMode, CreateRequest, Gate, Rootfs, Stdio};
+use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
 use crate::seccomp;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::{
@@ -241,7 +242,7 @@ impl Engine {
         request.init = record.config.init;
         request.user_by_name = Some(record.config.user.clone());
         request.create_cwd = true;
-        request.cgroup = if record.config.cgroups { CgroupMode::IfPossible } else { CgroupMode::Disabled };
+        request.cgroup = if record.config.cgroups { Manager::Cgroupfs } else { Manager::Disabled };
         Ok(request)
     }
 

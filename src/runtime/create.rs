@@ -12,7 +12,7 @@ use super::init::{self, Init};
 use super::launch::Channel;
 use super::plan::{self, InitPlan};
 use super::protocol::{DETACH, GO, Message, START};
-use super::{CgroupMode, CreateRequest, Error, Gate, Stdio};
+use super::{CreateRequest, Error, Gate, Stdio};
 use crate::cgroup::{self, Group, Outcome};
 use crate::sys::process::{self, Child, CloneOptions};
 use crate::sys::{namespace, socket, userns};
@@ -115,12 +115,13 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
                 .map_err(|e| Error::host(format!("making the start gate \"{}\"", path.display()), e))?,
         ),
     };
-    let outcome = cgroup::create(
-        linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        &request.id,
-        linux.and_then(|linux| linux.resources().as_ref()),
-        request.cgroup == CgroupMode::Disabled,
-    )?;
+    let outcome = cgroup::create(&cgroup::Request {
+        wanted: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        id: &request.id,
+        resources: linux.and_then(|linux| linux.resources().as_ref()),
+        manager: request.cgroup,
+        complete: request.complete_cgroup,
+    })?;
     let (group, no_cgroup) = match outcome {
         Outcome::Made(group) => (Some(group), None),
         Outcome::None(reason) => (None, Some(reason)),

@@ -20,6 +20,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 
+use crate::cgroup;
+
 pub use create::{Created, create, start};
 pub use error::Error;
 pub use exec::{Executed, exec};
@@ -108,18 +110,10 @@ pub struct CreateRequest {
     pub user_by_name: Option<String>,
     /// Make the working directory if the rootfs lacks it.
     pub create_cwd: bool,
-    /// What to do about the control group.
-    pub cgroup: CgroupMode,
-}
-
-/// Whether the container gets a control group of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CgroupMode {
-    /// If the machine lets us; limits that were asked for and cannot be set are an error.
-    #[default]
-    IfPossible,
-    /// No; limits that were asked for are an error.
-    Disabled,
+    /// Who makes the control group. Limits that were asked for and cannot be set are an error.
+    pub cgroup: cgroup::Manager,
+    /// As [`cgroup::Request::complete`].
+    pub complete_cgroup: bool,
 }
 
 impl CreateRequest {
@@ -139,7 +133,8 @@ impl CreateRequest {
             init: false,
             user_by_name: None,
             create_cwd: false,
-            cgroup: CgroupMode::IfPossible,
+            cgroup: cgroup::Manager::default(),
+            complete_cgroup: false,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{Done, Error, Global, print};
 use crate::base::signal;
 use crate::runtime::hooks::{self, HookState};
 use crate::runtime::state::{self, Dir, Record, Status};
-use crate::runtime::{self, CgroupMode, CreateRequest, Created, ExecRequest, Gate, Rootfs, Stdio};
+use crate::runtime::{self, CreateRequest, Created, ExecRequest, Gate, Rootfs, Stdio};
 use crate::sys::process::{self, ExitStatus};
 
 const CREATE: &[Known] = &[
@@ -181,9 +181,8 @@ fn make(
     request.preserve_fds = preserve_fds;
     request.no_pivot = parsed.has("no-pivot");
     request.no_new_keyring = parsed.has("no-new-keyring");
-    if !global.cgroups {
-        request.cgroup = CgroupMode::Disabled;
-    }
+    request.cgroup = global.cgroups;
+    request.complete_cgroup = true;
     let annotations: BTreeMap<String, String> =
         request.spec.annotations().clone().unwrap_or_default().into_iter().collect();
     let oci_version = request.spec.version().clone();

@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use args::{GLOBAL, UsageError};
 
+use crate::cgroup::Manager;
+
 /// What can go wrong on this command line.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -56,7 +58,7 @@ type Done = Result<u8, Error>;
 /// What stands before the command.
 struct Global {
     root: PathBuf,
-    cgroups: bool,
+    cgroups: Manager,
 }
 
 /// Runs one command of the runtime; `args` without the binary's name.
@@ -89,7 +91,15 @@ fn dispatch(global: &args::Parsed, command: &str, rest: &[String], log: &log::Lo
     log.debug(command);
     let context = Global {
         root: global.value("root").map_or_else(default_root, PathBuf::from),
-        cgroups: global.value("cgroup-manager") != Some("disabled"),
+        cgroups: match global.value("cgroup-manager") {
+            Some("disabled") => Manager::Disabled,
+            None | Some("cgroupfs") => Manager::Cgroupfs,
+            Some(other) => {
+                return Err(
+                    UsageError::Invalid { option: "--cgroup-manager", value: other.to_owned() }.into()
+                );
+            }
+        },
     };
     commands::run(&context, command, rest)
 }
