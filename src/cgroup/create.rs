@@ -105,7 +105,9 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
 
 fn fill(request: &Request<'_>, tree: &Tree, relative: &Path, settings: &[Setting]) -> Result<Group, Error> {
     let path = tree.mount.join(relative);
-    apply::enable(&tree.mount, relative, settings, request.complete)?;
+    // A hybrid tree's few controllers are the machine's own business, unless they are asked for.
+    let everything = request.complete && !tree.is_hybrid();
+    apply::enable(&tree.mount, relative, settings, everything)?;
     apply::apply(&path, settings)?;
     if request.complete {
         apply::apply_devices(&path, &apply::device_rules(request.resources)?)?;

@@ -151,6 +151,23 @@ pub fn add(group: &Path, pid: i32) -> Result<(), Error> {
     write(&path, &pid.to_string()).map_err(|e| io_error("writing", &path, e))
 }
 
+/// Moves a process into a group; or, where that takes none because it has handed its controllers on
+/// (as systemd in a container does), to the process `beside`, in whatever group below that is.
+pub fn add_or_beside(group: &Path, pid: i32, beside: i32) -> Result<(), Error> {
+    match add(group, pid) {
+        Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => {
+            let found = tree().zip(tree::group_of(&beside.to_string()));
+            let path = found.map(|(tree, relative)| tree.mount.join(relative));
+            // What a container's init chose itself may only be a part of its own group.
+            match path.filter(|path| path.starts_with(group)) {
+                Some(path) => add(&path, pid),
+                None => Err(io_error("writing", &group.join("cgroup.procs"), source)),
+            }
+        }
+        other => other,
+    }
+}
+
 /// Kills all processes of a control group by `cgroup.kill` (Linux 5.14), or one by one; one that is
 /// gone is no error.
 pub fn kill(cgroup: &Path) -> io::Result<()> {

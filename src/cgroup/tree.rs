@@ -25,6 +25,13 @@ pub struct Tree {
     pub own: PathBuf,
 }
 
+impl Tree {
+    /// Whether v1 has most controllers, and this tree those that are left.
+    pub fn is_hybrid(&self) -> bool {
+        self.mount != Path::new("/sys/fs/cgroup")
+    }
+}
+
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
 /// Finds the v2 tree.

@@ -12,6 +12,7 @@ pub mod hooks;
 mod init;
 mod launch;
 pub mod plan;
+pub mod processes;
 pub mod protocol;
 pub mod state;
 

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use crate::sys::atomic::{self, Durability};
@@ -77,6 +78,9 @@ pub struct Record {
     /// Its control group, if it has its own.
     #[serde(default)]
     pub cgroup: Option<PathBuf>,
+    /// What its limits are since it was updated; before, those of its configuration.
+    #[serde(default)]
+    pub resources: Option<LinuxResources>,
 }
 
 /// What a container is doing (`runtime.md`, "State").
@@ -86,6 +90,8 @@ pub enum Status {
     Created,
     /// The program runs.
     Running,
+    /// Its processes were told to stand still (runc's own word; the specification has none).
+    Paused,
     /// It has ended.
     Stopped,
 }
@@ -96,6 +102,7 @@ impl Status {
         match self {
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -172,9 +179,28 @@ impl Dir {
             })
         };
         put("config.json", config)?;
-        let text = serde_json::to_vec(record)
-            .map_err(|source| Error::Parse { path: self.file("state.json"), source })?;
-        put("state.json", &text)
+        self.rewrite(record)
+    }
+
+    /// Writes the record anew.
+    pub fn rewrite(&self, record: &Record) -> Result<(), Error> {
+        let path = self.file("state.json");
+        let text =
+            serde_json::to_vec(record).map_err(|source| Error::Parse { path: path.clone(), source })?;
+        atomic::write(&path, &text, 0o600, Durability::Volatile).map_err(|source| Error::Io {
+            action: "writing",
+            path,
+            source,
+        })
+    }
+
+    /// Keeps others from changing the container while this one does.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        Lock::exclusive_existing(&self.path).map_err(|source| Error::Io {
+            action: "locking",
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Reads the record.
@@ -196,7 +222,13 @@ impl Dir {
     /// What the container is doing, and a pidfd of its init if that lives.
     pub fn status(&self, record: &Record) -> Result<(Status, Option<OwnedFd>), Error> {
         let Some(pidfd) = running(record) else { return Ok((Status::Stopped, None)) };
-        let status = if self.gate().exists() { Status::Created } else { Status::Running };
+        // A created container may be paused too, and is then told as paused.
+        let paused = record.cgroup.as_deref().is_some_and(crate::cgroup::freeze::is_frozen);
+        let status = match (paused, self.gate().exists()) {
+            (true, _) => Status::Paused,
+            (false, true) => Status::Created,
+            (false, false) => Status::Running,
+        };
         Ok((status, Some(pidfd)))
     }
 
@@ -280,6 +312,7 @@ mod tests {
             created: String::new(),
             annotations: BTreeMap::new(),
             cgroup: None,
+            resources: None,
         };
         dir.write(&record, b"{}").unwrap();
         drop(lock);

@@ -77,7 +77,10 @@ pub(super) fn assemble(rules: &[Rule]) -> Vec<Instruction> {
         }
         program.extend(decision);
     }
-    program.extend([op(MOV, R0, 0), op(EXIT, 0, 0)]);
+    // The kernel refuses programs with an end that cannot be reached.
+    if !rules.first().is_some_and(Rule::is_whole) {
+        program.extend([op(MOV, R0, 0), op(EXIT, 0, 0)]);
+    }
     program
 }
 

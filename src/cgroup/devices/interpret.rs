@@ -3,6 +3,25 @@
 use super::assemble::{AND, EXIT, JUMP_EQUAL, JUMP_UNEQUAL, LOAD_WORD, MOV, MOV_REG, SHIFT_RIGHT};
 use crate::sys::bpf::Instruction;
 
+/// Panics if an instruction cannot be reached or the program runs on over its end, as the kernel refuses.
+pub(super) fn verify(program: &[Instruction]) {
+    let mut reached = vec![false; program.len()];
+    let mut todo = vec![0];
+    while let Some(at) = todo.pop() {
+        if std::mem::replace(&mut reached[at], true) {
+            continue;
+        }
+        match program[at].code {
+            EXIT => {}
+            JUMP_EQUAL | JUMP_UNEQUAL => {
+                todo.extend([at + 1, at + 1 + usize::try_from(program[at].offset).unwrap()])
+            }
+            _ => todo.push(at + 1),
+        }
+    }
+    assert!(reached.iter().all(|reached| *reached), "an instruction cannot be reached");
+}
+
 /// The answer to the question in `context`; panics on what the kernel's verifier would refuse.
 pub(super) fn interpret(program: &[Instruction], context: [u32; 3]) -> u32 {
     let mut registers: [Option<u32>; 11] = [None; 11];

@@ -144,6 +144,7 @@ mod tests {
     /// `"c 1:3 rw"`.
     fn asks(rules: &[Rule], question: &str) -> bool {
         let program = assemble::assemble(rules);
+        interpret::verify(&program);
         let parts: Vec<&str> = question.split([' ', ':']).collect();
         let kind = if parts[0] == "b" { 1 } else { 2 };
         let access = parts[3].chars().map(|c| match c {

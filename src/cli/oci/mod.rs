@@ -2,9 +2,22 @@
 
 mod args;
 mod commands;
+mod common;
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod features;
 mod foreground;
+mod kill;
+mod list;
 mod log;
+mod pause;
+mod ps;
 mod spec;
+mod start;
+mod state;
+mod update;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -48,6 +61,12 @@ enum Error {
     NotStopped { id: String, status: &'static str },
     #[error("container not running")]
     NotRunning,
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::Error),
+    #[error("container \"{id}\" has no control group of its own, which {what} needs")]
+    NoCgroup { id: String, what: &'static str },
+    #[error("cannot exec in a paused container (use --ignore-paused to override)")]
+    Paused,
     #[error("{0}")]
     Unsupported(String),
 }
@@ -142,6 +161,11 @@ fn help() -> Done {
          list      list containers\n  \
          kill      send a signal to a container's init\n  \
          delete    forget a stopped container\n  \
+         pause     stop a container's processes for a while\n  \
+         resume    let them go on\n  \
+         update    change a container's limits\n  \
+         events    tell what a container uses, and when it lacks memory\n  \
+         ps        list a container's processes\n  \
          features  print what this runtime can do as JSON\n  \
          spec      write an example config.json\n",
     )

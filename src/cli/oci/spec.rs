@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::args::Parsed;
+use super::args::{Known, Parsed};
 use super::{Done, Error};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::ids;
+
+pub(super) const OPTIONS: &[Known] = &[("bundle", Some('b'), true), ("rootless", None, false)];
 
 pub(super) fn write(parsed: &Parsed) -> Done {
     let path = std::path::Path::new(parsed.value("bundle").unwrap_or(".")).join("config.json");
