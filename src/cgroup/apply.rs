@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::resources::{self, Setting, Weight};
 use super::tree::words;
-use super::{Error, devices, io_error, write};
+use super::{Error, Unit, devices, io_error, systemd, write};
 
 /// The controllers that settings take, each once.
 pub(super) fn controllers(settings: &[Setting]) -> Vec<&str> {
@@ -48,6 +48,20 @@ pub(super) fn enable(
     for part in relative.components() {
         let enabled = words(&at, "cgroup.subtree_control");
         let missing: Vec<&str> = all.iter().copied().filter(|c| !enabled.iter().any(|e| e == c)).collect();
+        // A group with processes would take the controllers that work on threads, and from then on no
+        // processes in the groups below it. (The root is exempt, and has no type.)
+        if !missing.is_empty()
+            && at.join("cgroup.type").exists()
+            && std::fs::read_to_string(at.join("cgroup.procs")).is_ok_and(|text| !text.is_empty())
+        {
+            match missing.iter().find(|controller| needed.contains(controller)) {
+                Some(controller) => {
+                    let source = io::Error::from_raw_os_error(libc::EBUSY);
+                    return Err(refused(settings, controller, &at, source));
+                }
+                None => break,
+            }
+        }
         let file = at.join("cgroup.subtree_control");
         let text = missing.iter().map(|c| format!("+{c}")).collect::<Vec<_>>().join(" ");
         // All at once; one that cannot be enabled must not keep the others from it.
@@ -135,7 +149,12 @@ pub(super) fn device_rules(resources: Option<&LinuxResources>) -> Result<Vec<dev
 /// Changes the limits of a container that has a group: `old` is what it was made with, with all
 /// updates since, `change` what is to be different. Returns what counts from now on. Nothing is
 /// changed if `change` makes no sense.
-pub fn update(group: &Path, old: &LinuxResources, change: &LinuxResources) -> Result<LinuxResources, Error> {
+pub fn update(
+    group: &Path,
+    unit: Option<&Unit>,
+    old: &LinuxResources,
+    change: &LinuxResources,
+) -> Result<LinuxResources, Error> {
     let merged = resources::merge(old, change)?;
     let mut settings = resources::settings(Some(&merged))?;
     for setting in settings.iter_mut().filter(|setting| setting.weight == Weight::Harmless) {
@@ -144,6 +163,9 @@ pub fn update(group: &Path, old: &LinuxResources, change: &LinuxResources) -> Re
     }
     let rules = (old.devices() != merged.devices()).then(|| device_rules(Some(&merged))).transpose()?;
     check_usage(group, &merged)?;
+    if let Some(unit) = unit {
+        systemd::set(unit, &settings)?;
+    }
     if let Some(tree) = super::tree()
         && let Ok(relative) = group.strip_prefix(&tree.mount)
     {

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::resources::{self, Setting, Weight};
 use super::tree::{self, Tree};
-use super::{Error, add, apply, io_error, is_real_root};
+use super::{Error, Unit, add, apply, devices, io_error, is_real_root, systemd};
 
 /// Who makes the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +17,8 @@ pub enum Manager {
     /// We do, in the kernel's file system.
     #[default]
     Cgroupfs,
+    /// systemd does, asked over D-Bus: the machine's for root, else the user's own.
+    Systemd,
     /// Nobody: the container goes without.
     Disabled,
 }
@@ -25,7 +27,8 @@ pub enum Manager {
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The specification's `cgroupsPath`: absolute below the tree's root, else below the caller's own
-    /// group; without one the name is `umiak-ID`, for root `/umiak/ID`.
+    /// group; without one the name is `umiak-ID`, for root `/umiak/ID`. For systemd it is
+    /// `slice:prefix:name`.
     pub wanted: Option<&'a Path>,
     /// The container.
     pub id: &'a str,
@@ -64,6 +67,8 @@ impl Group {
 pub enum Outcome {
     /// Here it is.
     Made(Group),
+    /// It can only be made around a process.
+    Later(Scope),
     /// There is none, for this reason.
     None(String),
 }
@@ -79,6 +84,13 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
         return none("control groups are switched off".to_owned());
     }
     let Some(tree) = tree::tree() else { return none("there is no cgroup v2 tree".to_owned()) };
+    if request.manager == Manager::Systemd {
+        let user = !is_real_root();
+        let place = systemd::place(request.wanted, request.id, user)?;
+        let rules = if request.complete { Some(apply::device_rules(request.resources)?) } else { None };
+        let id = request.id.to_owned();
+        return Ok(Outcome::Later(Scope { tree, place, user, id, settings, rules }));
+    }
     let relative = tree::place(&tree, request.wanted, request.id, &apply::controllers(&settings))?;
     let path = tree.mount.join(&relative);
     match make(&path) {
@@ -101,6 +113,39 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
         let _ = std::fs::remove_dir(&path);
     }
     result.map(Outcome::Made)
+}
+
+/// A group that systemd is to make.
+#[derive(Debug)]
+pub struct Scope {
+    tree: Tree,
+    place: systemd::Place,
+    user: bool,
+    id: String,
+    settings: Vec<Setting>,
+    rules: Option<Vec<devices::Rule>>,
+}
+
+impl Scope {
+    /// Makes the group with this process in it, and sets its limits. If that fails nothing is left but
+    /// the process, which is to be killed.
+    pub fn start(self, pid: i32) -> Result<(Group, Unit), Error> {
+        let relative = systemd::start(&self.place, self.user, &self.id, pid, &self.settings)?;
+        let unit = Unit { name: self.place.name.clone(), user: self.user };
+        let path = self.tree.mount.join(&relative);
+        let result = (|| {
+            apply::enable(&self.tree.mount, &relative, &self.settings, false)?;
+            apply::apply(&path, &self.settings)?;
+            if let Some(rules) = &self.rules {
+                apply::apply_devices(&path, rules)?;
+            }
+            open(path)
+        })();
+        if result.is_err() {
+            let _ = systemd::stop(&unit);
+        }
+        Ok((result?, unit))
+    }
 }
 
 fn fill(request: &Request<'_>, tree: &Tree, relative: &Path, settings: &[Setting]) -> Result<Group, Error> {

@@ -11,13 +11,15 @@ mod devices;
 pub mod freeze;
 mod resources;
 pub mod stats;
+mod systemd;
 mod tree;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use apply::update;
-pub use create::{Group, Manager, Outcome, Request, create, own_path};
+pub use create::{Group, Manager, Outcome, Request, Scope, create, own_path};
+pub use systemd::{Error as SystemdError, Unit};
 pub use tree::{Availability, Tree, availability, tree};
 
 use crate::sys::{ids, userns};
@@ -96,6 +98,9 @@ pub enum Error {
         /// What is used.
         usage: u64,
     },
+    /// systemd, which was to make the group.
+    #[error("the systemd cgroup manager")]
+    Systemd(#[from] SystemdError),
     /// A container's processes did not stop.
     #[error("pausing \"{}\": its processes did not stop in time", path.display())]
     NotFrozen {
@@ -121,6 +126,11 @@ impl Error {
                 Some(DELEGATE.to_owned())
             }
             Self::Unavailable { reason, .. } if reason.contains("not delegated") => Some(DELEGATE.to_owned()),
+            Self::Systemd(SystemdError::Connect { which: "user", .. }) => Some(
+                "there is a user's systemd only where they are logged in, or loginctl enable-linger was done for them; it is \
+                 found by $DBUS_SESSION_BUS_ADDRESS or $XDG_RUNTIME_DIR"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -227,6 +237,17 @@ fn collect_processes(cgroup: &Path, into: &mut Vec<i32>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes a container's group, and the unit that it belongs to if systemd made it. What still runs in
+/// there is ended.
+pub fn destroy(cgroup: &Path, unit: Option<&Unit>) -> Result<(), Error> {
+    // Processes that outlived an init without a pid namespace of its own.
+    let _ = kill(cgroup);
+    if let Some(unit) = unit {
+        systemd::stop(unit)?;
+    }
+    remove(cgroup).map_err(|e| io_error("removing", cgroup, e))
 }
 
 /// Removes an empty control group and its children; one that is gone already is no error. Killed

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Unit;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::process;
@@ -78,6 +79,9 @@ pub struct Record {
     /// Its control group, if it has its own.
     #[serde(default)]
     pub cgroup: Option<PathBuf>,
+    /// The systemd unit that the group belongs to, if systemd made it.
+    #[serde(default)]
+    pub unit: Option<Unit>,
     /// What its limits are since it was updated; before, those of its configuration.
     #[serde(default)]
     pub resources: Option<LinuxResources>,
@@ -312,6 +316,7 @@ mod tests {
             created: String::new(),
             annotations: BTreeMap::new(),
             cgroup: None,
+            unit: None,
             resources: None,
         };
         dir.write(&record, b"{}").unwrap();

@@ -123,6 +123,7 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
         created: jiff::Timestamp::now().to_string(),
         annotations,
         cgroup: created.cgroup.clone(),
+        unit: created.unit.clone(),
         resources: None,
     };
     Ok((created, record))

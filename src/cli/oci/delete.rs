@@ -41,10 +41,7 @@ pub(super) fn delete(global: &Global, parsed: &Parsed) -> Done {
 /// Removes what is left of a stopped container; every step may have been done already.
 pub(super) fn forget(dir: &Dir, record: &Record) -> Result<(), Error> {
     if let Some(cgroup) = &record.cgroup {
-        // Processes that outlived an init without a pid namespace of its own.
-        let _ = crate::cgroup::kill(cgroup);
-        crate::cgroup::remove(cgroup)
-            .map_err(|source| Error::Io { action: format!("removing \"{}\"", cgroup.display()), source })?;
+        crate::cgroup::destroy(cgroup, record.unit.as_ref())?;
     }
     let spec = stored_hooks(dir, "poststop");
     dir.remove()?;

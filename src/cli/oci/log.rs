@@ -28,7 +28,7 @@ impl Log {
         let mut stderr = std::io::stderr().lock();
         // Nobody is left to tell if this fails.
         let _ = writeln!(stderr, "error: {message}");
-        if let Some(hint) = hint(&message) {
+        if let Some(hint) = error.hint().or_else(|| hint(&message).map(str::to_owned)) {
             let _ = writeln!(stderr, "hint: {hint}");
         }
         ExitCode::from(code)

@@ -71,6 +71,17 @@ enum Error {
     Unsupported(String),
 }
 
+impl Error {
+    /// How to mend it, where the layer below knows.
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Runtime(error) => error.hint(),
+            Self::Cgroup(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
 /// How a command ends: with this exit status.
 type Done = Result<u8, Error>;
 
@@ -103,15 +114,13 @@ fn dispatch(global: &args::Parsed, command: &str, rest: &[String], log: &log::Lo
     if global.has("help") || matches!(command, "" | "help") {
         return help();
     }
-    let systemd = global.has("systemd-cgroup") || global.value("cgroup-manager") == Some("systemd");
-    if systemd && matches!(command, "create" | "run") {
-        return Err(Error::Unsupported("the systemd cgroup manager is not supported yet".to_owned()));
-    }
     log.debug(command);
     let context = Global {
         root: global.value("root").map_or_else(default_root, PathBuf::from),
         cgroups: match global.value("cgroup-manager") {
             Some("disabled") => Manager::Disabled,
+            Some("systemd") => Manager::Systemd,
+            None if global.has("systemd-cgroup") => Manager::Systemd,
             None | Some("cgroupfs") => Manager::Cgroupfs,
             Some(other) => {
                 return Err(

@@ -55,7 +55,7 @@ pub(super) fn update(global: &Global, parsed: &Parsed) -> Done {
             spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_else(nothing)
         }
     };
-    record.resources = Some(cgroup::update(&group, &old, &change)?);
+    record.resources = Some(cgroup::update(&group, record.unit.as_ref(), &old, &change)?);
     dir.rewrite(&record)?;
     Ok(0)
 }
