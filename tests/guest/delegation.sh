@@ -28,8 +28,8 @@ chown $user $group $group/shell $group/cgroup.procs $group/shell/cgroup.procs $g
 inside() { (echo $BASHPID >$group/shell/cgroup.procs && umiak "$@"); }
 bundle pids '.linux.resources = {"pids": {"limit": 9}}' sh -c 'sed s,.*/,, /proc/self/cgroup; cat /sys/fs/cgroup/pids.max'
 chown -R $user "$work/pids"
-inside run -b "$work/pids" pids >"$work/out" 2>&1
-check "a delegated controller limits" grep -qx 9 "$work/out"
+inside run -b "$work/pids" pids >"$work/got" 2>&1
+check "a delegated controller limits" grep -qx 9 "$work/got"
 check "nothing is left of it" sh -c "! ls -d $group/umiak-pids $group/shell/umiak-pids 2>/dev/null"
 bundle limited '.linux.resources = {"memory": {"limit": 30000000}}' true
 chown -R $user "$work/limited"

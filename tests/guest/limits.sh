@@ -5,12 +5,12 @@
 # Memory: the container is killed, and the event tells.
 hog='x=$(head -c 200000000 /dev/zero | tr "\0" x); echo "${#x}"'
 bundle hog '.linux.resources = {"memory": {"limit": 20000000, "swap": 20000000}}' sh -c "$hog"
-rt run -b "$work/hog" hog </dev/null >"$work/out" 2>&1
+rt run -b "$work/hog" hog </dev/null >"$work/got" 2>&1
 status=$?
 # The shell or its child: whichever is the largest.
-case $status:$(cat "$work/out") in
+case $status:$(cat "$work/got") in
     137:* | *Killed* ) ok "memory: out of it, the program is killed ($status)" ;;
-    *) fail "memory: status $status: $(head -c 300 "$work/out")" ;;
+    *) fail "memory: status $status: $(head -c 300 "$work/got")" ;;
 esac
 
 start oom '.linux.resources = {"memory": {"limit": 30000000, "swap": 30000000}}' sh -c "while ! [ -e /tmp/go ]; do sleep .1; done; ($hog) & wait; sleep 1000"
@@ -31,8 +31,8 @@ same "events end with the container" 0 $?
 
 # Processes.
 start pids '.linux.resources = {"pids": {"limit": 6}}' sleep 1000
-rt exec pids sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait' >"$work/out" 2>&1
-check "processes: fork is refused at the limit" grep -q "can't fork" "$work/out"
+rt exec pids sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait' >"$work/got" 2>&1
+check "processes: fork is refused at the limit" grep -q "can't fork" "$work/got"
 check "processes: pids.events" grep -vq '^max 0$' "$(group pids)/pids.events"
 check "update of a running container" rt update --pids-limit 50 pids
 same "update: pids.max" 50 "$(cat "$(group pids)/pids.max")"
@@ -63,8 +63,8 @@ start cpu '.linux.resources = {"cpu": {"quota": 5000, "period": 50000, "cpus": "
 eventually "processors: it is throttled" sh -c "awk '/^nr_throttled/ {exit !(\$2 > 3)}' '$(group cpu)/cpu.stat'"
 same "processors: the set" 1 "$(cat "$(group cpu)/cpuset.cpus.effective")"
 same "processors: the program's own" 1 "$(rt exec cpu grep Cpus_allowed_list /proc/self/status | awk '{print $2}')"
-rt events --stats cpu >"$work/out"
-check "processors: events" jq -e '.data.cpu.throttling.throttledPeriods > 3 and .data.cpuset.cpus == [1]' "$work/out"
+rt events --stats cpu >"$work/got"
+check "processors: events" jq -e '.data.cpu.throttling.throttledPeriods > 3 and .data.cpuset.cpus == [1]' "$work/got"
 drop cpu
 
 # The rest of the files.
@@ -98,8 +98,8 @@ if [ "$me" = 0 ]; then
     (echo $BASHPID >"$(group io)/cgroup.procs" && exec dd if="$loop" of=/dev/null bs=1M count=20 iflag=direct) 
     took=$((($(date +%s%N) - begin) / 1000000))
     same "io: it is slowed down ($took ms)" yes "$([ $took -gt 3000 ] && echo yes)"
-    rt events --stats io >"$work/out"
-    check "io: events" jq -e '[.data.blkio.ioServiceBytesRecursive[] | select(.op == "Read") | .value] | add > 10000000' "$work/out"
+    rt events --stats io >"$work/got"
+    check "io: events" jq -e '[.data.blkio.ioServiceBytesRecursive[] | select(.op == "Read") | .value] | add > 10000000' "$work/got"
     drop io
     losetup -d "$loop"
 fi
