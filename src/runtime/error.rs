@@ -79,6 +79,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let source = match self {
             Self::Namespaces(source) => source,
+            Self::Cgroup(error) => return error.hint(),
             Self::Inside(failure) if failure.kind == FailureKind::Unmapped => return idmap::rung().hint,
             _ => return None,
         };

@@ -9,9 +9,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use super::CacheGroups;
+use crate::cgroup::Unit;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::process;
@@ -81,6 +83,12 @@ pub struct Record {
     /// Its groups of resctrl, if any were made for it.
     #[serde(default, skip_serializing_if = "CacheGroups::is_empty")]
     pub cache: CacheGroups,
+    /// The systemd unit that the group belongs to, if systemd made it.
+    #[serde(default)]
+    pub unit: Option<Unit>,
+    /// What its limits are since it was updated; before, those of its configuration.
+    #[serde(default)]
+    pub resources: Option<LinuxResources>,
 }
 
 /// What a container is doing (`runtime.md`, "State").
@@ -90,6 +98,8 @@ pub enum Status {
     Created,
     /// The program runs.
     Running,
+    /// Its processes were told to stand still (runc's own word; the specification has none).
+    Paused,
     /// It has ended.
     Stopped,
 }
@@ -100,6 +110,7 @@ impl Status {
         match self {
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -176,9 +187,28 @@ impl Dir {
             })
         };
         put("config.json", config)?;
-        let text = serde_json::to_vec(record)
-            .map_err(|source| Error::Parse { path: self.file("state.json"), source })?;
-        put("state.json", &text)
+        self.rewrite(record)
+    }
+
+    /// Writes the record anew.
+    pub fn rewrite(&self, record: &Record) -> Result<(), Error> {
+        let path = self.file("state.json");
+        let text =
+            serde_json::to_vec(record).map_err(|source| Error::Parse { path: path.clone(), source })?;
+        atomic::write(&path, &text, 0o600, Durability::Volatile).map_err(|source| Error::Io {
+            action: "writing",
+            path,
+            source,
+        })
+    }
+
+    /// Keeps others from changing the container while this one does.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        Lock::exclusive_existing(&self.path).map_err(|source| Error::Io {
+            action: "locking",
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Reads the record.
@@ -200,7 +230,13 @@ impl Dir {
     /// What the container is doing, and a pidfd of its init if that lives.
     pub fn status(&self, record: &Record) -> Result<(Status, Option<OwnedFd>), Error> {
         let Some(pidfd) = running(record) else { return Ok((Status::Stopped, None)) };
-        let status = if self.gate().exists() { Status::Created } else { Status::Running };
+        // A created container may be paused too, and is then told as paused.
+        let paused = record.cgroup.as_deref().is_some_and(crate::cgroup::freeze::is_frozen);
+        let status = match (paused, self.gate().exists()) {
+            (true, _) => Status::Paused,
+            (false, true) => Status::Created,
+            (false, false) => Status::Running,
+        };
         Ok((status, Some(pidfd)))
     }
 
@@ -294,6 +330,8 @@ mod tests {
             annotations: BTreeMap::new(),
             cgroup: None,
             cache: CacheGroups::default(),
+            unit: None,
+            resources: None,
         };
         dir.write(&record, b"{}").unwrap();
         drop(lock);
