@@ -57,7 +57,7 @@ pub(super) fn update(global: &Global, parsed: &Parsed) -> Done {
         }
     };
     record.resources = Some(cgroup::update(&group, record.unit.as_ref(), &old, &change)?);
-    dir.rewrite(&record)?;
+    dir.write(&record)?;
     Ok(0)
 }
 
