@@ -235,6 +235,7 @@ fn further_processes(f: &Fixture) {
             preserve_fds: 0,
             no_new_keyring: false,
             clamp_limits: false,
+            state: None,
         })?;
         let status = process::wait(&executed.pidfd).unwrap();
         Ok::<_, runtime::Error>((read(reader), status))

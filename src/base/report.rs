@@ -20,6 +20,21 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// A text with what a person gave us in it, as one line of bearable length: control characters are
+/// made visible, what is very long is cut.
+pub fn plain(text: &str) -> String {
+    const MOST: usize = 400;
+    let mut line: String = text
+        .chars()
+        .take(MOST)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
+    if text.chars().nth(MOST).is_some() {
+        line.push('…');
+    }
+    line
+}
+
 /// Takes the `(os error N)` tail off an [`std::io::Error`]'s text and starts it in lower case:
 /// callers of OCI runtimes match the lower-case texts ("no such file or directory").
 fn lower_errno(text: &str) -> String {
@@ -37,6 +52,12 @@ fn lower_errno(text: &str) -> String {
 mod tests {
     use super::*;
     use std::io;
+
+    #[test]
+    fn what_was_given_is_one_bearable_line() {
+        assert_eq!(plain("a\n\u{1b}b\0ä"), "a\\n\\u{1b}b\\u{0}ä");
+        assert_eq!(plain(&"x".repeat(1000)).chars().count(), 401);
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("reading \"{0}\"")]

@@ -111,7 +111,7 @@ pub fn colourful(stream: &impl IsTerminal) -> bool {
 
 /// As [`visible`], and newlines too: a text that came from an image must not pass for a second line
 /// of ours.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     visible(text).replace('\n', "\\n")
 }
 

@@ -63,6 +63,7 @@ impl Engine {
             preserve_fds: 0,
             no_new_keyring: false,
             clamp_limits: false,
+            state: None,
         };
         let signals = (!options.detach).then(|| super::attach::catch_signals(true)).transpose();
         let signals = signals.map_err(Error::Relay)?;

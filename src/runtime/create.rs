@@ -9,13 +9,14 @@ use oci_spec::runtime::Hook;
 
 use super::hooks::{self, HookState};
 use super::init::{self, Init};
+use super::label::Modules;
 use super::launch::Channel;
-use super::plan::{self, InitPlan};
+use super::plan::{self, InitPlan, Labels};
 use super::protocol::{DETACH, GO, Message, START};
-use super::{CreateRequest, Error, Gate, Stdio};
+use super::{CacheGroups, CreateRequest, Error, Gate, Stdio, cache, early, listener};
 use crate::cgroup::{self, Group, Outcome, Scope, Unit};
 use crate::sys::process::{self, Child, CloneOptions};
-use crate::sys::{namespace, socket, userns};
+use crate::sys::{ids, namespace, netdevice, socket, userns};
 
 /// A container whose init waits at the start gate. Dropping it before it is started or detached
 /// kills the init.
@@ -35,6 +36,8 @@ pub struct Created {
     pub unit: Option<Unit>,
     /// Why it has none.
     pub no_cgroup: Option<String>,
+    /// Groups of resctrl that were made for it.
+    pub cache: CacheGroups,
     /// The connection with the init until it is started or detached.
     gate: Option<OwnedFd>,
 }
@@ -108,7 +111,15 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
         None => None,
     };
     let terminal = matches!(request.stdio, Stdio::Terminal | Stdio::ConsoleSocket(_));
-    let plan = plan::plan(&request, filter, terminal)?;
+    let inputs = plan::Inputs { filter, terminal, root: ids::euid() == 0 };
+    let plan = plan::plan(&request, inputs)?;
+    check_labels(&plan.process.labels)?;
+    if linux.and_then(|linux| linux.mount_label().as_deref()).is_some_and(|label| !label.is_empty())
+        && !Modules::present().selinux
+    {
+        return Err(Error::NoModule { field: "linux.mountLabel", module: "SELinux" });
+    }
+    let early = early::prepare(&plan)?;
     let console_socket = connect_console(&request.stdio)?;
     let listener = match &request.gate {
         Gate::Held => None,
@@ -130,7 +141,8 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
         Outcome::None(reason) => (None, None, Some(reason)),
     };
     let mut unit = None;
-    let birth = Birth { request: &request, plan: &plan, group: group.as_ref(), console_socket, listener };
+    let birth =
+        Birth { request: &request, plan: &plan, group: group.as_ref(), console_socket, listener, early };
     let mut made = None;
     let born = birth.go(scope, &mut made);
     if let Some((scope_group, scope_unit)) = made {
@@ -138,7 +150,7 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
         unit = Some(scope_unit);
     }
     match born {
-        Ok((child, gate, terminal)) => Ok(Created {
+        Ok(Born { child, gate, terminal, cache }) => Ok(Created {
             pid: child.pid,
             start_time: process::start_time(child.pid)
                 .map_err(|e| Error::host("reading the init's start time", e))?,
@@ -147,7 +159,8 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
             cgroup: group.map(|group| group.path),
             unit,
             no_cgroup,
-            gate,
+            cache,
+            gate: Some(gate),
         }),
         Err(error) => {
             if let Some(group) = &group {
@@ -156,6 +169,21 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
             Err(error)
         }
     }
+}
+
+/// That a label that was asked for can be given.
+pub(super) fn check_labels(labels: &Labels) -> Result<(), Error> {
+    if *labels == Labels::default() {
+        return Ok(());
+    }
+    let modules = Modules::present();
+    if labels.apparmor.is_some() && !modules.apparmor {
+        return Err(Error::NoModule { field: "process.apparmorProfile", module: "AppArmor" });
+    }
+    if labels.selinux.is_some() && !modules.selinux {
+        return Err(Error::NoModule { field: "process.selinuxLabel", module: "SELinux" });
+    }
+    Ok(())
 }
 
 pub(super) fn connect_console(stdio: &Stdio) -> Result<Option<OwnedFd>, Error> {
@@ -172,9 +200,15 @@ struct Birth<'a> {
     group: Option<&'a Group>,
     console_socket: Option<OwnedFd>,
     listener: Option<OwnedFd>,
+    early: Vec<Option<OwnedFd>>,
 }
 
-type Born = (Child, Option<OwnedFd>, Option<OwnedFd>);
+struct Born {
+    child: Child,
+    gate: OwnedFd,
+    terminal: Option<OwnedFd>,
+    cache: CacheGroups,
+}
 
 impl Birth<'_> {
     /// A group that systemd makes around the init is told in `made`, also if the birth fails later.
@@ -208,8 +242,21 @@ impl Birth<'_> {
             }
         }
         drop((theirs, self.listener.take()));
-        match self.accompany(&child, &ours, late) {
-            Ok(terminal) => Ok((child, Some(ours), terminal)),
+        let cache = match &self.plan.cache {
+            None => Ok(CacheGroups::default()),
+            Some(plan) => cache::apply(plan, &self.request.id, child.pid),
+        };
+        let result = cache.and_then(|cache| match self.accompany(&child, &ours, late) {
+            Ok(terminal) => Ok((terminal, cache)),
+            Err(error) => {
+                discard(&child.pidfd, None);
+                // What remains says less than the error.
+                let _ = cache.remove();
+                Err(error)
+            }
+        });
+        match result {
+            Ok((terminal, cache)) => Ok(Born { child, gate: ours, terminal, cache }),
             Err(error) => {
                 discard(&child.pidfd, None);
                 Err(error)
@@ -236,6 +283,7 @@ impl Birth<'_> {
             stdio: &self.request.stdio,
             console_socket,
             wait,
+            early: &self.early,
             hook_state: self.hook_state("creating", 0),
         };
         let options =
@@ -298,10 +346,56 @@ impl Birth<'_> {
                     self.run_hooks(child.pid)?;
                     go()?;
                 }
+                Some(Message::NetDevices) => {
+                    self.move_devices(child.pid)?;
+                    go()?;
+                }
+                Some(Message::Listener) => {
+                    let profile =
+                        self.request.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+                    let listener = fd.ok_or(Error::Died)?;
+                    listener::hand_over(
+                        profile,
+                        &listener,
+                        child.pid,
+                        &self.hook_state("creating", child.pid),
+                    )?;
+                    go()?;
+                }
                 Some(Message::Failed(failure)) => return Err(Error::Inside(failure)),
                 Some(Message::End) | None => return Err(Error::Died),
             }
         }
+    }
+
+    /// Moves network devices of the host into the container's namespace, where a process of ours
+    /// gives them back what they lost on the way.
+    fn move_devices(&self, pid: i32) -> Result<(), Error> {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let namespace =
+            namespace::open(&path).map_err(|e| Error::host("opening the network namespace", e))?;
+        for (name, new) in &self.plan.net_devices {
+            let failed = |e| Error::host(format!("linux.netDevices: moving \"{name}\" in as \"{new}\""), e);
+            let moved = netdevice::send(name, new, &namespace).map_err(failed)?;
+            let (ours, theirs) = socket::packet_pair().map_err(failed)?;
+            let inside =
+                process::spawn(CloneOptions { close: Some(ours.as_fd()), ..Default::default() }, || {
+                    let settled = namespace::join(&namespace, libc::CLONE_NEWNET as u64)
+                        .and_then(|()| netdevice::settle(&moved));
+                    let errno = settled.err().map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO));
+                    u8::from(socket::send(&theirs, &errno.to_ne_bytes(), None).is_err())
+                })
+                .map_err(failed)?;
+            drop(theirs);
+            let (answer, _) = socket::receive(&ours).map_err(failed)?;
+            process::wait(&inside.pidfd).map_err(failed)?;
+            match <[u8; 4]>::try_from(answer.as_slice()).map(i32::from_ne_bytes) {
+                Ok(0) => {}
+                Ok(errno) => return Err(failed(io::Error::from_raw_os_error(errno))),
+                Err(_) => return Err(Error::Died),
+            }
+        }
+        Ok(())
     }
 
     fn run_hooks(&self, pid: i32) -> Result<(), Error> {
@@ -328,12 +422,21 @@ impl Birth<'_> {
 }
 
 fn join_all(plan: &InitPlan) -> Result<(), (String, io::Error)> {
-    for (kind, path) in &plan.namespaces.join {
-        let failed = |e| (format!("joining the namespace \"{}\"", path.display()), e);
-        let fd = namespace::open(path).map_err(failed)?;
-        namespace::join(&fd, *kind).map_err(failed)?;
-        if *kind == libc::CLONE_NEWUSER as u64 {
-            userns::become_root().map_err(failed)?;
+    let failed = |path: &Path| {
+        let action = format!("joining the namespace \"{}\"", path.display());
+        move |e| (action, e)
+    };
+    // All are opened first: in another mount namespace the paths would name something else.
+    let open = |(kind, path): &(u64, PathBuf)| {
+        let fd = namespace::open(path).map_err(failed(path))?;
+        Ok((*kind, path.clone(), fd))
+    };
+    let mut namespaces = plan.namespaces.join.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    namespaces.sort_by_key(|(kind, ..)| *kind == libc::CLONE_NEWNS as u64);
+    for (kind, path, fd) in namespaces {
+        namespace::join(&fd, kind).map_err(failed(&path))?;
+        if kind == libc::CLONE_NEWUSER as u64 {
+            userns::become_root().map_err(failed(&path))?;
         }
     }
     Ok(())

@@ -37,6 +37,14 @@ pub enum Error {
     /// A step inside of the container failed; its own chain of causes is the source.
     #[error("{}", .0.chain[0])]
     Inside(#[source] Failure),
+    /// A label was asked for that this kernel cannot give.
+    #[error("{field}: {module} is not there or switched off")]
+    NoModule {
+        /// The field of the configuration.
+        field: &'static str,
+        /// The security module.
+        module: &'static str,
+    },
     /// The init died without a word.
     #[error("the container's init died before it was ready")]
     Died,

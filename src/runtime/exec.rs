@@ -6,16 +6,17 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::create::check_labels;
 use super::hooks::HookState;
 use super::init::{Doing, hand_out_master};
 use super::launch::{self, Channel, Surroundings};
-use super::plan::{self, ProcessPlan};
-use super::protocol::{Failure, Message};
-use super::{Error, ExecRequest, Stdio, create};
+use super::plan::{self, Affinity, ProcessPlan};
+use super::protocol::{Failure, GO, Message};
+use super::{Error, ExecRequest, Stdio, create, listener};
 use crate::cgroup;
 use crate::sys::path::Root;
 use crate::sys::process::{self, Child, CloneOptions};
-use crate::sys::{namespace, pty, socket, userns};
+use crate::sys::{namespace, pty, sched, socket, userns};
 
 /// A process that [`exec`] started; it is a child of the caller.
 #[derive(Debug)]
@@ -45,11 +46,14 @@ pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
     plan.clamp_limits = request.clamp_limits;
     let namespaces = namespace::differing(request.pid)
         .map_err(|e| Error::host("reading the container's namespaces", e))?;
+    check_labels(&plan.labels)?;
+    let affinity = plan::plan_affinity(&request.process)?;
     let size = request.process.console_size().map(|size| (size.height() as u16, size.width() as u16));
     let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
     let newcomer = Newcomer {
         request: &request,
         plan: &plan,
+        affinity: &affinity,
         size,
         console_socket: create::connect_console(&request.stdio)?,
         channel: Channel::new(theirs, None, false),
@@ -60,6 +64,16 @@ pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
         let (bytes, fd) = socket::receive(&ours).map_err(|e| Error::host("waiting for the program", e))?;
         match Message::decode(&bytes) {
             Some(Message::Terminal) => terminal = fd,
+            Some(Message::Listener) => {
+                let state = request.state.clone().unwrap_or_else(HookState::none);
+                let listener = fd.ok_or(Error::Died)?;
+                let handed = listener::hand_over(request.seccomp.as_ref(), &listener, child.pid, &state);
+                let handed = handed.and_then(|()| socket::send(&ours, GO, None).map_err(|_| Error::Died));
+                if let Err(error) = handed {
+                    let _ = process::pidfd_signal(&child.pidfd, libc::SIGKILL);
+                    break Err(error);
+                }
+            }
             Some(Message::End) if joined => break Ok(()),
             Some(Message::Failed(failure)) => break Err(Error::Inside(failure)),
             _ => break Err(Error::Died),
@@ -77,6 +91,7 @@ pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
 struct Newcomer<'a> {
     request: &'a ExecRequest,
     plan: &'a ProcessPlan,
+    affinity: &'a Affinity,
     size: Option<(u16, u16)>,
     console_socket: Option<OwnedFd>,
     channel: Channel,
@@ -87,6 +102,11 @@ impl Newcomer<'_> {
     /// the newcomer is its sibling and thus our child. Tells whether it came that far.
     fn start(self, container: &OwnedFd, namespaces: u64) -> Result<(Child, bool), Error> {
         let group = self.request.cgroup.as_deref().map(open_group).transpose()?;
+        if !self.affinity.initial.is_empty() {
+            // Inherited by the newcomer, and the caller does nothing else from here on than wait for it.
+            sched::set_affinity(&self.affinity.initial)
+                .map_err(|e| Error::host("process.execCPUAffinity.initial: setting it", e))?;
+        }
         let cgroup = group.as_ref().map(AsFd::as_fd);
         if namespaces & libc::CLONE_NEWPID as u64 == 0 {
             let options = CloneOptions { cgroup, ..Default::default() };
@@ -152,6 +172,12 @@ impl Newcomer<'_> {
             Ok(channel) => channel,
             Err(failure) => return self.channel.fail(failure),
         };
+        if !self.affinity.last.is_empty()
+            && let Err(failure) = sched::set_affinity(&self.affinity.last)
+                .doing(|| "process.execCPUAffinity.final: setting it".to_owned())
+        {
+            return channel.fail(failure);
+        }
         let failure = match self.open_terminal() {
             Ok(slave) => launch::launch(
                 self.plan,

@@ -9,12 +9,12 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::hooks::{self, HookState};
 use super::launch::{self, Channel};
-use super::plan::{InitPlan, MountKind, MountOp, Node, NodeKind, Op};
+use super::plan::{InitPlan, Node, NodeKind, Op};
 use super::protocol::{Failure, FailureKind, GO, Message};
-use super::{Rootfs, Stdio};
-use crate::sys::mount::{self, Attributes, BindOptions, Filesystem, Overlay, attr};
+use super::{Stdio, mounting};
+use crate::sys::mount::{self, Attributes, BindOptions, Filesystem, attr};
 use crate::sys::path::Root;
-use crate::sys::{copy, ids, namespace, process, pty, socket, userns};
+use crate::sys::{ids, namespace, process, pty, sched, socket, userns};
 
 /// Turns an error of a step into a failure that names it.
 pub(super) trait Doing<T> {
@@ -36,6 +36,17 @@ pub(super) struct Init<'a> {
     /// The parent says when ids are mapped and the cgroup is joined.
     pub wait: bool,
     pub hook_state: HookState,
+    /// Copies of what is bound early, in the plan's order.
+    pub early: &'a [Option<OwnedFd>],
+}
+
+impl Init<'_> {
+    /// The next copy of what was to be bound early, if there is one.
+    fn take_early(&self, state: &mut State) -> Result<Option<OwnedFd>, Failure> {
+        let copy = self.early.get(state.early).and_then(Option::as_ref);
+        state.early += 1;
+        copy.map(|fd| fd.try_clone().doing(|| "duplicating a mount".to_owned())).transpose()
+    }
 }
 
 /// Runs the container's init to its exec; returns its exit code if that failed.
@@ -62,6 +73,8 @@ struct State {
     slave: Option<OwnedFd>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
+    /// How many early mounts have been made.
+    early: usize,
 }
 
 impl State {
@@ -86,7 +99,7 @@ fn prepare(init: &mut Init<'_>) -> Result<State, Failure> {
         let flag = libc::CLONE_NEWCGROUP as u64;
         namespace::unshare(flag).doing(|| "creating a cgroup namespace".to_owned())?;
     }
-    let mut state = State { root: None, slave: None, null: None, empty: None };
+    let mut state = State { root: None, slave: None, null: None, empty: None, early: 0 };
     for op in &init.plan.ops {
         carry_out(op, &mut state, init)?;
     }
@@ -106,6 +119,12 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
         Op::Time(offsets) => {
             namespace::unshare_time(offsets).doing(|| "creating a time namespace".to_owned())
         }
+        Op::MemoryPolicy { mode, nodes } => sched::set_memory_policy(*mode, nodes)
+            .doing(|| format!("linux.memoryPolicy: taking memory from nodes {nodes:?}")),
+        Op::NetDevices => {
+            init.channel.say(&Message::NetDevices, None)?;
+            init.channel.wait_for(GO)
+        }
         Op::Loopback => namespace::loopback_up().doing(|| "bringing lo up".to_owned()),
         Op::Hostname(name) => {
             rustix::system::sethostname(name.as_bytes()).doing(|| format!("setting the host name \"{name}\""))
@@ -115,13 +134,28 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
         }
         Op::Propagation(propagation) => mount::change_propagation(Path::new("/"), *propagation)
             .doing(|| "cutting off the host's mounts".to_owned()),
+        Op::SurroundingPrivate(path) => mount::make_surrounding_private(path)
+            .doing(|| format!("making the mount around \"{}\" private", path.display())),
+        Op::WorkingDirectory(path) => state
+            .root()?
+            .create_dir_all(path, 0o755)
+            .map(drop)
+            .doing(|| format!("making the working directory \"{}\"", path.display())),
         Op::Rootfs { rootfs, attributes } => {
-            state.root = Some(mount_rootfs(rootfs, *attributes)?);
+            state.root = Some(mounting::mount_rootfs(rootfs, *attributes)?);
             Ok(())
         }
-        Op::Mount(op) => carry_out_mount(op, state),
+        Op::Mount(op) => {
+            let early = if op.is_early() { init.take_early(state)? } else { None };
+            mounting::carry_out_mount(op, state.root()?, early)
+        }
         Op::Node(node) => {
             make_node(node, state.root()?).doing(|| format!("making device \"{}\"", node.path.display()))
+        }
+        Op::MadeNode { node, .. } => {
+            let made = init.take_early(state)?;
+            attach_node(node, made, state.root()?)
+                .doing(|| format!("making device \"{}\"", node.path.display()))
         }
         Op::BindNode(node) => bind_node(node, state.root()?)
             .doing(|| format!("binding the host's device \"{}\"", node.path.display())),
@@ -155,198 +189,13 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
             mount::change_attributes(state.root()?, attributes, false)
                 .doing(|| "making the rootfs read-only".to_owned())
         }
-        Op::Pivot { no_pivot } => {
+        Op::Pivot { no_pivot, shared } => {
             let root = state.root()?;
-            let result = if *no_pivot { mount::move_over_root(root) } else { mount::pivot(root) };
+            let result = if *no_pivot { mount::move_over_root(root) } else { mount::pivot(root, *shared) };
             result.doing(|| "making the rootfs the root".to_owned())
         }
         Op::RootPropagation(propagation) => mount::change_propagation(Path::new("/"), *propagation)
             .doing(|| "setting the propagation of the rootfs".to_owned()),
-    }
-}
-
-fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Failure> {
-    let (place, overlay) = match rootfs {
-        Rootfs::Dir(path) => (path, None),
-        Rootfs::Overlay { lower, upper, work, volatile, userxattr } => {
-            let overlay = Overlay {
-                lower: lower.clone(),
-                upper: upper.clone(),
-                work: work.clone(),
-                volatile: *volatile,
-                userxattr: *userxattr,
-            };
-            // Any directory would do to attach it to; this one surely exists.
-            (upper, Some(overlay))
-        }
-    };
-    let action = || format!("mounting the rootfs \"{}\"", place.display());
-    let target = mount::open_path(place).doing(action)?;
-    match overlay {
-        Some(overlay) => mount::overlay(&overlay, attributes, &target).map_err(|error| {
-            let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP];
-            let kind = match error.raw_os_error() {
-                Some(errno) if refused.contains(&errno) => FailureKind::NoOverlay,
-                _ => FailureKind::Setup,
-            };
-            Failure::new(kind, action(), &error)
-        })?,
-        None => {
-            let attributes = Attributes { set: attributes, clear: 0 };
-            let options = BindOptions { recursive: true, attributes, ..Default::default() };
-            mount::bind(&target, &target, options).doing(action)?;
-        }
-    }
-    // Opened again: the old descriptor is below the mount.
-    Root::open(place).doing(action)
-}
-
-fn carry_out_mount(op: &MountOp, state: &State) -> Result<(), Failure> {
-    let root = state.root()?;
-    let target = op.target.display();
-    match &op.kind {
-        MountKind::Bind { source, recursive, copy_up } => {
-            let action = || format!("binding \"{}\" to \"{target}\"", source.display());
-            let from = mount::open_path(source).doing(action)?;
-            let kind = FileType::from_raw_mode(rustix::fs::fstat(&from).doing(action)?.st_mode);
-            let to = if kind == FileType::Directory {
-                root.create_dir_all(&op.target, 0o755)
-            } else {
-                root.create_file(&op.target, 0o644)
-            };
-            let to = to.doing(action)?;
-            check_not_over_proc(op, root, &to, Some(&from)).doing(action)?;
-            if *copy_up && kind == FileType::Directory {
-                let action = || format!("filling the volume at \"{target}\" from the image");
-                copy::fill(&to, &from).doing(action)?;
-            }
-            bind(&from, to, *recursive, op).doing(action)
-        }
-        MountKind::Filesystem { filesystem, fallback, copy_up } => {
-            let name = &filesystem.fstype;
-            mount_filesystem(filesystem, fallback.as_deref(), *copy_up, op, root)
-                .doing(|| format!("mounting \"{name}\" at \"{target}\""))
-        }
-        MountKind::Remount => (|| {
-            let mounted = root.open_in(&op.target, OFlags::PATH, 0)?;
-            finish_mount(&mounted, op)
-        })()
-        .doing(|| format!("remounting \"{target}\"")),
-    }
-}
-
-/// Files of a proc file system that may be covered: what lxcfs and checkpointing replace, and what
-/// no protection rests on.
-const COVERABLE: [&str; 10] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-];
-
-/// Refuses a mount over the container's proc or a part of it: an image's volume or a link could
-/// else take its place and with it what masks and labels rely on (CVE-2019-16884, CVE-2023-28642).
-/// The kernel is asked what stands there, so the path's spelling is of no matter.
-fn check_not_over_proc(op: &MountOp, root: &Root, to: &OwnedFd, from: Option<&OwnedFd>) -> io::Result<()> {
-    let is_proc = |fd: &OwnedFd| Ok::<_, io::Error>(rustix::fs::fstatfs(fd)?.f_type as u64 == PROC_MAGIC);
-    if !is_proc(to)? || from.map_or(Ok(false), is_proc)? {
-        return Ok(());
-    }
-    let plain = op.target.strip_prefix("/").unwrap_or(&op.target);
-    let coverable = COVERABLE.iter().any(|path| op.target == Path::new(path));
-    if coverable && root.open_strict(plain, OFlags::PATH, 0).is_ok() {
-        return Ok(());
-    }
-    Err(io::Error::other("nothing may be mounted over the container's proc"))
-}
-
-fn bind(from: &OwnedFd, to: OwnedFd, recursive: bool, op: &MountOp) -> io::Result<()> {
-    let options =
-        BindOptions { recursive, attributes: op.attributes, recursive_attributes: op.recursive_attributes };
-    match mount::bind(from, &to, options)? {
-        Some(mounted) => set_propagation(&mounted, op),
-        None => set_propagation(&to, op),
-    }
-}
-
-fn finish_mount(mounted: impl AsFd, op: &MountOp) -> io::Result<()> {
-    if !op.recursive_attributes.is_empty() {
-        mount::change_attributes(&mounted, op.recursive_attributes, true)?;
-    }
-    if !op.attributes.is_empty() {
-        mount::change_attributes(&mounted, op.attributes, false)?;
-    }
-    set_propagation(&mounted, op)
-}
-
-fn set_propagation(mounted: impl AsFd, op: &MountOp) -> io::Result<()> {
-    op.propagation.iter().try_for_each(|p| mount::change_propagation_fd(&mounted, *p))
-}
-
-fn mount_filesystem(
-    filesystem: &Filesystem,
-    fallback: Option<&Path>,
-    copy_up: bool,
-    op: &MountOp,
-    root: &Root,
-) -> io::Result<()> {
-    if op.target == Path::new("/") {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let existing = root.open_in(&op.target, OFlags::PATH | OFlags::DIRECTORY, 0).ok();
-    if matches!(filesystem.fstype.as_str(), "proc" | "sysfs") && existing.is_some() {
-        // Later writes to /proc/sys and masks below it rely on the real thing being at that very
-        // path, so a link is refused (CVE-2019-19921).
-        let relative = op.target.strip_prefix("/").unwrap_or(&op.target);
-        root.open_strict(relative, OFlags::PATH | OFlags::DIRECTORY, 0)?;
-    }
-    let target = match &existing {
-        Some(directory) => directory.try_clone()?,
-        None => root.create_dir_all(&op.target, 0o755)?,
-    };
-    let mut filesystem = filesystem.clone();
-    let has_mode = filesystem.options.iter().any(|(key, _)| key == "mode");
-    if filesystem.fstype == "tmpfs"
-        && !has_mode
-        && let Some(directory) = &existing
-    {
-        // A tmpfs over an image's directory looks like it.
-        let mode = rustix::fs::fstat(directory)?.st_mode & 0o7777;
-        filesystem.options.push(("mode".to_owned(), Some(format!("{mode:o}"))));
-    }
-    let late_ro = copy_up && filesystem.attributes.set & attr::RDONLY != 0;
-    if late_ro {
-        filesystem.attributes.set &= !attr::RDONLY;
-    }
-    if filesystem.fstype != "proc" {
-        check_not_over_proc(op, root, &target, None)?;
-    }
-    match mount::filesystem(&filesystem, &target) {
-        Ok(mounted) => {
-            let mounted = match mounted {
-                Some(mounted) => mounted,
-                None => root.open_in(&op.target, OFlags::PATH | OFlags::DIRECTORY, 0)?,
-            };
-            if copy_up {
-                copy::tree(&target, &mounted)?;
-            }
-            if late_ro || !op.recursive_attributes.is_empty() {
-                return finish_mount(&mounted, op);
-            }
-            set_propagation(&mounted, op)
-        }
-        Err(error) => match fallback {
-            Some(path) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EBUSY)) => {
-                bind(&mount::open_path(path)?, target, true, op)
-            }
-            _ => Err(error),
-        },
     }
 }
 
@@ -393,6 +242,13 @@ fn check_node(node: &Node, there: &OwnedFd) -> io::Result<()> {
     }
 }
 
+/// Attaches a node that was made for us; where it could not be, the host's own has to do.
+fn attach_node(node: &Node, made: Option<OwnedFd>, root: &Root) -> io::Result<()> {
+    let Some(made) = made else { return bind_node(node, root) };
+    let target = root.create_file(&node.path, 0o666)?;
+    mount::attach(made, &target)
+}
+
 fn bind_node(node: &Node, root: &Root) -> io::Result<()> {
     let host = mount::open_path(&node.path)?;
     check_node(node, &host)?;
@@ -409,7 +265,7 @@ fn symlink(path: &Path, target: &str, root: &Root) -> io::Result<()> {
     }
 }
 
-fn place<'a>(path: &'a Path, root: &Root) -> io::Result<(OwnedFd, &'a std::ffi::OsStr)> {
+pub(super) fn place<'a>(path: &'a Path, root: &Root) -> io::Result<(OwnedFd, &'a std::ffi::OsStr)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -455,7 +311,8 @@ pub(super) fn hand_out_master(
     }
 }
 
-const PROC_MAGIC: u64 = 0x9fa0;
+/// `PROC_SUPER_MAGIC`.
+pub(super) const PROC_MAGIC: u64 = 0x9fa0;
 
 fn write_sysctl(path: &Path, value: &str, root: &Root) -> io::Result<()> {
     let file = root.open_in(&PathBuf::from("/proc/sys").join(path), OFlags::WRONLY, 0)?;

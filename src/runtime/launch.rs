@@ -13,11 +13,13 @@ use rustix::fs::{FileType, Mode, OFlags};
 use super::Stdio;
 use super::hooks::{self, HookState};
 use super::init::{Doing, send};
+use super::label;
 use super::plan::{Limit, ProcessPlan, UserChoice};
-use super::protocol::{DETACH, Failure, FailureKind, Message, START};
+use super::protocol::{DETACH, Failure, FailureKind, GO, Message, START};
 use crate::security::passwd::{self, Identity};
 use crate::sys::path::Root;
-use crate::sys::{capability, ids, process, pty, seal, signal, socket};
+use crate::sys::seccomp::Filter;
+use crate::sys::{capability, ids, process, pty, sched, seal, signal, socket};
 
 /// The init's end of the connection with who made it, later with who starts it.
 pub(super) struct Channel {
@@ -132,21 +134,41 @@ fn become_program(
         ids::set_personality(persona).doing(|| "setting the personality".to_owned())?;
     }
     plan.limits.iter().try_for_each(|limit| set_limit(limit, plan.clamp_limits))?;
+    set_scheduling(plan)?;
     let entered = enter_cwd(plan, &root, &identity);
     // No descriptor but the wanted ones passes the exec (CVE-2024-21626, CVE-2016-9962).
     process::close_on_exec_from(3 + plan.preserve_fds, None).doing(|| "closing descriptors".to_owned())?;
     signal::reset();
     rustix::process::umask(Mode::from_raw_mode(plan.umask));
 
-    drop_privileges(plan, &identity)?;
+    drop_privileges(plan, &identity, channel)?;
     // A directory that root may not enter (on a network file system) the user perhaps may.
     if entered.is_err() {
         enter_cwd(plan, &root, &identity)?;
     }
     check_cwd(plan)?;
-    let program = find_program(&plan.args[0], &env)?;
+    let filter = plan.privileges.filter.as_ref().filter(|_| plan.privileges.no_new_privileges);
+    let (early, late) =
+        if filter.is_some_and(Filter::has_listener) { (filter, None) } else { (None, filter) };
+    // A container without a process can be made, but not started.
+    let program = plan.args.first().map(|name| find_program(name, &env)).transpose()?;
+    if let Some(filter) = early {
+        load_filter(filter, channel)?;
+    }
 
     channel.pass_gate()?;
+    let Some(program) = program else {
+        let chain = vec!["process: the configuration has none to be started".to_owned()];
+        return Err(Failure { kind: FailureKind::Setup, errno: 0, chain });
+    };
+    if plan.listen_fds > 0 {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        env.retain(|entry| {
+            !entry.as_bytes().starts_with(b"LISTEN_FDS=") && !entry.as_bytes().starts_with(b"LISTEN_PID=")
+        });
+        env.extend(CString::new(format!("LISTEN_FDS={}", plan.listen_fds)));
+        env.extend(CString::new(format!("LISTEN_PID={pid}")));
+    }
     if !start_hooks.is_empty() {
         hook_state.status = "created";
         hook_state.pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -156,13 +178,13 @@ fn become_program(
             chain: vec!["running startContainer hooks".into(), crate::base::report::chain(&error)],
         })?;
     }
-    let filter = plan.privileges.filter.as_ref().filter(|_| plan.privileges.no_new_privileges);
+    label::of_the_next_program(&plan.labels)?;
     let error = seal::execute(&seal::Last {
         program: &program,
         args: &plan.args,
         env: &env,
         report: channel.socket.as_fd(),
-        filter,
+        filter: late,
         init: plan.init,
     });
     if error.raw_os_error() == Some(libc::E2BIG) {
@@ -312,12 +334,12 @@ fn check_cwd(plan: &ProcessPlan) -> Result<(), Failure> {
 /// while CAP_SYS_ADMIN is; groups before the user, after whom nothing may be changed any more;
 /// the remaining sets after the user, whose change would clear them; no_new_privs last, because
 /// before it only a filter that we could load without it has been loaded.
-fn drop_privileges(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {
+fn drop_privileges(plan: &ProcessPlan, identity: &Identity, channel: &Channel) -> Result<(), Failure> {
     let sets = &plan.privileges.capabilities;
     let action = |what: &'static str| move || what.to_owned();
     capability::limit_bounding(sets.bounding).doing(action("limiting the bounding capabilities"))?;
     if let (Some(filter), false) = (&plan.privileges.filter, plan.privileges.no_new_privileges) {
-        filter.load().doing(action("loading the seccomp filter"))?;
+        load_filter(filter, channel)?;
     }
     capability::keep_over_setuid(true).doing(action("keeping capabilities"))?;
     set_groups(plan, identity)?;
@@ -350,7 +372,32 @@ fn drop_privileges(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failur
     Ok(())
 }
 
+/// Loads a filter here and not in the stub; its listener, if it has one, goes to who made us, who
+/// sends it on.
+fn load_filter(filter: &Filter, channel: &Channel) -> Result<(), Failure> {
+    let listener = filter.load().doing(|| "loading the seccomp filter".to_owned())?;
+    if let Some(listener) = listener {
+        channel.say(&Message::Listener, Some(listener.as_fd()))?;
+        channel.wait_for(GO)?;
+    }
+    Ok(())
+}
+
+fn set_scheduling(plan: &ProcessPlan) -> Result<(), Failure> {
+    if let Some((class, level)) = plan.scheduling.io {
+        sched::set_io_priority(class, level)
+            .doing(|| format!("process.ioPriority: setting class {class}, priority {level}"))?;
+    }
+    if let Some(policy) = &plan.scheduling.policy {
+        sched::set_policy(policy).doing(|| "process.scheduler: setting the policy".to_owned())?;
+    }
+    Ok(())
+}
+
 fn set_groups(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {
+    if plan.keep_groups && ids::groups().is_ok_and(|groups| !groups.is_empty()) {
+        return Ok(());
+    }
     let Err(error) = ids::set_groups(&identity.groups) else { return Ok(()) };
     // With one id mapped, setgroups is denied and no other group exists. Then groups that are
     // merely the image's own are left out; those that were asked for are not.

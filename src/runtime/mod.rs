@@ -5,12 +5,18 @@
 //! Higher layers call these functions with a bundle of their own making; nothing here knows of
 //! images.
 
+mod cache;
+pub mod config;
 mod create;
+mod early;
 mod error;
 mod exec;
 pub mod hooks;
 mod init;
+pub mod label;
 mod launch;
+mod listener;
+mod mounting;
 pub mod plan;
 pub mod processes;
 pub mod protocol;
@@ -23,6 +29,7 @@ use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 
 use crate::cgroup;
 
+pub use cache::CacheGroups;
 pub use create::{Created, create, start};
 pub use error::Error;
 pub use exec::{Executed, exec};
@@ -96,6 +103,8 @@ pub struct CreateRequest {
     pub gate: Gate,
     /// Descriptors 3 to 2+n go through to the program.
     pub preserve_fds: u32,
+    /// As many of them are listening sockets: the program is told so (sd_listen_fds(3)).
+    pub listen_fds: u32,
     /// Move the rootfs over `/` instead of pivoting: for a host whose root is a ramfs.
     pub no_pivot: bool,
     /// Do not make a session keyring.
@@ -128,6 +137,7 @@ impl CreateRequest {
             stdio: Stdio::Inherit,
             gate: Gate::Held,
             preserve_fds: 0,
+            listen_fds: 0,
             no_pivot: false,
             no_new_keyring: false,
             clamp_limits: false,
@@ -163,4 +173,6 @@ pub struct ExecRequest {
     pub no_new_keyring: bool,
     /// As [`CreateRequest::clamp_limits`].
     pub clamp_limits: bool,
+    /// What a seccomp listener is told of the container.
+    pub state: Option<hooks::HookState>,
 }

@@ -90,6 +90,10 @@ pub const START: &[u8] = b"S";
 pub enum Message {
     /// The namespaces are there and mounts are made: run prestart and createRuntime hooks.
     Hooks,
+    /// The network namespace is there: move devices in.
+    NetDevices,
+    /// The listener of the seccomp filter, which comes along.
+    Listener,
     /// The terminal's master, which comes along.
     Terminal,
     /// All is done but the program; waiting at the gate.
@@ -105,6 +109,8 @@ impl Message {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Hooks => b"H".to_vec(),
+            Self::NetDevices => b"N".to_vec(),
+            Self::Listener => b"L".to_vec(),
             Self::Terminal => b"T".to_vec(),
             Self::Ready => b"R".to_vec(),
             Self::Failed(failure) => {
@@ -121,6 +127,8 @@ impl Message {
         Some(match bytes {
             [] => Self::End,
             b"H" => Self::Hooks,
+            b"N" => Self::NetDevices,
+            b"L" => Self::Listener,
             b"T" => Self::Terminal,
             b"R" => Self::Ready,
             [b'F', json @ ..] => {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+use super::CacheGroups;
 use crate::cgroup::Unit;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
@@ -85,6 +86,9 @@ pub struct Record {
     /// What its limits are since it was updated; before, those of its configuration.
     #[serde(default)]
     pub resources: Option<LinuxResources>,
+    /// Its groups of resctrl, if any were made for it.
+    #[serde(default, skip_serializing_if = "CacheGroups::is_empty")]
+    pub cache: CacheGroups,
 }
 
 /// What a container is doing (`runtime.md`, "State").
@@ -242,6 +246,15 @@ impl Dir {
         let _ = std::fs::remove_file(self.gate());
     }
 
+    /// The name of the user who made the container, or the number where there is no name.
+    pub fn owner(&self) -> String {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(uid) = std::fs::metadata(&self.path).map(|m| m.uid()) else { return String::new() };
+        let file = std::fs::read("/etc/passwd").unwrap_or_default();
+        let user = crate::security::passwd::users(&file).find(|user| user.uid == uid);
+        user.and_then(|user| String::from_utf8(user.name).ok()).unwrap_or_else(|| uid.to_string())
+    }
+
     /// Forgets the container.
     pub fn remove(&self) -> Result<(), Error> {
         // The record first: what remains of a killed removal is rubbish that claim() takes over.
@@ -318,6 +331,7 @@ mod tests {
             cgroup: None,
             unit: None,
             resources: None,
+            cache: CacheGroups::default(),
         };
         dir.write(&record, b"{}").unwrap();
         drop(lock);

@@ -9,16 +9,22 @@ use oci_spec::runtime::{
 
 use super::assemble::{Assembler, Label, Test, To};
 use super::numbers::Architecture;
-use crate::sys::seccomp::Filter;
+use crate::sys::seccomp::{Filter, NEW_LISTENER, WAIT_KILLABLE_RECV};
 
 /// A profile that cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Not supported yet.
-    #[error("{0} is not supported yet")]
-    Unsupported(String),
+    /// Calls are to be told to nobody.
+    #[error("linux.seccomp.listenerPath is missing, and the action SCMP_ACT_NOTIFY needs it")]
+    NoListener,
+    /// There is something to tell, and nobody to tell it to.
+    #[error("linux.seccomp.{0} needs linux.seccomp.listenerPath")]
+    NeedsListener(&'static str),
+    /// The listener is handed out by this call, which would wait for an answer from it for ever.
+    #[error("linux.seccomp: the system call sendmsg cannot have the action SCMP_ACT_NOTIFY")]
+    ListensToItself,
     /// A system call has six arguments.
-    #[error("the rule of \"{name}\" compares argument {index}, and there are only 0 to 5")]
+    #[error("linux.seccomp.syscalls: args.index {index} of the rule of \"{name}\": there are only 0 to 5")]
     Argument {
         /// The system call.
         name: String,
@@ -26,8 +32,52 @@ pub enum Error {
         index: usize,
     },
     /// The kernel takes no longer ones.
-    #[error("the filter has {0} instructions, and the kernel takes 4096")]
+    #[error("linux.seccomp: the filter has {0} instructions, and the kernel takes 4096")]
     TooLong(usize),
+}
+
+/// The actions that are understood.
+pub const ACTIONS: [&str; 9] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+/// The comparisons of arguments that are understood.
+pub const OPERATORS: [&str; 7] = [
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_MASKED_EQ",
+    "SCMP_CMP_NE",
+];
+
+/// The flags that are understood.
+pub const FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+/// The architectures that filters of this build can be for.
+pub fn architectures_here() -> Vec<&'static str> {
+    let name = |architecture: Architecture| match architecture {
+        Architecture::X86_64 => "SCMP_ARCH_X86_64",
+        Architecture::X86 => "SCMP_ARCH_X86",
+        Architecture::Aarch64 => "SCMP_ARCH_AARCH64",
+        Architecture::Arm => "SCMP_ARCH_ARM",
+        Architecture::Riscv64 => "SCMP_ARCH_RISCV64",
+    };
+    [Some(Architecture::NATIVE), Architecture::COMPATIBLE].into_iter().flatten().map(name).collect()
 }
 
 /// Answers of a filter, seccomp(2).
@@ -36,6 +86,7 @@ mod answer {
     pub const KILL_PROCESS: u32 = 0x8000_0000;
     pub const TRAP: u32 = 0x0003_0000;
     pub const ERRNO: u32 = 0x0005_0000;
+    pub const NOTIFY: u32 = 0x7fc0_0000;
     pub const TRACE: u32 = 0x7ff0_0000;
     pub const LOG: u32 = 0x7ffc_0000;
     pub const ALLOW: u32 = 0x7fff_0000;
@@ -71,11 +122,9 @@ struct Decision {
 /// there are several filters. Names that an architecture does not have are passed over, as
 /// runc and crun do: profiles are written for many.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
-    if profile.listener_path().is_some() {
-        return Err(Error::Unsupported("a seccomp listener (listenerPath)".into()));
-    }
-    let default = answer_of(profile.default_action(), profile.default_errno_ret())?;
+    let default = answer_of(profile.default_action(), profile.default_errno_ret());
     let rules = rules_by_name(profile, default)?;
+    check_listener(profile, &rules, default)?;
     let mut assembler = Assembler::default();
     assembler.load(ARCHITECTURE);
     let architectures = architectures(profile);
@@ -95,6 +144,28 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
         Some(program) if program.len() <= 4096 => Ok(Filter { program, flags: flags(profile) }),
         _ => Err(Error::TooLong(length)),
     }
+}
+
+fn check_listener(profile: &LinuxSeccomp, rules: &Rules<'_>, default: u32) -> Result<(), Error> {
+    let answers = |rule: &Decision| {
+        let branches: Vec<u32> = rule.branches.iter().map(|branch| branch.answer).collect();
+        branches.into_iter().chain([rule.otherwise]).any(|answer| answer == answer::NOTIFY)
+    };
+    if listener(profile) {
+        let told = rules.get("sendmsg").map_or(default == answer::NOTIFY, answers);
+        return if told { Err(Error::ListensToItself) } else { Ok(()) };
+    }
+    if default == answer::NOTIFY || rules.values().any(answers) {
+        return Err(Error::NoListener);
+    }
+    if profile.listener_metadata().as_deref().is_some_and(|metadata| !metadata.is_empty()) {
+        return Err(Error::NeedsListener("listenerMetadata"));
+    }
+    Ok(())
+}
+
+fn listener(profile: &LinuxSeccomp) -> bool {
+    profile.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty())
 }
 
 /// Those that the profile names and this kernel can meet; the machine's own always.
@@ -117,14 +188,16 @@ fn flags(profile: &LinuxSeccomp) -> u32 {
         LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG as u32,
         LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32,
         // Only of meaning, and only taken by the kernel, together with a listener.
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if listener(profile) => WAIT_KILLABLE_RECV,
         LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
     };
-    profile.flags().iter().flatten().map(bit).fold(0, |all, bit| all | bit)
+    let first = if listener(profile) { NEW_LISTENER } else { 0 };
+    profile.flags().iter().flatten().map(bit).fold(first, |all, bit| all | bit)
 }
 
-fn answer_of(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Error> {
+fn answer_of(action: LinuxSeccompAction, errno: Option<u32>) -> u32 {
     let errno = errno.unwrap_or(libc::EPERM as u32) & 0xffff;
-    Ok(match action {
+    match action {
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => answer::KILL_THREAD,
         LinuxSeccompAction::ScmpActKillProcess => answer::KILL_PROCESS,
         LinuxSeccompAction::ScmpActTrap => answer::TRAP,
@@ -133,10 +206,8 @@ fn answer_of(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Erro
         LinuxSeccompAction::ScmpActTrace => answer::TRACE | errno,
         LinuxSeccompAction::ScmpActLog => answer::LOG,
         LinuxSeccompAction::ScmpActAllow => answer::ALLOW,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(Error::Unsupported("the seccomp action SCMP_ACT_NOTIFY".into()));
-        }
-    })
+        LinuxSeccompAction::ScmpActNotify => answer::NOTIFY,
+    }
 }
 
 /// The lower, the stricter: the kernel's order, which compares actions as signed numbers.
@@ -180,7 +251,7 @@ type Rules<'a> = HashMap<&'a str, Decision, BuildHasherDefault<Fnv>>;
 fn rules_by_name(profile: &LinuxSeccomp, default: u32) -> Result<Rules<'_>, Error> {
     let mut rules = Rules::default();
     for rule in profile.syscalls().iter().flatten() {
-        let answer = answer_of(rule.action(), rule.errno_ret())?;
+        let answer = answer_of(rule.action(), rule.errno_ret());
         let tests = rule.args().as_deref().unwrap_or_default();
         for name in rule.names() {
             if let Some(test) = tests.iter().find(|test| test.index() > 5) {
@@ -436,11 +507,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused() {
+    fn nonsense_is_refused() {
         let notify = profile(json!({"defaultAction": "SCMP_ACT_NOTIFY"}));
-        assert!(matches!(compile(&notify), Err(Error::Unsupported(_))));
+        assert_eq!(compile(&notify), Err(Error::NoListener));
+        let itself = profile(json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/l"}));
+        assert_eq!(compile(&itself), Err(Error::ListensToItself));
+        let metadata = profile(json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "m"}));
+        assert_eq!(compile(&metadata), Err(Error::NeedsListener("listenerMetadata")));
         let argument = profile(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["read"], "action": "SCMP_ACT_KILL", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}));
         assert!(matches!(compile(&argument), Err(Error::Argument { index: 6, .. })));
+    }
+
+    #[test]
+    fn what_is_said_to_be_understood_is() {
+        for action in ACTIONS {
+            for operator in OPERATORS {
+                let filter = profile(json!({
+                    "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/l", "flags": FLAGS,
+                    "architectures": architectures_here(),
+                    "syscalls": [{"names": ["read"], "action": action,
+                        "args": [{"index": 0, "value": 1, "valueTwo": 1, "op": operator}]}],
+                }));
+                assert!(compile(&filter).is_ok(), "{action} {operator}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_is_told() {
+        let filter = compile(&profile(json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/l", "listenerMetadata": "m",
+            "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+        })))
+        .unwrap();
+        assert_eq!(filter.flags, NEW_LISTENER | WAIT_KILLABLE_RECV);
+        assert_eq!(ask(&filter, NATIVE, "mkdir", &[]), answer::NOTIFY);
+        assert_eq!(ask(&filter, NATIVE, "read", &[]), answer::ALLOW);
     }
 }

@@ -12,5 +12,5 @@ pub mod file;
 mod interpret;
 mod numbers;
 
-pub use compile::{Error, compile};
+pub use compile::{ACTIONS, Error, FLAGS, OPERATORS, architectures_here as architectures, compile};
 pub use default::default_profile;

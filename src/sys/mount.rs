@@ -336,6 +336,41 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     Ok(rustix::mount::move_mount(mount, "", target, "", flags)?)
 }
 
+/// Makes a detached copy of the mount at an open path of the caller's own mount namespace. It can be
+/// attached by a process in another one, also where that could not open the path.
+pub fn detached_copy(source: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
+    let options = BindOptions { recursive, ..Default::default() };
+    Ok(copy_tree(source, options)?)
+}
+
+/// Shows the files of a detached copy with the ids of a user namespace (mount_setattr(2), "ID-mapped
+/// mounts"). Needs `CAP_SYS_ADMIN` in the user namespace that mounted the file system.
+pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> io::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let userns = userns.as_fd().as_raw_fd() as u64;
+    let value = MountAttr { set: MOUNT_ATTR_IDMAP, clear: 0, propagation: 0, userns };
+    Ok(mount_setattr(mount.as_fd(), &value, recursive)?)
+}
+
+/// Makes the mount that the directory at an absolute path lies in private: what is mounted on that
+/// directory then is not propagated to the mount's peers, and pivot_root(2) does not refuse it.
+pub fn make_surrounding_private(path: &Path) -> io::Result<()> {
+    let mount_of = |path: &Path| -> io::Result<u64> {
+        let flags = rustix::fs::AtFlags::empty();
+        let stat = rustix::fs::statx(rustix::fs::CWD, path, flags, rustix::fs::StatxFlags::MNT_ID)?;
+        Ok(stat.stx_mnt_id)
+    };
+    let id = mount_of(path)?;
+    let mut root = path;
+    while let Some(parent) = root.parent() {
+        if mount_of(parent)? != id {
+            break;
+        }
+        root = parent;
+    }
+    change_propagation(root, Propagation { kind: PropagationKind::Private, recursive: false })
+}
+
 #[repr(C)]
 struct MountAttr {
     set: u64,
@@ -397,10 +432,18 @@ pub fn change_propagation_fd(mount: impl AsFd, propagation: Propagation) -> io::
 
 /// Makes the open directory, which must be a mount's root, the root of this mount namespace, and
 /// lets go of the old one.
-pub fn pivot(root: impl AsFd) -> io::Result<()> {
+///
+/// With `shared`, the old root's mounts may have peers outside, which are to keep theirs.
+pub fn pivot(root: impl AsFd, shared: bool) -> io::Result<()> {
+    let old = if shared { Some(open_path(Path::new("/"))?) } else { None };
     rustix::process::fchdir(root)?;
     // pivot_root(2), "pivot_root(".", ".")": the old root is stacked on the new one.
     rustix::process::pivot_root(".", ".")?;
+    if let Some(old) = old {
+        rustix::process::fchdir(old)?;
+        let cut = Propagation { kind: PropagationKind::Slave, recursive: true };
+        change_propagation(Path::new("."), cut)?;
+    }
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")?;
     Ok(())

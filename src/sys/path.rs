@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self, CWD, Mode, OFlags, ResolveFlags};
@@ -45,7 +46,14 @@ impl Root {
         )
     }
 
-    /// Opens the directory `path`, as [`Root::open_in`] resolves it, making what is missing of it.
+    /// Opens what is on the root's own mount, not on one that covers a part of it.
+    pub fn open_on_one_mount(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.fd, path, flags, 0, resolve)
+    }
+
+    /// Opens the directory `path`, as [`Root::open_in`] resolves it, making what is missing of it,
+    /// also where a link leads.
     pub fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         match self.open_in(path, flags, 0) {
@@ -53,29 +61,58 @@ impl Root {
             other => return other,
         }
         let (parent, name) = parent_and_name(path)?;
-        let parent = self.create_dir_all(&parent, mode)?;
-        match fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let parent_fd = self.create_dir_all(&parent, mode)?;
+        match fs::mkdirat(&parent_fd, name, Mode::from_raw_mode(mode)) {
+            Ok(()) => {}
+            // It may be a link to nothing; the kernel resolves each step of what we make of it.
+            Err(Errno::EXIST) => {
+                if let Some(path) = self.follow(&parent_fd, &parent, name)? {
+                    return self.create_dir_all(&path, mode);
+                }
+            }
             Err(error) => return Err(error.into()),
         }
         // Resolved again from the root: somebody may have put a link there since.
         self.open_in(path, flags, 0)
     }
 
-    /// Opens the file `path` with `O_PATH`, making an empty one, and its directories, where it is missing.
+    /// Opens the file `path` with `O_PATH`, making an empty one, and its directories, where it is
+    /// missing, also where a link leads.
     pub fn create_file(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         match self.open_in(path, OFlags::PATH, 0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
         let (parent, name) = parent_and_name(path)?;
-        let parent = self.create_dir_all(&parent, 0o755)?;
+        let parent_fd = self.create_dir_all(&parent, 0o755)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match fs::openat(&parent, name, flags, Mode::from_raw_mode(mode)) {
-            Ok(_) | Err(Errno::EXIST) => {}
+        match fs::openat(&parent_fd, name, flags, Mode::from_raw_mode(mode)) {
+            Ok(_) => {}
+            Err(Errno::EXIST) => {
+                if let Some(path) = self.follow(&parent_fd, &parent, name)? {
+                    return self.create_file(&path, mode);
+                }
+            }
             Err(error) => return Err(error.into()),
         }
         self.open_in(path, OFlags::PATH, 0)
+    }
+
+    /// Where the link `name` in `parent` leads, as a path from this root; `None` if it is no link.
+    /// Only a path to be resolved again: what it names is confined then.
+    fn follow(&self, parent_fd: &OwnedFd, parent: &Path, name: &OsStr) -> io::Result<Option<PathBuf>> {
+        let text = match fs::readlinkat(parent_fd, name, Vec::new()) {
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(None),
+            other => other?,
+        };
+        // `..` stays in it: what is above the parent, which may have been reached by a link, only the
+        // kernel knows.
+        let path = parent.join(OsStr::from_bytes(text.as_bytes()));
+        // Links that lead in a circle grow no longer path than this.
+        if path.as_os_str().len() > 4096 || path == parent.join(name) {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        }
+        Ok(Some(path))
     }
 
     /// Reads a regular file of at most `limit` bytes, resolved as [`Root::open_in`] does.
@@ -166,7 +203,13 @@ mod tests {
         root.create_file(Path::new("link/a/c/f"), 0o644).unwrap();
         assert!(dir.join("real/a/b").is_dir() && dir.join("real/a/c/f").is_file());
         symlink("/nowhere", dir.join("dangling")).unwrap();
-        assert!(root.create_dir_all(Path::new("dangling/x"), 0o755).is_err());
+        root.create_dir_all(Path::new("dangling/x"), 0o755).unwrap();
+        assert!(dir.join("nowhere/x").is_dir());
+        symlink("../../../up/file", dir.join("above")).unwrap();
+        root.create_file(Path::new("above"), 0o644).unwrap();
+        assert!(dir.join("up/file").is_file());
+        symlink("circle", dir.join("circle")).unwrap();
+        assert!(root.create_file(Path::new("circle"), 0o644).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -1,6 +1,14 @@
 //! Loading seccomp filters (seccomp(2)).
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Hand out a descriptor on which calls answered with `SECCOMP_RET_USER_NOTIF` are told.
+pub const NEW_LISTENER: u32 = 1 << 3;
+/// With [`NEW_LISTENER`]: a thread that cannot take the filter is an error number, not its id.
+const TSYNC_ESRCH: u32 = 1 << 4;
+/// With [`NEW_LISTENER`]: only a fatal signal interrupts a call that waits for its answer.
+pub const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
 /// One classic BPF instruction, `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,18 +45,32 @@ impl Filter {
         bytes
     }
 
-    /// Loads the filter for this process, for good. Needs `CAP_SYS_ADMIN` in the user namespace, or
-    /// no_new_privs.
-    pub fn load(&self) -> io::Result<()> {
+    /// Whether the filter comes with a listener, and so must be loaded by [`Filter::load`].
+    pub fn has_listener(&self) -> bool {
+        self.flags & NEW_LISTENER != 0
+    }
+
+    /// Loads the filter for this process, for good; returns the listener if it has one. Needs
+    /// `CAP_SYS_ADMIN` in the user namespace, or no_new_privs.
+    pub fn load(&self) -> io::Result<Option<OwnedFd>> {
         let program = libc::sock_fprog {
             len: self.program.len().try_into().map_err(|_| io::ErrorKind::InvalidInput)?,
             // The kernel only reads it; `Instruction` has the layout of sock_filter.
             filter: self.program.as_ptr().cast_mut().cast(),
         };
+        let mut flags = self.flags;
+        if self.has_listener() && flags & libc::SECCOMP_FILTER_FLAG_TSYNC as u32 != 0 {
+            flags |= TSYNC_ESRCH;
+        }
         // SAFETY: `program` points to as many instructions as it says, for the length of the call.
         let result = unsafe {
-            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, self.flags, &raw const program)
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
         };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        match result {
+            -1 => Err(io::Error::last_os_error()),
+            // SAFETY: with that flag the kernel returns a new descriptor, which nobody else knows of.
+            fd if self.has_listener() => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })),
+            _ => Ok(None),
+        }
     }
 }

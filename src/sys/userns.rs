@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -137,6 +137,30 @@ fn finish_helper(
     } else {
         Err(Error::Refused { helper, ranges: map_text(ranges).trim_end().replace('\n', ", ") })
     }
+}
+
+/// A user namespace with this mapping, which lives as long as its descriptor: for id-mapped mounts.
+pub fn hold(mapping: &IdMapping) -> Result<OwnedFd, Error> {
+    let (ours, theirs) = socket::packet_pair().map_err(Error::Wait)?;
+    let options = process::CloneOptions {
+        namespaces: libc::CLONE_NEWUSER as u64,
+        close: Some(ours.as_fd()),
+        ..Default::default()
+    };
+    let child = process::spawn(options, || {
+        // Until the other end is closed.
+        let _ = socket::receive(&theirs);
+        0
+    })
+    .map_err(Error::Create)?;
+    drop(theirs);
+    let held = write_maps(child.pid, mapping).and_then(|()| {
+        let path = PathBuf::from(format!("/proc/{}/ns/user", child.pid));
+        namespace::open(&path).map_err(Error::Create)
+    });
+    drop(ours);
+    process::wait(&child.pidfd).map_err(Error::Wait)?;
+    held
 }
 
 /// Makes the caller root of its user namespace, with no supplementary groups where that is allowed.

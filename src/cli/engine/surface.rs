@@ -145,4 +145,54 @@ pub const FLAGS: &[(&str, &str)] = &[
         "\
      f,file= no-desc",
     ),
+    (
+        "restart",
+        "\
+     a,all cidfile= f,filter= l,latest running t,time=",
+    ),
+    (
+        "container exists",
+        "\
+     external",
+    ),
+    (
+        "container prune",
+        "\
+     filter= f,force",
+    ),
+    (
+        "image exists",
+        "\
+     h,help",
+    ),
+    (
+        "volume create",
+        "\
+     d,driver= gid= help ignore l,label= o,opt= uid=",
+    ),
+    (
+        "volume exists",
+        "\
+     h,help",
+    ),
+    (
+        "volume inspect",
+        "\
+     a,all f,format= help",
+    ),
+    (
+        "volume ls",
+        "\
+     f,filter= format= help n,noheading q,quiet",
+    ),
+    (
+        "volume prune",
+        "\
+     a,all dry-run filter= f,force help",
+    ),
+    (
+        "volume rm",
+        "\
+     a,all f,force help t,time=",
+    ),
 ];

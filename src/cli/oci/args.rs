@@ -19,8 +19,13 @@ pub enum UsageError {
     #[error("unexpected argument \"{0}\"")]
     Extra(String),
     /// A command that there is not.
-    #[error("unknown command \"{0}\"")]
-    Command(String),
+    #[error("unknown command \"{name}\"{}", meant.as_ref().map(|m| format!(" (did you mean \"{m}\"?)")).unwrap_or_default())]
+    Command {
+        /// What was given.
+        name: String,
+        /// What may have been meant.
+        meant: Option<String>,
+    },
     /// A value that makes no sense.
     #[error("invalid value \"{value}\" of {option}")]
     Invalid {
@@ -48,6 +53,8 @@ pub const GLOBAL: &[Known] = &[
     ("version", Some('v'), false),
     ("help", Some('h'), false),
 ];
+
+const HELP: &[Known] = &[("help", Some('h'), false)];
 
 /// Parsed options and arguments.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -110,6 +117,8 @@ pub fn parse(
         };
         let short = name.chars().next().filter(|_| name.chars().count() == 1);
         let found = known.iter().find(|(long, s, _)| *long == name || (short.is_some() && *s == short));
+        // Every command can explain itself.
+        let found = found.or(HELP.iter().find(|_| matches!(name, "help" | "h")));
         let Some((long, _, takes_value)) = found else { return Err(UsageError::Unknown(argument.clone())) };
         let value = match (takes_value, inline) {
             (_, Some(value)) => value,

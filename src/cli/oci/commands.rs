@@ -1,28 +1,165 @@
 //! The commands of the runtime's face.
 
-use super::args::{self, Known, UsageError};
+use super::args::{self, Known, Parsed, UsageError};
 use super::{
-    Done, Global, create, delete, events, exec, features, kill, list, pause, ps, spec, start, state, update,
+    Done, Error, Global, create, delete, events, exec, features, help, kill, list, pause, ps, spec, start,
+    state, update,
 };
 
-pub(super) fn run(global: &Global, command: &str, rest: &[String]) -> Done {
-    let parse = |known: &[Known], tail| args::parse(rest, known, false, tail).map(|(parsed, _)| parsed);
-    match command {
-        "create" => create::create(global, &parse(create::OPTIONS, None)?, false),
-        "run" => create::create(global, &parse(create::OPTIONS, None)?, true),
-        "start" => start::start(global, &parse(&[], None)?),
-        "state" => state::show_state(global, &parse(&[], None)?),
-        "kill" => kill::kill(global, &parse(kill::OPTIONS, None)?),
-        "delete" => delete::delete(global, &parse(delete::OPTIONS, None)?),
-        "list" => list::list(global, &parse(list::OPTIONS, None)?),
-        "exec" => exec::exec(global, &parse(exec::OPTIONS, Some(1))?),
-        "pause" => pause::pause(global, &parse(&[], None)?),
-        "resume" => pause::resume(global, &parse(&[], None)?),
-        "update" => update::update(global, &parse(update::OPTIONS, None)?),
-        "events" => events::events(global, &parse(events::OPTIONS, None)?),
-        "ps" => ps::ps(global, &parse(ps::OPTIONS, Some(1))?),
-        "features" => features::features(),
-        "spec" => spec::write(&parse(spec::OPTIONS, None)?),
-        other => Err(UsageError::Command(other.to_owned()).into()),
+/// A command.
+pub(super) struct Command {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// Its arguments, as the help shows them.
+    pub arguments: &'static str,
+    /// Its options.
+    pub options: &'static [Known],
+    /// From this argument on everything is taken as it is.
+    pub tail: Option<usize>,
+    run: fn(&Global, &Parsed) -> Done,
+}
+
+/// All commands, in the help's order.
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        name: "create",
+        about: "make a container that waits to be started",
+        arguments: "ID",
+        options: create::OPTIONS,
+        tail: None,
+        run: |global, parsed| create::create(global, parsed, false),
+    },
+    Command {
+        name: "start",
+        about: "start a created container",
+        arguments: "ID",
+        options: &[],
+        tail: None,
+        run: start::start,
+    },
+    Command {
+        name: "run",
+        about: "create, start, wait for and delete a container",
+        arguments: "ID",
+        options: create::OPTIONS,
+        tail: None,
+        run: |global, parsed| create::create(global, parsed, true),
+    },
+    Command {
+        name: "exec",
+        about: "run a further process in a container",
+        arguments: "ID [PROGRAM [ARGUMENT...]]",
+        options: exec::OPTIONS,
+        tail: Some(1),
+        run: exec::exec,
+    },
+    Command {
+        name: "state",
+        about: "print a container's state as JSON",
+        arguments: "ID",
+        options: &[],
+        tail: None,
+        run: state::show_state,
+    },
+    Command {
+        name: "list",
+        about: "list containers",
+        arguments: "",
+        options: list::OPTIONS,
+        tail: None,
+        run: list::list,
+    },
+    Command {
+        name: "kill",
+        about: "send a signal to a container's init",
+        arguments: "ID [SIGNAL]",
+        options: kill::OPTIONS,
+        tail: None,
+        run: kill::kill,
+    },
+    Command {
+        name: "delete",
+        about: "forget a stopped container",
+        arguments: "ID",
+        options: delete::OPTIONS,
+        tail: None,
+        run: delete::delete,
+    },
+    Command {
+        name: "pause",
+        about: "stop a container's processes for a while",
+        arguments: "ID",
+        options: &[],
+        tail: None,
+        run: pause::pause,
+    },
+    Command {
+        name: "resume",
+        about: "let them go on",
+        arguments: "ID",
+        options: &[],
+        tail: None,
+        run: pause::resume,
+    },
+    Command {
+        name: "update",
+        about: "change a container's limits",
+        arguments: "ID",
+        options: update::OPTIONS,
+        tail: None,
+        run: update::update,
+    },
+    Command {
+        name: "events",
+        about: "tell what a container uses, and when it lacks memory",
+        arguments: "ID",
+        options: events::OPTIONS,
+        tail: None,
+        run: events::events,
+    },
+    Command {
+        name: "ps",
+        about: "list a container's processes",
+        arguments: "ID [PS-ARGUMENT...]",
+        options: ps::OPTIONS,
+        tail: Some(1),
+        run: ps::ps,
+    },
+    Command {
+        name: "features",
+        about: "print what this runtime can do as JSON",
+        arguments: "",
+        options: &[],
+        tail: None,
+        run: |_, _| features::features(),
+    },
+    Command {
+        name: "spec",
+        about: "write an example config.json",
+        arguments: "",
+        options: spec::OPTIONS,
+        tail: None,
+        run: |_, parsed| spec::write(parsed),
+    },
+];
+
+/// What runc or crun have and we have not.
+const MISSING: [&str; 3] = ["checkpoint", "restore", "mounts"];
+
+pub(super) fn run(global: &Global, name: &str, rest: &[String]) -> Done {
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        if MISSING.contains(&name) {
+            return Err(Error::Unsupported(name.to_owned()));
+        }
+        let names = COMMANDS.iter().map(|command| command.name);
+        let meant = crate::base::suggest::closest(name, names).map(str::to_owned);
+        return Err(UsageError::Command { name: name.to_owned(), meant }.into());
+    };
+    let (parsed, _) = args::parse(rest, command.options, false, command.tail)?;
+    if parsed.has("help") {
+        return help::print_for(Some(name));
     }
+    (command.run)(global, &parsed)
 }

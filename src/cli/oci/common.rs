@@ -1,16 +1,18 @@
 //! What several commands of the runtime's face share: ids, descriptors, stored configurations, hooks.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use super::args::{Parsed, UsageError};
-use super::{Error, Global};
-use crate::runtime::Stdio;
+use super::log::Log;
+use super::{Done, Error, Global};
 use crate::runtime::hooks::{self, HookState};
-use crate::runtime::state::{Dir, Record, Status};
-use crate::sys::process;
+use crate::runtime::state::{self, Dir, Record, Status};
+use crate::runtime::{Stdio, config};
+use crate::sys::socket;
 
 pub(super) fn container(global: &Global, parsed: &Parsed, most: usize) -> Result<Dir, Error> {
     let id = parsed.arguments.first().ok_or(UsageError::Missing("the container id"))?;
@@ -20,6 +22,38 @@ pub(super) fn container(global: &Global, parsed: &Parsed, most: usize) -> Result
     Ok(Dir::new(&global.root, id)?)
 }
 
+/// The containers of a command that takes one, or with `--regex` all whose ids match.
+pub(super) fn containers(global: &Global, parsed: &Parsed, most: usize) -> Result<Vec<Dir>, Error> {
+    if !parsed.has("regex") {
+        return Ok(vec![container(global, parsed, most)?]);
+    }
+    let text = parsed.arguments.first().ok_or(UsageError::Missing("the regular expression"))?;
+    if let Some(extra) = parsed.arguments.get(most) {
+        return Err(UsageError::Extra(extra.clone()).into());
+    }
+    let regex = regex::Regex::new(text)
+        .map_err(|_| UsageError::Invalid { option: "--regex", value: text.clone() })?;
+    let ids = state::list(&global.root)?.into_iter().filter(|id| regex.is_match(id));
+    ids.map(|id| Ok(Dir::new(&global.root, &id)?)).collect()
+}
+
+/// Does the same to each, and goes on where one fails; the last error is the command's.
+pub(super) fn for_each(
+    global: &Global,
+    dirs: &[Dir],
+    mut work: impl FnMut(&Dir) -> Result<(), Error>,
+) -> Done {
+    let mut last = None;
+    for dir in dirs {
+        if let Err(error) = work(dir)
+            && let Some(earlier) = last.replace(error)
+        {
+            global.log.warn(&crate::base::report::chain(&earlier));
+        }
+    }
+    last.map_or(Ok(0), Err)
+}
+
 fn number(parsed: &Parsed, option: &'static str) -> Result<u32, Error> {
     match parsed.value(option) {
         None => Ok(0),
@@ -27,40 +61,35 @@ fn number(parsed: &Parsed, option: &'static str) -> Result<u32, Error> {
     }
 }
 
-/// Services handed down by socket activation (sd_listen_fds(3)) go through, too.
-pub(super) fn preserved(parsed: &Parsed) -> Result<u32, Error> {
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
-    let count = number(parsed, "preserve-fds")?.saturating_add(listen);
-    for fd in 3..3_u32.saturating_add(count) {
-        if i32::try_from(fd).map_or(true, |fd| !process::is_open(fd)) {
-            let value = count.to_string();
-            return Err(UsageError::Invalid { option: "preserve-fds", value }.into());
-        }
-    }
-    Ok(count)
+/// How many listening sockets socket activation handed down (sd_listen_fds(3)).
+pub(super) fn listening() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-pub(super) fn parse_spec(path: &Path, bytes: &[u8]) -> Result<Spec, Error> {
-    let error = |source| Error::Parse { path: path.to_owned(), source };
-    match serde_json::from_slice(bytes) {
-        Ok(spec) => Ok(spec),
-        Err(first) => {
-            // Architectures that the parser has no name for are none of ours: left out, they are denied.
-            let mut value: Value = serde_json::from_slice(bytes).map_err(|_| error(first))?;
-            if let Some(Value::Array(list)) = value.pointer_mut("/linux/seccomp/architectures") {
-                list.retain(|arch| serde_json::from_value::<oci_spec::runtime::Arch>(arch.clone()).is_ok());
-            }
-            serde_json::from_value(value).map_err(error)
-        }
+/// How many descriptors from 3 on go through. One that is not open cannot, which harms nobody.
+pub(super) fn preserved(parsed: &Parsed) -> Result<u32, Error> {
+    Ok(number(parsed, "preserve-fds")?.saturating_add(listening()).min(1 << 20))
+}
+
+/// Reads a container's configuration and tells what was left out of it.
+pub(super) fn parse_spec(log: Option<&Log>, path: &Path, bytes: &[u8]) -> Result<Spec, Error> {
+    let config = config::parse(bytes).map_err(|source| Error::Config { path: path.to_owned(), source })?;
+    if let Some(log) = log {
+        config.warnings.iter().for_each(|warning| log.warn(warning));
     }
+    Ok(config.value)
 }
 
 pub(super) fn stdio(parsed: &Parsed, terminal: bool, foreground: bool) -> Result<Stdio, Error> {
     match (terminal, parsed.value("console-socket").filter(|s| !s.is_empty())) {
         (true, Some(socket)) => Ok(Stdio::ConsoleSocket(socket.into())),
         (true, None) if foreground => Ok(Stdio::Terminal),
-        (true, None) => Err(Error::Unsupported("a detached terminal needs --console-socket".to_owned())),
-        (false, Some(_)) => Err(Error::Unsupported("--console-socket needs process.terminal".to_owned())),
+        (true, None) => {
+            Err(Error::Contradiction("process.terminal: a detached terminal needs --console-socket"))
+        }
+        (false, Some(_)) => {
+            Err(Error::Contradiction("--console-socket needs a terminal: process.terminal, or --tty"))
+        }
         (false, None) => Ok(Stdio::Inherit),
     }
 }
@@ -77,7 +106,15 @@ pub(super) fn write_pid_file(parsed: &Parsed, pid: i32) -> Result<(), Error> {
     .map_err(|source| Error::Io { action: format!("writing \"{path}\""), source })
 }
 
-fn hook_state(record: &Record, status: &'static str) -> HookState {
+/// Gives a handle of the process to who listens at `--pidfd-socket`.
+pub(super) fn send_pidfd(parsed: &Parsed, pidfd: &OwnedFd) -> Result<(), Error> {
+    let Some(path) = parsed.value("pidfd-socket").filter(|p| !p.is_empty()) else { return Ok(()) };
+    let error = |source| Error::Io { action: format!("sending the pidfd to \"{path}\""), source };
+    let socket = socket::connect_stream(Path::new(path)).map_err(error)?;
+    socket::send(&socket, b"pidfd", Some(pidfd.as_fd())).map_err(error)
+}
+
+pub(super) fn hook_state(record: &Record, status: &'static str) -> HookState {
     HookState {
         oci_version: record.oci_version.clone(),
         id: record.id.clone(),
@@ -88,24 +125,24 @@ fn hook_state(record: &Record, status: &'static str) -> HookState {
     }
 }
 
-/// Runs poststart or poststop hooks, whose failure is only worth a warning (`runtime.md`, "Lifecycle").
-pub(super) fn run_hooks(
-    spec: &Spec,
-    record: &Record,
-    status: &'static str,
-    which: impl Fn(&oci_spec::runtime::Hooks) -> Option<Vec<oci_spec::runtime::Hook>>,
-) {
-    let list = spec.hooks().as_ref().and_then(which).unwrap_or_default();
+/// Runs poststart hooks; the first that fails fails the start (`runtime.md`, "Lifecycle", step 10).
+pub(super) fn run_poststart(spec: &Spec, record: &Record) -> Result<(), Error> {
+    let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().clone()).unwrap_or_default();
+    hooks::run(&list, &hook_state(record, "running")).map_err(Error::Poststart)
+}
+
+/// Runs poststop hooks, whose failure is only worth a warning (`runtime.md`, "Lifecycle", step 14).
+pub(super) fn run_poststop(global: &Global, spec: &Spec, record: &Record) {
+    let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().clone()).unwrap_or_default();
     for hook in &list {
-        if let Err(error) = hooks::run(std::slice::from_ref(hook), &hook_state(record, status)) {
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "warning: {}", crate::base::report::chain(&error));
+        if let Err(error) = hooks::run(std::slice::from_ref(hook), &hook_state(record, "stopped")) {
+            global.log.warn(&crate::base::report::chain(&error));
         }
     }
 }
 
 pub(super) fn stored_spec(dir: &Dir) -> Result<Spec, Error> {
-    parse_spec(Path::new("config.json"), &dir.config()?)
+    parse_spec(None, Path::new("config.json"), &dir.config()?)
 }
 
 /// The stored configuration if it may have hooks of this name: parsing it takes longer than
@@ -114,7 +151,7 @@ pub(super) fn stored_hooks(dir: &Dir, name: &str) -> Result<Option<Spec>, Error>
     let bytes = dir.config()?;
     let quoted = format!("\"{name}\"");
     let mentioned = bytes.windows(quoted.len()).any(|window| window == quoted.as_bytes());
-    mentioned.then(|| parse_spec(Path::new("config.json"), &bytes)).transpose()
+    mentioned.then(|| parse_spec(None, Path::new("config.json"), &bytes)).transpose()
 }
 
 pub(super) fn state_value(dir: &Dir, record: &Record) -> Result<Value, Error> {
@@ -129,6 +166,6 @@ pub(super) fn state_value(dir: &Dir, record: &Record) -> Result<Value, Error> {
         "rootfs": record.rootfs,
         "created": record.created,
         "annotations": record.annotations,
-        "owner": "",
+        "owner": dir.owner(),
     }))
 }

@@ -3,20 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use super::args::{Known, Parsed};
-use super::common::{container, parse_spec, preserved, run_hooks, stdio, write_pid_file};
+use super::common::{
+    container, listening, parse_spec, preserved, run_poststart, send_pidfd, stdio, write_pid_file,
+};
 use super::delete::forget;
 use super::{Done, Error, Global};
+use crate::base::idmap::IdRange;
 use crate::runtime::state::{self, Dir, Record};
 use crate::runtime::{self, CreateRequest, Created, Gate, Rootfs};
-use crate::sys::process;
+use crate::security::idmap;
+use crate::sys::{ids, process};
 
 pub(super) const OPTIONS: &[Known] = &[
     ("bundle", Some('b'), true),
     ("config", Some('f'), true),
     ("console-socket", None, true),
+    ("pidfd-socket", None, true),
     ("pid-file", None, true),
     ("preserve-fds", None, true),
     ("no-pivot", None, false),
@@ -51,7 +56,10 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     let config_path = bundle.join(parsed.value("config").unwrap_or("config.json"));
     let config =
         std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
-    let spec = parse_spec(&config_path, &config)?;
+    let mut spec = parse_spec(Some(&global.log), &config_path, &config)?;
+    if ids::euid() != 0 {
+        add_user_namespace(&mut spec);
+    }
     process::ensure_standard_fds()
         .map_err(|source| Error::Io { action: "opening /dev/null".to_owned(), source })?;
     let preserve_fds = preserved(parsed)?;
@@ -62,6 +70,7 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     let result = make(&order, &dir).and_then(|(created, record)| {
         dir.write(&record, &config)?;
         write_pid_file(parsed, created.pid)?;
+        send_pidfd(parsed, &created.pidfd)?;
         Ok((created, record))
     });
     let (mut created, record) = match result {
@@ -81,13 +90,19 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
         let _ = dir.remove();
         return Err(error.into());
     }
-    run_hooks(&order.spec, &record, "running", |hooks| hooks.poststart().clone());
+    if let Err(error) = run_poststart(&order.spec, &record) {
+        // It is stopped and deleted, as if it had never started.
+        let _ = process::pidfd_signal(&created.pidfd, libc::SIGKILL);
+        let _ = process::wait(&created.pidfd);
+        forget(global, &dir, &record)?;
+        return Err(error);
+    }
     if !foreground {
         return Ok(0);
     }
     let status = super::foreground::wait(&created.pidfd, created.terminal.take())?;
     if !parsed.has("keep") {
-        forget(&dir, &record)?;
+        forget(global, &dir, &record)?;
     }
     Ok(status.code())
 }
@@ -95,7 +110,10 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
 fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
     let Order { parsed, bundle, .. } = order;
     let root = order.spec.root().as_ref().map(|root| bundle.join(root.path()));
-    let rootfs = root.ok_or_else(|| Error::Unsupported("the configuration has no root".to_owned()))?;
+    let rootfs = root.ok_or(Error::Contradiction("root: it is missing"))?;
+    if !std::fs::metadata(&rootfs).is_ok_and(|m| m.is_dir()) {
+        return Err(Error::Rootfs(rootfs));
+    }
     let terminal = order.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
     let id = order.id.to_owned();
     let mut request =
@@ -104,6 +122,8 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
     request.stdio = stdio(parsed, terminal, order.foreground)?;
     request.gate = if order.run { Gate::Held } else { Gate::Path(dir.gate()) };
     request.preserve_fds = order.preserve_fds;
+    request.listen_fds = listening();
+    request.create_cwd = true;
     request.no_pivot = parsed.has("no-pivot");
     request.no_new_keyring = parsed.has("no-new-keyring");
     request.cgroup = order.global.cgroups;
@@ -111,6 +131,11 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
     let annotations: BTreeMap<String, String> =
         order.spec.annotations().clone().unwrap_or_default().into_iter().collect();
     let created = runtime::create(request)?;
+    if order.global.rootless == Some(false)
+        && let Some(reason) = &created.no_cgroup
+    {
+        return Err(Error::NoCgroup(reason.clone()));
+    }
     let record = Record {
         format: 1,
         oci_version: order.spec.version().clone(),
@@ -125,6 +150,36 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
         cgroup: created.cgroup.clone(),
         unit: created.unit.clone(),
         resources: None,
+        cache: created.cache.clone(),
     };
     Ok((created, record))
+}
+
+/// An ordinary user's container needs a user namespace; a configuration without one, or without a
+/// mapping for it, gets all the ids that the user has (as crun does).
+fn add_user_namespace(spec: &mut Spec) {
+    let Some(linux) = spec.linux_mut().as_mut() else { return };
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    let user = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    let joined = user.is_some_and(|user| user.path().is_some());
+    let mapped = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    if joined || mapped(linux.uid_mappings()) || mapped(linux.gid_mappings()) {
+        return;
+    }
+    if user.is_none() {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(LinuxNamespaceType::User);
+        namespaces.push(namespace);
+        linux.set_namespaces(Some(namespaces));
+    }
+    let mapping = idmap::rung().mapping;
+    let list = |ranges: &[IdRange]| {
+        let of = |range: &IdRange| {
+            let mapping = LinuxIdMappingBuilder::default().container_id(range.container);
+            mapping.host_id(range.host).size(range.size).build().ok()
+        };
+        ranges.iter().map(of).collect()
+    };
+    linux.set_uid_mappings(list(&mapping.uids));
+    linux.set_gid_mappings(list(&mapping.gids));
 }

@@ -1,20 +1,22 @@
 //! `delete`.
 
 use super::args::{Known, Parsed};
-use super::common::{container, run_hooks, stored_hooks};
+use super::common::{containers, for_each, run_poststop, stored_hooks};
 use super::{Done, Error, Global};
 use crate::runtime::state::{self, Dir, Record, Status};
 use crate::sys::process;
 
-pub(super) const OPTIONS: &[Known] = &[("force", Some('f'), false)];
+pub(super) const OPTIONS: &[Known] = &[("force", Some('f'), false), ("regex", Some('r'), false)];
 
 pub(super) fn delete(global: &Global, parsed: &Parsed) -> Done {
-    let dir = container(global, parsed, 1)?;
-    let force = parsed.has("force");
+    let dirs = containers(global, parsed, 1)?;
+    for_each(global, &dirs, |dir| delete_one(global, dir, parsed.has("force")))
+}
+
+fn delete_one(global: &Global, dir: &Dir, force: bool) -> Result<(), Error> {
     let record = match dir.read() {
         Err(state::Error::NotFound(_)) if force || dir.exists() => {
-            dir.remove()?;
-            return Ok(0);
+            return Ok(dir.remove()?);
         }
         other => other?,
     };
@@ -34,19 +36,22 @@ pub(super) fn delete(global: &Global, parsed: &Parsed) -> Done {
         }
         (_, None) => {}
     }
-    forget(&dir, &record)?;
-    Ok(0)
+    forget(global, dir, &record)
 }
 
 /// Removes what is left of a stopped container; every step may have been done already.
-pub(super) fn forget(dir: &Dir, record: &Record) -> Result<(), Error> {
+pub(super) fn forget(global: &Global, dir: &Dir, record: &Record) -> Result<(), Error> {
     if let Some(cgroup) = &record.cgroup {
         crate::cgroup::destroy(cgroup, record.unit.as_ref())?;
     }
+    record.cache.remove().map_err(|source| Error::Io {
+        action: "removing the container's groups of resctrl".to_owned(),
+        source,
+    })?;
     let spec = stored_hooks(dir, "poststop");
     dir.remove()?;
     if let Ok(Some(spec)) = spec {
-        run_hooks(&spec, record, "stopped", |hooks| hooks.poststop().clone());
+        run_poststop(global, &spec, record);
     }
     Ok(())
 }

@@ -2,19 +2,23 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 
 use super::args::{Known, Parsed, UsageError};
-use super::common::{container, preserved, stdio, stored_spec, write_pid_file};
+use super::common::{container, hook_state, preserved, send_pidfd, stdio, stored_spec, write_pid_file};
 use super::{Done, Error, Global};
 use crate::runtime::state::{Record, Status};
-use crate::runtime::{self, ExecRequest};
+use crate::runtime::{self, ExecRequest, config};
 use crate::sys::process::{self, ExitStatus};
 
 pub(super) const OPTIONS: &[Known] = &[
     ("process", Some('p'), true),
     ("console-socket", None, true),
+    ("pidfd-socket", None, true),
     ("pid-file", None, true),
+    ("process-label", None, true),
+    ("apparmor", None, true),
+    ("cap", Some('c'), true),
     ("preserve-fds", None, true),
     ("detach", Some('d'), false),
     ("tty", Some('t'), false),
@@ -37,7 +41,7 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         _ => return Err(Error::NotRunning),
     }
     let spec = stored_spec(&dir)?;
-    let process = exec_process(parsed, &spec)?;
+    let (process, user_by_name) = exec_process(global, parsed, &spec)?;
     process::ensure_standard_fds()
         .map_err(|source| Error::Io { action: "opening /dev/null".to_owned(), source })?;
     let foreground = !parsed.has("detach");
@@ -46,15 +50,22 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         pid: record.pid,
         start_time: record.start_time,
         process,
-        user_by_name: None,
+        user_by_name,
         stdio,
         cgroup: exec_cgroup(parsed, &record)?,
         seccomp: spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
         preserve_fds: preserved(parsed)?,
         no_new_keyring: false,
         clamp_limits: true,
+        state: Some(hook_state(&record, "running")),
     })?;
-    write_pid_file(parsed, executed.pid)?;
+    let told = write_pid_file(parsed, executed.pid).and_then(|()| send_pidfd(parsed, &executed.pidfd));
+    if let Err(error) = told {
+        // Nobody would know of it.
+        let _ = process::pidfd_signal(&executed.pidfd, libc::SIGKILL);
+        let _ = process::wait(&executed.pidfd);
+        return Err(error);
+    }
     if !foreground {
         return Ok(0);
     }
@@ -76,16 +87,19 @@ fn exec_cgroup(parsed: &Parsed, record: &Record) -> Result<Option<PathBuf>, Erro
             _ => return Err(invalid().into()),
         }
     }
-    let none = || Error::NoCgroup { id: record.id.clone(), what: "exec --cgroup" };
+    let none = || Error::Ungrouped { id: record.id.clone(), what: "exec --cgroup" };
     Ok(Some(record.cgroup.as_ref().ok_or_else(none)?.join(below)))
 }
 
-/// The process of an exec: from a file, or the container's own with other arguments.
-fn exec_process(parsed: &Parsed, spec: &Spec) -> Result<Process, Error> {
+/// The process of an exec: from a file, or the container's own with other arguments; and a user
+/// that is to be looked up in the container.
+fn exec_process(global: &Global, parsed: &Parsed, spec: &Spec) -> Result<(Process, Option<String>), Error> {
     if let Some(file) = parsed.value("process") {
         let path = PathBuf::from(file);
         let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        return serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path, source });
+        let config = config::parse_process(&bytes).map_err(|source| Error::Config { path, source })?;
+        config.warnings.iter().for_each(|warning| global.log.warn(warning));
+        return Ok((config.value, None));
     }
     let arguments = parsed.arguments.get(1..).unwrap_or_default();
     if arguments.is_empty() {
@@ -100,21 +114,72 @@ fn exec_process(parsed: &Parsed, spec: &Spec) -> Result<Process, Error> {
     if parsed.has("no-new-privs") {
         process.set_no_new_privileges(Some(true));
     }
-    let mut env = process.env().clone().unwrap_or_default();
-    env.extend(parsed.values("env").map(str::to_owned));
-    process.set_env(Some(env));
-    if let Some(user) = parsed.value("user") {
-        let invalid = || UsageError::Invalid { option: "--user", value: user.to_owned() };
-        let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
-        process.user_mut().set_uid(uid.parse().map_err(|_| invalid())?);
-        process.user_mut().set_gid(gid.parse().map_err(|_| invalid())?);
+    if let Some(label) = parsed.value("process-label") {
+        process.set_selinux_label(Some(label.to_owned()));
     }
-    let gids = parsed.values("additional-gids").map(|gid| {
+    if let Some(profile) = parsed.value("apparmor") {
+        process.set_apparmor_profile(Some(profile.to_owned()));
+    }
+    set_environment(parsed, &mut process);
+    add_capabilities(global, parsed, &mut process);
+    let by_name = set_user(parsed, &mut process)?;
+    let gids = parsed.values("additional-gids").flat_map(|list| list.split(',')).map(|gid| {
         gid.parse().map_err(|_| UsageError::Invalid { option: "--additional-gids", value: gid.to_owned() })
     });
     let gids: Vec<u32> = gids.collect::<Result<_, _>>()?;
     if !gids.is_empty() {
         process.user_mut().set_additional_gids(Some(gids));
     }
-    Ok(process)
+    Ok((process, by_name))
+}
+
+/// A variable that is given takes the place of the container's own.
+fn set_environment(parsed: &Parsed, process: &mut Process) {
+    let mut env = process.env().clone().unwrap_or_default();
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    for entry in parsed.values("env") {
+        env.retain(|other| name(other) != name(entry));
+        env.push(entry.to_owned());
+    }
+    process.set_env(Some(env));
+}
+
+fn add_capabilities(global: &Global, parsed: &Parsed, process: &mut Process) {
+    let mut added = Capabilities::new();
+    for text in parsed.values("cap").flat_map(|list| list.split(',')) {
+        match serde_json::from_value(text.into()) {
+            Ok(capability) => drop(added.insert(capability)),
+            Err(_) => global.log.warn(&format!("--cap: \"{text}\" is unknown and left out")),
+        }
+    }
+    if added.is_empty() {
+        return;
+    }
+    let mut sets = process.capabilities().clone().unwrap_or_else(no_capabilities);
+    let more = |set: &Option<Capabilities>| Some(set.iter().flatten().chain(&added).copied().collect());
+    let (bounding, effective, permitted) =
+        (more(sets.bounding()), more(sets.effective()), more(sets.permitted()));
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    process.set_capabilities(Some(sets));
+}
+
+/// The crate's own default has some.
+fn no_capabilities() -> LinuxCapabilities {
+    let mut none = LinuxCapabilities::default();
+    none.set_bounding(None).set_effective(None).set_permitted(None).set_inheritable(None).set_ambient(None);
+    none
+}
+
+/// `UID[:GID]` as runc takes it; a name is looked up in the container.
+fn set_user(parsed: &Parsed, process: &mut Process) -> Result<Option<String>, Error> {
+    let Some(user) = parsed.value("user") else { return Ok(None) };
+    let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+    if let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) {
+        process.user_mut().set_uid(uid).set_gid(gid);
+        return Ok(None);
+    }
+    if user.is_empty() || user.starts_with(':') || user.bytes().any(|b| b.is_ascii_control()) {
+        return Err(UsageError::Invalid { option: "--user", value: user.to_owned() }.into());
+    }
+    Ok(Some(user.to_owned()))
 }

@@ -17,7 +17,8 @@ pub(super) fn list(global: &Global, parsed: &Parsed) -> Done {
             Ok(record) => values.push(state_value(&dir, &record)?),
             // Deleted just now.
             Err(state::Error::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
+            // One that cannot be read does not hide the others.
+            Err(error) => global.log.warn(&crate::base::report::chain(&error)),
         }
     }
     let field = |value: &Value, name: &str| {

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod features;
 mod foreground;
+mod help;
 mod kill;
 mod list;
 mod log;
@@ -43,12 +44,20 @@ enum Error {
         #[source]
         source: std::io::Error,
     },
-    #[error("parsing \"{}\"", path.display())]
-    Parse {
+    #[error("configuration \"{}\"", path.display())]
+    Config {
         path: PathBuf,
         #[source]
-        source: serde_json::Error,
+        source: crate::runtime::config::Error,
     },
+    #[error("root.path: there is no directory \"{}\"", .0.display())]
+    Rootfs(PathBuf),
+    #[error("{0}")]
+    Contradiction(&'static str),
+    #[error("running the poststart hooks")]
+    Poststart(#[source] crate::runtime::hooks::Error),
+    #[error("--rootless=false: the container has no control group: {0}")]
+    NoCgroup(String),
     #[error("{action}")]
     Io {
         action: String,
@@ -64,19 +73,22 @@ enum Error {
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),
     #[error("container \"{id}\" has no control group of its own, which {what} needs")]
-    NoCgroup { id: String, what: &'static str },
+    Ungrouped { id: String, what: &'static str },
     #[error("cannot exec in a paused container (use --ignore-paused to override)")]
     Paused,
-    #[error("{0}")]
+    #[error("{0} is not supported yet")]
     Unsupported(String),
 }
 
 impl Error {
-    /// How to mend it, where the layer below knows.
+    /// How to mend it, where that is known.
     fn hint(&self) -> Option<String> {
         match self {
             Self::Runtime(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
+            Self::Unsupported(what) if matches!(what.as_str(), "checkpoint" | "restore") => {
+                Some("stop the container and start it anew".to_owned())
+            }
             _ => None,
         }
     }
@@ -89,47 +101,75 @@ type Done = Result<u8, Error>;
 struct Global {
     root: PathBuf,
     cgroups: Manager,
+    /// `--rootless`: false if the container must have a control group.
+    rootless: Option<bool>,
+    log: log::Log,
 }
 
 /// Runs one command of the runtime; `args` without the binary's name.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let args: Vec<String> = args.into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
-    let (global, rest) = match args::parse(&args, GLOBAL, true, None) {
-        Ok(parsed) => parsed,
-        Err(error) => return log::Log::default().report(&error.into(), 1),
-    };
-    let log = log::Log::new(global.value("log"), global.value("log-format"), global.has("debug"));
+    let parsed = args::parse(&args, GLOBAL, true, None).map_err(Error::from);
+    let (global, options, rest) =
+        match parsed.and_then(|(options, rest)| Ok((global(&options)?, options, rest))) {
+            Ok(understood) => understood,
+            Err(error) => return log::Log::default().report(&error, 1),
+        };
     let command = rest.first().map(String::as_str).unwrap_or_default();
     let failed = if command == "exec" { 255 } else { 1 };
-    match dispatch(&global, command, rest.get(1..).unwrap_or_default(), &log) {
+    match dispatch(&global, &options, command, rest.get(1..).unwrap_or_default()) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => log.report(&error, failed),
+        Err(error) => global.log.report(&error, failed),
     }
 }
 
-fn dispatch(global: &args::Parsed, command: &str, rest: &[String], log: &log::Log) -> Done {
-    if global.has("version") {
-        return version();
+fn global(options: &args::Parsed) -> Result<Global, Error> {
+    let invalid = |option: &'static str, value: &str| UsageError::Invalid { option, value: value.to_owned() };
+    let json = match options.value("log-format") {
+        None | Some("" | "text") => false,
+        Some("json") => true,
+        Some(other) => return Err(invalid("--log-format", other).into()),
+    };
+    let level = match options.value("log-level") {
+        _ if options.has("debug") => log::Level::Debug,
+        None => log::Level::default(),
+        Some(word) => log::Level::parse(word).ok_or_else(|| invalid("--log-level", word))?,
+    };
+    let rootless = match options.value("rootless") {
+        None | Some("" | "auto") => None,
+        Some("true" | "1" | "yes") => Some(true),
+        Some("false" | "0" | "no") => Some(false),
+        Some(other) => return Err(invalid("--rootless", other).into()),
+    };
+    // crun's other kinds of logs are daemons'.
+    let file = options.value("log").filter(|file| !file.is_empty());
+    if let Some(other) = file.filter(|file| file.starts_with("journald:") || file.starts_with("syslog:")) {
+        return Err(Error::Unsupported(format!("--log {other}")));
     }
-    if global.has("help") || matches!(command, "" | "help") {
-        return help();
-    }
-    log.debug(command);
-    let context = Global {
-        root: global.value("root").map_or_else(default_root, PathBuf::from),
-        cgroups: match global.value("cgroup-manager") {
+    let file = file.map(|file| PathBuf::from(file.strip_prefix("file:").unwrap_or(file)));
+    Ok(Global {
+        root: options.value("root").filter(|root| !root.is_empty()).map_or_else(default_root, PathBuf::from),
+        cgroups: match options.value("cgroup-manager") {
             Some("disabled") => Manager::Disabled,
             Some("systemd") => Manager::Systemd,
-            None if global.has("systemd-cgroup") => Manager::Systemd,
-            None | Some("cgroupfs") => Manager::Cgroupfs,
-            Some(other) => {
-                return Err(
-                    UsageError::Invalid { option: "--cgroup-manager", value: other.to_owned() }.into()
-                );
-            }
+            None | Some("") if options.has("systemd-cgroup") => Manager::Systemd,
+            None | Some("" | "cgroupfs") => Manager::Cgroupfs,
+            Some(other) => return Err(invalid("--cgroup-manager", other).into()),
         },
-    };
-    commands::run(&context, command, rest)
+        rootless,
+        log: log::Log::new(file, json, level),
+    })
+}
+
+fn dispatch(global: &Global, options: &args::Parsed, command: &str, rest: &[String]) -> Done {
+    if options.has("version") {
+        return version();
+    }
+    if options.has("help") || matches!(command, "" | "help") {
+        return help::print_for(rest.first().map(String::as_str).filter(|_| command == "help"));
+    }
+    global.log.debug(command);
+    commands::run(global, command, rest)
 }
 
 fn default_root() -> PathBuf {
@@ -154,28 +194,9 @@ fn print(text: &str) -> Done {
     }
 }
 
-fn version() -> Done {
-    print(&format!("umiak-runtime version {}\nspec: 1.2.1\n", env!("CARGO_PKG_VERSION")))
-}
+/// The newest version of the specification whose fields are carried out.
+const SPEC_VERSION: &str = "1.3.0";
 
-fn help() -> Done {
-    print(
-        "Usage: umiak-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND [OPTIONS] [ID]\n\n\
-         Commands:\n  \
-         create    make a container that waits to be started\n  \
-         start     start a created container\n  \
-         run       create, start, wait and delete a container\n  \
-         exec      run a further process in a container\n  \
-         state     print a container's state as JSON\n  \
-         list      list containers\n  \
-         kill      send a signal to a container's init\n  \
-         delete    forget a stopped container\n  \
-         pause     stop a container's processes for a while\n  \
-         resume    let them go on\n  \
-         update    change a container's limits\n  \
-         events    tell what a container uses, and when it lacks memory\n  \
-         ps        list a container's processes\n  \
-         features  print what this runtime can do as JSON\n  \
-         spec      write an example config.json\n",
-    )
+fn version() -> Done {
+    print(&format!("umiak-runtime version {}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION")))
 }

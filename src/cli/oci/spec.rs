@@ -7,10 +7,12 @@ use super::{Done, Error};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::ids;
 
-pub(super) const OPTIONS: &[Known] = &[("bundle", Some('b'), true), ("rootless", None, false)];
+pub(super) const OPTIONS: &[Known] =
+    &[("bundle", Some('b'), true), ("file", Some('f'), true), ("rootless", None, false)];
 
 pub(super) fn write(parsed: &Parsed) -> Done {
-    let path = std::path::Path::new(parsed.value("bundle").unwrap_or(".")).join("config.json");
+    let path = std::path::Path::new(parsed.value("bundle").unwrap_or("."))
+        .join(parsed.value("file").unwrap_or("config.json"));
     let text = format!("{:#}\n", example(parsed.has("rootless")));
     atomic::create_new(&path, text.as_bytes(), 0o644, Durability::Volatile)
         .map_err(|source| Error::Io { action: format!("writing \"{}\"", path.display()), source })?;

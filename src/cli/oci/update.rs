@@ -12,6 +12,7 @@ use super::common::{container, stored_spec};
 use super::{Done, Error, Global};
 use crate::base::size;
 use crate::cgroup;
+use crate::runtime::config;
 use crate::runtime::state::Status;
 
 pub(super) const OPTIONS: &[Known] = &[
@@ -46,7 +47,7 @@ pub(super) fn update(global: &Global, parsed: &Parsed) -> Done {
     if status == Status::Stopped {
         return Err(Error::NotRunning);
     }
-    let none = || Error::NoCgroup { id: record.id.clone(), what: "update" };
+    let none = || Error::Ungrouped { id: record.id.clone(), what: "update" };
     let group = record.cgroup.clone().ok_or_else(none)?;
     let old = match record.resources.take() {
         Some(resources) => resources,
@@ -71,7 +72,7 @@ fn nothing() -> LinuxResources {
 fn change(parsed: &Parsed) -> Result<LinuxResources, Error> {
     for option in ["l3-cache-schema", "mem-bw-schema"] {
         if parsed.value(option).is_some_and(|value| !value.is_empty()) {
-            return Err(Error::Unsupported(format!("--{option} is not supported yet")));
+            return Err(Error::Unsupported(format!("--{option}")));
         }
     }
     match parsed.value("resources").filter(|file| !file.is_empty()) {
@@ -88,7 +89,9 @@ fn from_file(file: &str) -> Result<LinuxResources, Error> {
         _ => std::fs::read(&path).map(|content| bytes = content),
     };
     read.map_err(|source| Error::Read { path: path.clone(), source })?;
-    serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path, source })
+    config::parse_resources(&bytes)
+        .map(|config| config.value)
+        .map_err(|source| Error::Config { path, source })
 }
 
 fn from_options(parsed: &Parsed) -> Result<LinuxResources, Error> {
@@ -121,7 +124,8 @@ fn from_options(parsed: &Parsed) -> Result<LinuxResources, Error> {
     }
     number::<u16>(parsed, "blkio-weight")?.into_iter().for_each(|v| set("blockIO", "weight", v.into()));
     number::<i64>(parsed, "pids-limit")?.into_iter().for_each(|v| set("pids", "limit", v.into()));
-    serde_json::from_value(json).map_err(|source| Error::Parse { path: "the options".into(), source })
+    let config = config::parse_resources(json.to_string().as_bytes());
+    config.map(|config| config.value).map_err(|source| Error::Config { path: "the options".into(), source })
 }
 
 fn given<'a>(parsed: &'a Parsed, option: &str) -> Option<&'a str> {

@@ -1,23 +1,27 @@
 //! From a spec to a plan, in pure code: what the init will do is a list of operations, decided
 //! before anything is forked. What cannot be carried out faithfully is refused here.
 
+mod devices;
+mod kernel;
 mod mounts;
+mod namespaces;
 mod process;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hook, Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Hook, Linux, Spec};
 
 use super::{CreateRequest, Rootfs};
-use crate::base::idmap::{IdMapping, IdRange};
+use crate::base::idmap::IdMapping;
+use crate::base::report;
 use crate::sys::mount::{Attributes, Propagation, PropagationKind};
-use crate::sys::namespace::CLONE_NEWTIME;
 use crate::sys::seccomp::Filter;
 
-pub use mounts::{MountKind, MountOp};
-pub(super) use process::plan_process;
-pub use process::{Limit, Privileges, ProcessPlan, UserChoice};
+pub use devices::{Node, NodeKind};
+pub use kernel::{CachePlan, MEMORY_FLAGS, MEMORY_MODES};
+pub use mounts::{Ids, Links, MountKind, MountOp, known_options};
+pub use process::{Affinity, Labels, Limit, Privileges, ProcessPlan, Scheduling, UserChoice};
+pub(super) use process::{plan_affinity, plan_process};
 
 /// The spec asks for what is wrong or not supported.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +35,11 @@ pub enum PlanError {
 }
 
 pub(super) fn unsupported(what: impl Into<String>) -> PlanError {
-    PlanError::Unsupported(what.into())
+    PlanError::Unsupported(report::plain(&what.into()))
 }
 
 pub(super) fn invalid(what: impl Into<String>) -> PlanError {
-    PlanError::Invalid(what.into())
+    PlanError::Invalid(report::plain(&what.into()))
 }
 
 /// How the init comes into its namespaces.
@@ -51,6 +55,13 @@ pub struct NamespacePlan {
     pub cgroup: bool,
     /// A new time namespace, with its offsets as the kernel reads them.
     pub time: Option<String>,
+}
+
+impl NamespacePlan {
+    /// Whether the container has a namespace of this kind that is not its maker's, new or joined.
+    pub fn has(&self, kind: u64) -> bool {
+        (self.clone | self.unshare) & kind != 0 || self.join.iter().any(|(joined, _)| *joined == kind)
+    }
 }
 
 /// One step of the init; each is one or a few system calls.
@@ -69,6 +80,15 @@ pub enum Op {
     BecomeRoot,
     /// Enter the new time namespace.
     Time(String),
+    /// Take memory from these nodes, set_mempolicy(2).
+    MemoryPolicy {
+        /// The mode with its flags.
+        mode: u32,
+        /// The nodes.
+        nodes: Vec<u32>,
+    },
+    /// Let the parent move network devices in.
+    NetDevices,
     /// Bring `lo` up.
     Loopback,
     /// Set the host name.
@@ -77,6 +97,8 @@ pub enum Op {
     Domainname(String),
     /// Cut the host's mounts off.
     Propagation(Propagation),
+    /// Keep what is mounted on the rootfs from the peers of the mount around it.
+    SurroundingPrivate(PathBuf),
     /// Mount the rootfs.
     Rootfs {
         /// What.
@@ -88,6 +110,13 @@ pub enum Op {
     Mount(MountOp),
     /// Make a device node.
     Node(Node),
+    /// Attach a device node that the init's maker made, because the init's root may make none.
+    MadeNode {
+        /// The node.
+        node: Node,
+        /// Who it belongs to outside.
+        owner: (u32, u32),
+    },
     /// Bind the host's device node, after a check that it is the one that is meant.
     BindNode(Node),
     /// Make a symbolic link unless something is there.
@@ -119,45 +148,19 @@ pub enum Op {
     Mask(PathBuf),
     /// Make a path read-only.
     ReadonlyPath(PathBuf),
+    /// Make the working directory while the rootfs can be written.
+    WorkingDirectory(PathBuf),
     /// Make the root mount read-only.
     ReadonlyRoot,
     /// Make the rootfs `/`.
     Pivot {
         /// Move instead of pivoting.
         no_pivot: bool,
+        /// Mounts may have peers outside.
+        shared: bool,
     },
     /// Set the propagation of `/`.
     RootPropagation(Propagation),
-}
-
-/// A device node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// In the container; the same on the host.
-    pub path: PathBuf,
-    /// `c`, `b` or `p`.
-    pub kind: NodeKind,
-    /// Device number.
-    pub major: u32,
-    /// Device number.
-    pub minor: u32,
-    /// Permissions.
-    pub mode: u32,
-    /// Owner inside.
-    pub uid: u32,
-    /// Group inside.
-    pub gid: u32,
-}
-
-/// Kinds of device nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeKind {
-    /// Character device.
-    Char,
-    /// Block device.
-    Block,
-    /// Named pipe.
-    Fifo,
 }
 
 /// All that the init will do.
@@ -173,48 +176,38 @@ pub struct InitPlan {
     pub process: ProcessPlan,
     /// Run by the init after the gate has opened.
     pub start_hooks: Vec<Hook>,
+    /// Network devices of the host that are moved in, with their new names.
+    pub net_devices: Vec<(String, String)>,
+    /// Cache and memory bandwidth.
+    pub cache: Option<CachePlan>,
 }
 
-const DEFAULT_NODES: [(&str, u32, u32); 6] = [
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
-];
-
-const DEFAULT_LINKS: [(&str, &str); 5] = [
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/ptmx", "pts/ptmx"),
-];
+/// What a plan depends on beside the request.
+#[derive(Debug, Default, Clone)]
+pub struct Inputs {
+    /// The compiled seccomp profile.
+    pub filter: Option<Filter>,
+    /// The program gets a terminal.
+    pub terminal: bool,
+    /// The caller is the machine's root.
+    pub root: bool,
+}
 
 /// Plans a container.
-pub fn plan(request: &CreateRequest, filter: Option<Filter>, terminal: bool) -> Result<InitPlan, PlanError> {
+pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanError> {
     let spec = &request.spec;
     refuse_unsupported(spec)?;
-    let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux is missing"))?;
-    let namespaces = plan_namespaces(linux)?;
-    let mapping = plan_mapping(linux, namespaces.clone & libc::CLONE_NEWUSER as u64 != 0)?;
-    let declared = declared_mapping(linux);
-    let in_userns =
-        mapping.is_some() || namespaces.join.iter().any(|(kind, _)| *kind == libc::CLONE_NEWUSER as u64);
-    let context = mounts::Context {
-        bundle: &request.bundle,
-        // Of a joined user namespace the mapping is only known if the caller repeats it.
-        mapping: declared.as_ref().filter(|_| in_userns),
-        own_pid: namespaces.clone & libc::CLONE_NEWPID as u64 != 0,
-        own_cgroup: namespaces.cgroup,
-    };
-    let process = spec.process().as_ref().ok_or_else(|| invalid("process is missing"))?;
+    let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux: it is missing"))?;
+    let namespaces = namespaces::plan_namespaces(linux)?;
+    let mapping = namespaces::plan_mapping(linux, namespaces.clone & libc::CLONE_NEWUSER as u64 != 0)?;
+    let declared = namespaces::declared_mapping(linux);
+    let in_userns = namespaces.has(libc::CLONE_NEWUSER as u64);
+    let process = plan_the_process(request, linux, inputs.filter)?;
 
     let mut ops = Vec::with_capacity(64);
-    if let Some(value) = process.oom_score_adj() {
+    if let Some(value) = spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
         if !(-1000..=1000).contains(&value) {
-            return Err(invalid(format!("process.oomScoreAdj {value} is not between -1000 and 1000")));
+            return Err(invalid(format!("process.oomScoreAdj: {value} is not between -1000 and 1000")));
         }
         ops.push(Op::OomScore { value, best_effort: in_userns });
     }
@@ -226,169 +219,154 @@ pub fn plan(request: &CreateRequest, filter: Option<Filter>, terminal: bool) -> 
     if in_userns {
         ops.push(Op::BecomeRoot);
     }
+    kernel::plan_memory_policy(linux, &mut ops)?;
+    let net_devices = kernel::plan_net_devices(linux, &namespaces)?;
+    if !net_devices.is_empty() {
+        ops.push(Op::NetDevices);
+    }
     plan_identity(spec, &namespaces, &mut ops)?;
+    let context = mounts::Context {
+        bundle: &request.bundle,
+        // Of a joined user namespace the mapping is only known if the caller repeats it.
+        mapping: declared.as_ref().filter(|_| in_userns),
+        own_pid: namespaces.clone & libc::CLONE_NEWPID as u64 != 0,
+        own_cgroup: namespaces.cgroup,
+        weak_init: in_userns && inputs.root,
+        label: linux.mount_label().as_deref().filter(|label| !label.is_empty()),
+    };
     let attachments = mounts::plan_mounts(spec.mounts().as_deref().unwrap_or_default(), &context)?;
     plan_rootfs(request, linux, &attachments, &mut ops)?;
     let own_dev = !attachments.iter().any(|m| m.target == Path::new("/dev") && m.is_bind());
     ops.extend(attachments.into_iter().map(Op::Mount));
-    plan_devices(linux, in_userns, own_dev, &mut ops)?;
-    if terminal {
-        let size = process.console_size().map(|size| (size.height() as u16, size.width() as u16));
+    let maker = context.mapping.filter(|_| inputs.root);
+    devices::plan_devices(linux, devices::Means { in_userns, maker, own_dev }, &mut ops)?;
+    if inputs.terminal {
+        let size = spec.process().as_ref().and_then(|p| {
+            let size = p.console_size();
+            size.map(|size| (size.height() as u16, size.width() as u16))
+        });
         ops.push(Op::Terminal { size, console: own_dev });
     }
-    let hooks = spec.hooks().as_ref();
-    let of = |list: Option<&Option<Vec<Hook>>>| list.and_then(Clone::clone).unwrap_or_default();
-    #[allow(deprecated)]
-    let before = of(hooks.map(|h| h.prestart())).len() + of(hooks.map(|h| h.create_runtime())).len();
-    if before > 0 {
-        ops.push(Op::RuntimeHooks);
-    }
-    let container_hooks = of(hooks.map(|h| h.create_container()));
-    if !container_hooks.is_empty() {
-        ops.push(Op::ContainerHooks(container_hooks));
-    }
-    plan_sysctls(linux, &namespaces, &mut ops)?;
-    plan_hidden_paths(linux, &mut ops)?;
+    let start_hooks = plan_hooks(spec, &mut ops)?;
+    kernel::plan_sysctls(linux, &namespaces, spec.hostname().as_deref(), &mut ops)?;
+    kernel::plan_hidden_paths(linux, &mut ops)?;
     if spec.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false) {
+        if request.create_cwd && process.cwd != Path::new("/") {
+            ops.push(Op::WorkingDirectory(process.cwd.clone()));
+        }
         ops.push(Op::ReadonlyRoot);
     }
-    ops.push(Op::Pivot { no_pivot: request.no_pivot });
-    if let Some(text) = linux.rootfs_propagation().as_deref().filter(|t| !t.is_empty()) {
-        let (kind, recursive) = propagation_word(text)
-            .ok_or_else(|| invalid(format!("linux.rootfsPropagation \"{text}\" is unknown")))?;
-        if matches!(kind, PropagationKind::Shared | PropagationKind::Unbindable) {
-            ops.push(Op::RootPropagation(Propagation { kind, recursive }));
-        }
+    let propagation = root_propagation(linux)?;
+    let shared = propagation.is_some_and(|p| p.kind == PropagationKind::Shared);
+    ops.push(Op::Pivot { no_pivot: request.no_pivot, shared });
+    if let Some(propagation) = propagation
+        && matches!(propagation.kind, PropagationKind::Shared | PropagationKind::Unbindable)
+    {
+        ops.push(Op::RootPropagation(propagation));
     }
-    let mut process = plan_process(process, filter, request.user_by_name.clone())?;
+    let cache = kernel::plan_cache(linux)?;
+    Ok(InitPlan { namespaces, mapping, ops, process, start_hooks, net_devices, cache })
+}
+
+fn plan_the_process(
+    request: &CreateRequest,
+    linux: &Linux,
+    filter: Option<Filter>,
+) -> Result<ProcessPlan, PlanError> {
+    let mut process = match request.spec.process() {
+        Some(process) => {
+            plan_affinity(process)?;
+            plan_process(process, filter, request.user_by_name.clone())?
+        }
+        None => process::no_process(),
+    };
     process.init = request.init;
     process.create_cwd = request.create_cwd;
     process.preserve_fds = request.preserve_fds;
+    process.listen_fds = request.listen_fds;
     process.new_keyring = !request.no_new_keyring;
     process.clamp_limits = request.clamp_limits;
-    process.persona = plan_persona(linux)?;
-    let start_hooks = of(hooks.map(|h| h.start_container()));
-    Ok(InitPlan { namespaces, mapping, ops, process, start_hooks })
+    process.persona = kernel::plan_persona(linux)?;
+    let keep = request.spec.annotations().as_ref().and_then(|all| all.get(KEEP_GROUPS));
+    process.keep_groups = keep.is_some_and(|value| value == "1");
+    Ok(process)
+}
+
+/// crun's annotation: the caller's supplementary groups stay. It may give access to what they own.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+/// Plans the hooks of create; returns those of start.
+fn plan_hooks(spec: &Spec, ops: &mut Vec<Op>) -> Result<Vec<Hook>, PlanError> {
+    let Some(hooks) = spec.hooks() else { return Ok(Vec::new()) };
+    #[allow(deprecated)]
+    let prestart = hooks.prestart();
+    let all = [
+        ("prestart", prestart),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ];
+    for (name, list) in all {
+        for (index, hook) in list.iter().flatten().enumerate() {
+            let field = |part: &str| format!("hooks.{name}[{index}].{part}");
+            let path = hook.path();
+            if !path.is_absolute() {
+                return Err(invalid(format!("{}: \"{}\" is not absolute", field("path"), path.display())));
+            }
+            if let Some(timeout) = hook.timeout().filter(|timeout| *timeout <= 0) {
+                return Err(invalid(format!("{}: {timeout} is not above 0", field("timeout"))));
+            }
+            for (part, list) in [("args", hook.args()), ("env", hook.env())] {
+                if list.iter().flatten().any(|text| text.contains('\0')) {
+                    return Err(invalid(format!("{}: there is a zero byte", field(part))));
+                }
+            }
+        }
+    }
+    let is_some = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    if is_some(prestart) || is_some(hooks.create_runtime()) {
+        ops.push(Op::RuntimeHooks);
+    }
+    if let Some(list) = hooks.create_container().clone().filter(|list| !list.is_empty()) {
+        ops.push(Op::ContainerHooks(list));
+    }
+    Ok(hooks.start_container().clone().unwrap_or_default())
+}
+
+fn root_propagation(linux: &Linux) -> Result<Option<Propagation>, PlanError> {
+    let Some(text) = linux.rootfs_propagation().as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let (kind, recursive) = propagation_word(text)
+        .ok_or_else(|| invalid(format!("linux.rootfsPropagation: \"{}\" is no propagation", text)))?;
+    Ok(Some(Propagation { kind, recursive }))
 }
 
 fn refuse_unsupported(spec: &Spec) -> Result<(), PlanError> {
-    let linux = spec.linux().as_ref();
     let is = |present: bool, name: &str| if present { Err(unsupported(name)) } else { Ok(()) };
     is(spec.vm().is_some(), "vm")?;
     is(spec.windows().is_some(), "windows")?;
     is(spec.solaris().is_some(), "solaris")?;
-    is(spec.zos().is_some(), "zos")?;
-    is(linux.is_some_and(|l| l.intel_rdt().is_some()), "linux.intelRdt")?;
-    is(linux.is_some_and(|l| l.memory_policy().is_some()), "linux.memoryPolicy")?;
-    let net_devices = linux.and_then(|l| l.net_devices().as_ref()).is_some_and(|d| !d.is_empty());
-    is(net_devices, "linux.netDevices")?;
-    let label = linux.and_then(|l| l.mount_label().as_deref()).is_some_and(|l| !l.is_empty());
-    is(label, "linux.mountLabel (SELinux)")
-}
-
-fn plan_namespaces(linux: &Linux) -> Result<NamespacePlan, PlanError> {
-    let mut plan = NamespacePlan::default();
-    let mut seen = 0;
-    let mut new = 0;
-    for namespace in linux.namespaces().as_deref().unwrap_or_default() {
-        let kind = match namespace.typ() {
-            LinuxNamespaceType::User => libc::CLONE_NEWUSER as u64,
-            LinuxNamespaceType::Mount => libc::CLONE_NEWNS as u64,
-            LinuxNamespaceType::Pid => libc::CLONE_NEWPID as u64,
-            LinuxNamespaceType::Network => libc::CLONE_NEWNET as u64,
-            LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC as u64,
-            LinuxNamespaceType::Uts => libc::CLONE_NEWUTS as u64,
-            LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP as u64,
-            LinuxNamespaceType::Time => CLONE_NEWTIME,
-        };
-        if seen & kind != 0 {
-            return Err(invalid(format!("linux.namespaces has {} twice", namespace.typ())));
-        }
-        seen |= kind;
-        match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            None => new |= kind,
-            Some(path) if !path.is_absolute() => {
-                return Err(invalid(format!("namespace path \"{}\" is not absolute", path.display())));
-            }
-            Some(_) if kind == libc::CLONE_NEWNS as u64 => {
-                return Err(unsupported("joining an existing mount namespace"));
-            }
-            Some(path) => plan.join.push((kind, path.clone())),
-        }
-    }
-    if new & libc::CLONE_NEWNS as u64 == 0 {
-        return Err(unsupported("a container without a mount namespace of its own"));
-    }
-    // Joining the others takes capabilities that joining the user namespace gives.
-    plan.join.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER as u64);
-    let at_clone = (libc::CLONE_NEWUSER | libc::CLONE_NEWPID) as u64;
-    plan.clone = new & at_clone;
-    plan.cgroup = new & libc::CLONE_NEWCGROUP as u64 != 0;
-    plan.unshare = new & !(at_clone | libc::CLONE_NEWCGROUP as u64 | CLONE_NEWTIME);
-    let offsets = time_offsets(linux.time_offsets().as_ref())?;
-    if new & CLONE_NEWTIME != 0 {
-        plan.time = Some(offsets);
-    } else if !offsets.is_empty() {
-        return Err(invalid("linux.timeOffsets needs a new time namespace"));
-    }
-    Ok(plan)
-}
-
-fn time_offsets(
-    offsets: Option<&HashMap<String, oci_spec::runtime::LinuxTimeOffset>>,
-) -> Result<String, PlanError> {
-    let mut lines = Vec::new();
-    for (clock, offset) in offsets.into_iter().flatten() {
-        if !matches!(clock.as_str(), "monotonic" | "boottime") {
-            return Err(invalid(format!("linux.timeOffsets: the clock \"{clock}\" cannot be offset")));
-        }
-        let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
-        lines.push(format!("{clock} {seconds} {nanoseconds}\n"));
-    }
-    lines.sort();
-    Ok(lines.concat())
-}
-
-/// What the spec says of ids, whether they are to be mapped or are already.
-fn declared_mapping(linux: &Linux) -> Option<IdMapping> {
-    let ranges = |list: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| -> Vec<IdRange> {
-        let list = list.as_deref().unwrap_or_default().iter();
-        list.map(|m| IdRange { container: m.container_id(), host: m.host_id(), size: m.size() }).collect()
-    };
-    let mapping = IdMapping { uids: ranges(linux.uid_mappings()), gids: ranges(linux.gid_mappings()) };
-    (mapping != IdMapping::default()).then_some(mapping)
-}
-
-fn plan_mapping(linux: &Linux, new: bool) -> Result<Option<IdMapping>, PlanError> {
-    let mapping = declared_mapping(linux).unwrap_or_default();
-    match (new, mapping.uids.is_empty() && mapping.gids.is_empty()) {
-        (false, true) => Ok(None),
-        // A joined user namespace is mapped already; callers repeat the mapping for information.
-        (false, false)
-            if linux.namespaces().iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User) =>
-        {
-            Ok(None)
-        }
-        (false, false) => Err(invalid("linux.uidMappings without a user namespace")),
-        (true, _) if mapping.uids.is_empty() || mapping.gids.is_empty() => {
-            Err(invalid("a new user namespace needs linux.uidMappings and linux.gidMappings"))
-        }
-        (true, _) => Ok(Some(mapping)),
-    }
+    is(spec.zos().is_some(), "zos")
 }
 
 fn plan_identity(spec: &Spec, namespaces: &NamespacePlan, ops: &mut Vec<Op>) -> Result<(), PlanError> {
     if namespaces.unshare & libc::CLONE_NEWNET as u64 != 0 {
         ops.push(Op::Loopback);
     }
-    let own_uts = namespaces.unshare & libc::CLONE_NEWUTS as u64 != 0
-        || namespaces.join.iter().any(|(kind, _)| *kind == libc::CLONE_NEWUTS as u64);
+    let own_uts = namespaces.has(libc::CLONE_NEWUTS as u64);
     let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     for (name, field) in [(named(spec.hostname()), "hostname"), (named(spec.domainname()), "domainname")] {
         let Some(name) = name else { continue };
         if !own_uts {
             // It would rename the host.
-            return Err(invalid(format!("{field} needs a UTS namespace of the container's own")));
+            return Err(invalid(format!("{field}: linux.namespaces has no UTS namespace")));
+        }
+        // __NEW_UTS_LEN.
+        if name.len() > 64 || name.contains('\0') {
+            return Err(invalid(format!("{field}: \"{name}\" is longer than 64 bytes, or no name")));
         }
         ops.push(if field == "hostname" { Op::Hostname(name) } else { Op::Domainname(name) });
     }
@@ -401,156 +379,39 @@ fn plan_rootfs(
     mounts: &[MountOp],
     ops: &mut Vec<Op>,
 ) -> Result<(), PlanError> {
-    let asked = linux.rootfs_propagation().as_deref().and_then(propagation_word);
-    let kind = match asked {
-        Some((PropagationKind::Private, _)) => PropagationKind::Private,
+    let asked = root_propagation(linux)?;
+    let propagation = match asked {
+        // What a bind mount with "rshared" mounts is to be seen outside, so its source's mount must
+        // keep its peers.
+        Some(shared @ Propagation { kind: PropagationKind::Shared, .. }) => shared,
+        Some(Propagation { kind: PropagationKind::Private, .. }) => {
+            Propagation { kind: PropagationKind::Private, recursive: true }
+        }
         // Slave: volumes that the host mounts later can still be seen in binds that ask for it, and
         // nothing goes out.
-        _ => PropagationKind::Slave,
+        _ => Propagation { kind: PropagationKind::Slave, recursive: true },
     };
-    ops.push(Op::Propagation(Propagation { kind, recursive: true }));
+    ops.push(Op::Propagation(propagation));
     let rootfs = match &request.rootfs {
         Rootfs::Dir(path) => Rootfs::Dir(request.bundle.join(path)),
         overlay @ Rootfs::Overlay { lower, .. } => {
             if lower.is_empty() {
-                return Err(invalid("an overlay rootfs needs at least one layer"));
+                return Err(invalid("root: an overlay needs at least one layer"));
             }
             overlay.clone()
         }
     };
+    if propagation.kind == PropagationKind::Shared
+        && let Rootfs::Dir(path) = &rootfs
+    {
+        ops.push(Op::SurroundingPrivate(path.clone()));
+    }
     // With a /dev of its own, nodes in the image's layers are of no use but to an attacker.
     let own_dev = mounts.iter().any(|m| m.target == Path::new("/dev"));
     let nodev = own_dev && matches!(rootfs, Rootfs::Overlay { .. });
     let attributes = if nodev { crate::sys::mount::attr::NODEV } else { 0 };
     ops.push(Op::Rootfs { rootfs, attributes });
     Ok(())
-}
-
-fn plan_devices(linux: &Linux, in_userns: bool, own_dev: bool, ops: &mut Vec<Op>) -> Result<(), PlanError> {
-    let asked: Vec<Node> =
-        linux.devices().as_deref().unwrap_or_default().iter().map(node).collect::<Result<_, _>>()?;
-    let default = DEFAULT_NODES.iter().map(|(path, major, minor)| Node {
-        path: path.into(),
-        kind: NodeKind::Char,
-        major: *major,
-        minor: *minor,
-        mode: 0o666,
-        uid: 0,
-        gid: 0,
-    });
-    let mut nodes: Vec<Node> = Vec::new();
-    if own_dev {
-        nodes.extend(default.filter(|node| !asked.iter().any(|a| a.path == node.path)));
-    }
-    nodes.extend(asked);
-    for node in nodes {
-        // A user namespace may make no devices, but pipes.
-        let bind = in_userns && node.kind != NodeKind::Fifo;
-        ops.push(if bind { Op::BindNode(node) } else { Op::Node(node) });
-    }
-    if own_dev {
-        let links = DEFAULT_LINKS.iter();
-        ops.extend(links.map(|(path, target)| Op::Symlink { path: path.into(), target: (*target).into() }));
-    }
-    Ok(())
-}
-
-fn node(device: &LinuxDevice) -> Result<Node, PlanError> {
-    let path = device.path().clone();
-    let kind = match device.typ() {
-        LinuxDeviceType::C | LinuxDeviceType::U => NodeKind::Char,
-        LinuxDeviceType::B => NodeKind::Block,
-        LinuxDeviceType::P => NodeKind::Fifo,
-        LinuxDeviceType::A => return Err(invalid(format!("device \"{}\" of type a", path.display()))),
-    };
-    let number = |n: i64| {
-        u32::try_from(n).map_err(|_| invalid(format!("device number {n} of \"{}\"", path.display())))
-    };
-    if !path.is_absolute() {
-        return Err(invalid(format!("device path \"{}\" is not absolute", path.display())));
-    }
-    Ok(Node {
-        kind,
-        major: number(device.major())?,
-        minor: number(device.minor())?,
-        mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-        uid: device.uid().unwrap_or(0),
-        gid: device.gid().unwrap_or(0),
-        path,
-    })
-}
-
-fn plan_sysctls(linux: &Linux, namespaces: &NamespacePlan, ops: &mut Vec<Op>) -> Result<(), PlanError> {
-    let own = |kind: libc::c_int| {
-        namespaces.unshare & kind as u64 != 0 || namespaces.join.iter().any(|(k, _)| *k == kind as u64)
-    };
-    let mut sysctls: Vec<(&String, &String)> = linux.sysctl().iter().flatten().collect();
-    sysctls.sort();
-    for (key, value) in sysctls {
-        let path = sysctl_path(key).ok_or_else(|| invalid(format!("\"{key}\" is no name of a sysctl")))?;
-        let text = path.to_string_lossy().into_owned();
-        const IPC: [&str; 8] =
-            ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
-        let ipc = text.starts_with("fs/mqueue/")
-            || text.strip_prefix("kernel/").is_some_and(|name| IPC.contains(&name));
-        let separate = match () {
-            () if ipc => own(libc::CLONE_NEWIPC),
-            () if text.starts_with("net/") => own(libc::CLONE_NEWNET),
-            () if matches!(text.as_str(), "kernel/domainname" | "kernel/hostname") => own(libc::CLONE_NEWUTS),
-            () => false,
-        };
-        if !separate {
-            return Err(invalid(format!("sysctl \"{key}\" is not in a namespace of the container's own")));
-        }
-        ops.push(Op::Sysctl { path, value: value.clone() });
-    }
-    Ok(())
-}
-
-/// sysctl(8)'s rule: what comes first, `.` or `/`, separates; the other one stands for itself.
-fn sysctl_path(key: &str) -> Option<PathBuf> {
-    let text = match key.find(['.', '/']) {
-        Some(at) if key.as_bytes()[at] == b'.' => key
-            .chars()
-            .map(|c| match c {
-                '.' => '/',
-                '/' => '.',
-                c => c,
-            })
-            .collect(),
-        _ => key.to_owned(),
-    };
-    let normal = text.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
-    normal.then(|| PathBuf::from(text))
-}
-
-fn plan_hidden_paths(linux: &Linux, ops: &mut Vec<Op>) -> Result<(), PlanError> {
-    let list = |paths: &Option<Vec<String>>| paths.clone().unwrap_or_default();
-    let absolute = |path: &String| {
-        if path.starts_with('/') {
-            Ok(PathBuf::from(path))
-        } else {
-            Err(invalid(format!("path \"{path}\" is not absolute")))
-        }
-    };
-    for path in &list(linux.readonly_paths()) {
-        ops.push(Op::ReadonlyPath(absolute(path)?));
-    }
-    for path in &list(linux.masked_paths()) {
-        ops.push(Op::Mask(absolute(path)?));
-    }
-    Ok(())
-}
-
-fn plan_persona(linux: &Linux) -> Result<Option<u64>, PlanError> {
-    let Some(personality) = linux.personality() else { return Ok(None) };
-    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
-        return Err(unsupported("linux.personality.flags"));
-    }
-    Ok(Some(match personality.domain() {
-        oci_spec::runtime::LinuxPersonalityDomain::PerLinux => 0,
-        oci_spec::runtime::LinuxPersonalityDomain::PerLinux32 => 8,
-    }))
 }
 
 /// A word for a propagation, as in mount options and `rootfsPropagation`.
@@ -601,7 +462,7 @@ mod tests {
     fn of(config: Value) -> Result<InitPlan, PlanError> {
         let spec = serde_json::from_value(config).unwrap();
         let request = CreateRequest::new("id".into(), spec, "/b".into(), Rootfs::Dir("rootfs".into()));
-        plan(&request, None, false)
+        plan(&request, Inputs::default())
     }
 
     fn in_userns(mut config: Value) -> Value {
@@ -646,6 +507,35 @@ mod tests {
     }
 
     #[test]
+    fn roots_binds_into_a_user_namespace_are_opened_early() {
+        let early = |root| {
+            let spec = serde_json::from_value(in_userns(config())).unwrap();
+            let request = CreateRequest::new("id".into(), spec, "/b".into(), Rootfs::Dir("rootfs".into()));
+            let plan = plan(&request, Inputs { root, ..Inputs::default() }).unwrap();
+            plan.ops
+                .iter()
+                .any(|op| matches!(op, Op::Mount(MountOp { kind: MountKind::Bind { early: true, .. }, .. })))
+        };
+        assert!(early(true) && !early(false));
+    }
+
+    #[test]
+    fn a_shared_root_keeps_its_peers_but_for_the_rootfs() {
+        let mut config = config();
+        config["linux"]["rootfsPropagation"] = json!("rshared");
+        let plan = of(config).unwrap();
+        assert!(names(&plan).contains("Propagation SurroundingPrivate Rootfs"), "{}", names(&plan));
+        assert!(names(&plan).ends_with("Pivot RootPropagation"));
+    }
+
+    #[test]
+    fn a_container_without_a_process_can_be_planned() {
+        let mut config = config();
+        config.as_object_mut().unwrap().remove("process");
+        assert!(of(config).unwrap().process.args.is_empty());
+    }
+
+    #[test]
     fn a_bound_dev_is_left_alone() {
         let mut config = config();
         config["mounts"][1] = json!({"destination": "/dev", "type": "bind", "source": "/dev"});
@@ -655,13 +545,20 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let cases: [(&str, Value); 12] = [
-            ("/process", Value::Null),
+        let cases: [(&str, Value); 19] = [
             ("/linux/namespaces", json!([{"type": "pid"}])),
             ("/linux/namespaces", json!([{"type": "mount"}, {"type": "mount"}])),
-            ("/linux/namespaces", json!([{"type": "mount"}])),
             ("/linux/namespaces/1/path", json!("relative")),
-            ("/linux/namespaces/0/path", json!("/proc/1/ns/mnt")),
+            ("/linux/sysctl", json!({"kernel.hostname": "x"})),
+            ("/linux/netDevices", json!({"eth0": {"name": "a/b"}})),
+            ("/linux/netDevices", json!({"eth0": {"name": "e"}, "eth1": {"name": "e"}})),
+            ("/linux/intelRdt", json!({"closID": "../x"})),
+            ("/linux/intelRdt", json!({"schemata": ["L3:0=f"], "l3CacheSchema": "L3:0=f"})),
+            ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"})),
+            ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "x"})),
+            ("/process/scheduler", json!({"policy": "SCHED_FIFO"})),
+            ("/process/scheduler", json!({"policy": "SCHED_OTHER", "nice": 20})),
+            ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 8})),
             ("/linux/maskedPaths", json!(["relative"])),
             ("/linux/sysctl", json!({"kernel.panic": "1"})),
             ("/linux/sysctl", json!({"net/../kernel/panic": "1"})),
@@ -677,7 +574,11 @@ mod tests {
             if parent[key].is_null() {
                 parent.as_object_mut().unwrap().remove(key);
             }
-            assert!(of(config).is_err(), "{pointer}");
+            let error = of(config).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&pointer[1..].split('/').take(2).collect::<Vec<_>>().join(".")),
+                "{error}"
+            );
         }
         let mut unmapped = in_userns(config());
         unmapped["linux"].as_object_mut().unwrap().remove("uidMappings");

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
+use super::namespaces::{check_ranges, ranges};
 use super::{PlanError, invalid, propagation_word, unsupported};
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::sys::mount::{Attributes, Filesystem, Propagation, attr};
@@ -18,6 +19,11 @@ pub(super) struct Context<'a> {
     pub own_pid: bool,
     /// The cgroup namespace is.
     pub own_cgroup: bool,
+    /// The init has less power over the host's files than its maker: what it binds is opened by
+    /// that one.
+    pub weak_init: bool,
+    /// `linux.mountLabel`: the SELinux label of file systems that are made for the container.
+    pub label: Option<&'a str>,
 }
 
 /// One mount in the rootfs.
@@ -40,6 +46,11 @@ impl MountOp {
     pub fn is_bind(&self) -> bool {
         matches!(self.kind, MountKind::Bind { .. })
     }
+
+    /// Whether its source is copied before the init is made.
+    pub fn is_early(&self) -> bool {
+        matches!(self.kind, MountKind::Bind { early: true, .. })
+    }
 }
 
 /// What is mounted.
@@ -54,6 +65,12 @@ pub enum MountKind {
         /// Fill it, if it is an empty directory, with what the rootfs has there (`tmpcopyup`): an
         /// engine's new volume.
         copy_up: bool,
+        /// What to do about symbolic links at the last name of source and destination.
+        links: Links,
+        /// It is copied before the init is made, by who made it, and handed down.
+        early: bool,
+        /// It shows the files with other ids.
+        ids: Option<Ids>,
     },
     /// A file system.
     Filesystem {
@@ -69,8 +86,29 @@ pub enum MountKind {
     Remount,
 }
 
+/// crun's options for symbolic links; without them links are followed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Links {
+    /// Bind the source itself if it is a link.
+    pub source: bool,
+    /// Cover the destination itself if it is a link.
+    pub destination: bool,
+    /// If the source is a link, make the same link instead of a mount.
+    pub copy: bool,
+}
+
+/// The mapping of an id-mapped mount (mount_setattr(2)): from ids in the file system to ids of the
+/// machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    /// The mapping, `container` being the file system's side.
+    pub mapping: IdMapping,
+    /// Of the mounts below, too.
+    pub recursive: bool,
+}
+
 pub(super) fn plan_mounts(mounts: &[Mount], context: &Context<'_>) -> Result<Vec<MountOp>, PlanError> {
-    mounts.iter().map(|mount| plan_mount(mount, context)).collect()
+    mounts.iter().enumerate().map(|(index, mount)| plan_mount(index, mount, context)).collect()
 }
 
 /// What options say together.
@@ -82,44 +120,82 @@ struct Options {
     bind: Option<bool>,
     remount: bool,
     copy_up: bool,
+    links: Links,
+    /// `idmap` or `ridmap`, with the mapping after the `=`.
+    ids: Option<(bool, Option<String>)>,
+    /// Flags of the file system as a whole, which only one that is made here can have.
+    superblock: Vec<String>,
     data: Vec<(String, Option<String>)>,
 }
 
-fn plan_mount(mount: &Mount, context: &Context<'_>) -> Result<MountOp, PlanError> {
+fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<MountOp, PlanError> {
+    let field = |name: &str| format!("mounts[{index}].{name}");
     let target = mount.destination();
     let shown = target.display();
+    let bad = |problem: &str| Err(invalid(format!("{}: \"{shown}\" {problem}", field("destination"))));
+    let zero = |path: &Path| path.as_os_str().as_encoded_bytes().contains(&0);
+    if target.as_os_str().is_empty() || zero(target) {
+        return bad("is no path");
+    }
     // Older callers leave the slash out (the specification up to 1.0 allowed it).
     let target = Path::new("/").join(target);
     if target.components().any(|c| matches!(c, Component::ParentDir)) {
-        return Err(invalid(format!("mount destination \"{shown}\" has \"..\"")));
+        return bad("has \"..\"");
     }
     if target.components().all(|c| matches!(c, Component::RootDir | Component::CurDir)) {
-        return Err(invalid(format!("mount destination \"{shown}\" is the rootfs itself")));
-    }
-    let has_map = |m: &Option<Vec<_>>| {
-        m.as_ref().is_some_and(|m: &Vec<oci_spec::runtime::LinuxIdMapping>| !m.is_empty())
-    };
-    if has_map(mount.uid_mappings()) || has_map(mount.gid_mappings()) {
-        return Err(unsupported(format!("an id-mapped mount at \"{shown}\"")));
+        return bad("is the rootfs itself");
     }
     let mut options = Options::default();
-    for option in mount.options().as_deref().unwrap_or_default() {
-        read_option(option, &mut options)
-            .map_err(|option| unsupported(format!("mount option \"{option}\" of \"{shown}\"")))?;
+    for (at, option) in mount.options().iter().flatten().enumerate() {
+        if option.contains('\0') {
+            return Err(invalid(format!("{}[{at}]: it has a zero byte", field("options"))));
+        }
+        read_option(option, &mut options);
     }
     let fstype = mount.typ().as_deref().unwrap_or("");
     let bind = options.bind.or(matches!(fstype, "bind" | "rbind").then_some(fstype == "rbind"));
     let source = mount.source().as_ref().filter(|s| !s.as_os_str().is_empty());
-    let kind = match bind {
-        _ if options.remount => MountKind::Remount,
-        Some(recursive) => {
-            let source = source.ok_or_else(|| invalid(format!("bind mount \"{shown}\" has no source")))?;
-            if let Some((name, _)) = options.data.first() {
-                return Err(invalid(format!("bind mount \"{shown}\" has the option \"{name}\"")));
-            }
-            MountKind::Bind { source: context.bundle.join(source), recursive, copy_up: options.copy_up }
+    if source.is_some_and(|source| zero(source)) || fstype.contains('\0') {
+        return Err(invalid(format!("{}, {}: there is a zero byte", field("source"), field("type"))));
+    }
+    let ids = plan_ids(mount, &options, &field, context)?;
+    if bind.is_none() || options.remount {
+        if ids.is_some() {
+            return Err(unsupported(format!(
+                "{}: an id-mapped mount that is no bind mount",
+                field("options")
+            )));
         }
-        None if fstype.is_empty() => return Err(invalid(format!("mount \"{shown}\" has no type"))),
+        if options.links != Links::default() {
+            return Err(invalid(format!("{}: only a bind mount can be told about links", field("options"))));
+        }
+    }
+    let kind = match bind {
+        _ if options.remount => match options.data.first() {
+            Some((name, _)) => {
+                return Err(unsupported(format!("{}: \"{name}\" with \"remount\"", field("options"))));
+            }
+            None => MountKind::Remount,
+        },
+        Some(recursive) => {
+            let missing =
+                || invalid(format!("{}: it is missing, and a bind mount needs it", field("source")));
+            let source = source.ok_or_else(missing)?;
+            if let Some((name, _)) = options.data.first() {
+                return Err(invalid(format!("{}: \"{name}\" is none of a bind mount's", field("options"))));
+            }
+            MountKind::Bind {
+                source: context.bundle.join(source),
+                recursive,
+                copy_up: options.copy_up,
+                links: options.links,
+                early: ids.is_some() || context.weak_init,
+                ids,
+            }
+        }
+        None if fstype.is_empty() || fstype == "none" => {
+            return Err(invalid(format!("{}: it is missing", field("type"))));
+        }
         None => filesystem(fstype, source, &mut options, context),
     };
     Ok(MountOp {
@@ -129,6 +205,66 @@ fn plan_mount(mount: &Mount, context: &Context<'_>) -> Result<MountOp, PlanError
         recursive_attributes: options.recursive_attributes,
         propagation: options.propagation,
     })
+}
+
+/// The mapping of a mount: its own, that of crun's `idmap=`, or the container's.
+fn plan_ids(
+    mount: &Mount,
+    options: &Options,
+    field: &impl Fn(&str) -> String,
+    context: &Context<'_>,
+) -> Result<Option<Ids>, PlanError> {
+    let own = IdMapping { uids: ranges(mount.uid_mappings()), gids: ranges(mount.gid_mappings()) };
+    let recursive = matches!(options.ids, Some((true, _)));
+    let mapping = match &options.ids {
+        Some((_, Some(text))) => named_mapping(text, context.mapping)
+            .ok_or_else(|| invalid(format!("{}: \"idmap={text}\" is no mapping", field("options"))))?,
+        _ if own.uids.is_empty() != own.gids.is_empty() => {
+            let names = [field("uidMappings"), field("gidMappings")].join(", ");
+            return Err(invalid(format!("{names}: one needs the other")));
+        }
+        _ if !own.uids.is_empty() => own,
+        None => return Ok(None),
+        Some((_, None)) => {
+            let mapping = context.mapping.ok_or_else(|| {
+                invalid(format!(
+                    "{}: \"idmap\" without a mapping, of the mount or the container",
+                    field("options")
+                ))
+            })?;
+            mapping.clone()
+        }
+    };
+    check_ranges(&mapping.uids, &field("uidMappings"))?;
+    check_ranges(&mapping.gids, &field("gidMappings"))?;
+    Ok(Some(Ids { mapping, recursive }))
+}
+
+/// crun's `uids=0-1-10#10-100-10;gids=…`: first id in the file system, first id outside, count; `@`
+/// before a range means that its second id is one of the container's.
+fn named_mapping(text: &str, container: Option<&IdMapping>) -> Option<IdMapping> {
+    let mut mapping = IdMapping::default();
+    for part in text.split(';').filter(|part| !part.is_empty()) {
+        let (kind, list) = part.split_once('=')?;
+        let (into, outer) = match kind {
+            "uids" => (&mut mapping.uids, container.map(|c| &c.uids)),
+            "gids" => (&mut mapping.gids, container.map(|c| &c.gids)),
+            _ => return None,
+        };
+        for range in list.split('#') {
+            let (relative, range) = match range.strip_prefix('@') {
+                Some(rest) => (true, rest),
+                None => (false, range),
+            };
+            let numbers: Vec<u32> = range.split('-').map(str::parse).collect::<Result<_, _>>().ok()?;
+            let [first, mut host, size] = numbers[..] else { return None };
+            if relative {
+                host = IdMapping::to_host(outer?, host)?;
+            }
+            into.push(IdRange { container: first, host, size });
+        }
+    }
+    (!mapping.uids.is_empty() && !mapping.gids.is_empty()).then_some(mapping)
 }
 
 fn filesystem(
@@ -146,7 +282,14 @@ fn filesystem(
         "cgroup" | "cgroup2" => {
             // The kernel shows a cgroup namespace's own tree, which a foreign one would not be.
             if !context.own_cgroup {
-                return MountKind::Bind { source: "/sys/fs/cgroup".into(), recursive: true, copy_up: false };
+                return MountKind::Bind {
+                    source: "/sys/fs/cgroup".into(),
+                    recursive: true,
+                    copy_up: false,
+                    links: Links::default(),
+                    early: false,
+                    ids: None,
+                };
             }
             fstype = "cgroup2";
             fallback = Some("/sys/fs/cgroup".into());
@@ -154,6 +297,12 @@ fn filesystem(
         }
         "devpts" => drop_unmapped_group(&mut data, context.mapping),
         _ => {}
+    }
+    data.extend(options.superblock.drain(..).map(|name| (name, None)));
+    if let Some(label) = context.label.filter(|_| !matches!(fstype, "proc" | "sysfs" | "mqueue" | "cgroup2"))
+        && !data.iter().any(|(key, _)| key.ends_with("context"))
+    {
+        data.push(("context".to_owned(), Some(label.to_owned())));
     }
     let filesystem = Filesystem {
         fstype: fstype.to_owned(),
@@ -173,24 +322,37 @@ fn drop_unmapped_group(data: &mut Vec<(String, Option<String>)>, mapping: Option
     data.retain(|(key, value)| key != "gid" || value.as_deref().is_some_and(|id| mapped(id, &mapping.gids)));
 }
 
-fn read_option<'a>(option: &'a str, options: &mut Options) -> Result<(), &'a str> {
+fn read_option(option: &str, options: &mut Options) {
     if let Some((kind, recursive)) = propagation_word(option) {
         options.propagation.push(Propagation { kind, recursive });
-        return Ok(());
+        return;
     }
+    let ids = |text: &str, name: &str| -> Option<Option<String>> {
+        let rest = text.strip_prefix(name)?;
+        if rest.is_empty() { Some(None) } else { Some(Some(rest.strip_prefix('=')?.to_owned())) }
+    };
     match option {
-        "" | "defaults" | "rw" | "loud" => {
-            if option == "rw" {
-                options.attributes.set &= !attr::RDONLY;
-            }
-        }
+        // What mount(8) keeps for itself, and noise that the kernel no longer makes.
+        "" | "defaults" | "loud" | "silent" | "auto" | "noauto" | "nofail" | "_netdev" => {}
+        "rw" => options.attributes.set &= !attr::RDONLY,
         "bind" => options.bind = Some(options.bind.unwrap_or(false)),
         "rbind" => options.bind = Some(true),
         "remount" => options.remount = true,
         "tmpcopyup" => options.copy_up = true,
-        "idmap" | "ridmap" | "copy-symlink" | "dest-nofollow" | "src-nofollow" => return Err(option),
+        "copy-symlink" => options.links.copy = true,
+        "src-nofollow" => options.links.source = true,
+        "dest-nofollow" => options.links.destination = true,
+        "sync" | "async" | "dirsync" | "mand" | "nomand" | "lazytime" | "nolazytime" => {
+            options.superblock.push(option.to_owned());
+        }
+        // Of file systems that no kernel has any more, or that it sets by itself.
+        "iversion" | "noiversion" | "nodirsync" => {}
         _ => {
-            if let Some((set, clear)) = attribute(option) {
+            if let Some(mapping) = ids(option, "idmap") {
+                options.ids = Some((false, mapping));
+            } else if let Some(mapping) = ids(option, "ridmap") {
+                options.ids = Some((true, mapping));
+            } else if let Some((set, clear)) = attribute(option) {
                 // Clearing only undoes an earlier option: what the host set stays, and in a user
                 // namespace is locked.
                 options.attributes.set = options.attributes.set & !clear | set;
@@ -205,8 +367,69 @@ fn read_option<'a>(option: &'a str, options: &mut Options) -> Result<(), &'a str
             }
         }
     }
-    Ok(())
 }
+
+/// The words that mount options may be, for `features`; the kernel knows others.
+pub fn known_options() -> Vec<String> {
+    const PLAIN: [&str; 26] = [
+        "async",
+        "bind",
+        "copy-symlink",
+        "defaults",
+        "dest-nofollow",
+        "dirsync",
+        "idmap",
+        "iversion",
+        "lazytime",
+        "loud",
+        "mand",
+        "noiversion",
+        "nolazytime",
+        "nomand",
+        "private",
+        "rbind",
+        "remount",
+        "ridmap",
+        "shared",
+        "silent",
+        "slave",
+        "src-nofollow",
+        "sync",
+        "tmpcopyup",
+        "unbindable",
+        "rw",
+    ];
+    let mut words: Vec<String> = PLAIN.iter().map(|word| (*word).to_owned()).collect();
+    words.extend(["rprivate", "rshared", "rslave", "runbindable"].map(str::to_owned));
+    for word in ATTRIBUTES {
+        words.extend([word.to_owned(), format!("r{word}")]);
+    }
+    words.sort();
+    words.dedup();
+    words
+}
+
+/// All words that [`attribute`] knows.
+const ATTRIBUTES: [&str; 18] = [
+    "ro",
+    "rw",
+    "nosuid",
+    "suid",
+    "nodev",
+    "dev",
+    "noexec",
+    "exec",
+    "noatime",
+    "strictatime",
+    "atime",
+    "relatime",
+    "norelatime",
+    "nostrictatime",
+    "nodiratime",
+    "diratime",
+    "nosymfollow",
+    "symfollow",
+];
 
 /// The attributes that an option sets and clears.
 fn attribute(option: &str) -> Option<(u64, u64)> {
@@ -236,11 +459,12 @@ mod tests {
     use crate::sys::mount::PropagationKind;
 
     fn context(mapping: Option<&IdMapping>) -> Context<'_> {
-        Context { bundle: Path::new("/b"), mapping, own_pid: true, own_cgroup: true }
+        let bundle = Path::new("/b");
+        Context { bundle, mapping, own_pid: true, own_cgroup: true, weak_init: false, label: None }
     }
 
     fn mount(json: &str, mapping: Option<&IdMapping>) -> Result<MountOp, PlanError> {
-        plan_mount(&serde_json::from_str(json).unwrap(), &context(mapping))
+        plan_mount(0, &serde_json::from_str(json).unwrap(), &context(mapping))
     }
 
     #[test]
@@ -250,7 +474,8 @@ mod tests {
             None,
         )
         .unwrap();
-        assert_eq!(op.kind, MountKind::Bind { source: "/b/x".into(), recursive: true, copy_up: false });
+        let MountKind::Bind { source, recursive, early, .. } = &op.kind else { panic!("{:?}", op.kind) };
+        assert_eq!((source.as_path(), *recursive, *early), (Path::new("/b/x"), true, false));
         assert_eq!(op.attributes.set, attr::RDONLY);
         assert_eq!(op.recursive_attributes.set, attr::NOSUID);
         assert_eq!(op.propagation, [Propagation { kind: PropagationKind::Slave, recursive: true }]);
@@ -268,12 +493,50 @@ mod tests {
     }
 
     #[test]
+    fn mounts_with_other_ids_are_made_early() {
+        let container = IdMapping::single(0, 1000, 0, 2000);
+        let of = |options: &str, more: &str| {
+            let json = format!(
+                r#"{{"destination":"/d","type":"bind","source":"/x","options":["{options}"]{more}}}"#
+            );
+            match mount(&json, Some(&container)).unwrap().kind {
+                MountKind::Bind { early: true, ids: Some(ids), .. } => ids,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(of("idmap", ""), Ids { mapping: container.clone(), recursive: false });
+        assert_eq!(of("ridmap", ""), Ids { mapping: container.clone(), recursive: true });
+        let range = |container, host| vec![IdRange { container, host, size: 1 }];
+        let named = of("idmap=uids=5-6-1;gids=@7-0-1", "");
+        assert_eq!(named.mapping, IdMapping { uids: range(5, 6), gids: range(7, 2000) });
+        let own = r#","uidMappings":[{"containerID":1,"hostID":2,"size":1}],"gidMappings":[{"containerID":3,"hostID":4,"size":1}]"#;
+        assert_eq!(of("bind", own).mapping, IdMapping { uids: range(1, 2), gids: range(3, 4) });
+    }
+
+    #[test]
+    fn all_known_words_are_understood() {
+        for word in ATTRIBUTES {
+            assert!(attribute(word).is_some(), "{word}");
+        }
+        for word in known_options() {
+            let mut options = Options::default();
+            read_option(&word, &mut options);
+            assert!(options.data.is_empty(), "{word}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused() {
         for json in [
             r#"{"destination":"/a/../b","type":"tmpfs"}"#,
             r#"{"destination":"/a","type":"bind","source":"/x","options":["idmap"]}"#,
             r#"{"destination":"/a","type":"bind","source":"/x","options":["bind","size=1"]}"#,
             r#"{"destination":"/a","type":"bind"}"#,
+            r#"{"destination":"/a","type":"bind","source":"/x","options":["idmap=uids=1;gids=2"]}"#,
+            r#"{"destination":"/a","type":"bind","source":"/x","options":["idmap=uids=@7-8-9;gids=0-0-1"]}"#,
+            r#"{"destination":"/a","type":"bind","source":"/x","uidMappings":[{"containerID":0,"hostID":0,"size":1}]}"#,
+            r#"{"destination":"/a","type":"tmpfs","options":["idmap=uids=0-0-1;gids=0-0-1"]}"#,
+            r#"{"destination":"/a","type":"tmpfs","options":["copy-symlink"]}"#,
             r#"{"destination":"/a"}"#,
             r#"{"destination":"/","type":"bind","source":"/x"}"#,
             r#"{"destination":"/./","type":"tmpfs"}"#,

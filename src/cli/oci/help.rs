@@ -1,0 +1,116 @@
+//! Help for the runtime's command line, made from the tables that it is parsed by.
+
+use super::args::{GLOBAL, Known, UsageError};
+use super::commands::COMMANDS;
+use super::{Done, print};
+
+/// What options mean: of the same name they mean the same in all commands. First the value's name.
+const MEANINGS: &[(&str, &str, &str)] = &[
+    ("additional-gids", "GID", "a further group"),
+    ("all", "", "signal all processes of the container"),
+    ("apparmor", "PROFILE", "AppArmor profile of the process"),
+    ("blkio-weight", "N", "weight of input and output, 10 to 1000"),
+    ("bundle", "DIR", "the bundle (default: the current directory)"),
+    ("cap", "CAP", "give the process this capability, too"),
+    ("cgroup", "PATH", "run the process in this cgroup below the container's"),
+    ("cgroup-manager", "NAME", "cgroupfs, systemd or disabled"),
+    ("config", "FILE", "the configuration (default: config.json in the bundle)"),
+    ("console-socket", "SOCKET", "send the terminal to this socket"),
+    ("cpu-burst", "MICROSECONDS", "time saved up that may exceed the quota"),
+    ("cpu-idle", "0|1", "1: only what nobody else needs"),
+    ("cpu-period", "MICROSECONDS", "the time that the quota is of"),
+    ("cpu-quota", "MICROSECONDS", "processor time in each period; -1 for no limit"),
+    ("cpu-rt-period", "MICROSECONDS", "refused: cgroup v2 does not have it"),
+    ("cpu-rt-runtime", "MICROSECONDS", "refused: cgroup v2 does not have it"),
+    ("cpu-share", "N", "weight of processor time; 1024 is usual"),
+    ("cpuset-cpus", "LIST", "processors to run on, like 0-2,5"),
+    ("cpuset-mems", "LIST", "memory nodes to use"),
+    ("criu", "PATH", "has no effect, as in runc"),
+    ("cwd", "DIR", "the working directory"),
+    ("debug", "", "log every step"),
+    ("detach", "", "do not wait for the process"),
+    ("env", "NAME=VALUE", "set a variable"),
+    ("file", "FILE", "the file's name (default: config.json)"),
+    ("force", "", "kill it first; that there is none is no error"),
+    ("format", "FORMAT", "table or json"),
+    ("help", "", "print this"),
+    ("ignore-paused", "", "also if the container is paused"),
+    ("interval", "DURATION", "time between figures (default: 5s)"),
+    ("keep", "", "do not delete the container when it ends"),
+    ("kernel-memory", "BYTES", "refused: cgroup v2 does not have it"),
+    ("kernel-memory-tcp", "BYTES", "refused: cgroup v2 does not have it"),
+    ("l3-cache-schema", "SCHEMA", "not supported yet"),
+    ("log", "FILE", "append errors and warnings to this file"),
+    ("log-format", "FORMAT", "text or json"),
+    ("log-level", "LEVEL", "debug, warning or error"),
+    ("mem-bw-schema", "SCHEMA", "not supported yet"),
+    ("memory", "BYTES", "limit of memory, like 64m; -1 for none"),
+    ("memory-reservation", "BYTES", "memory that is not taken away while there is other"),
+    ("memory-swap", "BYTES", "limit of memory and swap together; -1 for none"),
+    ("no-new-keyring", "", "do not make a session keyring"),
+    ("no-new-privs", "", "no exec can give privileges"),
+    ("no-pivot", "", "move the root instead of pivoting: for a host on a ramfs"),
+    ("no-subreaper", "", "has no effect: there never is one"),
+    ("pid-file", "FILE", "write the process's number to this file"),
+    ("pidfd-socket", "SOCKET", "send a pidfd of the process to this socket"),
+    ("pids-limit", "N", "limit of processes; -1 for none"),
+    ("preserve-fds", "N", "let N descriptors from 3 on through"),
+    ("process", "FILE", "the process as JSON"),
+    ("process-label", "LABEL", "SELinux label of the process"),
+    ("quiet", "", "only ids"),
+    ("regex", "", "ID is a regular expression: all containers that match"),
+    ("resources", "FILE", "limits as JSON (linux.resources); - reads standard input"),
+    ("root", "DIR", "where containers' states are kept"),
+    ("rootless", "BOOL", "true, false or auto; with false a container must get a control group"),
+    ("rootless", "", "for an ordinary user"),
+    ("stats", "", "figures once, and end"),
+    ("systemd-cgroup", "", "let systemd make control groups"),
+    ("tty", "", "give the process a terminal"),
+    ("user", "UID[:GID]", "who the process is"),
+    ("version", "", "print the version"),
+];
+
+fn meaning(name: &str, takes_value: bool) -> Option<&'static (&'static str, &'static str, &'static str)> {
+    MEANINGS.iter().find(|(known, value, _)| *known == name && value.is_empty() != takes_value)
+}
+
+fn lines(options: &[Known]) -> String {
+    let mut text = String::new();
+    for (name, short, takes_value) in options {
+        let meaning = meaning(name, *takes_value);
+        let (value, about) = meaning.map_or(("", ""), |(_, value, about)| (*value, *about));
+        let short = short.map_or("    ".to_owned(), |short| format!("-{short}, "));
+        text.push_str(format!("  {short}{:<26} {about}", format!("--{name} {value}")).trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Prints the help of a command, or of all.
+pub(super) fn print_for(command: Option<&str>) -> Done {
+    let Some(name) = command else {
+        let commands: String =
+            COMMANDS.iter().map(|command| format!("  {:<10} {}\n", command.name, command.about)).collect();
+        return print(&format!(
+            "Usage: umiak-runtime [OPTIONS] COMMAND [OPTIONS] [ID]\n\nCommands:\n{commands}\nOptions:\n{}",
+            lines(GLOBAL)
+        ));
+    };
+    let found = COMMANDS.iter().find(|command| command.name == name);
+    let command = found.ok_or_else(|| UsageError::Command { name: name.to_owned(), meant: None })?;
+    let usage = format!("Usage: umiak-runtime {name} [OPTIONS] {}", command.arguments);
+    let about = command.about;
+    print(&format!("{}\n\n{about}\n\nOptions:\n{}", usage.trim_end(), lines(command.options)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_has_a_meaning() {
+        for (name, _, takes_value) in COMMANDS.iter().flat_map(|command| command.options).chain(GLOBAL) {
+            assert!(meaning(name, *takes_value).is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Reading a `config.json` (`config.md`), or the process of one, so that an error names its field.
+//!
+//! The specification's crate knows a fixed set of words and calls a few flags by names of its own.
+//! What it would stumble over and need not, is put right first: architectures that no kernel of this
+//! machine runs, and capabilities that are not known, are left out, as runc does.
+
+use oci_spec::runtime::{Arch, Capability, LinuxResources, Process, Spec};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::base::report;
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is no JSON.
+    #[error("it is no JSON")]
+    Syntax(#[source] serde_json::Error),
+    /// A field is missing or has a value that makes no sense.
+    #[error("{field}: {problem}")]
+    Field {
+        /// `process.user.uid`.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A configuration, and what was left out of it.
+#[derive(Debug)]
+pub struct Config<T> {
+    /// What is understood.
+    pub value: T,
+    /// Sentences for the user.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a container's configuration.
+pub fn parse(bytes: &[u8]) -> Result<Config<Spec>, Error> {
+    let config = read::<Spec>(bytes, "")?;
+    check_version(config.value.version())?;
+    Ok(config)
+}
+
+/// Reads limits, as `update --resources` takes them.
+pub fn parse_resources(bytes: &[u8]) -> Result<Config<LinuxResources>, Error> {
+    read(bytes, "linux.resources")
+}
+
+/// Reads a process, as `exec --process` takes it.
+pub fn parse_process(bytes: &[u8]) -> Result<Config<Process>, Error> {
+    read::<Process>(bytes, "process")
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8], prefix: &str) -> Result<Config<T>, Error> {
+    // Nearly always there is nothing to put right.
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(Config { value, warnings: Vec::new() });
+    }
+    let mut value: Value = serde_json::from_slice(bytes).map_err(Error::Syntax)?;
+    if !value.is_object() {
+        let field = if prefix.is_empty() { "the configuration" } else { prefix };
+        return Err(Error::Field { field: field.to_owned(), problem: "it is no object".to_owned() });
+    }
+    let mut warnings = Vec::new();
+    let process = if prefix == "process" { Some(&mut value) } else { value.get_mut("process") };
+    if let Some(process) = process {
+        tidy_process(process, &mut warnings);
+    }
+    if let Some(Value::Array(list)) = value.pointer_mut("/linux/seccomp/architectures") {
+        // What the machine does not run is denied by leaving it out.
+        list.retain(|arch| !arch.is_string() || serde_json::from_value::<Arch>(arch.clone()).is_ok());
+    }
+    match serde_json::from_value(value.clone()) {
+        Ok(parsed) => Ok(Config { value: parsed, warnings }),
+        Err(error) => Err(blame::<T>(&value, &error.to_string(), prefix)),
+    }
+}
+
+fn tidy_process(process: &mut Value, warnings: &mut Vec<String>) {
+    for (set, list) in process.get_mut("capabilities").and_then(Value::as_object_mut).into_iter().flatten() {
+        let Value::Array(list) = list else { continue };
+        list.retain(|name| {
+            let known = !name.is_string() || serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if !known {
+                warnings.push(format!("process.capabilities.{set}: {name} is unknown and left out"));
+            }
+            known
+        });
+    }
+    if let Some(Value::Object(affinity)) = process.get_mut("execCPUAffinity") {
+        // An empty one is as good as none.
+        affinity.retain(|_, list| list != "");
+    }
+    if let Some(Value::Array(flags)) = process.pointer_mut("/scheduler/flags") {
+        for flag in flags {
+            // The crate's own spelling of the specification's words.
+            let other = match flag.as_str() {
+                Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+                Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+                _ => continue,
+            };
+            *flag = Value::from(other);
+        }
+    }
+}
+
+/// `ociVersion` is a semantic version of the specification, of which there is the first.
+fn check_version(version: &str) -> Result<(), Error> {
+    let bad = |problem: &str| {
+        Err(Error::Field {
+            field: "ociVersion".to_owned(),
+            problem: report::plain(&format!("\"{version}\" {problem}")),
+        })
+    };
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = core.split('.').collect();
+    let number = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if numbers.len() != 3 || !numbers.iter().all(number) {
+        return bad("is no version of the form 1.2.3");
+    }
+    if numbers[0] != "1" { bad("is a version that is not supported: 1.x.y is") } else { Ok(()) }
+}
+
+type Path = Vec<Step>;
+
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+fn at<'a>(value: &'a mut Value, path: &[Step]) -> Option<&'a mut Value> {
+    path.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get_mut(key),
+        Step::Index(index) => value.get_mut(index),
+    })
+}
+
+fn children(value: &Value) -> Vec<Step> {
+    match value {
+        Value::Object(map) => map.keys().cloned().map(Step::Key).collect(),
+        Value::Array(list) => (0..list.len()).map(Step::Index).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn complaint<T: DeserializeOwned>(value: Value) -> Option<String> {
+    serde_json::from_value::<T>(value).err().map(|error| error.to_string())
+}
+
+/// Finds the field that an error is about: the error is another one, or none, without it.
+fn blame<T: DeserializeOwned>(root: &Value, problem: &str, prefix: &str) -> Error {
+    let missing = problem.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    let (path, problem) = match missing {
+        Some(name) => {
+            let mut path = lacking::<T>(root, name, problem).unwrap_or_default();
+            path.push(Step::Key(name.to_owned()));
+            (path, "it is missing".to_owned())
+        }
+        None => (offending::<T>(root, problem), problem.to_owned()),
+    };
+    let mut field = prefix.to_owned();
+    for step in path {
+        match step {
+            Step::Key(key) if field.is_empty() => field = key,
+            Step::Key(key) => field = format!("{field}.{key}"),
+            Step::Index(index) => field = format!("{field}[{index}]"),
+        }
+    }
+    if field.is_empty() {
+        field = "the configuration".to_owned();
+    }
+    Error::Field { field: report::plain(&field), problem: report::plain(&problem) }
+}
+
+fn offending<T: DeserializeOwned>(root: &Value, problem: &str) -> Path {
+    let mut path = Path::new();
+    loop {
+        let mut copy = root.clone();
+        let Some(here) = at(&mut copy, &path) else { return path };
+        let culprit = children(here).into_iter().find(|step| {
+            let mut copy = root.clone();
+            match (at(&mut copy, &path), step) {
+                (Some(Value::Object(map)), Step::Key(key)) => drop(map.remove(key)),
+                (Some(Value::Array(list)), Step::Index(index)) => drop(list.remove(*index)),
+                _ => return false,
+            }
+            complaint::<T>(copy).as_deref() != Some(problem)
+        });
+        match culprit {
+            Some(step) => path.push(step),
+            None => return path,
+        }
+    }
+}
+
+/// The object in which adding `name` changes the complaint that it is missing.
+fn lacking<T: DeserializeOwned>(root: &Value, name: &str, problem: &str) -> Option<Path> {
+    let mut open = vec![Path::new()];
+    while let Some(path) = open.pop() {
+        let mut copy = root.clone();
+        let here = at(&mut copy, &path)?;
+        let below = children(here);
+        if let Value::Object(map) = here
+            && !map.contains_key(name)
+        {
+            let differs = |key: &str| {
+                let mut copy = root.clone();
+                if let Some(Value::Object(map)) = at(&mut copy, &path) {
+                    map.insert(key.to_owned(), Value::Null);
+                }
+                complaint::<T>(copy).as_deref() != Some(problem)
+            };
+            // In a map of free keys any key makes a difference.
+            if differs(name) && !differs("no field has this name") {
+                return Some(path);
+            }
+        }
+        open.extend(below.into_iter().rev().map(|step| path.iter().cloned().chain([step]).collect()));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config() -> Value {
+        json!({
+            "ociVersion": "1.2.0",
+            "process": {"user": {"uid": 0, "gid": 0}, "args": ["true"], "cwd": "/",
+                "capabilities": {"bounding": ["CAP_KILL"]}},
+            "root": {"path": "rootfs"},
+            "mounts": [{"destination": "/proc", "type": "proc"}, {"destination": "/dev", "type": "tmpfs"}],
+            "hooks": {"prestart": [{"path": "/a"}, {"path": "/b"}]},
+            "linux": {"namespaces": [{"type": "mount"}]},
+        })
+    }
+
+    fn error_of(change: impl FnOnce(&mut Value)) -> String {
+        let mut config = config();
+        change(&mut config);
+        parse(config.to_string().as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_their_field() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 9] = [
+            (|c| c["process"]["user"]["uid"] = json!(-1), "process.user.uid: invalid value: integer `-1`"),
+            (|c| c["process"]["args"] = json!("x"), "process.args: invalid type: string \"x\""),
+            (|c| c["mounts"][1]["destination"] = json!(7), "mounts[1].destination: invalid type"),
+            (
+                |c| drop(c["mounts"][1].as_object_mut().unwrap().remove("destination")),
+                "mounts[1].destination: it is missing",
+            ),
+            (
+                |c| drop(c["hooks"]["prestart"][1].as_object_mut().unwrap().remove("path")),
+                "hooks.prestart[1].path: it is missing",
+            ),
+            (
+                |c| c["linux"]["namespaces"][0]["type"] = json!("odd"),
+                "linux.namespaces[0].type: unknown variant `odd`",
+            ),
+            (|c| c["ociVersion"] = json!("2.0.0"), "ociVersion: \"2.0.0\""),
+            (|c| c["ociVersion"] = json!("1"), "ociVersion: \"1\""),
+            (|c| *c = json!([1]), "the configuration: "),
+        ];
+        for (change, expected) in cases {
+            let error = error_of(change);
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert!(matches!(parse(b"{"), Err(Error::Syntax(_))));
+        let process = parse_process(br#"{"user": {"uid": 0}}"#).unwrap_err().to_string();
+        assert_eq!(process, "process.cwd: it is missing");
+    }
+
+    #[test]
+    fn what_is_not_known_need_not_be() {
+        let mut config = config();
+        config["process"]["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_NEW"]);
+        config["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE",
+            "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_UTIL_CLAMP_MAX"]});
+        config["linux"]["seccomp"] =
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NEW", "SCMP_ARCH_X86"]});
+        let read = parse(config.to_string().as_bytes()).unwrap();
+        assert_eq!(read.warnings, ["process.capabilities.bounding: \"CAP_NEW\" is unknown and left out"]);
+        let process = read.value.process().as_ref().unwrap();
+        let bounding = process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap();
+        assert_eq!(bounding.len(), 1);
+        assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 4);
+    }
+}

@@ -1,0 +1,274 @@
+//! Carrying out the mounts of a plan, in the init.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::Rootfs;
+use super::init::{Doing, PROC_MAGIC, place};
+use super::plan::{Links, MountKind, MountOp};
+use super::protocol::{Failure, FailureKind};
+use crate::sys::copy;
+use crate::sys::mount::{self, Attributes, BindOptions, Filesystem, Overlay, attr};
+use crate::sys::path::Root;
+
+pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Failure> {
+    let (place, overlay) = match rootfs {
+        Rootfs::Dir(path) => (path, None),
+        Rootfs::Overlay { lower, upper, work, volatile, userxattr } => {
+            let overlay = Overlay {
+                lower: lower.clone(),
+                upper: upper.clone(),
+                work: work.clone(),
+                volatile: *volatile,
+                userxattr: *userxattr,
+            };
+            // Any directory would do to attach it to; this one surely exists.
+            (upper, Some(overlay))
+        }
+    };
+    let action = || format!("mounting the rootfs \"{}\"", place.display());
+    let target = mount::open_path(place).doing(action)?;
+    match overlay {
+        Some(overlay) => mount::overlay(&overlay, attributes, &target).map_err(|error| {
+            let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP];
+            let kind = match error.raw_os_error() {
+                Some(errno) if refused.contains(&errno) => FailureKind::NoOverlay,
+                _ => FailureKind::Setup,
+            };
+            Failure::new(kind, action(), &error)
+        })?,
+        None => {
+            let attributes = Attributes { set: attributes, clear: 0 };
+            let options = BindOptions { recursive: true, attributes, ..Default::default() };
+            mount::bind(&target, &target, options).doing(action)?;
+        }
+    }
+    // Opened again: the old descriptor is below the mount.
+    Root::open(place).doing(action)
+}
+
+/// Makes one mount; `early` is a copy of its source that was made before the init.
+pub(super) fn carry_out_mount(op: &MountOp, root: &Root, early: Option<OwnedFd>) -> Result<(), Failure> {
+    let target = op.target.display();
+    match &op.kind {
+        MountKind::Bind { source, recursive, copy_up, links, .. } => {
+            let action = || format!("binding \"{}\" to \"{target}\"", source.display());
+            let is_early = early.is_some();
+            let from = match early {
+                Some(copy) => copy,
+                None => open_source(source, *links).doing(action)?,
+            };
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&from).doing(action)?.st_mode);
+            if links.copy && kind == FileType::Symlink {
+                return copy_link(&from, &op.target, root).doing(action);
+            }
+            let to = open_target(op, kind, *links, root).doing(action)?;
+            check_not_over_proc(op, root, &to, Some(&from)).doing(action)?;
+            if *copy_up && kind == FileType::Directory {
+                let action = || format!("filling the volume at \"{target}\" from the image");
+                copy::fill(&to, &from).doing(action)?;
+            }
+            if is_early {
+                return mount::attach(&from, &to).and_then(|()| finish_mount(&from, op)).doing(action);
+            }
+            bind(&from, to, *recursive, op).doing(action)
+        }
+        MountKind::Filesystem { filesystem, fallback, copy_up } => {
+            let name = &filesystem.fstype;
+            mount_filesystem(filesystem, fallback.as_deref(), *copy_up, op, root)
+                .doing(|| format!("mounting \"{name}\" at \"{target}\""))
+        }
+        MountKind::Remount => (|| {
+            let mounted = root.open_in(&op.target, OFlags::PATH, 0)?;
+            finish_mount(&mounted, op)
+        })()
+        .doing(|| format!("remounting \"{target}\"")),
+    }
+}
+
+fn open_source(source: &Path, links: Links) -> io::Result<OwnedFd> {
+    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+    if links.source || links.copy {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let from = rustix::fs::open(source, flags, Mode::empty())?;
+    let link = FileType::from_raw_mode(rustix::fs::fstat(&from)?.st_mode) == FileType::Symlink;
+    // Only the last name's link is told apart from what it names.
+    if link && !links.source && !links.copy { Ok(mount::open_path(source)?) } else { Ok(from) }
+}
+
+/// Opens the place of a bind mount, made where it is missing.
+fn open_target(op: &MountOp, kind: FileType, links: Links, root: &Root) -> io::Result<OwnedFd> {
+    if links.destination {
+        match root.open_in(&op.target, OFlags::PATH | OFlags::NOFOLLOW, 0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    if kind == FileType::Directory {
+        root.create_dir_all(&op.target, 0o755)
+    } else {
+        root.create_file(&op.target, 0o644)
+    }
+}
+
+/// Makes the same link as the open one; one that says the same may be there already.
+fn copy_link(link: &OwnedFd, target: &Path, root: &Root) -> io::Result<()> {
+    let text = rustix::fs::readlinkat(link, "", Vec::new())?;
+    let (parent, name) = place(target, root)?;
+    match rustix::fs::symlinkat(&text, &parent, name) {
+        Err(rustix::io::Errno::EXIST) => {
+            let same = rustix::fs::readlinkat(&parent, name, Vec::new()).is_ok_and(|there| there == text);
+            if same { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) }
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Files of a proc file system that may be covered: what lxcfs and checkpointing replace, and what
+/// no protection rests on.
+const COVERABLE: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Refuses a mount over the container's proc or a part of it: an image's volume or a link could
+/// else take its place and with it what masks and labels rely on (CVE-2019-16884, CVE-2023-28642).
+/// The kernel is asked what stands there, so the path's spelling is of no matter.
+fn check_not_over_proc(op: &MountOp, root: &Root, to: &OwnedFd, from: Option<&OwnedFd>) -> io::Result<()> {
+    let is_proc = |fd: &OwnedFd| Ok::<_, io::Error>(rustix::fs::fstatfs(fd)?.f_type as u64 == PROC_MAGIC);
+    if !is_proc(to)? || from.map_or(Ok(false), is_proc)? {
+        return Ok(());
+    }
+    let plain = op.target.strip_prefix("/").unwrap_or(&op.target);
+    let coverable = COVERABLE.iter().any(|path| op.target == Path::new(path));
+    if coverable && root.open_strict(plain, OFlags::PATH, 0).is_ok() {
+        return Ok(());
+    }
+    Err(io::Error::other("nothing may be mounted over the container's proc"))
+}
+
+fn bind(from: &OwnedFd, to: OwnedFd, recursive: bool, op: &MountOp) -> io::Result<()> {
+    let options =
+        BindOptions { recursive, attributes: op.attributes, recursive_attributes: op.recursive_attributes };
+    let bound = match mount::bind(from, &to, options) {
+        // In a user namespace the access times of the host's mounts are locked; they protect nothing.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && has_access_times(&options) => {
+            mount::bind(from, &to, without_access_times(options))
+        }
+        other => other,
+    };
+    match bound? {
+        Some(mounted) => set_propagation(&mounted, op),
+        None => set_propagation(&to, op),
+    }
+}
+
+const ACCESS_TIMES: u64 = attr::ATIME | attr::NODIRATIME;
+
+fn has_access_times(options: &BindOptions) -> bool {
+    let all = [options.attributes, options.recursive_attributes];
+    all.iter().any(|a| (a.set | a.clear) & ACCESS_TIMES != 0)
+}
+
+fn without_access_times(options: BindOptions) -> BindOptions {
+    let strip = |a: Attributes| Attributes { set: a.set & !ACCESS_TIMES, clear: a.clear & !ACCESS_TIMES };
+    BindOptions {
+        attributes: strip(options.attributes),
+        recursive_attributes: strip(options.recursive_attributes),
+        ..options
+    }
+}
+
+fn finish_mount(mounted: impl AsFd, op: &MountOp) -> io::Result<()> {
+    if !op.recursive_attributes.is_empty() {
+        mount::change_attributes(&mounted, op.recursive_attributes, true)?;
+    }
+    if !op.attributes.is_empty() {
+        mount::change_attributes(&mounted, op.attributes, false)?;
+    }
+    set_propagation(&mounted, op)
+}
+
+fn set_propagation(mounted: impl AsFd, op: &MountOp) -> io::Result<()> {
+    op.propagation.iter().try_for_each(|p| mount::change_propagation_fd(&mounted, *p))
+}
+
+fn mount_filesystem(
+    filesystem: &Filesystem,
+    fallback: Option<&Path>,
+    copy_up: bool,
+    op: &MountOp,
+    root: &Root,
+) -> io::Result<()> {
+    if op.target == Path::new("/") {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let existing = root.open_in(&op.target, OFlags::PATH | OFlags::DIRECTORY, 0).ok();
+    if matches!(filesystem.fstype.as_str(), "proc" | "sysfs") && existing.is_some() {
+        // Later writes to /proc/sys and masks below it rely on the real thing being at that very
+        // path, so a link is refused (CVE-2019-19921).
+        let relative = op.target.strip_prefix("/").unwrap_or(&op.target);
+        root.open_strict(relative, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+    }
+    let target = match &existing {
+        Some(directory) => directory.try_clone()?,
+        None => root.create_dir_all(&op.target, 0o755)?,
+    };
+    let mut filesystem = filesystem.clone();
+    let has_mode = filesystem.options.iter().any(|(key, _)| key == "mode");
+    if filesystem.fstype == "tmpfs"
+        && !has_mode
+        && let Some(directory) = &existing
+    {
+        // A tmpfs over an image's directory looks like it.
+        let mode = rustix::fs::fstat(directory)?.st_mode & 0o7777;
+        filesystem.options.push(("mode".to_owned(), Some(format!("{mode:o}"))));
+    }
+    let late_ro = copy_up && filesystem.attributes.set & attr::RDONLY != 0;
+    if late_ro {
+        filesystem.attributes.set &= !attr::RDONLY;
+    }
+    if filesystem.fstype != "proc" {
+        check_not_over_proc(op, root, &target, None)?;
+    }
+    match mount::filesystem(&filesystem, &target) {
+        Ok(mounted) => {
+            let mounted = match mounted {
+                Some(mounted) => mounted,
+                None => root.open_in(&op.target, OFlags::PATH | OFlags::DIRECTORY, 0)?,
+            };
+            if copy_up {
+                copy::tree(&target, &mounted)?;
+            }
+            if late_ro || !op.recursive_attributes.is_empty() {
+                return finish_mount(&mounted, op);
+            }
+            set_propagation(&mounted, op)
+        }
+        Err(error) => match fallback {
+            Some(path) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EBUSY)) => {
+                // What the options say of the one mount holds for those that come along with it.
+                let all = Attributes {
+                    set: op.attributes.set | op.recursive_attributes.set,
+                    clear: op.recursive_attributes.clear,
+                };
+                let op =
+                    MountOp { attributes: Attributes::default(), recursive_attributes: all, ..op.clone() };
+                bind(&mount::open_path(path)?, target, true, &op)
+            }
+            _ => Err(error),
+        },
+    }
+}
