@@ -5,6 +5,7 @@
 mod support;
 
 mod callers;
+mod daemons;
 mod errors;
 mod images;
 mod lifecycle;
