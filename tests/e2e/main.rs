@@ -5,6 +5,7 @@
 mod support;
 
 mod callers;
+mod cgroups;
 mod daemons;
 mod errors;
 mod images;
