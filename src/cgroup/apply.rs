@@ -30,20 +30,22 @@ pub(super) fn enable(
     settings: &[Setting],
     everything: bool,
 ) -> Result<(), Error> {
-    let needed = controllers(settings);
-    if needed.is_empty() && !everything {
+    let wanted = controllers(settings);
+    if wanted.is_empty() && !everything {
         return Ok(());
     }
     // The root's own list, where it is not hidden by a cgroup namespace, is the kernel's.
     let offered = words(mount, "cgroup.controllers");
+    let must = |controller: &&str| settings.iter().any(|s| s.controller == *controller && is_asked_for(s));
+    let needed: Vec<&str> = wanted.iter().copied().filter(|controller| must(controller)).collect();
     for controller in &needed {
         if !offered.iter().any(|c| c == controller) {
             let reason = format!("the cgroup v2 controller \"{controller}\" is not there");
             return Err(Error::Unavailable { resource: field_of(settings, controller), reason });
         }
     }
-    let all: Vec<&str> =
-        if everything { offered.iter().map(String::as_str).collect() } else { needed.clone() };
+    let mut all: Vec<&str> = offered.iter().map(String::as_str).collect();
+    all.retain(|controller| everything || wanted.contains(controller));
     let mut at = mount.to_owned();
     for part in relative.components() {
         let enabled = words(&at, "cgroup.subtree_control");
@@ -80,8 +82,13 @@ pub(super) fn enable(
     Ok(())
 }
 
+/// Whether somebody would miss it.
+fn is_asked_for(setting: &Setting) -> bool {
+    matches!(setting.weight, Weight::Implied | Weight::Wanted)
+}
+
 fn field_of(settings: &[Setting], controller: &str) -> String {
-    let wanted = settings.iter().find(|s| s.controller == controller && s.weight != Weight::Harmless);
+    let wanted = settings.iter().find(|s| s.controller == controller && is_asked_for(s));
     wanted.map_or_else(|| controller.to_owned(), |s| s.field.to_owned())
 }
 
@@ -124,7 +131,7 @@ fn apply_one(group: &Path, setting: &Setting) -> Result<(), Error> {
     let resource = setting.field.to_owned();
     match setting.weight {
         Weight::Harmless => Ok(()),
-        Weight::Implied if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Weight::Implied | Weight::Usual if source.kind() == io::ErrorKind::NotFound => Ok(()),
         _ if source.kind() == io::ErrorKind::NotFound => {
             let reason =
                 format!("there is no \"{}\": this kernel or its configuration lacks it", path.display());

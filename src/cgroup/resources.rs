@@ -27,6 +27,8 @@ pub(super) struct Setting {
 pub(super) enum Weight {
     /// It limits nothing (an engine's "unlimited"): no error where it cannot be written.
     Harmless,
+    /// An engine sends it without being asked: no error where the controller is not there.
+    Usual,
     /// A kernel without the file does what is asked for anyway.
     Implied,
     /// It was asked for.
@@ -56,7 +58,9 @@ pub(super) fn settings(resources: Option<&LinuxResources>) -> Result<Vec<Setting
         cpu(value, &mut list)?;
     }
     if let Some(limit) = resources.pids().map(|pids| pids.limit()).filter(|limit| *limit != 0) {
-        list.limit("pids.limit", "pids", "pids.max", limit);
+        // Podman's own.
+        let weight = if limit == 2048 { Weight::Usual } else { weight_of_limit(limit) };
+        list.push("pids.limit", "pids", "pids.max", limit_text(limit), weight);
     }
     if let Some(value) = resources.block_io() {
         block_io(value, &mut list)?;
@@ -122,9 +126,12 @@ impl List {
 
     /// A limit, of which a negative one is none.
     fn limit(&mut self, field: &'static str, controller: &str, file: &str, limit: i64) {
-        let weight = if limit < 0 { Weight::Harmless } else { Weight::Wanted };
-        self.push(field, controller, file, limit_text(limit), weight);
+        self.push(field, controller, file, limit_text(limit), weight_of_limit(limit));
     }
+}
+
+fn weight_of_limit(limit: i64) -> Weight {
+    if limit < 0 { Weight::Harmless } else { Weight::Wanted }
 }
 
 fn limit_text(limit: i64) -> String {
@@ -398,6 +405,7 @@ mod tests {
         let list = of(json).unwrap();
         assert!(list.iter().all(|(_, _, weight)| *weight == Weight::Harmless), "{list:?}");
         assert!(of("{}").unwrap().is_empty());
+        assert_eq!(of(r#"{"pids":{"limit":2048}}"#).unwrap()[0].2, Weight::Usual);
     }
 
     #[test]

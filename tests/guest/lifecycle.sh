@@ -28,6 +28,17 @@ same "ps counts all groups" "$(cat "$dir/cgroup.procs" "$dir/below/cgroup.procs"
 check "ps: a table" sh -c "'$share/umiak' runtime --root '$work/state' ps one | grep -q 'sleep 1000'"
 check "ps: the host's" sh -c "'$share/umiak' runtime --root '$work/state' ps one -o pid,comm | grep -q sleep"
 
+
+# A container that has handed its controllers on takes no processes itself: an exec stands beside its init.
+start two . sleep 1000
+mkdir "$(group two)/init"
+jq .pid "$work/state/two/state.json" >"$(group two)/init/cgroup.procs"
+if echo +memory >"$(group two)/cgroup.subtree_control"; then
+    check "exec beside the init" rt exec -d two sleep 1001
+    same "it is there" 2 "$(wc -l <"$(group two)/init/cgroup.procs")"
+fi
+drop two
+
 check "pause for a forced end" rt pause one
 check "delete --force of a paused one" rt delete --force one
 check "its group is gone" test ! -e "$dir"

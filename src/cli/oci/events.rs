@@ -22,7 +22,7 @@ pub(super) fn events(global: &Global, parsed: &Parsed) -> Done {
     let record = dir.read()?;
     let Some(pidfd) = dir.status(&record)?.1 else { return Err(Error::NotRunning) };
     let id = record.id;
-    let group = record.cgroup.ok_or(Error::NoCgroup { id: id.clone(), what: "events" })?;
+    let group = record.cgroup.ok_or(Error::Ungrouped { id: id.clone(), what: "events" })?;
     if parsed.has("stats") {
         return tell_stats(&id, &group).map(|_| 0);
     }

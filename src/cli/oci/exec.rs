@@ -87,7 +87,7 @@ fn exec_cgroup(parsed: &Parsed, record: &Record) -> Result<Option<PathBuf>, Erro
             _ => return Err(invalid().into()),
         }
     }
-    let none = || Error::NoCgroup { id: record.id.clone(), what: "exec --cgroup" };
+    let none = || Error::Ungrouped { id: record.id.clone(), what: "exec --cgroup" };
     Ok(Some(record.cgroup.as_ref().ok_or_else(none)?.join(below)))
 }
 

@@ -74,7 +74,7 @@ enum Error {
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),
     #[error("container \"{id}\" has no control group of its own, which {what} needs")]
-    NoCgroup { id: String, what: &'static str },
+    Ungrouped { id: String, what: &'static str },
     #[error("cannot exec in a paused container (use --ignore-paused to override)")]
     Paused,
     #[error("{0} is not supported yet")]
@@ -153,8 +153,8 @@ fn global(options: &args::Parsed) -> Result<Global, Error> {
         cgroups: match options.value("cgroup-manager") {
             Some("disabled") => Manager::Disabled,
             Some("systemd") => Manager::Systemd,
-            None if options.has("systemd-cgroup") => Manager::Systemd,
-            None | Some("cgroupfs") => Manager::Cgroupfs,
+            None | Some("") if options.has("systemd-cgroup") => Manager::Systemd,
+            None | Some("" | "cgroupfs") => Manager::Cgroupfs,
             Some(other) => return Err(invalid("--cgroup-manager", other).into()),
         },
         rootless,

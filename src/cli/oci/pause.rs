@@ -35,5 +35,5 @@ fn find(global: &Global, parsed: &Parsed, what: &'static str) -> Result<(Status,
     let record = dir.read()?;
     let status = dir.status(&record)?.0;
     let id = record.id;
-    Ok((status, record.cgroup.ok_or(Error::NoCgroup { id, what })?))
+    Ok((status, record.cgroup.ok_or(Error::Ungrouped { id, what })?))
 }

@@ -29,7 +29,7 @@ pub(super) fn ps(global: &Global, parsed: &Parsed) -> Done {
     }
     let list = processes::of(&record)
         .map_err(|source| Error::Io { action: format!("listing the processes of \"{id}\""), source })?
-        .ok_or(Error::NoCgroup { id: id.clone(), what: "ps" })?;
+        .ok_or(Error::Ungrouped { id: id.clone(), what: "ps" })?;
     match format {
         "json" => print(&format!("{}\n", serde_json::Value::from(list))),
         "table" if words.is_empty() => print(&own_table(&list)),

@@ -47,7 +47,7 @@ pub(super) fn update(global: &Global, parsed: &Parsed) -> Done {
     if status == Status::Stopped {
         return Err(Error::NotRunning);
     }
-    let none = || Error::NoCgroup { id: record.id.clone(), what: "update" };
+    let none = || Error::Ungrouped { id: record.id.clone(), what: "update" };
     let group = record.cgroup.clone().ok_or_else(none)?;
     let old = match record.resources.take() {
         Some(resources) => resources,
