@@ -9,7 +9,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use umiak::runtime::{self, CgroupMode, CreateRequest, ExecRequest, Rootfs, Stdio};
+use umiak::cgroup::Manager;
+use umiak::runtime::{self, CreateRequest, ExecRequest, Rootfs, Stdio};
 use umiak::security::idmap::{self, RungKind};
 use umiak::sys::process::{self, ExitStatus};
 
@@ -94,7 +95,7 @@ impl Fixture {
         let spec = serde_json::from_value(spec).unwrap();
         let mut request =
             CreateRequest::new(format!("api-{}", std::process::id()), spec, self.dir.clone(), rootfs);
-        request.cgroup = CgroupMode::Disabled;
+        request.cgroup = Manager::Disabled;
         request
     }
 

@@ -119,6 +119,10 @@ impl Error {
             Self::InUse { containers, .. } => {
                 Some(format!("umiak rm {}, or umiak rmi --force", containers.join(" ")))
             }
+            // Asked only now: who can enter one need not be asked.
+            Self::Child { source: child::Error::Enter(_), .. } => {
+                crate::security::idmap::check_user_namespaces().err().map(|unavailable| unavailable.hint)
+            }
             Self::SeveralNames { .. } => Some("remove it by its names, or with --force".to_owned()),
             _ => None,
         }

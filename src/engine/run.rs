@@ -14,8 +14,9 @@ use super::request::RunRequest;
 use super::{Engine, Error, name, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{self, IdMapping};
+use crate::cgroup::Manager;
 use crate::monitor::{self, Job};
-use crate::runtime::{CgroupMode, CreateRequest, Gate, Rootfs, Stdio};
+use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
 use crate::seccomp;
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
@@ -260,7 +261,7 @@ impl Engine {
         request.init = record.config.init;
         request.user_by_name = Some(record.config.user.clone());
         request.create_cwd = true;
-        request.cgroup = if record.config.cgroups { CgroupMode::IfPossible } else { CgroupMode::Disabled };
+        request.cgroup = if record.config.cgroups { Manager::Cgroupfs } else { Manager::Disabled };
         Ok(request)
     }
 

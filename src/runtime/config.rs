@@ -4,7 +4,7 @@
 //! What it would stumble over and need not, is put right first: architectures that no kernel of this
 //! machine runs, and capabilities that are not known, are left out, as runc does.
 
-use oci_spec::runtime::{Arch, Capability, Process, Spec};
+use oci_spec::runtime::{Arch, Capability, LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -45,6 +45,11 @@ pub fn parse(bytes: &[u8]) -> Result<Config<Spec>, Error> {
 /// Reads a process, as `exec --process` takes it.
 pub fn parse_process(bytes: &[u8]) -> Result<Config<Process>, Error> {
     read::<Process>(bytes, "process")
+}
+
+/// Reads limits, as `update --resources` takes them.
+pub fn parse_resources(bytes: &[u8]) -> Result<LinuxResources, Error> {
+    Ok(read::<LinuxResources>(bytes, "linux.resources")?.value)
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8], prefix: &str) -> Result<Config<T>, Error> {

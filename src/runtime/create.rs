@@ -13,8 +13,8 @@ use super::label::Modules;
 use super::launch::Channel;
 use super::plan::{self, InitPlan, Labels};
 use super::protocol::{DETACH, GO, Message, START};
-use super::{CacheGroups, CgroupMode, CreateRequest, Error, Gate, Stdio, cache, early, listener};
-use crate::cgroup::{self, Group, Outcome};
+use super::{CacheGroups, CreateRequest, Error, Gate, Stdio, cache, early, listener};
+use crate::cgroup::{self, Group, Outcome, Scope, Unit};
 use crate::sys::process::{self, Child, CloneOptions};
 use crate::sys::{ids, namespace, netdevice, socket, userns};
 
@@ -32,6 +32,8 @@ pub struct Created {
     pub terminal: Option<OwnedFd>,
     /// The control group directory, if the container has one of its own.
     pub cgroup: Option<PathBuf>,
+    /// The systemd unit that the group belongs to, if systemd made it.
+    pub unit: Option<Unit>,
     /// Why it has none.
     pub no_cgroup: Option<String>,
     /// Groups of resctrl that were made for it.
@@ -54,7 +56,7 @@ impl Created {
         let gate = self.gate.take().ok_or(Error::NotRunning)?;
         let detached = socket::send(&gate, DETACH, None).map_err(|_| Error::Died);
         if detached.is_err() {
-            discard(&self.pidfd, self.cgroup.as_deref());
+            discard(&self.pidfd, self.cgroup.as_deref().map(|group| (group, self.unit.as_ref())));
         }
         detached
     }
@@ -63,7 +65,7 @@ impl Created {
 impl Drop for Created {
     fn drop(&mut self) {
         if self.gate.is_some() {
-            discard(&self.pidfd, self.cgroup.as_deref());
+            discard(&self.pidfd, self.cgroup.as_deref().map(|group| (group, self.unit.as_ref())));
             // Nobody is left to tell.
             let _ = self.cache.remove();
         }
@@ -71,12 +73,12 @@ impl Drop for Created {
 }
 
 /// Ends an init that will not be started, and what is left of it.
-fn discard(pidfd: &OwnedFd, cgroup: Option<&Path>) {
+fn discard(pidfd: &OwnedFd, cgroup: Option<(&Path, Option<&Unit>)>) {
     // It may have ended by itself, which is as well.
     let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
     let _ = process::wait(pidfd);
-    if let Some(cgroup) = cgroup {
-        let _ = cgroup::remove(cgroup);
+    if let Some((cgroup, unit)) = cgroup {
+        let _ = cgroup::destroy(cgroup, unit);
     }
 }
 
@@ -128,19 +130,28 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
                 .map_err(|e| Error::host(format!("making the start gate \"{}\"", path.display()), e))?,
         ),
     };
-    let outcome = cgroup::create(
-        linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        &request.id,
-        linux.and_then(|linux| linux.resources().as_ref()),
-        request.cgroup == CgroupMode::Disabled,
-    )?;
-    let (group, no_cgroup) = match outcome {
-        Outcome::Made(group) => (Some(group), None),
-        Outcome::None(reason) => (None, Some(reason)),
+    let outcome = cgroup::create(&cgroup::Request {
+        wanted: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        id: &request.id,
+        resources: linux.and_then(|linux| linux.resources().as_ref()),
+        manager: request.cgroup,
+        complete: request.complete_cgroup,
+    })?;
+    let (mut group, scope, no_cgroup) = match outcome {
+        Outcome::Made(group) => (Some(group), None, None),
+        Outcome::Later(scope) => (None, Some(scope), None),
+        Outcome::None(reason) => (None, None, Some(reason)),
     };
+    let mut unit = None;
     let birth =
         Birth { request: &request, plan: &plan, group: group.as_ref(), console_socket, listener, early };
-    match birth.go() {
+    let mut made = None;
+    let born = birth.go(scope, &mut made);
+    if let Some((scope_group, scope_unit)) = made {
+        group = Some(scope_group);
+        unit = Some(scope_unit);
+    }
+    match born {
         Ok(Born { child, gate, terminal, cache }) => Ok(Created {
             pid: child.pid,
             start_time: process::start_time(child.pid)
@@ -148,13 +159,14 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
             pidfd: child.pidfd,
             terminal,
             cgroup: group.map(|group| group.path),
+            unit,
             no_cgroup,
             cache,
             gate: Some(gate),
         }),
         Err(error) => {
             if let Some(group) = &group {
-                let _ = cgroup::remove(&group.path);
+                let _ = cgroup::destroy(&group.path, unit.as_ref());
             }
             Err(error)
         }
@@ -201,10 +213,11 @@ struct Born {
 }
 
 impl Birth<'_> {
-    fn go(mut self) -> Result<Born, Error> {
+    /// A group that systemd makes around the init is told in `made`, also if the birth fails later.
+    fn go(mut self, scope: Option<Scope>, made: &mut Option<(Group, Unit)>) -> Result<Born, Error> {
         let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
         let cgroup = self.group.map(AsFd::as_fd);
-        let born = match self.spawn((&ours, &theirs), cgroup, false) {
+        let born = match self.spawn((&ours, &theirs), cgroup, scope.is_some()) {
             // Old kernels and seccomp filters of outer containers: joined after the birth then.
             Err(Error::Namespaces(source) | Error::Host { source, .. })
                 if cgroup.is_some() && cannot_clone_into(&source) =>
@@ -218,9 +231,18 @@ impl Birth<'_> {
                 }
                 (child, true)
             }
-            other => (other?, false),
+            other => (other?, scope.is_some()),
         };
         let (child, late) = born;
+        if let Some(scope) = scope {
+            match scope.start(child.pid) {
+                Ok(pair) => *made = Some(pair),
+                Err(error) => {
+                    discard(&child.pidfd, None);
+                    return Err(error.into());
+                }
+            }
+        }
         drop((theirs, self.listener.take()));
         let cache = match &self.plan.cache {
             None => Ok(CacheGroups::default()),

@@ -84,6 +84,7 @@ impl Error {
                     "where the processor can do it, as root: mount -t resctrl resctrl /sys/fs/resctrl".into(),
                 );
             }
+            Self::Cgroup(error) => return error.hint(),
             Self::Inside(failure) if failure.kind == FailureKind::Unmapped => return idmap::rung().hint,
             _ => return None,
         };

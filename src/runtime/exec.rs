@@ -120,7 +120,11 @@ impl Newcomer<'_> {
         let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
         let between = |late: Option<&Path>| {
             if let Some(group) = late
-                && let Err(error) = cgroup::add(group, rustix::process::getpid().as_raw_nonzero().get())
+                && let Err(error) = cgroup::add_or_beside(
+                    group,
+                    rustix::process::getpid().as_raw_nonzero().get(),
+                    self.request.pid,
+                )
             {
                 let chain = vec![crate::base::report::chain(&error)];
                 return self.channel.fail(Failure {

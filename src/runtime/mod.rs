@@ -18,6 +18,7 @@ mod launch;
 mod listener;
 mod mounting;
 pub mod plan;
+pub mod processes;
 pub mod protocol;
 pub mod state;
 
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 
+use crate::cgroup;
 pub use cache::CacheGroups;
 pub use create::{Created, create, start};
 pub use error::Error;
@@ -117,20 +119,12 @@ pub struct CreateRequest {
     pub user_by_name: Option<String>,
     /// Make the working directory if the rootfs lacks it.
     pub create_cwd: bool,
-    /// What to do about the control group.
-    pub cgroup: CgroupMode,
+    /// Who makes the control group. Limits that were asked for and cannot be set are an error.
+    pub cgroup: cgroup::Manager,
+    /// As [`cgroup::Request::complete`].
+    pub complete_cgroup: bool,
     /// The user who makes the container, by whose permissions the host's paths are opened.
     pub caller: u32,
-}
-
-/// Whether the container gets a control group of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CgroupMode {
-    /// If the machine lets us; limits that were asked for and cannot be set are an error.
-    #[default]
-    IfPossible,
-    /// No; limits that were asked for are an error.
-    Disabled,
 }
 
 impl CreateRequest {
@@ -151,7 +145,8 @@ impl CreateRequest {
             init: false,
             user_by_name: None,
             create_cwd: false,
-            cgroup: CgroupMode::IfPossible,
+            cgroup: cgroup::Manager::default(),
+            complete_cgroup: false,
             caller: crate::sys::ids::euid(),
         }
     }

@@ -10,9 +10,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use super::CacheGroups;
+use crate::cgroup::Unit;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::process;
@@ -82,6 +84,12 @@ pub struct Record {
     /// Its groups of resctrl, if any were made for it.
     #[serde(default, skip_serializing_if = "CacheGroups::is_empty")]
     pub cache: CacheGroups,
+    /// The systemd unit that the group belongs to, if systemd made it.
+    #[serde(default)]
+    pub unit: Option<Unit>,
+    /// What its limits are since it was updated; before, those of its configuration.
+    #[serde(default)]
+    pub resources: Option<LinuxResources>,
 }
 
 /// What a container is doing (`runtime.md`, "State").
@@ -91,6 +99,8 @@ pub enum Status {
     Created,
     /// The program runs.
     Running,
+    /// Its processes were told to stand still (runc's own word; the specification has none).
+    Paused,
     /// It has ended.
     Stopped,
 }
@@ -101,6 +111,7 @@ impl Status {
         match self {
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -195,6 +206,15 @@ impl Dir {
         self.put("state.json", &text)
     }
 
+    /// Keeps others from changing the container while this one does.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        Lock::exclusive_existing(&self.path).map_err(|source| Error::Io {
+            action: "locking",
+            path: self.path.clone(),
+            source,
+        })
+    }
+
     /// Reads the record.
     pub fn read(&self) -> Result<Record, Error> {
         let path = self.file("state.json");
@@ -214,7 +234,13 @@ impl Dir {
     /// What the container is doing, and a pidfd of its init if that lives.
     pub fn status(&self, record: &Record) -> Result<(Status, Option<OwnedFd>), Error> {
         let Some(pidfd) = running(record) else { return Ok((Status::Stopped, None)) };
-        let status = if self.gate().exists() { Status::Created } else { Status::Running };
+        // A created container may be paused too, and is then told as paused.
+        let paused = record.cgroup.as_deref().is_some_and(crate::cgroup::freeze::is_frozen);
+        let status = match (paused, self.gate().exists()) {
+            (true, _) => Status::Paused,
+            (false, true) => Status::Created,
+            (false, false) => Status::Running,
+        };
         Ok((status, Some(pidfd)))
     }
 
@@ -308,6 +334,8 @@ mod tests {
             annotations: BTreeMap::new(),
             cgroup: None,
             cache: CacheGroups::default(),
+            unit: None,
+            resources: None,
         };
         dir.begin(b"{}").unwrap();
         dir.write(&record).unwrap();

@@ -38,3 +38,8 @@ pub fn boot_id() -> &'static str {
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
     })
 }
+
+/// Clock ticks a second, the unit of times in `/proc/PID/stat`.
+pub fn clock_ticks() -> u64 {
+    rustix::param::clock_ticks_per_second().max(1)
+}

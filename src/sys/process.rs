@@ -162,6 +162,52 @@ pub struct Stat {
     pub start_time: u64,
 }
 
+/// More of `/proc/PID/stat`, for showing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetailedStat {
+    /// Field 2, without what is no text.
+    pub name: String,
+    /// Field 4.
+    pub parent: i32,
+    /// Field 7, the terminal's device number.
+    pub terminal: u32,
+    /// Fields 14 and 15 together, in clock ticks.
+    pub processor_time: u64,
+    /// Field 22, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// Reads what is shown of a process.
+pub fn detailed_stat(pid: i32) -> io::Result<DetailedStat> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    parse_detailed_stat(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn parse_detailed_stat(text: &[u8]) -> Option<DetailedStat> {
+    let start = text.iter().position(|b| *b == b'(')?;
+    let end = text.iter().rposition(|b| *b == b')')?;
+    let rest: Vec<&str> = std::str::from_utf8(text.get(end + 2..)?).ok()?.split_ascii_whitespace().collect();
+    // The first of them is field 3.
+    let field = |number: usize| rest.get(number - 3).copied();
+    let number = |n| field(n)?.parse::<u64>().ok();
+    Some(DetailedStat {
+        name: String::from_utf8_lossy(text.get(start + 1..end)?).into_owned(),
+        parent: field(4)?.parse().ok()?,
+        terminal: field(7)?.parse::<i32>().ok()? as u32,
+        processor_time: number(14)? + number(15)?,
+        start_time: number(22)?,
+    })
+}
+
+/// The user that a process runs as.
+pub fn owner(pid: i32) -> io::Result<u32> {
+    // Not the directory's owner, which is root where a process is not dumpable.
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let uid = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    uid.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Reads a process's state and start time.
 pub fn stat(pid: i32) -> io::Result<Stat> {
     let text = std::fs::read(format!("/proc/{pid}/stat"))?;
@@ -393,9 +439,34 @@ pub fn ask_program(
     Ok(Said { status, output: output? })
 }
 
+/// Runs a program of `PATH` to its end; returns its standard output and its exit code.
+pub fn output_of(program: &str, args: &[String]) -> io::Result<(Vec<u8>, u8)> {
+    // What the caller's user asked for by name, as `ps ARGUMENTS` does.
+    #[allow(clippy::disallowed_methods)]
+    let output = std::process::Command::new(program)
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    Ok((output.stdout, output.status.code().map_or(255, |code| code as u8)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn details_survive_hostile_names() {
+        let text = b"12 (a) S 1 (b)) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 19";
+        let expected = DetailedStat {
+            name: "a) S 1 (b)".into(),
+            parent: 1,
+            terminal: 4,
+            processor_time: 23,
+            start_time: 4242,
+        };
+        assert_eq!(parse_detailed_stat(text), Some(expected));
+    }
 
     #[test]
     fn stat_survives_hostile_names() {

@@ -5,6 +5,8 @@
 mod support;
 
 mod callers;
+mod cgroups;
+mod daemons;
 mod errors;
 mod escape;
 mod images;

@@ -1,7 +1,10 @@
 //! The commands of the runtime's face.
 
 use super::args::{self, Known, Parsed, UsageError};
-use super::{Done, Error, Global, create, delete, exec, features, help, kill, list, spec, start, state};
+use super::{
+    Done, Error, Global, create, delete, events, exec, features, help, kill, list, pause, ps, spec, start,
+    state, update,
+};
 
 /// A command.
 pub(super) struct Command {
@@ -83,6 +86,46 @@ pub(super) const COMMANDS: &[Command] = &[
         options: delete::OPTIONS,
         tail: None,
         run: delete::delete,
+    },
+    Command {
+        name: "ps",
+        about: "list a container's processes",
+        arguments: "ID [PS-ARGUMENT...]",
+        options: ps::OPTIONS,
+        tail: Some(1),
+        run: ps::ps,
+    },
+    Command {
+        name: "pause",
+        about: "stop a container's processes for a while",
+        arguments: "ID",
+        options: &[],
+        tail: None,
+        run: pause::pause,
+    },
+    Command {
+        name: "resume",
+        about: "let them go on",
+        arguments: "ID",
+        options: &[],
+        tail: None,
+        run: pause::resume,
+    },
+    Command {
+        name: "update",
+        about: "change a container's limits",
+        arguments: "ID",
+        options: update::OPTIONS,
+        tail: None,
+        run: update::update,
+    },
+    Command {
+        name: "events",
+        about: "tell what a container uses, and when it lacks memory",
+        arguments: "ID",
+        options: events::OPTIONS,
+        tail: None,
+        run: events::events,
     },
     Command {
         name: "features",

@@ -14,7 +14,7 @@ use super::notify::Notify;
 use super::{Done, Error, Global};
 use crate::base::idmap::IdRange;
 use crate::runtime::state::{self, Dir, Record};
-use crate::runtime::{self, CgroupMode, CreateRequest, Created, Gate, Rootfs};
+use crate::runtime::{self, CreateRequest, Created, Gate, Rootfs};
 use crate::security::idmap;
 use crate::sys::{ids, process};
 
@@ -144,16 +144,15 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
     request.create_cwd = true;
     request.no_pivot = parsed.has("no-pivot");
     request.no_new_keyring = parsed.has("no-new-keyring");
-    if !order.global.cgroups {
-        request.cgroup = CgroupMode::Disabled;
-    }
+    request.cgroup = order.global.cgroups;
+    request.complete_cgroup = true;
     let annotations: BTreeMap<String, String> =
         order.spec.annotations().clone().unwrap_or_default().into_iter().collect();
     let created = runtime::create(request)?;
     if order.global.rootless == Some(false)
         && let Some(reason) = &created.no_cgroup
     {
-        return Err(Error::NoCgroup(reason.clone()));
+        return Err(Error::Rootless(reason.clone()));
     }
     let record = Record {
         format: 1,
@@ -168,6 +167,8 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
         annotations,
         cgroup: created.cgroup.clone(),
         cache: created.cache.clone(),
+        unit: created.unit.clone(),
+        resources: None,
     };
     Ok((created, record))
 }

@@ -20,8 +20,8 @@ fn delete_one(global: &Global, dir: &Dir, force: bool) -> Result<(), Error> {
     };
     match dir.status(&record)? {
         (Status::Stopped, _) => {}
-        (Status::Running, _) if !force => {
-            return Err(Error::NotStopped { id: record.id, status: "running" });
+        (status @ (Status::Running | Status::Paused), _) if !force => {
+            return Err(Error::NotStopped { id: record.id, status: status.as_str() });
         }
         (_, Some(pidfd)) => {
             // It may end by itself just now.
@@ -52,10 +52,7 @@ fn sweep(dir: &Dir) -> Result<(), Error> {
 /// Removes what is left of a stopped container; every step may have been done already.
 pub(super) fn forget(global: &Global, dir: &Dir, record: &Record) -> Result<(), Error> {
     if let Some(cgroup) = &record.cgroup {
-        // Processes that outlived an init without a pid namespace of its own.
-        let _ = crate::cgroup::kill(cgroup);
-        crate::cgroup::remove(cgroup)
-            .map_err(|source| Error::Io { action: format!("removing \"{}\"", cgroup.display()), source })?;
+        crate::cgroup::destroy(cgroup, record.unit.as_ref())?;
     }
     record.cache.remove().map_err(|source| Error::Io {
         action: "removing the container's groups of resctrl".to_owned(),

@@ -1,13 +1,13 @@
 //! `exec`.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 
 use super::args::{Known, Parsed, UsageError};
 use super::common::{container, hook_state, preserved, send_pidfd, stdio, stored_spec, write_pid_file};
 use super::{Done, Error, Global};
-use crate::runtime::state::Status;
+use crate::runtime::state::{Record, Status};
 use crate::runtime::{self, ExecRequest, config};
 use crate::sys::process::{self, ExitStatus};
 
@@ -34,8 +34,11 @@ pub(super) const OPTIONS: &[Known] = &[
 pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
     let dir = container(global, parsed, usize::MAX)?;
     let record = dir.read()?;
-    if dir.status(&record)?.0 != Status::Running {
-        return Err(Error::NotRunning);
+    match dir.status(&record)?.0 {
+        Status::Running => {}
+        Status::Paused if parsed.has("ignore-paused") => {}
+        Status::Paused => return Err(Error::Paused),
+        _ => return Err(Error::NotRunning),
     }
     let spec = stored_spec(&dir)?;
     let (process, user_by_name) = exec_process(global, parsed, &spec)?;
@@ -49,7 +52,7 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         process,
         user_by_name,
         stdio,
-        cgroup: record.cgroup.clone(),
+        cgroup: exec_cgroup(parsed, &record)?,
         seccomp: spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
         preserve_fds: preserved(parsed)?,
         no_new_keyring: false,
@@ -68,6 +71,24 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
     }
     let status: ExitStatus = super::foreground::wait(&executed.pidfd, executed.terminal.take(), None)?;
     Ok(status.code())
+}
+
+/// The container's group, or with `--cgroup` one below it that is there already.
+fn exec_cgroup(parsed: &Parsed, record: &Record) -> Result<Option<PathBuf>, Error> {
+    let Some(value) = parsed.value("cgroup") else { return Ok(record.cgroup.clone()) };
+    let invalid = || UsageError::Invalid { option: "--cgroup", value: value.to_owned() };
+    // runc's form for v1 names controllers before a colon; v2 has one tree for all.
+    let path = Path::new(value.strip_prefix(':').unwrap_or(value));
+    let mut below = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) if !name.as_encoded_bytes().contains(&b':') => below.push(name),
+            Component::RootDir | Component::CurDir => {}
+            _ => return Err(invalid().into()),
+        }
+    }
+    let none = || Error::Ungrouped { id: record.id.clone(), what: "exec --cgroup" };
+    Ok(Some(record.cgroup.as_ref().ok_or_else(none)?.join(below)))
 }
 
 /// The process of an exec: from a file, or the container's own with other arguments; and a user

@@ -4,6 +4,7 @@ use super::args::{Known, Parsed, UsageError};
 use super::common::{containers, for_each};
 use super::{Done, Error, Global};
 use crate::base::signal;
+use crate::runtime::processes;
 use crate::runtime::state::Dir;
 use crate::sys::process;
 
@@ -31,10 +32,13 @@ fn kill_one(dir: &Dir, signal: i32, all: bool) -> Result<(), Error> {
         if signal == libc::SIGKILL {
             return crate::cgroup::kill(cgroup).map_err(io);
         }
-        for pid in crate::cgroup::processes(cgroup).unwrap_or_default() {
-            // One that ended meanwhile needs no signal.
-            let _ = process::pidfd_open(pid).and_then(|pidfd| process::pidfd_signal(pidfd, signal));
-        }
+        crate::cgroup::signal_each(&crate::cgroup::processes(cgroup).unwrap_or_default(), signal);
+        return Ok(());
+    }
+    if (all || end)
+        && let Some(list) = processes::of(&record).map_err(io)?
+    {
+        crate::cgroup::signal_each(&list, signal);
         return Ok(());
     }
     match pidfd {

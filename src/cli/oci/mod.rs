@@ -5,6 +5,7 @@ mod commands;
 mod common;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod foreground;
@@ -13,9 +14,12 @@ mod kill;
 mod list;
 mod log;
 mod notify;
+mod pause;
+mod ps;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -23,6 +27,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use args::{GLOBAL, UsageError};
+
+use crate::cgroup::Manager;
 
 /// What can go wrong on this command line.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +58,7 @@ enum Error {
     #[error("running the poststart hooks")]
     Poststart(#[source] crate::runtime::hooks::Error),
     #[error("--rootless=false: the container has no control group: {0}")]
-    NoCgroup(String),
+    Rootless(String),
     #[error("{action}")]
     Io {
         action: String,
@@ -65,6 +71,12 @@ enum Error {
     NotStopped { id: String, status: &'static str },
     #[error("container not running")]
     NotRunning,
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::Error),
+    #[error("container \"{id}\" has no control group of its own, which {what} needs")]
+    Ungrouped { id: String, what: &'static str },
+    #[error("cannot exec in a paused container (use --ignore-paused to override)")]
+    Paused,
     #[error("{0} is not supported yet")]
     Unsupported(String),
 }
@@ -74,6 +86,7 @@ impl Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Runtime(error) => error.hint(),
+            Self::Cgroup(error) => error.hint(),
             Self::Unsupported(what) if matches!(what.as_str(), "checkpoint" | "restore") => {
                 Some("stop the container and start it anew".to_owned())
             }
@@ -88,7 +101,7 @@ type Done = Result<u8, Error>;
 /// What stands before the command.
 struct Global {
     root: PathBuf,
-    cgroups: bool,
+    cgroups: Manager,
     /// `--rootless`: false if the container must have a control group.
     rootless: Option<bool>,
     log: log::Log,
@@ -137,7 +150,13 @@ fn global(options: &args::Parsed) -> Result<Global, Error> {
     let file = file.map(|file| PathBuf::from(file.strip_prefix("file:").unwrap_or(file)));
     Ok(Global {
         root: options.value("root").filter(|root| !root.is_empty()).map_or_else(default_root, PathBuf::from),
-        cgroups: options.value("cgroup-manager") != Some("disabled"),
+        cgroups: match options.value("cgroup-manager") {
+            Some("disabled") => Manager::Disabled,
+            Some("systemd") => Manager::Systemd,
+            None | Some("") if options.has("systemd-cgroup") => Manager::Systemd,
+            None | Some("" | "cgroupfs") => Manager::Cgroupfs,
+            Some(other) => return Err(invalid("--cgroup-manager", other).into()),
+        },
         rootless,
         log: log::Log::new(file, json, level),
     })
@@ -149,17 +168,6 @@ fn dispatch(global: &Global, options: &args::Parsed, command: &str, rest: &[Stri
     }
     if options.has("help") || matches!(command, "" | "help") {
         return help::print_for(rest.first().map(String::as_str).filter(|_| command == "help"));
-    }
-    let systemd = options.has("systemd-cgroup") || options.value("cgroup-manager") == Some("systemd");
-    if systemd && matches!(command, "create" | "run") {
-        return Err(Error::Unsupported("the systemd cgroup manager".to_owned()));
-    }
-    match options.value("cgroup-manager") {
-        None | Some("cgroupfs" | "systemd" | "disabled") => {}
-        Some(other) => {
-            let option = "--cgroup-manager";
-            return Err(UsageError::Invalid { option, value: other.to_owned() }.into());
-        }
     }
     global.log.debug(command);
     commands::run(global, command, rest)

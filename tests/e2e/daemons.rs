@@ -1,0 +1,211 @@
+//! The OCI face as daemons call it: dockerd, and containerd through `ctr`; each with everything it
+//! keeps in a directory of the test's.
+
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::requires;
+use crate::support::{Need, Output, Umiak, eventually, finish, tool};
+
+/// dockerd with `umiak` among its runtimes, and the containerd that it starts.
+struct Daemon {
+    umiak: Umiak,
+    dir: PathBuf,
+    daemon: Child,
+}
+
+const NEEDS: [Need; 7] = [
+    Need::Root,
+    Need::Tool("busybox"),
+    Need::Tool("dockerd"),
+    Need::Tool("docker"),
+    Need::Tool("containerd"),
+    Need::Tool("ctr"),
+    // dockerd asks it for its version.
+    Need::Tool("runc"),
+];
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Daemon {
+    fn new() -> Self {
+        let umiak = Umiak::new();
+        let dir = umiak.dir.join("d");
+        std::fs::create_dir(&dir).unwrap();
+        let runtime = dir.join("umiak-runtime");
+        symlink(Umiak::binary(), &runtime).unwrap();
+        std::fs::write(dir.join("daemon.json"), "{}").unwrap();
+        let log = std::fs::File::create(dir.join("log")).unwrap();
+        let mut command = Command::new(tool("dockerd").unwrap());
+        command.env_clear().env("PATH", PATH).env("HOME", &dir).env("TMPDIR", &dir);
+        for (option, file) in [
+            ("--config-file", "daemon.json"),
+            ("--data-root", "data"),
+            ("--exec-root", "exec"),
+            ("--pidfile", "pid"),
+        ] {
+            command.arg(option).arg(dir.join(file));
+        }
+        command.arg("--host").arg(format!("unix://{}", dir.join("socket").display()));
+        command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"]);
+        command.args(["--storage-driver", "vfs", "--add-runtime", &format!("umiak={}", runtime.display())]);
+        let daemon =
+            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let this = Self { umiak, dir, daemon };
+        eventually("dockerd answers", || this.docker(&["info"]).code == Some(0));
+        this
+    }
+
+    fn docker_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(tool("docker").unwrap());
+        command.env_clear().env("PATH", PATH).env("HOME", &self.dir);
+        command.arg("--host").arg(format!("unix://{}", self.dir.join("socket").display())).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn docker(&self, args: &[&str]) -> Output {
+        let child = self.docker_command(args).spawn().unwrap();
+        finish(child, b"", format!("docker {}", args.join(" ")))
+    }
+
+    /// `docker run` of our runtime.
+    fn container(&self, options: &[&str], program: &[&str]) -> Output {
+        let common = ["run", "--runtime", "umiak", "--network", "none"];
+        self.docker(&[&common[..], options, &["box"], program].concat())
+    }
+
+    /// Makes the image `box`.
+    fn import(&self) {
+        let mut command = self.docker_command(&["import", "-", "box"]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&archive()).unwrap();
+        finish(child, b"", "docker import".to_owned()).ok();
+    }
+
+    fn ctr(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(tool("ctr").unwrap());
+        command
+            .env_clear()
+            .env("PATH", PATH)
+            .arg("--address")
+            .arg(self.dir.join("exec/containerd/containerd.sock"));
+        command.args(["--namespace", "umiak-test"]).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        finish(command.spawn().unwrap(), b"", format!("ctr {}", args.join(" ")))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let ids = self.docker(&["ps", "-aq"]).stdout;
+        for id in ids.lines() {
+            let _ = self.docker(&["rm", "-f", id]).code;
+        }
+        if let Some(pid) = rustix::process::Pid::from_raw(self.daemon.id() as i32) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = self.daemon.wait();
+        // Group directories that the daemons' container groups were in; ours are gone.
+        for name in ["docker", "umiak-test"] {
+            let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup/unified").join(name));
+            let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup").join(name));
+        }
+    }
+}
+
+/// A root file system with busybox in it, as a tar archive.
+fn archive() -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, kind: tar::EntryType, mode: u32, link: &str, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(content.len() as u64);
+        if link.is_empty() {
+            archive.append_data(&mut header, name, content).unwrap();
+        } else {
+            archive.append_link(&mut header, name, link).unwrap();
+        }
+    };
+    for dir in ["bin/", "etc/", "proc/", "sys/", "dev/", "tmp/"] {
+        add(dir, tar::EntryType::Directory, 0o755, "", &[]);
+    }
+    let busybox = std::fs::read(tool("busybox").unwrap()).unwrap();
+    add("bin/busybox", tar::EntryType::Regular, 0o755, "", &busybox);
+    for applet in ["sh", "echo", "cat", "id", "sleep", "tty", "true", "wc", "mknod", "head"] {
+        add(&format!("bin/{applet}"), tar::EntryType::Symlink, 0o777, "busybox", &[]);
+    }
+    add("etc/passwd", tar::EntryType::Regular, 0o644, "", b"root:x:0:0::/:/bin/sh\n");
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn docker_runs_containers() {
+    requires!(NEEDS[0], NEEDS[1], NEEDS[2], NEEDS[3], NEEDS[4], NEEDS[5], NEEDS[6]);
+    let daemon = Daemon::new();
+    daemon.import();
+    let run = |program: &[&str]| daemon.container(&["--rm"], program);
+    run(&["echo", "through docker"]).ok().says("through docker");
+    run(&["sh", "-c", "exit 7"]).exits(7);
+    // The runtime's words decide these codes.
+    run(&["/no-such-program"]).exits(127);
+    run(&["/etc"]).exits(126);
+    daemon.container(&["--rm", "-t"], &["tty"]).ok().has("/dev/pts/0");
+    daemon.container(&["--rm", "--user", "1:2", "--read-only"], &["id", "-g"]).ok().says("2");
+    // Device rules: making a node is allowed, using it is not.
+    let script = "mknod /dev/x c 1 1 && head -c1 /dev/x 2>&1";
+    daemon.container(&["--rm", "--cap-add", "MKNOD"], &["sh", "-c", script]).exits(1).has("not permitted");
+    daemon
+        .container(&["--rm", "--device", "/dev/full"], &["sh", "-c", "head -c1 /dev/full | wc -c"])
+        .ok()
+        .says("1");
+
+    daemon
+        .container(&["-d", "--name", "one"], &["sh", "-c", "trap 'exit 5' TERM; while :; do sleep .1; done"])
+        .ok();
+    let status = || daemon.docker(&["inspect", "-f", "{{.State.Status}}", "one"]).ok().stdout;
+    daemon.docker(&["exec", "one", "sh", "-c", "echo inside; exit 3"]).exits(3).says("inside");
+    daemon.docker(&["exec", "-t", "one", "tty"]).ok().has("/dev/pts/");
+    daemon.docker(&["exec", "one", "/no-such-program"]).exits(126);
+    daemon.docker(&["pause", "one"]).ok();
+    assert_eq!(status(), "paused\n");
+    daemon.docker(&["unpause", "one"]).ok();
+    assert_eq!(status(), "running\n");
+    daemon.docker(&["top", "one"]).ok().has("sleep");
+    daemon.docker(&["stop", "one"]).ok();
+    assert_eq!(daemon.docker(&["inspect", "-f", "{{.State.ExitCode}}", "one"]).ok().stdout, "5\n");
+    daemon.docker(&["start", "one"]).ok();
+    daemon.docker(&["kill", "one"]).ok();
+    daemon.docker(&["wait", "one"]).ok().says("137");
+    daemon.docker(&["rm", "one"]).ok();
+}
+
+#[test]
+fn containerd_runs_containers() {
+    requires!(NEEDS[0], NEEDS[1], NEEDS[2], NEEDS[3], NEEDS[4], NEEDS[5], NEEDS[6]);
+    let daemon = Daemon::new();
+    let rootfs = daemon.umiak.dir.join("rootfs");
+    tar::Archive::new(&archive()[..]).unpack(&rootfs).unwrap();
+    let (runtime, rootfs) = (daemon.dir.join("umiak-runtime"), rootfs.display().to_string());
+    let runtime = runtime.display().to_string();
+    let run = |options: &[&str], id: &str, program: &[&str]| {
+        let common = ["run", "--runc-binary", &runtime, "--rootfs"];
+        daemon.ctr(&[&common[..], options, &[&rootfs, id], program].concat())
+    };
+    run(&["--rm"], "one", &["echo", "through containerd"]).ok().says("through containerd");
+    run(&["--rm"], "two", &["sh", "-c", "exit 7"]).exits(7);
+    run(&["-d"], "three", &["sleep", "1000"]).ok();
+    daemon.ctr(&["task", "exec", "--exec-id", "e", "three", "echo", "inside"]).ok().says("inside");
+    daemon.ctr(&["task", "pause", "three"]).ok();
+    daemon.ctr(&["task", "ls"]).ok().has("PAUSED");
+    daemon.ctr(&["task", "resume", "three"]).ok();
+    let pids = daemon.ctr(&["task", "ps", "three"]).ok().stdout;
+    assert_eq!(pids.lines().count(), 2, "{pids}");
+    daemon.ctr(&["task", "kill", "-s", "KILL", "three"]).ok();
+    eventually("it has stopped", || daemon.ctr(&["task", "ls"]).stdout.contains("STOPPED"));
+    daemon.ctr(&["task", "rm", "three"]);
+    daemon.ctr(&["container", "rm", "three"]).ok();
+}

@@ -1,0 +1,40 @@
+#!/bin/bash
+# What a user may do: with a group that is delegated, and without. Run by root, who plays both.
+. "$(dirname "$0")/lib.sh"
+chmod 755 "$work"
+user=tester
+id=$(id -u $user)
+as() { setpriv --reuid $id --regid $id --init-groups env -u DBUS_SESSION_BUS_ADDRESS HOME=/home/$user XDG_RUNTIME_DIR="$work/run" "$@"; }
+install -d -o $user -m 700 "$work/run"
+me=$id
+umiak() { as "$share/umiak" runtime --root "$work/run/state" "$@"; }
+
+# Nothing is delegated here: this is a group of root's.
+bundle plain '.linux.resources = {}' true
+bundle limited '.linux.resources = {"memory": {"limit": 30000000}}' true
+chown -R $user "$work/plain" "$work/limited" "$work/rootfs"
+check "without limits it runs" umiak run -b "$work/plain" plain
+refused "with one it is told why not" "cannot limit memory.limit" umiak run -b "$work/limited" limited
+check "and how to mend it" grep -q "hint: .*Delegate=" "$work/said"
+check "engines' defaults do no harm" sh -c "jq '.linux.resources = {\"pids\": {\"limit\": -1}, \"memory\": {\"limit\": -1}, \"devices\": [{\"allow\": false, \"access\": \"rwm\"}]}' '$work/plain/config.json' >'$work/limited/config.json'"
+check "so they run" umiak run -b "$work/limited" limited
+
+# A delegated group, but only with some controllers.
+group=/sys/fs/cgroup/umiak-delegated
+mkdir $group
+echo +pids >/sys/fs/cgroup/cgroup.subtree_control
+mkdir $group/shell
+chown $user $group $group/shell $group/cgroup.procs $group/shell/cgroup.procs $group/cgroup.subtree_control $group/shell/cgroup.subtree_control
+inside() { (echo $BASHPID >$group/shell/cgroup.procs && umiak "$@"); }
+mount='.mounts += [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid", "noexec", "nodev"]}]'
+bundle pids "$mount"' | .linux.resources = {"pids": {"limit": 9}}' sh -c 'sed s,.*/,, /proc/self/cgroup; cat /sys/fs/cgroup/pids.max'
+chown -R $user "$work/pids"
+inside run -b "$work/pids" pids >"$work/got" 2>&1
+cat "$work/got"
+check "a delegated controller limits" grep -qx 9 "$work/got"
+check "nothing is left of it" sh -c "! ls -d $group/umiak-pids $group/shell/umiak-pids 2>/dev/null"
+bundle limited '.linux.resources = {"memory": {"limit": 30000000}}' true
+chown -R $user "$work/limited"
+grep -q memory $group/cgroup.controllers || refused "one that is not" "cannot limit memory.limit" inside run -b "$work/limited" limited
+rmdir $group/shell $group
+finish

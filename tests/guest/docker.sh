@@ -1,0 +1,45 @@
+#!/bin/bash
+# dockerd with this runtime, and real limits. Its programs are the machine's, or those that scripts/guest brought along.
+. "$(dirname "$0")/lib.sh"
+PATH=$PATH:/usr/sbin:$share/docker/bin
+[ -d "$share/docker/lib" ] && export LD_LIBRARY_PATH=$share/docker/lib
+if [ "$me" != 0 ] || ! command -v dockerd >/dev/null; then
+    echo "skipped: it takes root, and dockerd"
+    rm -rf "$work"
+    exit 0
+fi
+cp "$share/umiak" "$work/umiak-runtime"
+echo '{}' >"$work/daemon.json"
+dockerd --config-file "$work/daemon.json" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/pid" -H "unix://$work/socket" \
+    --bridge none --iptables=false --ip6tables=false --ip-masq=false --storage-driver vfs --exec-opt "native.cgroupdriver=$manager" \
+    --add-runtime "umiak=$work/umiak-runtime" >"$work/log" 2>&1 &
+daemon=$!
+docker() { env -u LD_LIBRARY_PATH docker -H "unix://$work/socket" "$@"; }
+ready() { for _ in $(seq 200); do docker info >/dev/null 2>&1 && return; kill -0 $daemon || return 1; sleep 1; done; return 1; }
+check "dockerd starts" ready
+same "by this manager, on v2" "$manager 2" "$(docker info -f '{{.CgroupDriver}} {{.CgroupVersion}}')"
+check "an image" sh -c "tar -C '$share/bundle/rootfs' -c . | env -u LD_LIBRARY_PATH docker -H 'unix://$work/socket' import - box"
+run() { docker run --runtime umiak --network none "$@"; }
+same "run" hello "$(run --rm box echo hello)"
+same "run: limits" "67108864 0 20 50000 100000 1" "$(run --rm --memory 64m --memory-swap 64m --pids-limit 20 --cpus .5 --cpuset-cpus 1 box sh -c \
+    'cd /sys/fs/cgroup; echo $(cat memory.max memory.swap.max pids.max cpu.max cpuset.cpus)')"
+check "run -d" run -d --name one --memory 64m box sh -c 'trap "exit 5" TERM; while :; do sleep .2; done'
+docker exec one sh -c 'exit 9'
+same "exec: its exit code" 9 $?
+check "pause" docker pause one
+same "inspect: paused" paused "$(docker inspect -f '{{.State.Status}}' one)"
+check "unpause" docker unpause one
+check "update" docker update --memory 48m --memory-swap 48m --cpus .25 --pids-limit 33 one
+same "update: it counts" "50331648 33 25000 100000" "$(docker exec one sh -c 'cd /sys/fs/cgroup; echo $(cat memory.max pids.max cpu.max)')"
+check "stats" sh -c "env -u LD_LIBRARY_PATH docker -H 'unix://$work/socket' stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' one | grep -q '48MiB [1-9]'"
+check "top" sh -c "env -u LD_LIBRARY_PATH docker -H 'unix://$work/socket' top one | grep -q sleep"
+check "stop" docker stop -t 100 one
+same "stop: the program's own code" 5 "$(docker inspect -f '{{.State.ExitCode}}' one)"
+run --name two --memory 20m --memory-swap 20m box sh -c 'x=$(head -c 100000000 /dev/zero | tr "\0" x); exit 0' >/dev/null 2>&1
+same "out of memory" true "$(docker inspect -f '{{.State.OOMKilled}}' two)"
+refused "devices" "not permitted" run --rm --cap-add MKNOD box sh -c 'mknod /dev/x c 1 1 && head -c1 /dev/x'
+check "privileged" run --rm --privileged box sh -c 'exec 3</dev/loop-control'
+check "rm" docker rm -f one two
+kill $daemon
+wait $daemon 2>/dev/null
+finish

@@ -1,0 +1,24 @@
+#!/bin/bash
+# The engine's containers: in a group of their own, with nothing more than that.
+. "$(dirname "$0")/lib.sh"
+if [ ! -e "$share/busybox.tar" ] || [ "$manager" != cgroupfs ]; then
+    echo "skipped: it takes the image busybox, and the engine knows no managers"
+    rm -rf "$work"
+    exit 0
+fi
+mkdir -m 700 "$work/run"
+umiak() { "$share/umiak" --root "$work/store" --runroot "$work/run/umiak" "$@"; }
+check "pull" umiak pull -q "oci-archive:$share/busybox.tar"
+image=$(umiak images -q | head -1)
+same "run" hello "$(umiak run --rm "$image" echo hello)"
+same "run: its group is the root of what it sees" "0::/" "$(umiak run --rm "$image" cat /proc/self/cgroup)"
+id=$(umiak run -d "$image" sleep 1000)
+dir=$(umiak inspect --format '{{.State.CgroupPath}}' "$id")
+check "it has a group" test -d "$dir"
+check "its program is in there" sh -c "grep -q . '$dir/cgroup.procs'"
+umiak exec -d "$id" sleep 1001 || fail "exec"
+eventually "an exec is in there too" sh -c "[ \$(wc -l <'$dir/cgroup.procs') = 2 ]"
+check "no controllers were handed down for it" sh -c "! grep -q 'io' '$(dirname "$dir")/cgroup.subtree_control' || [ '$me' != 0 ]"
+check "rm" umiak rm -f -t 0 "$id"
+check "the group is gone" test ! -e "$dir"
+finish

@@ -1,0 +1,82 @@
+#!/bin/bash
+# Groups over a container's life: pausing, killing all, listing processes, groups below.
+. "$(dirname "$0")/lib.sh"
+
+start one . sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/i; done'
+dir=$(group one)
+check "it has a group" test -d "$dir"
+check "its init is in there" sh -c "grep -qx \"\$(jq .pid '$work/state/one/state.json')\" '$dir/cgroup.procs'"
+check "pause" rt pause one
+same "state: paused" paused "$(rt state one | jq -r .status)"
+same "list: paused" paused "$(rt list | awk '$1 == "one" {print $3}')"
+a=$(cat "$work/rootfs/tmp/i"); sleep 1
+same "nothing moves" "$a" "$(cat "$work/rootfs/tmp/i")"
+refused "pause again" "paused" rt pause one
+refused "exec into a paused container" "--ignore-paused" rt exec one true
+refused "delete a paused container" "paused" rt delete one
+check "resume" rt resume one
+same "state: running" running "$(rt state one | jq -r .status)"
+refused "resume again" "running" rt resume one
+check "exec into a running container" rt exec one true
+
+mkdir "$dir/below"
+rt exec -d --cgroup /below one sleep 1000
+eventually "exec --cgroup" grep -q . "$dir/below/cgroup.procs"
+refused "exec --cgroup: not there" "no such file or directory" rt exec --cgroup nowhere one true
+refused "exec --cgroup: out of it" "--cgroup" rt exec --cgroup ../x one true
+same "ps counts all groups" "$(cat "$dir/cgroup.procs" "$dir/below/cgroup.procs" | sort -n | tr '\n' ,)" "$(rt ps --format json one | jq -r '.[]' | sort -n | tr '\n' ,)"
+check "ps: a table" sh -c "'$share/umiak' runtime --root '$work/state' ps one | grep -q 'sleep 1000'"
+check "ps: the host's" sh -c "'$share/umiak' runtime --root '$work/state' ps one -o pid,comm | grep -q sleep"
+
+
+# A container that has handed its controllers on takes no processes itself: an exec stands beside its init.
+start two . sleep 1000
+mkdir "$(group two)/init"
+jq .pid "$work/state/two/state.json" >"$(group two)/init/cgroup.procs"
+if echo +memory >"$(group two)/cgroup.subtree_control"; then
+    check "exec beside the init" rt exec -d two sleep 1001
+    same "it is there" 2 "$(wc -l <"$(group two)/init/cgroup.procs")"
+fi
+drop two
+
+check "pause for a forced end" rt pause one
+check "delete --force of a paused one" rt delete --force one
+check "its group is gone" test ! -e "$dir"
+
+start two . sh -c 'sleep 1001 & sleep 1002 & wait'
+dir=$(group two)
+check "kill --all" rt kill --all two KILL
+eventually "all have ended" sh -c "! grep -q . '$dir/cgroup.procs'"
+check "delete" rt delete two
+check "its group is gone, too" test ! -e "$dir"
+
+# Without a pid namespace of its own the group is what holds the processes together.
+start three '.linux.namespaces |= map(select(.type != "pid")) | .mounts |= map(if .type == "proc" then {"destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"]} else . end)' sh -c 'setsid sleep 1003 & setsid sleep 1004 & sleep 1005'
+dir=$(group three)
+rt kill three KILL
+eventually "its init has ended" sh -c "'$share/umiak' runtime --root '$work/state' state three | jq -e '.status == \"stopped\"'"
+check "delete ends those it left" rt delete three
+check "its group is gone as well" test ! -e "$dir"
+check "nobody is left" sh -c "! pgrep -f 'sleep 100[345]'"
+
+# A place of its own.
+if [ "$me" = 0 ] && [ "$manager" = cgroupfs ]; then
+    start four '.linux.cgroupsPath = "/umiak-test/deep/four"' sleep 1000
+    same "an absolute path" /sys/fs/cgroup/umiak-test/deep/four "$(group four)"
+    check "controllers are handed down" grep -q memory /sys/fs/cgroup/umiak-test/deep/four/cgroup.controllers
+    bundle five '.linux.cgroupsPath = "/umiak-test/deep/four"' true
+    refused "a group in use" "busy" rt run -b "$work/five" five
+    check "and its owner lives" rt exec four true
+    drop four
+    rmdir /sys/fs/cgroup/umiak-test/deep /sys/fs/cgroup/umiak-test
+    # No internal processes: the kernel's rule, told with a cure.
+    mkdir /sys/fs/cgroup/full
+    sleep 1000 & sleeper=$!
+    echo $sleeper >/sys/fs/cgroup/full/cgroup.procs
+    bundle six '.linux.cgroupsPath = "/full/six" | .linux.resources = {"pids": {"limit": 5}}' true
+    refused "a parent with processes" "has processes of its own" rt run -b "$work/six" six
+    check "nothing is left" test ! -e /sys/fs/cgroup/full/six
+    kill $sleeper; wait $sleeper 2>/dev/null
+    rmdir /sys/fs/cgroup/full
+fi
+finish
