@@ -108,6 +108,10 @@ fn mistakes_on_the_command_line() {
     assert_eq!(err(&["start", "a", "b"], 1), "error: unexpected argument \"b\"\n");
     assert!(err(&["--log-format", "xml", "list"], 1).contains("--log-format"));
     assert!(err(&["--log-level", "loud", "list"], 1).contains("--log-level"));
+    assert!(
+        err(&["--log", "/nosuch/dir/log", "list"], 1)
+            .contains("opening the log \"/nosuch/dir/log\": no such file")
+    );
     assert!(err(&["--rootless", "perhaps", "list"], 1).contains("--rootless"));
     assert!(err(&["--cgroup-manager", "x", "list"], 1).contains("--cgroup-manager"));
     assert!(err(&["checkpoint", "x"], 1).starts_with("error: checkpoint is not supported yet\nhint: "));
