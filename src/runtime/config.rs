@@ -154,7 +154,9 @@ fn blame<T: DeserializeOwned>(root: &Value, problem: &str, prefix: &str) -> Erro
     let missing = problem.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     let (path, problem) = match missing {
         Some(name) => {
-            let mut path = lacking::<T>(root, name, problem).unwrap_or_default();
+            let found =
+                lacking::<T>(root, name, problem, true).or_else(|| lacking::<T>(root, name, problem, false));
+            let mut path = found.unwrap_or_default();
             path.push(Step::Key(name.to_owned()));
             (path, "it is missing".to_owned())
         }
@@ -179,15 +181,7 @@ fn offending<T: DeserializeOwned>(root: &Value, problem: &str) -> Path {
     loop {
         let mut copy = root.clone();
         let Some(here) = at(&mut copy, &path) else { return path };
-        let culprit = children(here).into_iter().find(|step| {
-            let mut copy = root.clone();
-            match (at(&mut copy, &path), step) {
-                (Some(Value::Object(map)), Step::Key(key)) => drop(map.remove(key)),
-                (Some(Value::Array(list)), Step::Index(index)) => drop(list.remove(*index)),
-                _ => return false,
-            }
-            complaint::<T>(copy).as_deref() != Some(problem)
-        });
+        let culprit = children(here).into_iter().find(|step| matters::<T>(root, &path, step, problem));
         match culprit {
             Some(step) => path.push(step),
             None => return path,
@@ -195,8 +189,22 @@ fn offending<T: DeserializeOwned>(root: &Value, problem: &str) -> Path {
     }
 }
 
+/// Whether the complaint is another one, or none, without this part.
+fn matters<T: DeserializeOwned>(root: &Value, parent: &[Step], step: &Step, problem: &str) -> bool {
+    let mut copy = root.clone();
+    match (at(&mut copy, parent), step) {
+        (Some(Value::Object(map)), Step::Key(key)) => drop(map.remove(key)),
+        (Some(Value::Array(list)), Step::Index(index)) => drop(list.remove(*index)),
+        _ => return false,
+    }
+    complaint::<T>(copy).as_deref() != Some(problem)
+}
+
 /// The object in which adding `name` changes the complaint that it is missing.
-fn lacking<T: DeserializeOwned>(root: &Value, name: &str, problem: &str) -> Option<Path> {
+///
+/// Parts that do not matter are passed over where `short`: a filter of thousands of rules need not be
+/// looked through for each. Of two parts that lack the same neither seems to matter.
+fn lacking<T: DeserializeOwned>(root: &Value, name: &str, problem: &str, short: bool) -> Option<Path> {
     let mut open = vec![Path::new()];
     while let Some(path) = open.pop() {
         let mut copy = root.clone();
@@ -217,7 +225,8 @@ fn lacking<T: DeserializeOwned>(root: &Value, name: &str, problem: &str) -> Opti
                 return Some(path);
             }
         }
-        open.extend(below.into_iter().rev().map(|step| path.iter().cloned().chain([step]).collect()));
+        let below = below.into_iter().rev().filter(|step| !short || matters::<T>(root, &path, step, problem));
+        open.extend(below.map(|step| path.iter().cloned().chain([step]).collect::<Path>()));
     }
     None
 }
@@ -248,7 +257,14 @@ mod tests {
     #[test]
     fn errors_name_their_field() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 9] = [
+        let cases: [(Change, &str); 10] = [
+            (
+                |c| {
+                    c["mounts"][0] = json!({});
+                    c["mounts"][1] = json!({});
+                },
+                "mounts[0].destination: it is missing",
+            ),
             (|c| c["process"]["user"]["uid"] = json!(-1), "process.user.uid: invalid value: integer `-1`"),
             (|c| c["process"]["args"] = json!("x"), "process.args: invalid type: string \"x\""),
             (|c| c["mounts"][1]["destination"] = json!(7), "mounts[1].destination: invalid type"),
