@@ -41,6 +41,7 @@ made.export_bpf(open(sys.argv[2], "wb"))
 "#;
 
 /// libseccomp's program, and the names that it does not know.
+#[allow(clippy::disallowed_methods, reason = "a test may start programs")]
 fn theirs(profile: &LinuxSeccomp, dir: &Path) -> Option<(Vec<Instruction>, BTreeSet<String>)> {
     let (input, output) = (dir.join("profile.json"), dir.join("program"));
     std::fs::write(&input, serde_json::to_vec(profile).unwrap()).unwrap();
@@ -105,7 +106,6 @@ fn agree(what: &str, profile: &LinuxSeccomp, dir: &Path) -> bool {
 }
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "a test may start programs")]
 fn libseccomp_says_the_same() {
     let dir = std::env::temp_dir().join(format!("umiak-seccomp-{:x}", crate::sys::atomic::random().unwrap()));
     std::fs::create_dir(&dir).unwrap();
