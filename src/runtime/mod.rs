@@ -29,7 +29,7 @@ use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 
 use crate::cgroup;
 
-pub use cache::CacheGroups;
+pub use cache::{CacheGroups, update as update_cache};
 pub use create::{Created, create, start};
 pub use error::Error;
 pub use exec::{Executed, exec};
