@@ -30,6 +30,12 @@ impl IdMapping {
         Self { uids: one(container_uid, host_uid), gids: one(container_gid, host_gid) }
     }
 
+    /// Whether only one id of each kind is mapped.
+    pub fn is_single(&self) -> bool {
+        let one = |ranges: &[IdRange]| matches!(ranges, [only] if only.size == 1);
+        one(&self.uids) && one(&self.gids)
+    }
+
     /// The host's id of the container's `id`, if it is mapped.
     pub fn to_host(ranges: &[IdRange], id: u32) -> Option<u32> {
         ranges
@@ -37,6 +43,34 @@ impl IdMapping {
             .find(|r| id >= r.container && id - r.container < r.size)
             .map(|r| r.host + (id - r.container))
     }
+
+    /// The container's id of the host's `id`, if it is mapped.
+    pub fn to_container(ranges: &[IdRange], id: u32) -> Option<u32> {
+        ranges.iter().find(|r| id >= r.host && id - r.host < r.size).map(|r| r.container + (id - r.host))
+    }
+}
+
+/// The mapping in which `own`, a host's id, keeps its number inside: the others of `ranges`, but for
+/// `own` again, follow in their order from 0 on and leave that number out. Beyond the last of them
+/// nothing is mapped.
+pub fn keeping(ranges: &[IdRange], own: u32) -> Vec<IdRange> {
+    let mut kept = vec![IdRange { container: own, host: own, size: 1 }];
+    let mut next = 0_u32;
+    for range in ranges.iter().filter(|r| !(r.host == own && r.size == 1)) {
+        // One range below the kept number, one above it.
+        let below = own.saturating_sub(next).min(range.size);
+        for (host, size) in [(range.host, below), (range.host + below, range.size - below)] {
+            if next == own {
+                next += 1;
+            }
+            if size > 0 {
+                kept.push(IdRange { container: next, host, size });
+                next = next.saturating_add(size);
+            }
+        }
+    }
+    kept.sort_by_key(|range| range.container);
+    kept
 }
 
 /// The text that the kernel takes for `/proc/PID/uid_map`.
@@ -58,5 +92,30 @@ mod tests {
         assert_eq!(IdMapping::to_host(&ranges, 33), Some(100_032));
         assert_eq!(IdMapping::to_host(&ranges, 70_000), None);
         assert_eq!(map_text(&ranges), "0 1000 1\n1 100000 65536\n");
+        assert_eq!(IdMapping::to_container(&ranges, 100_001), Some(2));
+        assert_eq!(IdMapping::to_container(&ranges, 99_999), None);
+    }
+
+    #[test]
+    fn an_id_keeps_its_number() {
+        let range = |container, host, size| IdRange { container, host, size };
+        let ranges = [range(0, 1000, 1), range(1, 100_000, 600), range(601, 300_000, 65_000)];
+        let kept = keeping(&ranges, 1000);
+        let expected = [
+            range(0, 100_000, 600),
+            range(600, 300_000, 400),
+            range(1000, 1000, 1),
+            range(1001, 300_400, 64_600),
+        ];
+        assert_eq!(kept, expected);
+        // Of every host's id there is just one inside.
+        for host in [1000, 100_000, 100_599, 300_000, 300_399, 300_400, 364_999] {
+            let inside = IdMapping::to_container(&kept, host).unwrap();
+            assert_eq!(IdMapping::to_host(&kept, inside), Some(host));
+        }
+        // A number beyond all others, and the first of all.
+        let few = [range(0, 5000, 1), range(1, 100_000, 600)];
+        assert_eq!(keeping(&few, 5000), [range(0, 100_000, 600), range(5000, 5000, 1)]);
+        assert_eq!(keeping(&[range(0, 0, 1), range(1, 7, 2)], 0), [range(0, 0, 1), range(1, 7, 2)]);
     }
 }

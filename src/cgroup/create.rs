@@ -177,8 +177,13 @@ fn open(path: PathBuf) -> Result<Group, Error> {
 /// what a killed process left before it could record it. For a user it depends on where the caller
 /// itself is, so it may miss.
 pub fn own_path(id: &str) -> Option<PathBuf> {
+    place(None, id)
+}
+
+/// As [`own_path`], for a container that may ask for a place.
+pub fn place(wanted: Option<&Path>, id: &str) -> Option<PathBuf> {
     let tree = tree::tree()?;
-    let relative = tree::place(&tree, None, id, &[]).ok()?;
+    let relative = tree::place(&tree, wanted, id, &[]).ok()?;
     Some(tree.mount.join(relative))
 }
 

@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use apply::update;
-pub use create::{Group, Manager, Outcome, Request, Scope, create, own_path};
+pub use create::{Group, Manager, Outcome, Request, Scope, create, own_path, place};
 pub use systemd::{Error as SystemdError, Unit};
 pub use tree::{Availability, Tree, availability, tree};
 

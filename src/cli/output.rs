@@ -197,6 +197,17 @@ impl Listing<'_> {
     }
 }
 
+/// Renders what several `inspect`ed objects say: a JSON list, or a template's line for each.
+pub fn values(format: Option<&str>, found: Vec<Value>) -> Result<String, template::Error> {
+    match format.map(str::trim) {
+        None | Some("json" | "") => Ok(json(&Value::Array(found))),
+        Some(format) => {
+            let template = Template::parse(format)?;
+            found.iter().map(|value| template.render(value).map(|line| line + "\n")).collect()
+        }
+    }
+}
+
 /// Renders one value (`info`, `version`, `inspect`) by `--format`; without one, or with `json`, as JSON.
 pub fn value(format: Option<&str>, value: &Value) -> Result<String, template::Error> {
     let format = normalized(format.unwrap_or("json"));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,7 +20,7 @@ pub struct PullProgress {
 enum Form {
     Silent,
     Lines,
-    Bars { all: MultiProgress, bars: Mutex<HashMap<Digest, ProgressBar>> },
+    Bars { all: MultiProgress, bars: Mutex<HashMap<Digest, ProgressBar>>, drawn: AtomicBool },
 }
 
 /// The form that standard error allows; nothing if `quiet`.
@@ -28,7 +29,7 @@ pub fn for_pull(quiet: bool) -> PullProgress {
         Form::Silent
     } else if io::stderr().is_terminal() {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        Form::Bars { all, bars: Mutex::new(HashMap::new()) }
+        Form::Bars { all, bars: Mutex::new(HashMap::new()), drawn: AtomicBool::new(false) }
     } else {
         Form::Lines
     };
@@ -49,7 +50,8 @@ impl Progress for PullProgress {
         match &self.form {
             Form::Silent => {}
             Form::Lines => line(&format!("Copying blob {} ({})", digest.short(), size::human(size))),
-            Form::Bars { all, bars } => {
+            Form::Bars { all, bars, drawn } => {
+                drawn.store(true, Ordering::Relaxed);
                 let style = "{prefix:.dim} {bar:30} {decimal_bytes:>9}/{decimal_total_bytes:9} {decimal_bytes_per_sec}";
                 let style = ProgressStyle::with_template(style);
                 let bar = ProgressBar::new(size).with_prefix(digest.short());
@@ -72,10 +74,19 @@ impl Progress for PullProgress {
             Form::Silent => {}
             Form::Lines if existed => line(&format!("Layer {} is here already", digest.short())),
             Form::Lines => {}
-            Form::Bars { all, bars } => match lock(bars).remove(digest) {
+            Form::Bars { all, bars, .. } => match lock(bars).remove(digest) {
                 Some(bar) => bar.finish(),
                 None => drop(all.println(format!("{} is here already", digest.short()))),
             },
+        }
+    }
+
+    fn ended(&self) {
+        let Form::Bars { bars, drawn, .. } = &self.form else { return };
+        lock(bars).drain().for_each(|(_, bar)| bar.abandon());
+        // The last bar's line is not ended: what is printed next must not stand on it.
+        if drawn.swap(false, Ordering::Relaxed) {
+            line("");
         }
     }
 }

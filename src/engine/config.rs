@@ -2,7 +2,7 @@
 //! files that flags name (`--env-file`, `--security-opt seccomp=FILE`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::environment::environment;
@@ -50,6 +50,9 @@ pub enum Error {
     /// A mount.
     #[error(transparent)]
     Mount(#[from] mounts::Error),
+    /// The image's `StopSignal` is none.
+    #[error("the image's stop signal \"{}\" is not a signal", .0.escape_debug())]
+    ImageStopSignal(String),
     /// Neither the image nor the user says what to run.
     #[error("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")]
     NoCommand,
@@ -86,6 +89,22 @@ pub struct Surroundings<'a> {
 
 pub(super) fn flag(flag: &'static str, value: &str, why: impl Into<String>) -> Error {
     Error::Flag { flag, value: value.into(), why: why.into() }
+}
+
+/// Larger files are not what flags name: `/dev/zero` has no end.
+const LARGEST_FILE: u64 = 16 << 20;
+
+/// The text of a file that a flag names.
+pub(super) fn read_file(flag: &'static str, path: &Path) -> Result<String, Error> {
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
+        .and_then(
+            |size| {
+                if size as u64 > LARGEST_FILE { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+            },
+        )
+        .map_err(|source| Error::File { flag, path: path.to_owned(), source })
 }
 
 /// Resolves a request against its image.
@@ -224,9 +243,12 @@ fn labels(request: &RunRequest, image: &ImageDefaults) -> Result<BTreeMap<String
 }
 
 fn stop_signal(request: &RunRequest, image: &ImageDefaults) -> Result<i32, Error> {
-    match request.stop_signal.as_deref().or(image.stop_signal.as_deref().filter(|text| !text.is_empty())) {
+    if let Some(text) = &request.stop_signal {
+        return signal::parse(text).ok_or_else(|| flag("stop-signal", text, "there is no such signal"));
+    }
+    match image.stop_signal.as_deref().filter(|text| !text.is_empty()) {
         None => Ok(libc::SIGTERM),
-        Some(text) => signal::parse(text).ok_or_else(|| flag("stop-signal", text, "there is no such signal")),
+        Some(text) => signal::parse(text).ok_or_else(|| Error::ImageStopSignal(text.to_owned())),
     }
 }
 
@@ -325,11 +347,7 @@ fn security_options(request: &RunRequest) -> Result<Security, Error> {
             ("seccomp", "") => return Err(flag("security-opt", option, "a profile is missing")),
             ("seccomp", path) => {
                 let path = PathBuf::from(path);
-                let content = std::fs::read_to_string(&path).map_err(|source| Error::File {
-                    flag: "security-opt",
-                    path: path.clone(),
-                    source,
-                })?;
+                let content = read_file("security-opt", &path)?;
                 security.seccomp = SeccompChoice::Profile { path, content };
             }
             ("mask", paths) if !paths.is_empty() => security.mask.extend(paths.split(':').map(String::from)),
@@ -574,6 +592,17 @@ mod tests {
         assert!(resolved(&request, &ImageDefaults::default()).is_ok());
         request.sysctls = vec!["kernel.panic=1".into()];
         assert!(resolved(&request, &ImageDefaults::default()).is_err());
+    }
+
+    #[test]
+    fn a_bad_stop_signal_is_blamed_on_who_gave_it() {
+        let image = ImageDefaults { stop_signal: Some("SIGNOPE".into()), ..ImageDefaults::default() };
+        let told = resolved(&request(), &image).unwrap_err().to_string();
+        assert!(told.contains("the image's") && told.contains("SIGNOPE"), "{told}");
+        let own = |text: &str| RunRequest { stop_signal: Some(text.into()), ..request() };
+        assert_eq!(resolved(&own("KILL"), &image).unwrap().stop_signal, libc::SIGKILL);
+        let told = resolved(&own("NOPE"), &image).unwrap_err().to_string();
+        assert!(told.starts_with("--stop-signal"), "{told}");
     }
 
     #[test]

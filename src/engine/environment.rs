@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::config::{Error, ImageDefaults, Surroundings, flag};
+use super::config::{Error, ImageDefaults, Surroundings, flag, read_file};
 use super::request::RunRequest;
 
 /// The environment of the first program: defaults, the image's, that of files, that of flags.
@@ -70,11 +70,7 @@ impl Environment {
         host: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
         for path in files {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-                flag: "env-file",
-                path: path.clone(),
-                source,
-            })?;
+            let text = read_file("env-file", path)?;
             for line in
                 text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty())
             {

@@ -1,8 +1,7 @@
 //! Images for containers: found in the store or pulled into it, shown, removed.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -14,8 +13,10 @@ use crate::base::{report, suggest};
 use crate::image::manifest::{ParsePlatformError, go_architecture};
 use crate::image::reference::ParseReferenceError;
 use crate::image::transport::ParseTransportError;
-use crate::image::{self, Platform, Progress, Reference, Transport, hello, pull, source};
-use crate::security::idmap::{self, RungKind};
+use crate::image::{
+    self, Platform, Progress, Reference, Registries, Transport, hello, pull, registries, source,
+};
+use crate::security::idmap::RungKind;
 use crate::storage::containers::ContainerRecord;
 use crate::storage::{self, ImageRecord, Ownership, Store};
 use crate::sys::child;
@@ -35,6 +36,12 @@ pub enum Error {
     /// `--platform`.
     #[error(transparent)]
     Platform(#[from] ParsePlatformError),
+    /// `registries.conf`.
+    #[error(transparent)]
+    Registries(#[from] registries::Error),
+    /// Credentials.
+    #[error(transparent)]
+    Auth(#[from] image::auth::Error),
     /// Options that exclude each other.
     #[error("--platform cannot be used together with --os, --arch or --variant")]
     PlatformTwice,
@@ -64,6 +71,8 @@ pub enum Error {
         message: String,
         /// What may help.
         hint: Option<String>,
+        /// The name may be a slip.
+        misnamed: bool,
     },
     /// The process that works on the store.
     #[error("pulling \"{name}\"")]
@@ -102,11 +111,17 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Pull { hint, .. } => hint.clone(),
+            Self::Registries(error) => error.hint(),
+            Self::Auth(error) => error.hint(),
             Self::NotHere { similar: Some(image), .. } => Some(format!("did you mean {image}?")),
             Self::NotHere { name, .. } => Some(format!("umiak pull {name}")),
             Self::NoSuchImage(_) => Some("\"umiak images\" lists what is here".to_owned()),
             Self::InUse { containers, .. } => {
                 Some(format!("umiak rm {}, or umiak rmi --force", containers.join(" ")))
+            }
+            // Asked only now: who can enter one need not be asked.
+            Self::Child { source: child::Error::Enter(_), .. } => {
+                crate::security::idmap::check_user_namespaces().err().map(|unavailable| unavailable.hint)
             }
             Self::SeveralNames { .. } => Some("remove it by its names, or with --force".to_owned()),
             _ => None,
@@ -219,7 +234,7 @@ impl PullOptions {
         let registry = image::registry::Options {
             tls_verify: self.tls_verify,
             creds,
-            authfile: self.authfile.clone(),
+            location: None,
             cert_dir: self.cert_dir.clone(),
         };
         Ok(image::PullOptions {
@@ -231,44 +246,64 @@ impl PullOptions {
     }
 }
 
+/// Where an image goes.
+struct At<'a> {
+    engine: &'a Engine,
+    /// The engine's, with this user's ownership of layers.
+    store: Store,
+}
+
+impl<'a> At<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        let store = engine.store.clone().with_ownership(engine.ownership());
+        Self { engine, store }
+    }
+
+    fn ownership(&self) -> Ownership {
+        self.engine.ownership()
+    }
+}
+
 /// The image that `name` means, pulled as the policy says. `name` may be a source
 /// (`oci:/path`, …), which is then always read.
 ///
 /// The caller must be single-threaded: the pull runs in a forked child, inside the user namespace
 /// that owns the layers' files.
 pub fn ensure(
-    store: &Store,
+    engine: &Engine,
     name: &str,
     policy: PullPolicy,
     options: &PullOptions,
     progress: impl Progress,
 ) -> Result<ImageRecord, Error> {
+    let at = At::new(engine);
     if Transport::is_explicit(name) {
-        return pull_from(store, &[name.parse()?], name, options, &progress);
+        return pull_from(&at, &[name.parse()?], name, options, &progress);
     }
-    if is_hello(store, name)? {
-        return make_hello(store, name);
+    if is_hello(&at.store, name)? {
+        return make_hello(&at, name);
     }
-    let local = match store.image(name)? {
-        Some(image) if options.fits(&image)? && is_whole(store, &image)? => Some(image),
+    let local = match at.store.image_to_run(name)? {
+        Some(image) if !options.fits(&image)? => None,
+        Some(image) if is_whole(&at.store, &image)? || renew(&at, &image, name)? => Some(image),
         _ => None,
     };
     match (policy, local) {
         (PullPolicy::Missing | PullPolicy::Never, Some(image)) => Ok(image),
         (PullPolicy::Never, None) => {
-            Err(Error::NotHere { name: name.to_owned(), similar: similar(store, name) })
+            Err(Error::NotHere { name: name.to_owned(), similar: similar(&at.store, name) })
         }
-        (PullPolicy::Newer, Some(image)) => match candidates(store, name, Some(&image)) {
-            Ok(sources) => Ok(newer(store, &image, &sources, name, options, &progress)?.unwrap_or(image)),
+        (PullPolicy::Newer, Some(image)) => match candidates(&at.store, name, Some(&image)) {
+            Ok(sources) => Ok(newer(&at, &image, &sources, name, options, &progress)?.unwrap_or(image)),
             Err(_) => Ok(image),
         },
         (_, local) => {
-            let sources = candidates(store, name, local.as_ref())?;
-            pull_from(store, &sources, name, options, &progress).map_err(|error| match error {
-                Error::Pull { name, message, hint } => {
-                    let here =
-                        similar(store, &name).map(|image| format!("did you mean {image}, which is here?"));
-                    Error::Pull { name, message, hint: here.or(hint) }
+            let sources = candidates(&at.store, name, local.as_ref())?;
+            pull_from(&at, &sources, name, options, &progress).map_err(|error| match error {
+                Error::Pull { name, message, hint, misnamed: true } => {
+                    let here = similar(&at.store, &name);
+                    let hint = here.map(|image| format!("did you mean {image}, which is here?")).or(hint);
+                    Error::Pull { name, message, hint, misnamed: true }
                 }
                 error => error,
             })
@@ -305,14 +340,15 @@ fn is_hello(store: &Store, name: &str) -> Result<bool, Error> {
     if !["hello", "hello:latest", "localhost/hello", hello::NAME].contains(&name) {
         return Ok(false);
     }
-    Ok(store.image(name)?.is_none_or(|image| image.made_from.is_some()))
+    Ok(store.image_to_run(name)?.is_none_or(|image| image.made_from.is_some()))
 }
 
-fn make_hello(store: &Store, name: &str) -> Result<ImageRecord, Error> {
+fn make_hello(at: &At<'_>, name: &str) -> Result<ImageRecord, Error> {
+    let store = &at.store;
     if let Ok(Some(image)) = hello::current(store) {
         return Ok(image);
     }
-    let id = in_child(store, name, false, |store| {
+    let id = in_child(at, name, false, |store| {
         hello::ensure(store).map(|image| image.id).map_err(|error| Failure::new(&error, None))
     })?;
     store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
@@ -331,31 +367,58 @@ fn candidates(store: &Store, name: &str, local: Option<&ImageRecord>) -> Result<
     {
         return Ok(vec![Transport::Registry(known)]);
     }
-    let registries = search_registries();
-    Ok(registries.iter().map(|registry| Transport::Registry(reference.at(registry))).collect())
+    let candidates = registries()?.candidates(&reference)?;
+    Ok(candidates.into_iter().map(Transport::Registry).collect())
 }
 
-/// `unqualified-search-registries` of containers-registries.conf(5); Docker's rule without it.
-fn search_registries() -> Vec<String> {
-    let own = std::env::var_os("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")))
-        .map(|dir| dir.join("containers/registries.conf"));
-    let files = own.into_iter().chain([PathBuf::from("/etc/containers/registries.conf")]);
-    let texts = files.filter_map(|file| fs::read_to_string(file).ok());
-    texts.into_iter().find_map(|text| parse_search(&text)).unwrap_or_else(|| vec!["docker.io".to_owned()])
+fn registries() -> Result<Registries, Error> {
+    Ok(Registries::read(&|name| std::env::var_os(name))?)
 }
 
-/// The one setting that is read of that TOML file: an array of strings at the top level.
-fn parse_search(text: &str) -> Option<Vec<String>> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-    let top: Vec<&str> = lines.take_while(|line| !line.trim_start().starts_with('[')).collect();
-    let text = top.join("\n");
-    let at = text.find("unqualified-search-registries")?;
-    let array = text[at..].split_once('=')?.1.trim_start().strip_prefix('[')?.split_once(']')?.0;
-    let entries = array.split(',').map(|entry| entry.trim().trim_matches(['"', '\'']).to_owned());
-    let entries: Vec<String> = entries.filter(|entry| !entry.is_empty()).collect();
-    (!entries.is_empty()).then_some(entries)
+/// One place that an image may come from: its name, and how to ask there.
+struct Attempt {
+    source: Transport,
+    options: image::PullOptions,
+}
+
+/// Where the sources lead by registries.conf, with the credentials for each place.
+///
+/// Only for a process that pulls and ends: secrets must not get into the memory of a monitor, which is
+/// a fork of the command (docs/adr/0001-fork-model.md).
+fn attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Failure> {
+    // This process has none; what a helper writes is nobody else's business.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    find_attempts(at, sources, options).map_err(|error| Failure::new(&error, error.hint()))
+}
+
+fn find_attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Error> {
+    let resolved = options.resolve(at.ownership())?;
+    let env = |name: &str| std::env::var_os(name);
+    let mut configuration = None;
+    let mut attempts = Vec::new();
+    for source in sources {
+        let Transport::Registry(reference) = source else {
+            attempts.push(Attempt { source: source.clone(), options: resolved.clone() });
+            continue;
+        };
+        let registries = match &mut configuration {
+            Some(known) => known,
+            none => none.insert(registries()?),
+        };
+        for endpoint in registries.endpoints(reference)? {
+            let mut options_here = resolved.clone();
+            let registry = &mut options_here.registry;
+            if registry.creds.is_none() {
+                let helpers = registries.credential_helpers();
+                let authfile = options.authfile.as_deref();
+                registry.creds = image::auth::find(&endpoint.reference, authfile, &helpers, &env)?;
+            }
+            registry.tls_verify = registry.tls_verify.or(endpoint.insecure.then_some(false));
+            registry.location = Some(endpoint.reference);
+            attempts.push(Attempt { source: source.clone(), options: options_here });
+        }
+    }
+    Ok(attempts)
 }
 
 /// What a child that failed tells.
@@ -363,11 +426,22 @@ fn parse_search(text: &str) -> Option<Vec<String>> {
 struct Failure {
     message: String,
     hint: Option<String>,
+    /// The name may be a slip: nothing answers to it.
+    misnamed: bool,
 }
 
 impl Failure {
     fn new(error: &dyn std::error::Error, hint: Option<String>) -> Self {
-        Self { message: report::chain(error), hint }
+        Self { message: report::chain(error), hint, misnamed: false }
+    }
+
+    /// What a child of this process told, to be told on.
+    fn again(error: Error) -> Self {
+        match error {
+            Error::Pull { message, hint, misnamed, .. } => Self { message, hint, misnamed },
+            Error::Child { source, .. } => Self::new(&source, None),
+            other => Self::new(&other, other.hint()),
+        }
     }
 
     fn of_pull(error: &pull::Error) -> Self {
@@ -381,7 +455,9 @@ impl Failure {
             }) => Some("--platform OS/ARCHITECTURE chooses another".to_owned()),
             _ => None,
         };
-        Self::new(error, hint)
+        let misnamed =
+            matches!(error, pull::Error::Source(source::Error::Registry(error)) if error.may_be_a_slip());
+        Self { misnamed, ..Self::new(error, hint) }
     }
 }
 
@@ -403,81 +479,111 @@ fn layer_hint(error: &image::layer::Error) -> Option<String> {
 /// Runs work on the store in a forked child, which enters the user namespace that owns the files
 /// where there is one.
 fn in_child<T: Serialize + serde::de::DeserializeOwned>(
-    store: &Store,
+    at: &At<'_>,
     name: &str,
     enter: bool,
     work: impl FnOnce(&Store) -> Result<T, Failure>,
 ) -> Result<T, Error> {
-    let rung = enter.then(idmap::rung);
-    let mapping = rung.as_ref().filter(|rung| rung.kind != RungKind::Root).map(|rung| &rung.mapping);
-    let result = child::call(mapping, || work(store));
+    let rung = enter.then(|| at.engine.rung());
+    let mapping = rung.filter(|rung| rung.kind != RungKind::Root).map(|rung| &rung.mapping);
+    let result = child::call(mapping, || work(&at.store));
     match result {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(Failure { message, hint })) => Err(Error::Pull { name: name.to_owned(), message, hint }),
+        Ok(Err(Failure { message, hint, misnamed })) => {
+            Err(Error::Pull { name: name.to_owned(), message, hint, misnamed })
+        }
         Err(source) => Err(Error::Child { name: name.to_owned(), source }),
     }
 }
 
-fn ownership() -> Ownership {
-    match idmap::rung().kind {
-        RungKind::Root => Ownership::Host,
-        RungKind::Subordinate => Ownership::Mapped,
-        RungKind::Single => Ownership::Single,
-    }
-}
-
-/// Pulls from the first source that has the image.
+/// Pulls from the first place that has the image.
 fn pull_from(
-    store: &Store,
+    at: &At<'_>,
     sources: &[Transport],
     name: &str,
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<ImageRecord, Error> {
-    let resolved = options.resolve(ownership())?;
-    let id = in_child(store, name, true, |store| {
-        // What killed processes left is swept when there is work to do anyway.
-        let _ = store.sweep();
-        let mut failures: Vec<Failure> = Vec::new();
-        for source in sources {
-            match image::pull(store, source, &resolved, progress) {
-                Ok(image) => {
-                    let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
-                    // Nobody need wait for the disk: until the layers are marked as synced they
-                    // count only during this boot (docs/adr/0002-state-layout.md).
-                    let _ = child::detach(|| drop(store.sync_layers(&layers)));
-                    return Ok(image.id);
-                }
-                Err(error) => failures.push(Failure::of_pull(&error)),
-            }
-        }
-        let hint = failures.iter().find_map(|failure| failure.hint.clone());
-        let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
-        Err(Failure { message: messages.join("; "), hint })
+    let id = in_child(at, name, false, |_| {
+        let attempts = attempts(at, sources, options)?;
+        // One more process: a credential helper runs as the user, layers are unpacked by root of a
+        // user namespace.
+        in_child(at, name, true, |store| pull_first(store, &attempts, progress)).map_err(Failure::again)
     })?;
-    store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
+    at.store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
 }
 
-/// Pulls if the first source that answers has another manifest than `image`; `None` if not.
+/// Pulls from the first place that has the image.
+fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> Result<Digest, Failure> {
+    // What killed processes left is swept when there is work to do anyway.
+    let _ = store.sweep();
+    let mut failures: Vec<Failure> = Vec::new();
+    for Attempt { source, options } in attempts {
+        match image::pull(store, source, options, progress) {
+            Ok(image) => {
+                progress.ended();
+                sync_later(store, &image);
+                return Ok(image.id);
+            }
+            Err(error) => failures.push(Failure::of_pull(&error)),
+        }
+    }
+    progress.ended();
+    let hint = failures.iter().find_map(|failure| failure.hint.clone());
+    let misnamed = failures.iter().all(|failure| failure.misnamed);
+    let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+    Err(Failure { message: messages.join("; "), hint, misnamed })
+}
+
+/// Nobody need wait for the disk: until the layers are marked as synced they count only during
+/// this boot (docs/adr/0002-state-layout.md).
+fn sync_later(store: &Store, image: &ImageRecord) {
+    let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
+    let _ = child::detach(|| drop(store.sync_layers(&layers)));
+}
+
+/// Unpacks layers that are missing anew, if all of their blobs are kept; says whether it did.
+fn renew(at: &At<'_>, image: &ImageRecord, name: &str) -> Result<bool, Error> {
+    let options = PullOptions::default().resolve(at.ownership())?;
+    let platform = Platform {
+        os: image.os.clone(),
+        architecture: image.architecture.clone(),
+        variant: image.variant.clone(),
+    };
+    let options = image::PullOptions { platform, ..options };
+    let renewed = in_child(at, name, true, |store| {
+        pull::renew(store, image, &options).map_err(|error| Failure::of_pull(&error))?;
+        sync_later(store, image);
+        Ok(())
+    });
+    match renewed {
+        Ok(()) => Ok(true),
+        // It is pulled then, and if that fails too this is not what stands in the way.
+        Err(Error::Pull { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Pulls if the first place that answers has another manifest than `image`; `None` if not.
 fn newer(
-    store: &Store,
+    at: &At<'_>,
     image: &ImageRecord,
     sources: &[Transport],
     name: &str,
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<Option<ImageRecord>, Error> {
-    let resolved = options.resolve(ownership())?;
-    let remote = in_child(store, name, false, |store| {
-        let found = sources.iter().find_map(|source| {
-            let digest = pull::remote_manifest(store, source, &resolved).ok()?;
-            Some((source.to_string(), digest))
+    let remote = in_child(at, name, false, |store| {
+        let attempts = attempts(at, sources, options)?;
+        let found = attempts.iter().find_map(|attempt| {
+            let digest = pull::remote_manifest(store, &attempt.source, &attempt.options).ok()?;
+            Some((attempt.source.to_string(), digest))
         });
         Ok(found)
     });
     match remote {
         Ok(Some((source, digest))) if digest != image.manifest => {
-            pull_from(store, &[source.parse()?], name, options, progress).map(Some)
+            pull_from(at, &[source.parse()?], name, options, progress).map(Some)
         }
         // It cannot be asked, or has the same.
         _ => Ok(None),
@@ -634,14 +740,6 @@ fn annotations(store: &Store, image: &ImageRecord) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn search_registries_are_read() {
-        let text = "# c\nunqualified-search-registries = [\n \"a.io\", # x\n 'b.io',\n]\n[[registry]]\nlocation=\"c\"";
-        assert_eq!(parse_search(text), Some(vec!["a.io".to_owned(), "b.io".to_owned()]));
-        assert_eq!(parse_search("[aliases]\nunqualified-search-registries = [\"a\"]"), None);
-        assert_eq!(parse_search("unqualified-search-registries = []"), None);
-    }
 
     #[test]
     fn policies() {

@@ -6,6 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{Engine, Error};
+use crate::image::manifest::own_architecture;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::Status;
 use crate::sys::host;
@@ -33,7 +34,7 @@ impl Engine {
         let pure = crate::cgroup::tree().is_some_and(|tree| tree.mount.ends_with("cgroup"));
         Ok(json!({
             "host": {
-                "arch": go_architecture(),
+                "arch": own_architecture(),
                 "cgroupManager": "cgroupfs",
                 "cgroupVersion": if pure { "v2" } else { "v1" },
                 "cgroupControllers": cgroup.controllers,
@@ -113,20 +114,9 @@ pub fn version_value() -> Value {
         "GitCommit": "",
         "BuiltTime": "",
         "Built": 0,
-        "OsArch": format!("linux/{}", go_architecture()),
+        "OsArch": format!("linux/{}", own_architecture()),
         "Os": "linux",
     })
-}
-
-/// The machine's architecture in the words of images.
-pub fn go_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        other => other,
-    }
 }
 
 /// Total and free memory in bytes.

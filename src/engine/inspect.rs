@@ -76,11 +76,9 @@ impl Engine {
     fn graph_driver(&self, record: &ContainerRecord, running: bool) -> Value {
         let dir = self.containers.dir(&record.id);
         let RootfsSource::Image { layers, .. } = &record.rootfs else { return Value::Null };
-        let lower: Vec<String> = layers
-            .iter()
-            .rev()
-            .map(|chain_id| self.store.layer_dir(chain_id).display().to_string())
-            .collect();
+        let store = self.layer_store(record);
+        let lower: Vec<String> =
+            layers.iter().rev().map(|chain_id| store.layer_dir(chain_id).display().to_string()).collect();
         let mut data = json!({
             "LowerDir": lower.join(":"),
             "UpperDir": dir.join("diff"),

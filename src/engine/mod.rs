@@ -22,9 +22,9 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::id::ParseIdError;
-use crate::security::idmap::{self, Rung};
-use crate::storage::containers::Containers;
-use crate::storage::{Paths, Store, containers};
+use crate::security::idmap::{self, Rung, RungKind};
+use crate::storage::containers::{ContainerRecord, Containers};
+use crate::storage::{Ownership, Paths, Store, containers};
 
 /// An engine over one store.
 #[derive(Clone, Debug)]
@@ -49,6 +49,25 @@ impl Engine {
     /// Which ids containers can have here, found out once and only when it matters.
     pub fn rung(&self) -> &Rung {
         self.rung.get_or_init(idmap::rung)
+    }
+
+    /// Whose the files of layers are that are unpacked here.
+    pub fn ownership(&self) -> Ownership {
+        match self.rung().kind {
+            RungKind::Root => Ownership::Host,
+            RungKind::Subordinate => Ownership::Mapped,
+            RungKind::Single => Ownership::Single,
+        }
+    }
+
+    /// The store with the layers that a container stands on: for the mapping that it was made with.
+    fn layer_store(&self, record: &ContainerRecord) -> Store {
+        let ownership = match &record.mapping {
+            None => Ownership::Host,
+            Some(mapping) if mapping.is_single() => Ownership::Single,
+            Some(_) => Ownership::Mapped,
+        };
+        self.store.clone().with_ownership(ownership)
     }
 }
 
@@ -133,10 +152,22 @@ pub enum Error {
         #[source]
         source: crate::seccomp::file::Error,
     },
-    #[error("--userns keep-id together with subordinate ids is not supported yet")]
-    KeepId,
+    #[error("copying the image's files for container \"{}\"", id.short())]
+    CopyLayers {
+        id: crate::base::id::ContainerId,
+        #[source]
+        source: io::Error,
+    },
     #[error("container \"{name}\" is {status}, not running")]
     NotRunning { name: String, status: &'static str },
+    #[error("there is no volume \"{0}\"")]
+    NoVolume(String),
+    #[error("there is a volume \"{0}\" already")]
+    VolumeExists(String),
+    #[error("volume \"{name}\" is used by container \"{user}\"")]
+    VolumeInUse { name: String, user: String },
+    #[error("several volumes have a name that begins with \"{0}\"")]
+    AmbiguousVolume(String),
     #[error("container \"{0}\" is running: stop it first, or remove it by force")]
     Running(String),
     #[error("sending signal {signal} to container \"{name}\"")]
@@ -184,12 +215,19 @@ impl Error {
                 Some("\"umiak rm -f\" removes a container whose records cannot be read".to_owned())
             }
             Self::NotRunning { .. } => Some("\"umiak ps -a\" tells how it ended".to_owned()),
+            Self::NoVolume(_) => Some("\"umiak volume ls\" lists all volumes".to_owned()),
+            Self::VolumeExists(_) => Some("--ignore takes the one that is there".to_owned()),
+            Self::VolumeInUse { user, .. } => {
+                Some(format!("remove the container first: umiak rm {}", &user[..user.len().min(12)]))
+            }
             Self::Running(name) => Some(format!("umiak stop {name}, or umiak rm -f {name}")),
             Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
-            Self::KeepId => Some("containers' root is already your own user outside".to_owned()),
             Self::Images(error) => error.hint(),
+            Self::Config(config::Error::ImageStopSignal(_)) => {
+                Some("--stop-signal chooses another".to_owned())
+            }
             _ => None,
         }
     }

@@ -13,11 +13,13 @@ use super::config::{self, ImageDefaults, Surroundings};
 use super::request::RunRequest;
 use super::{Engine, Error, name, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
+use crate::base::idmap::{self, IdMapping};
 use crate::cgroup::Manager;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
 use crate::seccomp;
 use crate::security::idmap::RungKind;
+use crate::storage::Store;
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, NetworkMode, RootfsSource, SeccompChoice, UsernsMode, record_version,
 };
@@ -47,8 +49,8 @@ impl Engine {
         request: &RunRequest,
         image: Option<&ImageRecord>,
     ) -> Result<(ContainerRecord, Lock), Error> {
-        // Until the record says that the image is used, nobody may remove it.
-        let _lock = image.map(|_| self.store.lock_shared()).transpose()?;
+        // Until the record says that the image and the volumes are used, nobody may remove them.
+        let _lock = self.store.lock_shared()?;
         if let Some(image) = image
             && !self.store.has_image(&image.id)
         {
@@ -88,7 +90,7 @@ impl Engine {
             },
             None => RootfsSource::Directory(self.directory_rootfs(&request.image)?),
         };
-        let mapping = self.mapping(config.userns)?;
+        let mapping = self.mapping(config.userns);
         volumes::provide(&self.paths.root, &id, &mut config.mounts)?;
         let mut record = ContainerRecord {
             version: record_version(),
@@ -149,7 +151,17 @@ impl Engine {
 
     /// Deletes what a container left. What cannot be deleted now waits in the trash for others.
     pub fn delete(&self, path: &Path, record: &ContainerRecord) {
-        let _ = self.store.clone().with_mapping(record.mapping.clone()).discard(path);
+        let _ = self.store_of(record).discard(path);
+    }
+
+    /// The store, with the ids that the container's files belong to. Those of `keep-id` are the user's
+    /// own in another order, and by its root the user's directories may not be passed.
+    fn store_of(&self, record: &ContainerRecord) -> Store {
+        let mapping = match record.config.userns {
+            UsernsMode::KeepId => self.mapping(UsernsMode::Default),
+            UsernsMode::Default => record.mapping.clone(),
+        };
+        self.store.clone().with_mapping(mapping)
     }
 
     /// `--rootfs DIR`.
@@ -167,6 +179,10 @@ impl Engine {
     /// With `hold_stdin` the caller gets the end of the program's input, if it has one that is no
     /// terminal; else the monitor keeps it open.
     pub fn start(&self, record: ContainerRecord, lock: Lock, hold_stdin: bool) -> Result<Started, Error> {
+        if self.needs_copy(&record) {
+            self.copy_layers(&record)
+                .map_err(|source| Error::CopyLayers { id: record.id.clone(), source })?;
+        }
         let request = self.create_request(&record)?;
         self.containers.prepare_run_dir(&record.id)?;
         let (ours, theirs) = monitor::socket_pair().map_err(Error::Socket)?;
@@ -178,7 +194,7 @@ impl Engine {
         } else {
             (None, None)
         };
-        let store_of = self.store.clone().with_mapping(record.mapping.clone());
+        let store_of = self.store_of(&record);
         match daemon::fork().map_err(Error::Fork)? {
             daemon::Fork::Child => {
                 drop(ours);
@@ -221,7 +237,10 @@ impl Engine {
             // Made when an overlay was refused.
             RootfsSource::Image { .. } if copy.exists() => Rootfs::Dir(copy),
             RootfsSource::Image { layers, .. } => Rootfs::Overlay {
-                lower: layers.iter().rev().map(|chain_id| self.store.layer_dir(chain_id)).collect(),
+                lower: {
+                    let store = self.layer_store(record);
+                    layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect()
+                },
                 upper: dir.join("diff"),
                 work: dir.join("work"),
                 volatile: record.config.auto_remove,
@@ -246,21 +265,46 @@ impl Engine {
         Ok(request)
     }
 
+    /// Whether the layers' owners are others than this container's mapping needs: overlayfs takes no
+    /// id-mapped layers from users.
+    fn needs_copy(&self, record: &ContainerRecord) -> bool {
+        record.config.userns == UsernsMode::KeepId
+            && record.mapping.as_ref().is_some_and(|mapping| !mapping.is_single())
+            && matches!(record.rootfs, RootfsSource::Image { .. })
+            && !self.containers.dir(&record.id).join("rootfs").exists()
+    }
+
     /// Copies an image's layers into a rootfs of the container's own: what remains where overlayfs
-    /// is missing or cannot write to the store's file system.
+    /// is missing or cannot write to the store's file system, and where the container's ids are not
+    /// those that the layers were unpacked with.
     fn copy_layers(&self, record: &ContainerRecord) -> io::Result<()> {
         let RootfsSource::Image { layers, .. } = &record.rootfs else { return Ok(()) };
-        let layers: Vec<PathBuf> = layers.iter().map(|chain_id| self.store.layer_dir(chain_id)).collect();
+        let store = self.layer_store(record);
+        let layers: Vec<PathBuf> = layers.iter().map(|chain_id| store.layer_tree(chain_id)).collect();
         let dir = self.containers.dir(&record.id);
         let staging = dir.join("rootfs.part");
+        // A container's id means a host's id by the container's own mapping; with one id the archive's
+        // owners are lost, and all files have that one's.
+        let other = record.config.userns == UsernsMode::KeepId
+            && record.mapping.as_ref().is_some_and(|mapping| !mapping.is_single());
+        let unpacked_with = if other { self.mapping(UsernsMode::Default) } else { record.mapping.clone() };
+        let owner = |uid, gid| {
+            let (Some(own), Some(here), true) = (&record.mapping, &unpacked_with, other) else {
+                return Some((uid, gid));
+            };
+            let translate = |id, own: &[_], here: &[_]| {
+                IdMapping::to_host(own, id).and_then(|host| IdMapping::to_container(here, host))
+            };
+            Some((translate(uid, &own.uids, &here.uids)?, translate(gid, &own.gids, &here.gids)?))
+        };
         let merge = || {
             let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
             crate::sys::tree::remove_all(&staging).map_err(errno)?;
             fs::create_dir(&staging).map_err(errno)?;
             fs::set_permissions(&staging, fs::Permissions::from_mode(0o755)).map_err(errno)?;
-            crate::sys::flatten::merge(&layers, &staging).map_err(errno)
+            crate::sys::flatten::merge(&layers, &staging, &owner).map_err(errno)
         };
-        child::call(record.mapping.as_ref(), merge)
+        child::call(unpacked_with.as_ref(), merge)
             .map_err(io::Error::other)?
             .map_err(io::Error::from_raw_os_error)?;
         fs::rename(&staging, dir.join("rootfs"))
@@ -304,15 +348,18 @@ impl Engine {
         Ok(files)
     }
 
-    fn mapping(&self, userns: UsernsMode) -> Result<Option<crate::base::idmap::IdMapping>, Error> {
+    /// The ids of a container of this mode; none for root's.
+    pub(super) fn mapping(&self, userns: UsernsMode) -> Option<IdMapping> {
         match (self.rung().kind, userns) {
-            (RungKind::Root, _) => Ok(None),
-            (_, UsernsMode::Default) => Ok(Some(self.rung().mapping.clone())),
-            (RungKind::Single, UsernsMode::KeepId) => {
-                let (uid, gid) = (host::uid(), host::gid());
-                Ok(Some(crate::base::idmap::IdMapping::single(uid, uid, gid, gid)))
+            (RungKind::Root, _) => None,
+            (_, UsernsMode::Default) => Some(self.rung().mapping.clone()),
+            (_, UsernsMode::KeepId) => {
+                let rung = &self.rung().mapping;
+                Some(IdMapping {
+                    uids: idmap::keeping(&rung.uids, host::uid()),
+                    gids: idmap::keeping(&rung.gids, host::gid()),
+                })
             }
-            (RungKind::Subordinate, UsernsMode::KeepId) => Err(Error::KeepId),
         }
     }
 
@@ -353,7 +400,7 @@ pub fn seccomp_profile(config: &ContainerConfig) -> Result<Option<LinuxSeccomp>,
         SeccompChoice::Profile { path, content } => {
             let conditions = seccomp::file::Conditions {
                 capabilities: &config.capabilities,
-                architecture: super::info::go_architecture(),
+                architecture: crate::image::manifest::own_architecture(),
                 kernel: host::kernel_version(),
             };
             seccomp::file::parse(content, &conditions)

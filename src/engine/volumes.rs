@@ -1,19 +1,20 @@
-//! Named volumes in their first form: a directory each, made when first named.
+//! Volumes: a directory each, made when first named or by `volume create`.
 //!
 //! ```text
 //! volumes/<name>/_data         what is mounted
 //!               volume.json    when and for whom it was made
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
-use crate::base::id::ContainerId;
-use crate::storage::containers::MountRecord;
+use super::{Engine, Error};
+use crate::base::id::{ContainerId, check_name};
+use crate::storage::containers::{self, MountRecord, UsernsMode};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::host;
 use crate::sys::lock::Lock;
@@ -30,28 +31,165 @@ pub struct VolumeRecord {
     /// The container with which it goes, if it was never given a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anonymous_of: Option<ContainerId>,
+    /// What `volume create` was told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Engine {
+    /// Where the content of a volume lies.
+    pub fn volume_data(&self, name: &str) -> PathBuf {
+        self.volume_dir(name).join("_data")
+    }
+
+    fn volume_dir(&self, name: &str) -> PathBuf {
+        self.paths.root.join("volumes").join(name)
+    }
+
+    /// Makes a volume; with `ignore` one that is there already will do.
+    pub fn create_volume(
+        &self,
+        name: Option<&str>,
+        labels: BTreeMap<String, String>,
+        ignore: bool,
+    ) -> Result<VolumeRecord, Error> {
+        let name = match name {
+            Some(name) => {
+                check_name(name)?;
+                name.to_owned()
+            }
+            None => random_name()?,
+        };
+        let record = VolumeRecord { labels, ..VolumeRecord::new(name, None) };
+        if make(&self.paths.root, &record)? || ignore {
+            Ok(record)
+        } else {
+            Err(Error::VolumeExists(record.name))
+        }
+    }
+
+    /// All volumes, by name.
+    pub fn volumes(&self) -> Result<Vec<VolumeRecord>, Error> {
+        let dir = self.paths.root.join("volumes");
+        let error = |source| Error::File { action: "listing", path: dir.clone(), source };
+        let entries = match fs::read_dir(&dir) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(error)?,
+        };
+        let mut volumes = Vec::new();
+        for entry in entries {
+            // Names are checked before they become a directory's.
+            let Ok(name) = entry.map_err(error)?.file_name().into_string() else { continue };
+            volumes.extend(read(&self.volume_dir(&name), &name)?);
+        }
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(volumes)
+    }
+
+    /// The volume of this name, or the only one whose name begins so.
+    pub fn volume(&self, text: &str) -> Result<VolumeRecord, Error> {
+        if check_name(text).is_ok()
+            && let Some(volume) = read(&self.volume_dir(text), text)?
+        {
+            return Ok(volume);
+        }
+        let mut volumes = self.volumes()?;
+        volumes.retain(|volume| !text.is_empty() && volume.name.starts_with(text));
+        match volumes.len() {
+            0 => Err(Error::NoVolume(text.to_owned())),
+            1 => Ok(volumes.remove(0)),
+            _ => Err(Error::AmbiguousVolume(text.to_owned())),
+        }
+    }
+
+    /// Which containers use which volume.
+    pub fn volume_users(&self) -> Result<BTreeMap<String, Vec<ContainerId>>, Error> {
+        let mut users: BTreeMap<String, Vec<ContainerId>> = BTreeMap::new();
+        for id in self.containers.ids()? {
+            let record = match self.containers.record(&id) {
+                Err(containers::Error::NotFound(_)) => continue,
+                // Unknown what it uses: nothing must be taken from it.
+                other => other?,
+            };
+            for name in record.config.mounts.iter().filter_map(|mount| mount.name.clone()) {
+                users.entry(name).or_default().push(id.clone());
+            }
+        }
+        Ok(users)
+    }
+
+    /// Removes a volume that no container uses.
+    pub fn remove_volume(&self, name: &str) -> Result<(), Error> {
+        // A container is recorded, with what it uses, by who holds the lock together with others.
+        let _lock = self.store.lock_exclusive()?;
+        if let Some(user) = self.volume_users()?.get(name).and_then(|users| users.first()) {
+            return Err(Error::VolumeInUse { name: name.to_owned(), user: user.to_string() });
+        }
+        let dir = self.volume_dir(name);
+        if !dir.exists() {
+            return Err(Error::NoVolume(name.to_owned()));
+        }
+        let mapping = self.mapping(UsernsMode::Default);
+        Ok(self.store.clone().with_mapping(mapping).discard(&dir)?)
+    }
+}
+
+impl VolumeRecord {
+    fn new(name: String, anonymous_of: Option<ContainerId>) -> Self {
+        Self { version: VERSION, name, created: host::now(), anonymous_of, labels: BTreeMap::new() }
+    }
+}
+
+/// The format version of records; a higher one is refused.
+const VERSION: u32 = 1;
+
+/// A volume's record; none if the volume is not there.
+fn read(dir: &Path, name: &str) -> Result<Option<VolumeRecord>, Error> {
+    let path = dir.join("volume.json");
+    let bytes = match fs::read(&path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound && dir.join("_data").is_dir() => {
+            // A power cut may have taken the record, never the content.
+            return Ok(Some(VolumeRecord { created: 0, ..VolumeRecord::new(name.to_owned(), None) }));
+        }
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|source| Error::File { action: "reading", path: path.clone(), source })?,
+    };
+    match serde_json::from_slice::<VolumeRecord>(&bytes) {
+        Ok(record) if record.version > VERSION => {
+            let source = io::Error::new(io::ErrorKind::Unsupported, "it was written by a later version");
+            Err(Error::File { action: "reading", path, source })
+        }
+        Ok(record) => Ok(Some(record)),
+        Err(_) => Ok(Some(VolumeRecord { created: 0, ..VolumeRecord::new(name.to_owned(), None) })),
+    }
+}
+
+fn random_name() -> Result<String, Error> {
+    let mut random = [0; 32];
+    atomic::fill_random(&mut random).map_err(Error::Random)?;
+    Ok(ContainerId::from_random(random).to_string())
 }
 
 /// Gives every volume among `mounts` its directory, and those without a name a name.
 pub fn provide(root: &Path, id: &ContainerId, mounts: &mut [MountRecord]) -> Result<(), Error> {
     for mount in mounts.iter_mut().filter(|mount| mount.kind == "volume") {
         if mount.anonymous {
-            let mut random = [0; 32];
-            atomic::fill_random(&mut random).map_err(Error::Random)?;
-            mount.name = Some(ContainerId::from_random(random).to_string());
+            mount.name = Some(random_name()?);
         }
         let name = mount.name.clone().unwrap_or_default();
         let owner = mount.anonymous.then(|| id.clone());
-        mount.source = ensure(root, &name, owner)?.to_string_lossy().into_owned();
+        mount.source = root.join("volumes").join(&name).join("_data").to_string_lossy().into_owned();
+        make(root, &VolumeRecord::new(name, owner))?;
     }
     Ok(())
 }
 
-fn ensure(root: &Path, name: &str, anonymous_of: Option<ContainerId>) -> Result<PathBuf, Error> {
-    let dir = root.join("volumes").join(name);
+/// Makes a volume; says whether it was not there.
+fn make(root: &Path, record: &VolumeRecord) -> Result<bool, Error> {
+    let dir = root.join("volumes").join(&record.name);
     let data = dir.join("_data");
     if data.is_dir() {
-        return Ok(data);
+        return Ok(false);
     }
     let error = |action, path: &Path| {
         let path = path.to_owned();
@@ -65,17 +203,16 @@ fn ensure(root: &Path, name: &str, anonymous_of: Option<ContainerId>) -> Result<
     // The container's root is mapped to its owner, and other ids inside must get in.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(staging.join("_data"), mode).map_err(error("making", &staging))?;
-    let record = VolumeRecord { version: 1, name: name.to_owned(), created: host::now(), anonymous_of };
-    let bytes = serde_json::to_vec(&record).map_err(Error::Json)?;
+    let bytes = serde_json::to_vec(record).map_err(Error::Json)?;
     let path = staging.join("volume.json");
     atomic::write(&path, &bytes, 0o600, Durability::Volatile).map_err(error("writing", &path))?;
     fs::create_dir_all(root.join("volumes")).map_err(error("making", &dir))?;
     match fs::rename(&staging, &dir) {
-        Ok(()) => Ok(data),
+        Ok(()) => Ok(true),
         // Somebody else made it at the same moment.
         Err(_) if data.is_dir() => {
             let _ = fs::remove_dir_all(&staging);
-            Ok(data)
+            Ok(false)
         }
         Err(source) => {
             let _ = fs::remove_dir_all(&staging);

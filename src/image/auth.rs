@@ -1,5 +1,5 @@
-//! Credentials for registries: from the command line or the files that `podman login` and
-//! `docker login` write (containers-auth.json(5)).
+//! Credentials for registries: from the command line, the files that `podman login` and
+//! `docker login` write (containers-auth.json(5)), or the helper programs that these name.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,6 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::reference::Reference;
+use super::registries::AUTH_FILES;
+use crate::sys::{process, userns};
 
 /// Credentials that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,56 @@ pub enum Error {
         /// The entry.
         host: String,
     },
+    /// A helper's name is a path or worse.
+    #[error("\"{0}\" is not the name of a credential helper")]
+    HelperName(String),
+    /// A helper is not installed.
+    #[error("the credential helper docker-credential-{0} is not installed")]
+    NoHelper(String),
+    /// A helper cannot be run, or takes too long.
+    #[error("asking docker-credential-{helper} for the credentials of \"{host}\"")]
+    Helper {
+        /// Its name.
+        helper: String,
+        /// The registry.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A helper says no.
+    #[error("docker-credential-{helper} gives no credentials for \"{host}\": {message}")]
+    Refused {
+        /// Its name.
+        helper: String,
+        /// The registry.
+        host: String,
+        /// What it says.
+        message: String,
+    },
+    /// A helper's answer is not what its protocol wants. The answer may hold a secret: not told.
+    #[error("docker-credential-{helper} answers for \"{host}\" with something that is not understood")]
+    Answer {
+        /// Its name.
+        helper: String,
+        /// The registry.
+        host: String,
+    },
+}
+
+impl Error {
+    /// What may help.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoHelper(_) => {
+                Some("install it, or take it out of credHelpers, credsStore or credential-helpers".into())
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("\"podman login\" or \"docker login\" writes such a file; --creds needs none".into())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A user and a password, or a token to get tokens with.
@@ -80,6 +132,12 @@ impl Credentials {
 struct AuthFile {
     #[serde(default)]
     auths: Option<BTreeMap<String, Entry>>,
+    /// By registry.
+    #[serde(default, rename = "credHelpers")]
+    helpers: Option<BTreeMap<String, String>>,
+    /// Docker's: for all registries.
+    #[serde(default, rename = "credsStore")]
+    store: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -104,8 +162,29 @@ pub fn files(option: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> (
     (files.into_iter().flatten().collect(), false)
 }
 
-/// Finds the credentials for an image.
+/// Finds the credentials for an image. `helpers` is what `credential-helpers` of registries.conf
+/// says: names of programs, or the word for the files. Helpers run as the caller: not to be called
+/// in a user namespace, where a keyring's daemon would not know the user.
 pub fn find(
+    reference: &Reference,
+    option: Option<&Path>,
+    helpers: &[String],
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<Credentials>, Error> {
+    for helper in helpers {
+        let found = if helper == AUTH_FILES {
+            in_files(reference, option, env)?
+        } else {
+            ask(helper, reference.registry().unwrap_or_default())?
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn in_files(
     reference: &Reference,
     option: Option<&Path>,
     env: &dyn Fn(&str) -> Option<OsString>,
@@ -118,11 +197,81 @@ pub fn find(
         };
         let file: AuthFile =
             serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.clone(), source })?;
+        let host = reference.registry().unwrap_or_default();
+        let helpers = file.helpers.unwrap_or_default();
+        if let Some((key, helper)) = helpers.iter().find(|(key, _)| names(key, host))
+            && let Some(found) = ask(helper, key)?
+        {
+            return Ok(Some(found));
+        }
         if let Some(found) = look_up(&file.auths.unwrap_or_default(), reference, &path)? {
             return Ok(Some(found));
         }
+        if let Some(store) = file.store.filter(|store| !store.is_empty()) {
+            // The key under which "docker login" keeps it.
+            let key = if host == "docker.io" { "https://index.docker.io/v1/" } else { host };
+            if let Some(found) = ask(&store, key)? {
+                return Ok(Some(found));
+            }
+        }
     }
     Ok(None)
+}
+
+/// Long enough for somebody to unlock a keyring.
+const HELPER_TIMEOUT_MS: u32 = 60_000;
+
+/// Asks a helper program: the registry on its standard input, JSON on its standard output
+/// (docker-credential-helpers' protocol, `get`).
+fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, Error> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if helper.is_empty() || !helper.bytes().all(fits) {
+        return Err(Error::HelperName(helper.to_owned()));
+    }
+    let program = userns::find_helper(&format!("docker-credential-{helper}"));
+    let program = program.ok_or_else(|| Error::NoHelper(helper.to_owned()))?;
+    let said = process::ask_program(&program, &["get"], host.as_bytes(), HELPER_TIMEOUT_MS);
+    let said =
+        said.map_err(|source| Error::Helper { helper: helper.to_owned(), host: host.to_owned(), source })?;
+    answer(helper, host, said.status.success(), &said.output)
+}
+
+fn answer(helper: &str, host: &str, success: bool, output: &[u8]) -> Result<Option<Credentials>, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        #[serde(default)]
+        username: String,
+        #[serde(default)]
+        secret: String,
+    }
+    let (helper, host) = (helper.to_owned(), host.to_owned());
+    if !success {
+        let text = String::from_utf8_lossy(output);
+        let text: String = text.trim().chars().filter(|c| !c.is_control()).take(300).collect();
+        if text.contains("credentials not found") {
+            return Ok(None);
+        }
+        let message = if text.is_empty() { "it failed and said nothing".to_owned() } else { text };
+        return Err(Error::Refused { helper, host, message });
+    }
+    let Ok(Answer { username, secret }) = serde_json::from_slice(output) else {
+        return Err(Error::Answer { helper, host });
+    };
+    Ok(match (username.as_str(), secret) {
+        (_, secret) if secret.is_empty() => None,
+        ("<token>", secret) => Some(Credentials::Identity(secret)),
+        (_, password) => Some(Credentials::Password { user: username, password }),
+    })
+}
+
+/// Whether a key of an auth file means this registry, or part of one.
+fn names(key: &str, host: &str) -> bool {
+    // Docker writes URLs: https://index.docker.io/v1/
+    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let key = key.strip_suffix("/v1/").or_else(|| key.strip_suffix("/v2/")).unwrap_or(key);
+    let key = key.trim_end_matches('/');
+    key == host || host == "docker.io" && ["index.docker.io", "registry-1.docker.io"].contains(&key)
 }
 
 /// The longest key that the name begins with: `host/team/app`, `host/team`, `host`.
@@ -134,18 +283,7 @@ fn look_up(
     let name = reference.name();
     let mut key = name.as_str();
     loop {
-        let aliases: &[&str] = if key == "docker.io" {
-            &["docker.io", "index.docker.io", "registry-1.docker.io"]
-        } else {
-            &[key]
-        };
-        let fits = |host: &str| {
-            // Docker writes URLs: https://index.docker.io/v1/
-            let host = host.strip_prefix("https://").or_else(|| host.strip_prefix("http://")).unwrap_or(host);
-            let host = host.strip_suffix("/v1/").or_else(|| host.strip_suffix("/v2/")).unwrap_or(host);
-            aliases.contains(&host.trim_end_matches('/'))
-        };
-        if let Some((host, entry)) = entries.iter().find(|(host, _)| fits(host)) {
+        if let Some((host, entry)) = entries.iter().find(|(host, _)| names(host, key)) {
             return credentials(entry, host, path);
         }
         match key.rsplit_once('/') {
@@ -227,6 +365,30 @@ mod tests {
         for bad in ["", "Bearer", "Bearer realm=\"x", "Negotiate x"] {
             assert_eq!(Challenge::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn answers_of_helpers() {
+        let get = |success, output: &str| answer("h", "r.io", success, output.as_bytes());
+        let good = r#"{"ServerURL":"r.io","Username":"u","Secret":"p"}"#;
+        let password = Credentials::Password { user: "u".into(), password: "p".into() };
+        assert_eq!(get(true, good).unwrap(), Some(password));
+        let token = get(true, r#"{"Username":"<token>","Secret":"t"}"#).unwrap();
+        assert_eq!(token, Some(Credentials::Identity("t".into())));
+        assert_eq!(get(true, "{}").unwrap(), None);
+        assert_eq!(get(false, "credentials not found in native keychain\n").unwrap(), None);
+        assert!(
+            get(false, "the keyring\x1b is locked\n")
+                .unwrap_err()
+                .to_string()
+                .ends_with(": the keyring is locked")
+        );
+        let error = get(true, "secret").unwrap_err().to_string();
+        assert!(error.contains("not understood") && !error.contains("secret"), "{error}");
+        for bad in ["", "a/b", "..;", "a b"] {
+            assert!(matches!(ask(bad, "r.io"), Err(Error::HelperName(_))), "{bad}");
+        }
+        assert!(matches!(ask("surely-absent", "r.io"), Err(Error::NoHelper(_))));
     }
 
     #[test]

@@ -68,10 +68,14 @@ pub fn ensure(store: &Store) -> Result<ImageRecord, Error> {
     let diff_id = Digest::from_bytes(hash.finalize().into());
     let chain_id = ChainId::chain(&[diff_id])[0];
     let _pins = store.pin(&[chain_id], &[diff_id])?;
-    take(store, diff_id, chain_id, total, file, size)?;
+    take(store, diff_id, chain_id, total, file.try_clone().map_err(reading)?, size)?;
 
     let platform = Platform::host();
+    // The program's own time: the same for the same file, and nothing of the build is written into it.
+    let modified = file.metadata().and_then(|stat| stat.modified()).map_err(reading)?;
+    let created = jiff::Timestamp::try_from(modified).ok().map(|time| time.to_string());
     let config = json!({
+        "created": created,
         "architecture": platform.architecture,
         "os": platform.os,
         "config": {
@@ -112,7 +116,7 @@ pub fn ensure(store: &Store) -> Result<ImageRecord, Error> {
         media_type: media_type.to_owned(),
         layers: vec![LayerRef { chain_id, diff_id, blob: Some(diff_id), blob_size: total, size: total }],
         size: total,
-        created: None,
+        created,
         architecture: platform.architecture,
         os: platform.os,
         variant: None,
@@ -124,8 +128,11 @@ pub fn ensure(store: &Store) -> Result<ImageRecord, Error> {
     drop(_lock);
     // What an earlier build of this program was made into serves nobody; a container that still
     // uses its layer keeps that.
-    if let Some(former) = former.filter(|former| former.id != id && former.names == [NAME]) {
-        store.remove_image(&ImageRecord { names: Vec::new(), ..former })?;
+    if let Some(former) = former.filter(|former| former.id != id) {
+        let former = store.image_by_id(&former.id)?;
+        former
+            .filter(|former| former.names.is_empty())
+            .map_or(Ok(()), |former| store.remove_image(&former))?;
     }
     Ok(record)
 }
@@ -145,7 +152,8 @@ fn take(
     let expected = Expected { blob: &blob, diff_id, limit: total, unpack };
     let mut archive = archive(file, size);
     let taken = layer::take(&mut archive, Some(&staged.blob()), &staged.diff(), expected, &|_| {})?;
-    let mut record = LayerRecord::new(diff_id, diff_id, ownership)?;
+    // The one file is root's, who is the user whichever ids are mapped.
+    let mut record = LayerRecord::new(diff_id, diff_id, store.ownership().unwrap_or(ownership))?;
     record.size = taken.size;
     record.entries = taken.report.entries;
     Ok(staged.publish(&record)?)

@@ -355,16 +355,15 @@ fn zstd(source: &mut PipeReader, output: &mut Output) -> Result<(), Inflate> {
             })) => {
                 let skipped = io::copy(&mut source.by_ref().take(length.into()), &mut io::sink())?;
                 if skipped < u64::from(length) {
-                    return Err(Inflate::Failed(io::ErrorKind::UnexpectedEof.into()));
+                    return Err(zstd_error(source));
                 }
                 continue;
             }
-            other => other.map_err(|error| zstd_error(source, error))?,
+            other => other.map_err(|_| zstd_error(source))?,
         }
         loop {
             let strategy = BlockDecodingStrategy::UptoBytes(BUFFER);
-            let finished =
-                decoder.decode_blocks(&mut *source, strategy).map_err(|error| zstd_error(source, error))?;
+            let finished = decoder.decode_blocks(&mut *source, strategy).map_err(|_| zstd_error(source))?;
             while decoder.can_collect() > 0 {
                 let mut buffer = output.next.buffer();
                 buffer.resize(decoder.can_collect().min(BUFFER), 0);
@@ -380,12 +379,15 @@ fn zstd(source: &mut PipeReader, output: &mut Output) -> Result<(), Inflate> {
     Ok(())
 }
 
-/// The decoder wraps the pipe's error: a cut must still be seen as one.
-fn zstd_error(source: &mut PipeReader, error: ruzstd::decoding::errors::FrameDecoderError) -> Inflate {
-    match source.fill_buf() {
-        Err(cut) if pipe::is_cut(&cut) => Inflate::Gone,
-        _ => Inflate::Failed(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
-    }
+/// The decoder wraps the pipe's error: a cut must still be seen as one. What it says itself is for
+/// programmers.
+fn zstd_error(source: &mut PipeReader) -> Inflate {
+    let what = match source.fill_buf() {
+        Err(cut) if pipe::is_cut(&cut) => return Inflate::Gone,
+        Ok([]) => "the zstd stream is cut off",
+        _ => "the zstd stream is damaged",
+    };
+    Inflate::Failed(io::Error::new(io::ErrorKind::InvalidData, what))
 }
 
 /// Decompresses a whole file of any supported compression, at most to `limit` bytes.

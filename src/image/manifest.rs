@@ -324,6 +324,11 @@ pub fn go_architecture(name: &str) -> &str {
     }
 }
 
+/// Go's word for this machine's architecture.
+pub fn own_architecture() -> &'static str {
+    go_architecture(std::env::consts::ARCH)
+}
+
 impl Platform {
     /// The machine's.
     pub fn host() -> Self {
@@ -331,7 +336,7 @@ impl Platform {
             "arm" => Some("v7".to_owned()),
             _ => None,
         };
-        Self { os: "linux".into(), architecture: go_architecture(std::env::consts::ARCH).into(), variant }
+        Self { os: "linux".into(), architecture: own_architecture().into(), variant }
     }
 
     /// How well an image for `other` serves who wants this platform: lower is better, `None` is not at all.

@@ -8,9 +8,11 @@ pub mod manifest;
 mod pipe;
 pub mod pull;
 pub mod reference;
+pub mod registries;
 pub mod registry;
 mod resolver;
 pub mod source;
+mod tls;
 pub mod transport;
 pub mod unpack;
 
@@ -18,4 +20,5 @@ pub use auth::Credentials;
 pub use manifest::Platform;
 pub use pull::{Progress, PullOptions, Silent, pull};
 pub use reference::Reference;
+pub use registries::Registries;
 pub use transport::Transport;

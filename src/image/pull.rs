@@ -78,6 +78,8 @@ pub trait Progress: Sync {
     fn advanced(&self, digest: &Digest, bytes: u64);
     /// The layer is in the store; `existed` if it was before.
     fn finished(&self, digest: &Digest, existed: bool);
+    /// Nothing more comes, whether all went well or not.
+    fn ended(&self);
 }
 
 /// Tells nobody.
@@ -88,6 +90,7 @@ impl Progress for Silent {
     fn started(&self, _: &Digest, _: u64) {}
     fn advanced(&self, _: &Digest, _: u64) {}
     fn finished(&self, _: &Digest, _: bool) {}
+    fn ended(&self) {}
 }
 
 /// Pulls an image and returns its record. Layers and blobs that are there already are not read.
@@ -100,6 +103,7 @@ pub fn pull(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<ImageRecord, Error> {
+    let store = &store.clone().with_ownership(options.ownership);
     let source = open(store, transport, options)?;
     let what = transport.to_string();
     let resolved = source::resolve(&*source, &options.platform, &what)?;
@@ -159,6 +163,67 @@ pub fn pull(
     store.put_image(&record)?;
     // With the names that it had before.
     Ok(store.image_by_id(&id)?.unwrap_or(record))
+}
+
+/// Unpacks those layers of an image that are missing from the blobs that are kept: lost with a power
+/// cut, or unpacked for another mapping of ids. Fails if a blob is not there.
+///
+/// Starts threads, as [`pull`] does.
+pub fn renew(store: &Store, image: &ImageRecord, options: &PullOptions) -> Result<(), Error> {
+    let store = &store.clone().with_ownership(options.ownership);
+    let kept = Kept { store, image };
+    let source::Resolved { manifest, .. } = source::resolve(&kept, &options.platform, &image.display_name())?;
+    let chain: Vec<ChainId> = image.layers.iter().map(|layer| layer.chain_id).collect();
+    let blobs: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
+    let _pins = store.pin(&chain, &blobs)?;
+    let jobs: Vec<Job> = manifest
+        .layers
+        .iter()
+        .zip(&image.layers)
+        .map(|(blob, layer)| Job { blob, diff_id: layer.diff_id, chain_id: layer.chain_id })
+        .collect();
+    take_layers(store, &kept, &jobs, options, &Silent).map(drop)
+}
+
+/// An image's own blobs in the store as a source.
+struct Kept<'a> {
+    store: &'a Store,
+    image: &'a ImageRecord,
+}
+
+impl Kept<'_> {
+    fn open(&self, digest: &Digest) -> Result<std::fs::File, source::Error> {
+        let path = self.store.blob_path(digest);
+        std::fs::File::open(&path).map_err(|source| source::Error::Open { path, source })
+    }
+
+    fn document(&self, digest: &Digest, media_type: &str) -> Result<source::Fetched, source::Error> {
+        let mut bytes = Vec::new();
+        let file = self.open(digest)?;
+        let path = self.store.blob_path(digest);
+        file.take(manifest::MAX_MANIFEST + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|source| source::Error::Open { path, source })?;
+        Ok(source::Fetched { bytes, media_type: Some(media_type.to_owned()) })
+    }
+}
+
+impl Source for Kept<'_> {
+    fn root(&self) -> Result<source::Fetched, source::Error> {
+        self.document(&self.image.manifest, &self.image.media_type)
+    }
+
+    fn manifest(&self, descriptor: &Descriptor) -> Result<source::Fetched, source::Error> {
+        self.document(&descriptor.digest, &descriptor.media_type)
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, source::Error> {
+        Ok(Box::new(self.open(&descriptor.digest)?))
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.image.names.clone()
+    }
 }
 
 fn container_config(bytes: &[u8]) -> Result<(), manifest::Error> {
@@ -262,7 +327,7 @@ fn take_layers(
     late.sort_unstable();
     for place in late {
         let below = jobs[..place].iter().rev();
-        let lower: Vec<PathBuf> = below.map(|job| store.layer_dir(&job.chain_id)).collect();
+        let lower: Vec<PathBuf> = below.map(|job| store.layer_tree(&job.chain_id)).collect();
         let layer = take_layer(store, source, &jobs[place], &lower, options, progress, &stop)?;
         *lock(&done[place]) = Some(layer);
     }
@@ -332,6 +397,7 @@ fn take_layer(
     record.entries = taken.report.entries;
     record.skipped_devices = taken.report.skipped_devices;
     record.skipped_xattrs = taken.report.skipped_xattrs;
+    record.plain_whiteouts = taken.report.plain_whiteouts;
     staged.publish(&record)?;
     progress.finished(&digest, false);
     Ok(layer_ref(store, job, taken.size))

@@ -71,6 +71,13 @@ impl Reference {
         full.normalise()
     }
 
+    /// This tag and digest with the registry and repository of `other`.
+    #[must_use]
+    pub fn named_as(&self, other: &Self) -> Self {
+        let (registry, repository) = (other.registry.clone(), other.repository.clone());
+        Self { registry, repository, tag: self.tag.clone(), digest: self.digest }
+    }
+
     fn normalise(mut self) -> Self {
         if matches!(self.registry.as_deref(), Some("index.docker.io" | "registry-1.docker.io")) {
             self.registry = Some("docker.io".to_owned());

@@ -2,31 +2,32 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rustls::CertificateError;
 use serde::Deserialize;
 use ureq::http::{StatusCode, Uri};
-use ureq::tls::{ClientCert, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body};
 
-use super::auth::{self, Challenge, Credentials};
+use super::auth::{Challenge, Credentials};
 use super::manifest::{ACCEPT, Descriptor, MAX_MANIFEST};
 use super::reference::Reference;
 use super::resolver::OwnResolver;
 use super::source::{self, Fetched, Source};
+use super::tls::{TlsConnector, Trust};
 
 /// How to reach a registry.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Demand HTTPS with a certificate that is known (the default); else HTTPS with any, or HTTP.
     pub tls_verify: Option<bool>,
-    /// User and password from the command line.
+    /// What to prove to the registry who we are.
     pub creds: Option<Credentials>,
-    /// A file of credentials instead of the usual ones.
-    pub authfile: Option<PathBuf>,
+    /// Where to ask, and for what, if that is not what the image's name says: a mirror.
+    pub location: Option<Reference>,
     /// A directory with `*.crt` (authorities), `*.cert` and `*.key` (ours).
     pub cert_dir: Option<PathBuf>,
 }
@@ -37,9 +38,6 @@ pub enum Error {
     /// The name lacks a registry.
     #[error("\"{0}\" names no registry")]
     NoRegistry(String),
-    /// Credentials.
-    #[error(transparent)]
-    Auth(#[from] auth::Error),
     /// Certificates.
     #[error("reading certificates from \"{}\"", path.display())]
     Certificates {
@@ -133,7 +131,10 @@ pub struct HttpError(ureq::Error);
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            ureq::Error::Io(error) => write!(f, "{error}"),
+            ureq::Error::Io(error) => match self.certificate() {
+                Some(problem) => f.write_str(&certificate_problem(problem)),
+                None => write!(f, "{error}"),
+            },
             ureq::Error::HostNotFound => f.write_str("no such host"),
             ureq::Error::Timeout(_) => f.write_str("no answer in time"),
             ureq::Error::Rustls(error) => write!(f, "{error}"),
@@ -144,10 +145,54 @@ impl fmt::Display for HttpError {
 
 impl std::error::Error for HttpError {}
 
+impl HttpError {
+    /// What is wrong with the certificate that the server showed, if that is it.
+    fn certificate(&self) -> Option<&CertificateError> {
+        let error = match &self.0 {
+            ureq::Error::Rustls(error) => error,
+            ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
+            _ => return None,
+        };
+        match error {
+            rustls::Error::InvalidCertificate(problem) => Some(problem),
+            _ => None,
+        }
+    }
+}
+
+fn certificate_problem(problem: &CertificateError) -> String {
+    use CertificateError as E;
+    let text = match problem {
+        E::UnknownIssuer => "nobody who is trusted has signed its certificate",
+        E::Expired | E::ExpiredContext { .. } => "its certificate has expired",
+        E::NotValidYet | E::NotValidYetContext { .. } => "its certificate is not valid yet",
+        E::NotValidForName | E::NotValidForNameContext { .. } => "its certificate is for another name",
+        other => return format!("its certificate is unusable: {other}"),
+    };
+    text.to_owned()
+}
+
 impl Error {
+    /// Whether the image's name may be wrong, rather than something else.
+    pub fn may_be_a_slip(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Connect { source, .. } => source.certificate().is_none(),
+            // Docker Hub says so of what it does not have.
+            Self::Denied { host, .. } => host == "docker.io",
+            _ => false,
+        }
+    }
+
     /// What might help.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Connect { source, .. } if source.certificate().is_some() => match source.certificate() {
+                Some(CertificateError::UnknownIssuer) => {
+                    Some("if its certificate is one of your own, trust it with --cert-dir; --tls-verify=false trusts any".into())
+                }
+                _ => Some("the registry needs another certificate; --tls-verify=false trusts any".into()),
+            },
             Self::Connect { source: HttpError(ureq::Error::Rustls(_) | ureq::Error::Tls(_)), .. } => {
                 Some("if the registry speaks plain HTTP or has a certificate of its own, use --tls-verify=false or --cert-dir".into())
             }
@@ -174,7 +219,10 @@ impl Error {
 /// One image at a registry.
 pub struct Registry {
     agent: Agent,
+    /// What the image is called.
     reference: Reference,
+    /// What is asked for.
+    asked: Reference,
     /// Host and port as in the name.
     host: String,
     /// `https://host` or `http://host`; settled by the first answer.
@@ -190,15 +238,15 @@ const REDIRECTS: usize = 5;
 impl Registry {
     /// Prepares to ask; connects to nothing yet.
     pub fn new(reference: &Reference, options: &Options) -> Result<Self, Error> {
-        let host = reference.registry().ok_or_else(|| Error::NoRegistry(reference.to_string()))?.to_owned();
+        let asked = options.location.clone().unwrap_or_else(|| reference.clone());
+        let host = asked.registry().ok_or_else(|| Error::NoRegistry(asked.to_string()))?.to_owned();
         let verify = options.tls_verify.unwrap_or(true);
-        let credentials = match &options.creds {
-            Some(creds) => Some(creds.clone()),
-            None => auth::find(reference, options.authfile.as_deref(), &|name| std::env::var_os(name))?,
-        };
-        let tls = tls_config(&host, verify, options.cert_dir.as_deref())?;
+        let trust = Trust::read(&host, verify, options.cert_dir.as_deref())?;
+        let connector =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(TlsConnector::new(trust));
         let config = Agent::config_builder()
-            .tls_config(tls)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
@@ -210,18 +258,19 @@ impl Registry {
             .timeout_per_read(Some(Duration::from_secs(60)))
             .build();
         Ok(Self {
-            agent: Agent::with_parts(config, DefaultConnector::default(), OwnResolver),
+            agent: Agent::with_parts(config, connector, OwnResolver),
             reference: reference.clone(),
+            asked,
             host,
             base: Mutex::new(None),
             plain_allowed: !verify,
-            credentials,
+            credentials: options.creds.clone(),
             authorization: Mutex::new(None),
         })
     }
 
     fn url(&self, base: &str, path: &str) -> String {
-        format!("{base}/v2/{}/{path}", self.reference.repository())
+        format!("{base}/v2/{}/{path}", self.asked.repository())
     }
 
     /// Asks for `path` below the repository, with everything that may need: HTTP instead of
@@ -333,7 +382,7 @@ impl Registry {
     fn authenticate(&self, header: &str, base: &str) -> Result<String, Error> {
         let denied = |message: &str| Error::Denied {
             host: self.host.clone(),
-            name: self.reference.name(),
+            name: self.asked.name(),
             message: message.to_owned(),
         };
         match Challenge::parse(header) {
@@ -346,8 +395,7 @@ impl Registry {
                 if base.starts_with("https:") && !realm.starts_with("https:") && !self.plain_allowed {
                     return Err(Error::Redirect { host: self.host.clone(), target: realm });
                 }
-                let scope =
-                    scope.unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository()));
+                let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.asked.repository()));
                 self.token(&realm, service.as_deref(), &scope).map(|token| format!("Bearer {token}"))
             }
             None => Err(Error::Challenge { host: self.host.clone(), challenge: header.to_owned() }),
@@ -387,20 +435,20 @@ impl Registry {
             }
         };
         if !response.status().is_success() {
-            return Err(self.failed(response, &self.reference.name()));
+            return Err(self.failed(response, &self.asked.name()));
         }
         let bytes = read_limited(response.body_mut()).ok_or(Error::TooLarge { host: realm.to_owned() })?;
         let answer: Option<Answer> = serde_json::from_slice(&bytes).ok();
         let token = answer.and_then(|a| a.token.or(a.access_token)).filter(|token| !token.is_empty());
         token.filter(|token| token.bytes().all(|b| b.is_ascii_graphic())).ok_or_else(|| Error::Denied {
             host: realm.to_owned(),
-            name: self.reference.name(),
+            name: self.asked.name(),
             message: "the token server gave no token".to_owned(),
         })
     }
 
     fn fetch_manifest(&self, selector: &str) -> Result<Fetched, Error> {
-        let name = self.reference.to_string();
+        let name = self.asked.to_string();
         let mut response = self.get(&format!("manifests/{selector}"), &name, &ACCEPT, 0)?;
         let media_type =
             header(&response, "content-type").map(|t| t.split(';').next().unwrap_or(t).trim().to_owned());
@@ -412,7 +460,7 @@ impl Registry {
 
 impl Source for Registry {
     fn root(&self) -> Result<Fetched, source::Error> {
-        let fetched = self.fetch_manifest(&self.reference.selector())?;
+        let fetched = self.fetch_manifest(&self.asked.selector())?;
         if let Some(expected) = self.reference.digest() {
             let found = crate::base::digest::Digest::of(&fetched.bytes);
             if found != expected {
@@ -427,8 +475,14 @@ impl Source for Registry {
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, source::Error> {
-        let mut blob =
-            Blob { registry: self, descriptor: descriptor.clone(), at: 0, body: None, failures: 0 };
+        let mut blob = Blob {
+            registry: self,
+            descriptor: descriptor.clone(),
+            at: 0,
+            body: None,
+            failures: 0,
+            failed_at: 0,
+        };
         blob.connect()?;
         Ok(Box::new(blob))
     }
@@ -449,7 +503,13 @@ struct Blob<'a> {
     at: u64,
     body: Option<ureq::BodyReader<'static>>,
     failures: u32,
+    /// Where the first of these failures was.
+    failed_at: u64,
 }
+
+/// After so many bytes the line is good again, and failures are counted anew: else a server that
+/// sends a byte at a time would be asked for ever.
+const GOOD: u64 = 1 << 20;
 
 impl Blob<'_> {
     fn connect(&mut self) -> Result<(), Error> {
@@ -485,7 +545,9 @@ impl Read for Blob<'_> {
                 }
                 Ok(count) => {
                     self.at += count as u64;
-                    self.failures = if count > 0 { 0 } else { self.failures };
+                    if self.at - self.failed_at >= GOOD {
+                        (self.failures, self.failed_at) = (0, self.at);
+                    }
                     return Ok(count);
                 }
                 Err(error) => error,
@@ -495,7 +557,11 @@ impl Read for Blob<'_> {
             // A server that always sends a part and stops has the wrong size, not a bad line.
             if self.failures >= ATTEMPTS || (cut.kind() == io::ErrorKind::UnexpectedEof && self.failures > 1)
             {
-                return if cut.kind() == io::ErrorKind::UnexpectedEof { Ok(0) } else { Err(cut) };
+                if cut.kind() == io::ErrorKind::UnexpectedEof {
+                    return Ok(0);
+                }
+                let text = format!("the connection was cut {} times, at last: {cut}", self.failures);
+                return Err(io::Error::new(cut.kind(), text));
             }
             std::thread::sleep(pause(self.failures - 1, None));
             match self.connect() {
@@ -595,69 +661,6 @@ fn message(body: &mut Body) -> String {
     let texts = errors.errors.iter().take(3).map(|e| if e.message.is_empty() { &e.code } else { &e.message });
     let text = texts.cloned().collect::<Vec<_>>().join("; ");
     text.chars().filter(|c| !c.is_control()).take(300).collect()
-}
-
-fn tls_config(host: &str, verify: bool, cert_dir: Option<&Path>) -> Result<TlsConfig, Error> {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let mut builder =
-        TlsConfig::builder().unversioned_rustls_crypto_provider(provider).disable_verification(!verify);
-    let (mut roots, mut chain, mut key) = (Vec::new(), Vec::new(), None);
-    let directories: Vec<PathBuf> = match cert_dir {
-        Some(dir) => vec![dir.to_owned()],
-        None => ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(|d| Path::new(d).join(host)).into(),
-    };
-    for dir in directories {
-        let entries = match std::fs::read_dir(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && cert_dir.is_none() => continue,
-            other => other.map_err(|source| Error::Certificates { path: dir.clone(), source })?,
-        };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_owned();
-            if !["crt", "cert", "key"].contains(&kind.as_str()) {
-                continue;
-            }
-            for item in read_pem(&path)? {
-                match (kind.as_str(), item) {
-                    ("crt", PemItem::Certificate(certificate)) => roots.push(certificate),
-                    ("cert", PemItem::Certificate(certificate)) => chain.push(certificate),
-                    ("key", PemItem::PrivateKey(private)) => key = Some(private),
-                    _ => {}
-                }
-            }
-        }
-    }
-    if let Some(key) = key.filter(|_| !chain.is_empty()) {
-        builder = builder.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
-    }
-    if verify {
-        roots.extend(system_roots()?);
-    }
-    Ok(builder.root_certs(RootCerts::new_with_certs(&roots)).build())
-}
-
-fn read_pem(path: &Path) -> Result<Vec<PemItem<'static>>, Error> {
-    let bytes =
-        std::fs::read(path).map_err(|source| Error::Certificates { path: path.to_owned(), source })?;
-    // An item that cannot be read does not spoil the others, as in every other client.
-    Ok(parse_pem(&bytes).flatten().collect())
-}
-
-/// The certificate authorities of the system, from the first bundle that is there.
-fn system_roots() -> Result<Vec<ureq::tls::Certificate<'static>>, Error> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let usual = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/ca-bundle.pem",
-        "/etc/ssl/cert.pem",
-    ];
-    let bundle = named.into_iter().chain(usual.map(PathBuf::from)).find(|path| path.exists());
-    let Some(bundle) = bundle else { return Ok(Vec::new()) };
-    let certificates = read_pem(&bundle)?.into_iter().filter_map(|item| match item {
-        PemItem::Certificate(certificate) => Some(certificate),
-        _ => None,
-    });
-    Ok(certificates.collect())
 }
 
 #[cfg(test)]

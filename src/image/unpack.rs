@@ -41,6 +41,8 @@ pub struct Report {
     pub skipped_devices: u64,
     /// Extended attributes left out.
     pub skipped_xattrs: u64,
+    /// Whiteouts are files as in the archive: the file system refuses overlayfs's.
+    pub plain_whiteouts: bool,
 }
 
 /// A layer that cannot be unpacked.
@@ -127,6 +129,7 @@ pub fn unpack(stream: impl Skip, root: &Path, options: Options<'_>) -> Result<Re
         unpacker.entry(&entry)?;
     }
     unpacker.report.entries = unpacker.reader.entries();
+    unpacker.report.plain_whiteouts = unpacker.writer.is_plain();
     unpacker.writer.finish().map_err(at_root)?;
     // What follows the end of the archive is padding, but part of what the digest is about.
     let mut rest = unpacker.reader.into_inner();
@@ -149,7 +152,9 @@ struct Unpacker<'a, R> {
 impl<R: Skip> Unpacker<'_, R> {
     fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
         let path = clean(&entry.path).ok_or_else(|| Error::Name(lossy(&entry.path)))?;
-        if let Some(name) = path.file_name().and_then(|name| name.as_bytes().strip_prefix(b".wh.")) {
+        if let Some(name) =
+            path.file_name().and_then(|name| name.as_bytes().strip_prefix(tree::WHITEOUT.as_bytes()))
+        {
             return self.whiteout(&path, name);
         }
         let metadata = Metadata {
@@ -233,7 +238,7 @@ impl<R: Skip> Unpacker<'_, R> {
     fn directory(&mut self, path: &Path, entry: &Entry, metadata: &Metadata) -> io::Result<()> {
         let replaced = self.writer.directory_entry(path, metadata)?;
         if replaced == Replaced::Whiteout {
-            self.writer.set_attribute(path, OsStr::new(self.opaque()), b"y")?;
+            self.writer.make_opaque(path, OsStr::new(self.opaque()))?;
         }
         for (name, value) in &entry.xattrs {
             if !may_take(name) {
@@ -296,7 +301,7 @@ impl<R: Skip> Unpacker<'_, R> {
         let parent = path.parent().unwrap_or(Path::new(""));
         let opaque = self.opaque();
         let made = match name {
-            b".wh..opq" => self.writer.set_attribute(parent, OsStr::new(opaque), b"y"),
+            b".wh..opq" => self.writer.make_opaque(parent, OsStr::new(opaque)),
             // AUFS's own files.
             name if name.starts_with(b".wh.") => Ok(()),
             b"" | b"." | b".." => return Err(Error::Name(lossy(path.as_os_str().as_bytes()))),

@@ -42,14 +42,14 @@ pub fn parse(bytes: &[u8]) -> Result<Config<Spec>, Error> {
     Ok(config)
 }
 
-/// Reads limits, as `update --resources` takes them.
-pub fn parse_resources(bytes: &[u8]) -> Result<Config<LinuxResources>, Error> {
-    read(bytes, "linux.resources")
-}
-
 /// Reads a process, as `exec --process` takes it.
 pub fn parse_process(bytes: &[u8]) -> Result<Config<Process>, Error> {
     read::<Process>(bytes, "process")
+}
+
+/// Reads limits, as `update --resources` takes them.
+pub fn parse_resources(bytes: &[u8]) -> Result<LinuxResources, Error> {
+    Ok(read::<LinuxResources>(bytes, "linux.resources")?.value)
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8], prefix: &str) -> Result<Config<T>, Error> {

@@ -66,6 +66,8 @@ impl Drop for Created {
     fn drop(&mut self) {
         if self.gate.is_some() {
             discard(&self.pidfd, self.cgroup.as_deref().map(|group| (group, self.unit.as_ref())));
+            // Nobody is left to tell.
+            let _ = self.cache.remove();
         }
     }
 }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::Stdio;
 use super::hooks::{self, HookState};
 use super::launch::{self, Channel};
+use super::mounting::{self, Opened};
 use super::plan::{InitPlan, Node, NodeKind, Op};
 use super::protocol::{Failure, FailureKind, GO, Message};
-use super::{Stdio, mounting};
 use crate::sys::mount::{self, Attributes, BindOptions, Filesystem, attr};
 use crate::sys::path::Root;
 use crate::sys::{ids, namespace, process, pty, sched, socket, userns};
@@ -69,6 +70,8 @@ pub(super) fn run(mut init: Init<'_>) -> u8 {
 
 /// What operations leave for later ones.
 struct State {
+    /// What [`Op::OpenEarly`] opened.
+    opened: Opened,
     root: Option<Root>,
     slave: Option<OwnedFd>,
     null: Option<OwnedFd>,
@@ -99,7 +102,8 @@ fn prepare(init: &mut Init<'_>) -> Result<State, Failure> {
         let flag = libc::CLONE_NEWCGROUP as u64;
         namespace::unshare(flag).doing(|| "creating a cgroup namespace".to_owned())?;
     }
-    let mut state = State { root: None, slave: None, null: None, empty: None, early: 0 };
+    let mut state =
+        State { opened: Opened::default(), root: None, slave: None, null: None, empty: None, early: 0 };
     for op in &init.plan.ops {
         carry_out(op, &mut state, init)?;
     }
@@ -115,6 +119,10 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
             }
         }
         Op::Hide => process::set_undumpable().doing(|| "hiding the init".to_owned()),
+        Op::OpenEarly(paths) => {
+            state.opened = Opened::new(paths);
+            Ok(())
+        }
         Op::BecomeRoot => userns::become_root().doing(|| "becoming root of the user namespace".to_owned()),
         Op::Time(offsets) => {
             namespace::unshare_time(offsets).doing(|| "creating a time namespace".to_owned())
@@ -142,12 +150,12 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
             .map(drop)
             .doing(|| format!("making the working directory \"{}\"", path.display())),
         Op::Rootfs { rootfs, attributes } => {
-            state.root = Some(mounting::mount_rootfs(rootfs, *attributes)?);
+            state.root = Some(mounting::mount_rootfs(rootfs, *attributes, &state.opened)?);
             Ok(())
         }
         Op::Mount(op) => {
             let early = if op.is_early() { init.take_early(state)? } else { None };
-            mounting::carry_out_mount(op, state.root()?, early)
+            mounting::carry_out_mount(op, state.root()?, early, &state.opened)
         }
         Op::Node(node) => {
             make_node(node, state.root()?).doing(|| format!("making device \"{}\"", node.path.display()))

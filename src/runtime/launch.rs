@@ -221,7 +221,13 @@ fn identify(plan: &ProcessPlan, root: &Root, env: &mut Vec<CString>) -> Result<I
             Identity { uid: *uid, gid: *gid, groups: groups.clone(), home }
         }
         UserChoice::Name { name, groups } => {
-            let (passwd, group) = (read_user_file(root, "/etc/passwd")?, read_user_file(root, "/etc/group")?);
+            let named = passwd::has_names(name);
+            // What a program inside put there must not keep a user out who is known by number.
+            let read = |path| match read_user_file(root, path) {
+                Err(_) if !named => Ok(Vec::new()),
+                other => other,
+            };
+            let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
             let mut identity = passwd::resolve(name, &passwd, &group).map_err(|error| Failure {
                 kind: FailureKind::UnknownUser,
                 errno: 0,

@@ -28,7 +28,6 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 
 use crate::cgroup;
-
 pub use cache::{CacheGroups, update as update_cache};
 pub use create::{Created, create, start};
 pub use error::Error;
@@ -124,6 +123,8 @@ pub struct CreateRequest {
     pub cgroup: cgroup::Manager,
     /// As [`cgroup::Request::complete`].
     pub complete_cgroup: bool,
+    /// The user who makes the container, by whose permissions the host's paths are opened.
+    pub caller: u32,
 }
 
 impl CreateRequest {
@@ -146,6 +147,7 @@ impl CreateRequest {
             create_cwd: false,
             cgroup: cgroup::Manager::default(),
             complete_cgroup: false,
+            caller: crate::sys::ids::euid(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
@@ -14,7 +14,27 @@ use crate::sys::copy;
 use crate::sys::mount::{self, Attributes, BindOptions, Filesystem, Overlay, attr};
 use crate::sys::path::Root;
 
-pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Failure> {
+/// Paths of the host that were opened before this process became root of its user namespace, and with
+/// that somebody else than the caller, to whom the caller's directories may be closed.
+#[derive(Default)]
+pub(super) struct Opened(Vec<(PathBuf, OwnedFd)>);
+
+impl Opened {
+    /// What is missing is told by the step that needs it, and by its name.
+    pub fn new(paths: &[PathBuf]) -> Self {
+        Self(paths.iter().filter_map(|path| Some((path.clone(), mount::open_path(path).ok()?))).collect())
+    }
+
+    fn get(&self, path: &Path) -> Option<io::Result<OwnedFd>> {
+        self.0.iter().find(|(opened, _)| opened == path).map(|(_, fd)| fd.try_clone())
+    }
+
+    fn or_open(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.get(path).unwrap_or_else(|| Ok(mount::open_path(path)?))
+    }
+}
+
+pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64, opened: &Opened) -> Result<Root, Failure> {
     let (place, overlay) = match rootfs {
         Rootfs::Dir(path) => (path, None),
         Rootfs::Overlay { lower, upper, work, volatile, userxattr } => {
@@ -30,10 +50,11 @@ pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Fai
         }
     };
     let action = || format!("mounting the rootfs \"{}\"", place.display());
-    let target = mount::open_path(place).doing(action)?;
+    let target = opened.or_open(place).doing(action)?;
     match overlay {
         Some(overlay) => mount::overlay(&overlay, attributes, &target).map_err(|error| {
-            let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP];
+            // ENOENT: a layer whose tree is not for overlayfs.
+            let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP, libc::ENOENT];
             let kind = match error.raw_os_error() {
                 Some(errno) if refused.contains(&errno) => FailureKind::NoOverlay,
                 _ => FailureKind::Setup,
@@ -43,7 +64,9 @@ pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Fai
         None => {
             let attributes = Attributes { set: attributes, clear: 0 };
             let options = BindOptions { recursive: true, attributes, ..Default::default() };
-            mount::bind(&target, &target, options).doing(action)?;
+            if let Some(mounted) = mount::bind(&target, &target, options).doing(action)? {
+                return Ok(Root::from_fd(mounted));
+            }
         }
     }
     // Opened again: the old descriptor is below the mount.
@@ -51,7 +74,12 @@ pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64) -> Result<Root, Fai
 }
 
 /// Makes one mount; `early` is a copy of its source that was made before the init.
-pub(super) fn carry_out_mount(op: &MountOp, root: &Root, early: Option<OwnedFd>) -> Result<(), Failure> {
+pub(super) fn carry_out_mount(
+    op: &MountOp,
+    root: &Root,
+    early: Option<OwnedFd>,
+    opened: &Opened,
+) -> Result<(), Failure> {
     let target = op.target.display();
     match &op.kind {
         MountKind::Bind { source, recursive, copy_up, links, .. } => {
@@ -59,7 +87,7 @@ pub(super) fn carry_out_mount(op: &MountOp, root: &Root, early: Option<OwnedFd>)
             let is_early = early.is_some();
             let from = match early {
                 Some(copy) => copy,
-                None => open_source(source, *links).doing(action)?,
+                None => open_source(source, *links, opened).doing(action)?,
             };
             let kind = FileType::from_raw_mode(rustix::fs::fstat(&from).doing(action)?.st_mode);
             if links.copy && kind == FileType::Symlink {
@@ -89,7 +117,13 @@ pub(super) fn carry_out_mount(op: &MountOp, root: &Root, early: Option<OwnedFd>)
     }
 }
 
-fn open_source(source: &Path, links: Links) -> io::Result<OwnedFd> {
+fn open_source(source: &Path, links: Links, opened: &Opened) -> io::Result<OwnedFd> {
+    if !links.source
+        && !links.copy
+        && let Some(opened) = opened.get(source)
+    {
+        return opened;
+    }
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     if links.source || links.copy {
         flags |= OFlags::NOFOLLOW;

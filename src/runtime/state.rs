@@ -2,7 +2,8 @@
 //!
 //! `ROOT/ID/` holds `state.json`, a copy of `config.json` and, until the container is started, the
 //! start gate `start.sock`. A directory without `state.json` is what a killed `create` left (its
-//! init has ended with it) and is swept by whoever comes next.
+//! init has ended with it) and is swept by whoever comes next; its `config.json`, the first file that
+//! is written, tells where the control group is that may be left, too.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -80,15 +81,15 @@ pub struct Record {
     /// Its control group, if it has its own.
     #[serde(default)]
     pub cgroup: Option<PathBuf>,
+    /// Its groups of resctrl, if any were made for it.
+    #[serde(default, skip_serializing_if = "CacheGroups::is_empty")]
+    pub cache: CacheGroups,
     /// The systemd unit that the group belongs to, if systemd made it.
     #[serde(default)]
     pub unit: Option<Unit>,
     /// What its limits are since it was updated; before, those of its configuration.
     #[serde(default)]
     pub resources: Option<LinuxResources>,
-    /// Its groups of resctrl, if any were made for it.
-    #[serde(default, skip_serializing_if = "CacheGroups::is_empty")]
-    pub cache: CacheGroups,
 }
 
 /// What a container is doing (`runtime.md`, "State").
@@ -171,35 +172,38 @@ impl Dir {
         self.path.join(name)
     }
 
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The directory for sd_notify(3)'s socket.
+    pub fn notify(&self) -> PathBuf {
+        self.file("notify")
+    }
+
     /// The start gate.
     pub fn gate(&self) -> PathBuf {
         self.file("start.sock")
     }
 
-    /// Records the container, with its configuration as it was read.
-    pub fn write(&self, record: &Record, config: &[u8]) -> Result<(), Error> {
-        let put = |name: &str, bytes: &[u8]| {
-            let path = self.file(name);
-            atomic::write(&path, bytes, 0o600, Durability::Volatile).map_err(|source| Error::Io {
-                action: "writing",
-                path,
-                source,
-            })
-        };
-        put("config.json", config)?;
-        self.rewrite(record)
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.file(name);
+        let error = |source| Error::Io { action: "writing", path: path.clone(), source };
+        atomic::write(&path, bytes, 0o600, Durability::Volatile).map_err(error)
     }
 
-    /// Writes the record anew.
-    pub fn rewrite(&self, record: &Record) -> Result<(), Error> {
-        let path = self.file("state.json");
-        let text =
-            serde_json::to_vec(record).map_err(|source| Error::Parse { path: path.clone(), source })?;
-        atomic::write(&path, &text, 0o600, Durability::Volatile).map_err(|source| Error::Io {
-            action: "writing",
-            path,
-            source,
-        })
+    /// Keeps the configuration as it was read, before anything is made: it tells where to look for
+    /// what a killed `create` left.
+    pub fn begin(&self, config: &[u8]) -> Result<(), Error> {
+        self.put("config.json", config)
+    }
+
+    /// Records the container.
+    pub fn write(&self, record: &Record) -> Result<(), Error> {
+        let text = serde_json::to_vec(record)
+            .map_err(|source| Error::Parse { path: self.file("state.json"), source })?;
+        self.put("state.json", &text)
     }
 
     /// Keeps others from changing the container while this one does.
@@ -329,11 +333,12 @@ mod tests {
             created: String::new(),
             annotations: BTreeMap::new(),
             cgroup: None,
+            cache: CacheGroups::default(),
             unit: None,
             resources: None,
-            cache: CacheGroups::default(),
         };
-        dir.write(&record, b"{}").unwrap();
+        dir.begin(b"{}").unwrap();
+        dir.write(&record).unwrap();
         drop(lock);
         assert!(matches!(Dir::claim(&root, "c"), Err(Error::Exists(_))));
         assert_eq!(dir.read().unwrap(), record);

@@ -84,10 +84,11 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Look
     };
     let user = if user.is_empty() { "0" } else { user };
     let as_number = number(user.as_bytes());
-    // A name that is a number is a name first, as for chown(1).
-    let entry = users(passwd)
-        .find(|u| u.name == user.as_bytes())
-        .or_else(|| users(passwd).find(|u| Some(u.uid) == as_number));
+    // A number is never a name: an image could call its root "1000".
+    let entry = match as_number {
+        Some(uid) => users(passwd).find(|u| u.uid == uid),
+        None => users(passwd).find(|u| u.name == user.as_bytes()),
+    };
     let uid = match (&entry, as_number) {
         (Some(entry), _) => entry.uid,
         (None, Some(uid)) => uid,
@@ -96,9 +97,9 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Look
     let home =
         entry.as_ref().map(|e| e.home.clone()).filter(|h| !h.is_empty()).unwrap_or_else(|| b"/".to_vec());
     if let Some(name) = wanted_group {
-        let known = groups(group).find(|g| g.name == name.as_bytes()).map(|g| g.gid);
+        let known = || groups(group).find(|g| g.name == name.as_bytes()).map(|g| g.gid);
         let gid =
-            known.or_else(|| number(name.as_bytes())).ok_or_else(|| LookupError::Group(name.to_owned()))?;
+            number(name.as_bytes()).or_else(known).ok_or_else(|| LookupError::Group(name.to_owned()))?;
         return Ok(Identity { uid, gid, groups: Vec::new(), home });
     }
     let gid = entry.as_ref().map_or(0, |e| e.gid);
@@ -113,6 +114,11 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Look
     Ok(Identity { uid, gid, groups: supplementary, home })
 }
 
+/// Whether `user[:group]` cannot be resolved without the files.
+pub fn has_names(text: &str) -> bool {
+    text.split(':').any(|part| !part.is_empty() && number(part.as_bytes()).is_none())
+}
+
 /// The home directory of a user id, if it is known.
 pub fn home_of(uid: u32, passwd: &[u8]) -> Option<Vec<u8>> {
     users(passwd).find(|u| u.uid == uid).map(|u| u.home).filter(|h| !h.is_empty())
@@ -122,8 +128,9 @@ pub fn home_of(uid: u32, passwd: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# nonsense\nbad:x:y:0::/:\nwww:x:33:33:w:/var/www:/x\n1000:x:7:8::/n:\n";
-    const GROUP: &[u8] = b"root:x:0:\nwww:x:33:\nadm:x:4:root, www\nssl:x:101:www\ndup:x:101:www\nopen:x:9";
+    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# nonsense\nbad:x:y:0::/:\nwww:x:33:33:w:/var/www:/x\n1000:x:0:8::/n:\n";
+    const GROUP: &[u8] =
+        b"root:x:0:\nwww:x:33:\nadm:x:4:root, www\nssl:x:101:www\ndup:x:101:www\nopen:x:9\n50:x:0:";
 
     #[test]
     fn names_and_numbers() {
@@ -136,10 +143,12 @@ mod tests {
         assert_eq!(id("www:adm"), Identity { uid: 33, gid: 4, groups: vec![], home: b"/var/www".to_vec() });
         assert_eq!(id("5:6"), Identity { uid: 5, gid: 6, groups: vec![], home: b"/".to_vec() });
         assert_eq!(id("5").gid, 0);
-        assert_eq!(id("1000").uid, 7);
+        assert_eq!(id("1000:50"), Identity { uid: 1000, gid: 50, groups: vec![], home: b"/".to_vec() });
         assert_eq!(id("").uid, 0);
         assert!(resolve("nobody", PASSWD, GROUP).is_err());
         assert!(resolve("www:nogroup", PASSWD, GROUP).is_err());
         assert!(resolve("-1", PASSWD, GROUP).is_err());
+        assert!(has_names("www") && has_names("0:adm") && has_names("-1"));
+        assert!(!has_names("") && !has_names("0:5") && !has_names("7:"));
     }
 }

@@ -221,12 +221,30 @@ impl Store {
         }
     }
 
-    /// The image that has exactly this full name.
+    /// The image that has exactly this full name, with no other of its names: no other tag is read.
     pub fn image_by_name(&self, name: &str) -> Result<Option<ImageRecord>> {
-        match self.id_of_name(name)? {
-            Some(id) => self.image_by_id(&id),
-            None => Ok(None),
+        let Some(id) = self.id_of_name(name)? else { return Ok(None) };
+        let record = self.read_image(&id)?;
+        Ok(record.map(|record| ImageRecord { names: vec![name.to_owned()], ..record }))
+    }
+
+    /// As [`Store::image`], but if a full name led to the image, that is the only one it has: to run
+    /// an image must not take longer the more images there are.
+    pub fn image_to_run(&self, name: &str) -> Result<Option<ImageRecord>> {
+        if !name.contains('@') {
+            let tagged = with_tag(name);
+            if let Some(image) = self.image_by_name(&tagged)? {
+                return Ok(Some(image));
+            }
+            if self.resolve_id(name)?.is_none() {
+                for prefix in USUAL_PREFIXES {
+                    if let Some(image) = self.image_by_name(&format!("{prefix}{tagged}"))? {
+                        return Ok(Some(image));
+                    }
+                }
+            }
         }
+        self.image(name)
     }
 
     fn id_of_name(&self, name: &str) -> Result<Option<Digest>> {
@@ -302,7 +320,7 @@ impl Store {
         if let Some(id) = self.resolve_id(name)? {
             return Ok(Some(id));
         }
-        for prefix in ["localhost/", "docker.io/library/", "docker.io/"] {
+        for prefix in USUAL_PREFIXES {
             if let Some(id) = self.id_of_name(&format!("{prefix}{tagged}"))? {
                 return Ok(Some(id));
             }
@@ -350,6 +368,9 @@ impl Store {
         Ok(self.images()?.into_iter().find(fits).map(|image| image.id))
     }
 }
+
+/// What a short name of an image here may lack, in Podman's order.
+const USUAL_PREFIXES: [&str; 3] = ["localhost/", "docker.io/library/", "docker.io/"];
 
 /// Adds `:latest` to a name without a tag.
 fn with_tag(name: &str) -> String {

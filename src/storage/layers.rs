@@ -1,5 +1,9 @@
 //! Unpacked layers: `layers/<chain id>/` holds `diff/`, the tree as overlayfs wants it (whiteouts
-//! as 0:0 character devices, opaque directories as an attribute), and `layer.json`.
+//! as 0:0 character devices, opaque directories as an attribute; else [`Store::layer_tree`]), and
+//! `layer.json`.
+//!
+//! A layer whose files all belong to the one id that is mapped lies in `layers/<chain id>-single/`:
+//! the same layer unpacked for more ids is another tree, and containers of both kinds may exist.
 
 use std::fs;
 use std::io;
@@ -45,6 +49,9 @@ pub struct LayerRecord {
     pub skipped_xattrs: u64,
     /// Whose the files are.
     pub ownership: Ownership,
+    /// The tree is not for overlayfs: see [`Store::layer_tree`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_whiteouts: bool,
     /// The boot during which it was unpacked (`/proc/sys/kernel/random/boot_id`): until it is
     /// marked as synced the layer counts only during this boot.
     pub boot_id: String,
@@ -71,6 +78,10 @@ pub struct StagedLayer {
 }
 
 const SYNCED: &str = "synced";
+const PLAIN: &str = "plain";
+
+/// What the directories of layers with [`Ownership::Single`] end with.
+pub(super) const SINGLE: &str = "-single";
 
 impl Store {
     /// The directory that holds a layer's tree, for overlayfs.
@@ -78,33 +89,49 @@ impl Store {
         self.layer_path(chain_id).join("diff")
     }
 
-    fn layer_path(&self, chain_id: &ChainId) -> PathBuf {
-        self.path("layers").join(chain_id.0.hex())
+    /// The directory that holds a layer's tree, for reading: where the file system refused
+    /// overlayfs's whiteouts they are files as in the archive, and the tree has another name, so
+    /// that no overlay can be mounted of it.
+    pub fn layer_tree(&self, chain_id: &ChainId) -> PathBuf {
+        let plain = self.layer_path(chain_id).join(PLAIN);
+        if plain.exists() { plain } else { self.layer_dir(chain_id) }
     }
 
-    /// The layer's record, or `None` if the layer is not there or was unpacked before a reboot
-    /// without having been written to the disk, so that its content cannot be trusted.
+    fn layer_path(&self, chain_id: &ChainId) -> PathBuf {
+        let (plain, single) = self.layer_places(chain_id);
+        match self.ownership {
+            Some(Ownership::Host | Ownership::Mapped) => plain,
+            // Stores had one place for both kinds once.
+            Some(Ownership::Single) if single.exists() || !plain.exists() => single,
+            None if !plain.exists() && single.exists() => single,
+            Some(Ownership::Single) | None => plain,
+        }
+    }
+
+    fn layer_places(&self, chain_id: &ChainId) -> (PathBuf, PathBuf) {
+        let dir = self.path("layers");
+        let hex = chain_id.0.hex();
+        (dir.join(&hex), dir.join(hex + SINGLE))
+    }
+
+    /// The layer's record, or `None` if the layer is not there, was unpacked for another mapping of
+    /// ids, or was unpacked before a reboot without having been written to the disk, so that its
+    /// content cannot be trusted.
     pub fn layer(&self, chain_id: &ChainId) -> Result<Option<LayerRecord>> {
-        let path = self.layer_path(chain_id);
-        let file = path.join("layer.json");
-        let bytes = match fs::read(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.context("reading", &file)?,
+        let record = layer_at(&self.layer_path(chain_id))?;
+        let single = |ownership| ownership == Ownership::Single;
+        let fits = |record: &LayerRecord| {
+            self.ownership.is_none_or(|wanted| single(wanted) == single(record.ownership))
         };
-        let record: LayerRecord = match parse(&file, &bytes) {
-            Ok(record) => record,
-            // A power cut before the sync may have left anything in it.
-            Err(Error::Damaged { .. }) if !path.join(SYNCED).exists() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let usable = record.boot_id == boot_id()? || path.join(SYNCED).exists();
-        Ok(usable.then_some(record))
+        Ok(record.filter(fits))
     }
 
     /// Finds the layer or reserves its making. While another process or thread is making the same
     /// layer this waits for it, and then finds it ready, unless the other failed.
     pub fn reserve_layer(&self, chain_id: ChainId) -> Result<LayerSlot> {
-        let path = self.path("staging").join(chain_id.0.hex());
+        let single = self.ownership == Some(Ownership::Single);
+        let name = chain_id.0.hex() + if single { SINGLE } else { "" };
+        let path = self.path("staging").join(name);
         loop {
             if let Some(record) = self.layer(&chain_id)? {
                 return Ok(LayerSlot::Ready(record));
@@ -174,15 +201,28 @@ impl StagedLayer {
         let bytes =
             serde_json::to_vec(record).map_err(|source| Error::Damaged { path: file.clone(), source })?;
         atomic::write(&file, &bytes, 0o600, Durability::Volatile).context("writing", &file)?;
+        if record.plain_whiteouts {
+            fs::rename(self.diff(), self.path.join(PLAIN)).context("publishing", &self.path)?;
+        }
         if self.blob().exists() {
             self.store.publish_blob(&self.blob(), &record.blob)?;
         }
-        let place = self.store.layer_path(&self.chain_id);
+        let (plain, single) = self.store.layer_places(&self.chain_id);
+        let place = if self.store.ownership == Some(Ownership::Single) { &single } else { &plain };
         if place.exists() {
             // Only a layer that `layer` calls absent can be here: this one's lock is held.
-            self.store.discard(&place)?;
+            let old = layer_at(place)?;
+            if place == &plain
+                && !single.exists()
+                && old.is_some_and(|old| old.ownership == Ownership::Single)
+            {
+                // From before the kinds had places of their own: containers may stand on it.
+                fs::rename(place, &single).context("moving", place)?;
+            } else {
+                self.store.discard(place)?;
+            }
         }
-        fs::rename(&self.path, &place).context("publishing", &place)?;
+        fs::rename(&self.path, place).context("publishing", place)?;
         self.published = true;
         Ok(())
     }
@@ -209,9 +249,27 @@ impl LayerRecord {
             skipped_devices: 0,
             skipped_xattrs: 0,
             ownership,
+            plain_whiteouts: false,
             boot_id: boot_id()?,
         })
     }
+}
+
+/// The record in a layer's directory, if its content can be trusted.
+fn layer_at(path: &Path) -> Result<Option<LayerRecord>> {
+    let file = path.join("layer.json");
+    let bytes = match fs::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.context("reading", &file)?,
+    };
+    let record: LayerRecord = match parse(&file, &bytes) {
+        Ok(record) => record,
+        // A power cut before the sync may have left anything in it.
+        Err(Error::Damaged { .. }) if !path.join(SYNCED).exists() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let usable = record.boot_id == boot_id()? || path.join(SYNCED).exists();
+    Ok(usable.then_some(record))
 }
 
 /// The id of this boot.

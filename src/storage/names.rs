@@ -76,17 +76,19 @@ impl Names {
         }
     }
 
-    /// Removes the names whose container does not exist and is not being made.
-    pub fn sweep(&self, exists: impl Fn(&ContainerId) -> bool) -> Result<(), Error> {
+    /// Removes the names whose container does not exist and is not being made; `exists` is told
+    /// name and container.
+    pub fn sweep(&self, exists: impl Fn(&str, &ContainerId) -> bool) -> Result<(), Error> {
         for name in self.list()? {
             let path = self.dir.join(&name);
-            if self.get(&name)?.as_ref().is_some_and(&exists) {
+            let exists = |id: &ContainerId| exists(&name, id);
+            if self.get(&name)?.as_ref().is_some_and(exists) {
                 continue;
             }
             // Its maker holds the lock until the container is there; the second look is the valid one.
             if let Ok(Some(lock)) = Lock::try_exclusive_existing(&path)
                 && lock.is_at(&path)
-                && !self.get(&name)?.as_ref().is_some_and(&exists)
+                && !self.get(&name)?.as_ref().is_some_and(exists)
             {
                 let _ = fs::remove_file(&path);
             }
@@ -104,17 +106,17 @@ impl Names {
         }
     }
 
-    /// Frees the name if it is `id`'s.
-    pub fn release(&self, name: &str, id: &ContainerId) -> Result<(), Error> {
+    /// Frees the name if it is `id`'s, and says whether it was.
+    pub fn release(&self, name: &str, id: &ContainerId) -> Result<bool, Error> {
         if self.get(name)?.as_ref() != Some(id) {
-            return Ok(());
+            return Ok(false);
         }
         let path = self.dir.join(name);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(Error::Io { action: "removing", path, source })
             }
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::containers::{self, Containers, RootfsSource};
-use super::{Error, IoContext, Paths, Result};
+use super::{Error, IoContext, Ownership, Paths, Result};
 use crate::base::digest::{ChainId, Digest};
 use crate::base::idmap::IdMapping;
 use crate::sys::atomic::{self, Durability};
@@ -29,6 +29,7 @@ const DIRECTORIES: [&str; 9] =
 pub struct Store {
     paths: Paths,
     mapping: Option<IdMapping>,
+    pub(super) ownership: Option<Ownership>,
 }
 
 /// A held lock of the whole store; dropping it releases it.
@@ -45,7 +46,7 @@ struct Version {
 impl Store {
     /// Opens the store, making it where there is none. Costs two system calls when all is there.
     pub fn open(paths: &Paths) -> Result<Self> {
-        let store = Self { paths: paths.clone(), mapping: None };
+        let store = Self { paths: paths.clone(), mapping: None, ownership: None };
         let format = paths.root.join("format.json");
         match fs::read(&format) {
             Ok(bytes) => {
@@ -106,6 +107,18 @@ impl Store {
     pub fn with_mapping(mut self, mapping: Option<IdMapping>) -> Self {
         self.mapping = mapping;
         self
+    }
+
+    /// Says whose layers' files have to be: one that was unpacked for another mapping of ids then
+    /// counts as absent. Without it any will do.
+    pub fn with_ownership(mut self, ownership: Ownership) -> Self {
+        self.ownership = Some(ownership);
+        self
+    }
+
+    /// What [`Store::with_ownership`] said.
+    pub fn ownership(&self) -> Option<Ownership> {
+        self.ownership
     }
 
     /// The two directories.
@@ -257,7 +270,9 @@ impl Store {
         let dir = self.path(dir);
         for entry in fs::read_dir(&dir).context("listing", &dir)? {
             let entry = entry.context("listing", &dir)?;
-            if entry.file_name().to_str().is_none_or(|name| !keep.contains(name)) {
+            // A layer is kept for either mapping of ids: a stopped container may stand on the other.
+            let kept = |name: &str| keep.contains(name.strip_suffix(super::layers::SINGLE).unwrap_or(name));
+            if entry.file_name().to_str().is_none_or(|name| !kept(name)) {
                 self.discard(&entry.path())?;
             }
         }

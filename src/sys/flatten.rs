@@ -1,8 +1,8 @@
-//! Layers as overlayfs keeps them, copied into one tree: for file systems that overlayfs cannot
-//! write to.
+//! Layers as the store keeps them, copied into one tree: for file systems that overlayfs cannot
+//! write to, and for owners other than the layers have.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -11,27 +11,31 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::tree::{Metadata, Node, Writer, set_xattr};
+use super::tree::{Metadata, Node, OPAQUE, WHITEOUT, Writer, set_xattr};
 
 /// Deeper trees are refused.
 const DEPTH: u32 = 256;
 
 /// Copies `layers`, lowest first, into the empty directory `into`: whiteouts and opaque directories
 /// are carried out, everything else keeps its owner, mode, time, attributes and hard links within its
-/// layer. File content is shared where the file system can.
-pub fn merge(layers: &[PathBuf], into: &Path) -> io::Result<()> {
+/// layer. File content is shared where the file system can. The owners, as this process sees them,
+/// go through `owner` first; what it has no answer for is an error (`EOVERFLOW`).
+pub fn merge(layers: &[PathBuf], into: &Path, owner: &Owner<'_>) -> io::Result<()> {
     let mut writer = Writer::new(into)?;
     for layer in layers {
         let dir = fs::open(layer, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut merge = Merge { writer: &mut writer, into, links: HashMap::new() };
+        let mut merge = Merge { writer: &mut writer, owner, links: HashMap::new() };
         merge.level(&dir, Path::new(""), DEPTH)?;
     }
     writer.finish()
 }
 
+/// The owner and group of a copy, from those of the original.
+pub type Owner<'a> = dyn Fn(u32, u32) -> Option<(u32, u32)> + 'a;
+
 struct Merge<'a> {
     writer: &'a mut Writer,
-    into: &'a Path,
+    owner: &'a Owner<'a>,
     /// Where an inode of this layer with several names was put first.
     links: HashMap<(u64, u64), PathBuf>,
 }
@@ -41,20 +45,27 @@ impl Merge<'_> {
         if depth == 0 {
             return Err(Errno::LOOP.into());
         }
+        let mut names: Vec<CString> = Vec::new();
         for entry in Dir::read_from(from)? {
             let entry = entry?;
             let name = entry.file_name();
-            if name != c"." && name != c".." {
-                let path = path.join(OsStr::from_bytes(name.to_bytes()));
-                self.one(from, name, &path, depth)?;
+            let hidden = name.to_bytes().strip_prefix(WHITEOUT.as_bytes());
+            match hidden {
+                _ if name == c"." || name == c".." || name.to_bytes() == OPAQUE.as_bytes() => {}
+                // Before anything of this layer comes to have that name.
+                Some(hidden) => self.writer.remove(&path.join(OsStr::from_bytes(hidden)))?,
+                None => names.push(name.to_owned()),
             }
+        }
+        for name in names {
+            self.one(from, &name, &path.join(OsStr::from_bytes(name.to_bytes())), depth)?;
         }
         Ok(())
     }
 
     fn one(&mut self, from: &OwnedFd, name: &CStr, path: &Path, depth: u32) -> io::Result<()> {
         let stat = fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let metadata = metadata(&stat);
+        let metadata = self.metadata(&stat)?;
         let key = (stat.st_dev, stat.st_ino);
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::Directory && stat.st_nlink > 1 {
@@ -68,7 +79,7 @@ impl Merge<'_> {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let dir = fs::openat(from, name, flags, Mode::empty())?;
                 if is_opaque(&dir) {
-                    super::tree::remove_all(&self.into.join(path))?;
+                    self.writer.remove(path)?;
                 }
                 self.writer.directory_entry(path, &metadata)?;
                 for (name, value) in attributes(&dir)? {
@@ -82,7 +93,7 @@ impl Merge<'_> {
                 self.writer.symlink(path, OsStr::from_bytes(target.to_bytes()), &metadata)
             }
             FileType::Fifo => self.writer.node(path, Node::Fifo, &metadata),
-            FileType::CharacterDevice if stat.st_rdev == 0 => super::tree::remove_all(&self.into.join(path)),
+            FileType::CharacterDevice if stat.st_rdev == 0 => self.writer.remove(path),
             FileType::CharacterDevice | FileType::BlockDevice => {
                 let (major, minor) = (fs::major(stat.st_rdev), fs::minor(stat.st_rdev));
                 let node = match kind {
@@ -108,26 +119,29 @@ impl Merge<'_> {
             let mut to = std::fs::File::from(copy.try_clone()?);
             io::copy(&mut from, &mut to)?;
         }
+        self.writer.finish_file(copy.as_fd(), metadata)?;
+        // After the owner: chown(2) takes security.capability off again.
         for (name, value) in attributes(&source)? {
             set_xattr(copy.as_fd(), &name, &value)?;
         }
-        self.writer.finish_file(copy.as_fd(), metadata)
+        Ok(())
     }
-}
 
-fn metadata(stat: &Stat) -> Metadata {
-    Metadata {
-        mode: stat.st_mode & 0o7777,
-        owner: Some((stat.st_uid, stat.st_gid)),
-        mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+    fn metadata(&self, stat: &Stat) -> io::Result<Metadata> {
+        Ok(Metadata {
+            mode: stat.st_mode & 0o7777,
+            owner: Some((self.owner)(stat.st_uid, stat.st_gid).ok_or(Errno::OVERFLOW)?),
+            mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        })
     }
 }
 
 fn is_opaque(dir: &OwnedFd) -> bool {
-    ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
-        let mut value = [0; 4];
-        fs::fgetxattr(dir, *name, &mut value[..]).is_ok_and(|length| value[..length] == *b"y")
-    })
+    fs::statat(dir, OPAQUE, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        || ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
+            let mut value = [0; 4];
+            fs::fgetxattr(dir, *name, &mut value[..]).is_ok_and(|length| value[..length] == *b"y")
+        })
 }
 
 /// The extended attributes that are not overlayfs's own.
@@ -154,11 +168,19 @@ fn attributes(file: &OwnedFd) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> 
 mod tests {
     use super::*;
     use std::fs as std_fs;
+    use std::os::unix::fs::MetadataExt;
+
+    fn same(uid: u32, gid: u32) -> Option<(u32, u32)> {
+        Some((uid, gid))
+    }
+
+    fn scratch() -> PathBuf {
+        std::env::temp_dir().join(format!("umiak-flatten-{:x}", crate::sys::atomic::random().unwrap()))
+    }
 
     #[test]
     fn layers_become_one_tree() {
-        let base =
-            std::env::temp_dir().join(format!("umiak-flatten-{:x}", crate::sys::atomic::random().unwrap()));
+        let base = scratch();
         let (low, high, into) = (base.join("low"), base.join("high"), base.join("into"));
         for dir in [&low.join("d/inner"), &low.join("opaque"), &high.join("opaque"), &high.join("d"), &into] {
             std_fs::create_dir_all(dir).unwrap();
@@ -171,13 +193,51 @@ mod tests {
         std_fs::write(high.join("opaque/shown"), "4").unwrap();
         let whiteout = fs::mknodat(fs::CWD, high.join("d/gone"), FileType::CharacterDevice, Mode::empty(), 0);
         fs::setxattr(high.join("opaque"), "user.overlay.opaque", b"y", fs::XattrFlags::empty()).unwrap();
-        merge(&[low, high], &into).unwrap();
+        merge(&[low, high], &into, &same).unwrap();
         assert!(!into.join("opaque/hidden").exists() && into.join("opaque/shown").exists());
         assert_eq!(std_fs::read_to_string(into.join("link")).unwrap(), "2");
-        use std::os::unix::fs::MetadataExt;
         assert_eq!(std_fs::metadata(into.join("d/inner/link")).unwrap().nlink(), 2);
         // Making a whiteout takes privileges that a test may lack.
         assert!(whiteout.is_err() || !into.join("d/gone").exists());
+        std_fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn whiteouts_may_be_files() {
+        let base = scratch();
+        let (low, high, into) = (base.join("low"), base.join("high"), base.join("into"));
+        for dir in
+            [&low.join("d/tree"), &low.join("opaque/sub"), &high.join("opaque/sub"), &high.join("d"), &into]
+        {
+            std_fs::create_dir_all(dir).unwrap();
+        }
+        for file in ["d/gone", "d/again", "d/tree/inner", "opaque/hidden", "opaque/sub/hidden"] {
+            std_fs::write(low.join(file), "old").unwrap();
+        }
+        for file in ["d/.wh.gone", "d/.wh.tree", "d/.wh.again", "opaque/.wh..wh..opq"] {
+            std_fs::write(high.join(file), "").unwrap();
+        }
+        for file in ["d/again", "opaque/sub/shown"] {
+            std_fs::write(high.join(file), "new").unwrap();
+        }
+        merge(&[low, high], &into, &same).unwrap();
+        let mut found: Vec<String> = Vec::new();
+        let mut dirs = vec![into.clone()];
+        while let Some(dir) = dirs.pop() {
+            for entry in std_fs::read_dir(dir).unwrap() {
+                let entry = entry.unwrap();
+                match entry.file_type().unwrap().is_dir() {
+                    true => dirs.push(entry.path()),
+                    false => found.push(entry.path().strip_prefix(&into).unwrap().display().to_string()),
+                }
+            }
+        }
+        found.sort();
+        assert_eq!(found, ["d/again", "opaque/sub/shown"]);
+        assert_eq!(std_fs::read_to_string(into.join("d/again")).unwrap(), "new");
+        // An owner that has no place in the copy is no other's.
+        let refused = merge(&[base.join("low")], &into, &|_, _| None).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EOVERFLOW));
         std_fs::remove_dir_all(base).unwrap();
     }
 }

@@ -121,7 +121,7 @@ impl Root {
         let fd = self.open_in(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0)?;
         let stat = fs::fstat(&fd)?;
         if fs::FileType::from_raw_mode(stat.st_mode) != fs::FileType::RegularFile {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
         }
         let mut bytes = Vec::new();
         std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;

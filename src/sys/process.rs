@@ -360,6 +360,77 @@ pub fn run_program(
     command.stdin(stdin).spawn()
 }
 
+/// What a program that was asked said.
+#[derive(Debug)]
+pub struct Said {
+    /// How it ended.
+    pub status: std::process::ExitStatus,
+    /// Its standard output.
+    pub output: Vec<u8>,
+}
+
+/// Runs a host program (a credential helper) with the caller's environment and `input` on its
+/// standard input, and returns what it says on its standard output, at most 1 MiB. One that is not
+/// done after `milliseconds` is killed, and the error is `TimedOut`.
+pub fn ask_program(
+    path: &std::path::Path,
+    args: &[&str],
+    input: &[u8],
+    milliseconds: u32,
+) -> io::Result<Said> {
+    use std::io::{Read, Write};
+    const MOST: usize = 1 << 20;
+    #[allow(clippy::disallowed_methods, reason = "one that the user's configuration names")]
+    let mut command = std::process::Command::new(path);
+    let piped = std::process::Stdio::piped;
+    let mut child = command.args(args).stdin(piped()).stdout(piped()).spawn()?;
+    let mut talk = || {
+        let pidfd = pidfd_open(child.id() as i32)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // So little fits into the pipe.
+            match stdin.write_all(input) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+                _ => {}
+            }
+        }
+        let mut output = Vec::new();
+        let mut stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let end = std::time::Instant::now() + std::time::Duration::from_millis(milliseconds.into());
+        let left = || {
+            let left = end.saturating_duration_since(std::time::Instant::now()).as_millis();
+            u32::try_from(left).unwrap_or(u32::MAX)
+        };
+        loop {
+            if left() == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            if !wait_end(&stdout, left())? {
+                continue;
+            }
+            let mut buffer = [0; 4096];
+            match stdout.read(&mut buffer)? {
+                0 => break,
+                count => output.extend_from_slice(&buffer[..count]),
+            }
+            if output.len() > MOST {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+        }
+        while !wait_end(&pidfd, left())? {
+            if left() == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(output)
+    };
+    let output = talk();
+    if output.is_err() {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    Ok(Said { status, output: output? })
+}
+
 /// Runs a program of `PATH` to its end; returns its standard output and its exit code.
 pub fn output_of(program: &str, args: &[String]) -> io::Result<(Vec<u8>, u8)> {
     // What the caller's user asked for by name, as `ps ARGUMENTS` does.
@@ -394,6 +465,18 @@ mod tests {
         let text = b"12 (a) S 1 (b)) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 19";
         assert_eq!(parse_stat(text), Some(Stat { state: b'Z', start_time: 4242 }));
         assert!(start_time(std::process::id() as i32).unwrap() > 0);
+    }
+
+    #[test]
+    fn programs_are_asked() {
+        let shell = std::path::Path::new("/bin/sh");
+        let said = ask_program(shell, &["-c", "read x; echo $x; exit 3"], b"a word\n", 60_000).unwrap();
+        assert_eq!((said.status.code(), said.output.as_slice()), (Some(3), b"a word\n".as_slice()));
+        let late = ask_program(shell, &["-c", "exec sleep 100"], b"", 50).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        let endless = ask_program(shell, &["-c", "while :; do echo xxxxxxxxxxxxxxxxx; done"], b"", 60_000);
+        assert_eq!(endless.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert!(ask_program(std::path::Path::new("/no/such"), &[], b"", 1000).is_err());
     }
 
     #[test]

@@ -105,6 +105,11 @@ pub enum Node {
     Block(u32, u32),
 }
 
+/// How the name of a file begins that hides another (OCI image specification, `layer.md`).
+pub const WHITEOUT: &str = ".wh.";
+/// The file that hides what lower layers have in its directory.
+pub const OPAQUE: &str = ".wh..wh..opq";
+
 /// Builds a tree beneath one directory. Paths are relative, of normal components only; a parent
 /// that is a symbolic link is followed as a process chrooted to the tree would follow it, so
 /// nothing is ever made outside.
@@ -117,13 +122,21 @@ pub struct Writer {
     umask: u32,
     /// As what new files are born.
     born: (u32, u32),
+    plain: bool,
 }
 
 impl Writer {
     /// Builds beneath the directory `root`.
     pub fn new(root: &Path) -> io::Result<Self> {
         let born = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Ok(Self { root: Root::open(root)?, open: Vec::new(), directories: Vec::new(), umask: umask()?, born })
+        let (root, umask) = (Root::open(root)?, umask()?);
+        Ok(Self { root, open: Vec::new(), directories: Vec::new(), umask, born, plain: false })
+    }
+
+    /// Whether something is hidden by a file named [`WHITEOUT`] or [`OPAQUE`], because the file
+    /// system refused what overlayfs understands.
+    pub fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// The open parent directory of `path`, made if it is missing, and the last name.
@@ -310,17 +323,40 @@ impl Writer {
     /// under it stays (OCI image specification, `layer.md`), a directory becomes opaque.
     pub fn whiteout(&mut self, path: &Path, opaque: &OsStr) -> io::Result<()> {
         let (dir, name) = self.parent(path)?;
-        match fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) => {
-                let stat = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                    self.set_attribute(path, opaque, b"y")?;
-                }
-                Ok(())
+        let refused = match fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0) {
+            Ok(()) => return Ok(()),
+            // Which of the two comes first is the file system's affair.
+            Err(error @ (Errno::EXIST | Errno::PERM)) => error,
+            Err(error) => return Err(error.into()),
+        };
+        match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                self.make_opaque(path, opaque)
+            }
+            Ok(_) => Ok(()),
+            Err(Errno::NOENT) if refused == Errno::PERM => {
+                let parent = path.parent().unwrap_or(Path::new(""));
+                let mut whiteout = OsString::from(WHITEOUT);
+                whiteout.push(name);
+                self.plain_file(&parent.join(whiteout))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Makes a directory hide what lower layers have in it, by overlayfs's attribute `opaque`.
+    pub fn make_opaque(&mut self, directory: &Path, opaque: &OsStr) -> io::Result<()> {
+        match self.set_attribute(directory, opaque, b"y") {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EPERM)) => {
+                self.plain_file(&directory.join(OPAQUE))
+            }
+            other => other,
+        }
+    }
+
+    fn plain_file(&mut self, path: &Path) -> io::Result<()> {
+        self.plain = true;
+        self.create_file(path, 0o600).map(drop)
     }
 
     /// Sets an extended attribute of a directory, made if it is missing.
@@ -344,17 +380,15 @@ impl Writer {
     pub fn finish(mut self) -> io::Result<()> {
         for (path, metadata) in std::mem::take(&mut self.directories) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = if path.as_os_str().is_empty() {
-                Ok(self.root.open_strict(Path::new("."), flags, 0)?)
-            } else {
-                let (dir, name) = self.parent(&path)?;
-                fs::openat(dir, name, flags, Mode::empty())
-            };
-            let fd = match fd {
+            let fd = match self.root.open_in(&path, flags, 0) {
                 Ok(fd) => fd,
-                // A later entry took its place.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                Err(error) => return Err(error.into()),
+                // A later entry took its place, or that of a directory above it.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             let born = ((metadata.mode & 0o777) | 0o700) & !self.umask;
             if metadata.mode != born || path.as_os_str().is_empty() {

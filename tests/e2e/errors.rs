@@ -326,4 +326,5 @@ fn users_and_programs_that_are_not_there() {
     run(&["--env-file", huge.to_str().unwrap(), "busybox", "true"])
         .exits(126)
         .tells("argument list too long");
+    run(&["--env-file", "/dev/zero", "busybox", "true"]).exits(125).tells("/dev/zero");
 }

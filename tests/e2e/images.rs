@@ -1,7 +1,12 @@
 //! Images: every transport, a registry, what a nasty layer becomes, `images` and `rmi`.
 
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
 use crate::requires;
-use crate::support::{Need, Registry, Umiak, images};
+use crate::support::{Need, Registry, Umiak, images, tool};
 
 #[test]
 fn every_transport_gives_the_same_image() {
@@ -74,23 +79,6 @@ fn from_a_registry() {
 }
 
 #[test]
-fn from_a_registry_with_https() {
-    requires!(
-        Need::Image("busybox"),
-        Need::Tool("docker-registry"),
-        Need::Tool("skopeo"),
-        Need::Tool("openssl")
-    );
-    let umiak = Umiak::new();
-    let (registry, trusted) = Registry::start_with_tls(&umiak);
-    let name = registry.push("busybox");
-    umiak.run(&["pull", &name]).exits(125).tells("certificate").hints("--cert-dir");
-    umiak.run(&["pull", "--cert-dir", trusted.to_str().unwrap(), &name]).ok();
-    umiak.run(&["rmi", &name]).ok();
-    umiak.run(&["pull", "--tls-verify=false", &name]).ok();
-}
-
-#[test]
 fn a_spoiled_blob_in_a_registry() {
     requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
     let umiak = Umiak::new();
@@ -110,6 +98,105 @@ fn a_spoiled_blob_in_a_registry() {
     std::fs::write(layer, bytes).unwrap();
     umiak.run(&["pull", "--tls-verify=false", &name]).exits(125).tells("digest");
     umiak.run(&["images", "-aq"]).ok().says("");
+}
+
+/// The layout of busybox with its layer as `pack` makes it, and its media type's end; as a source.
+fn repacked(umiak: &Umiak, name: &str, suffix: &str, pack: impl Fn(Vec<u8>) -> Vec<u8>) -> String {
+    use std::io::Read;
+    use umiak::base::digest::Digest;
+    let (from, to) = (images().join("busybox"), umiak.dir.join(name));
+    let blobs =
+        |dir: &Path, digest: &str| dir.join("blobs/sha256").join(digest.trim_start_matches("sha256:"));
+    std::fs::create_dir_all(to.join("blobs/sha256")).unwrap();
+    let json = |path: &Path| serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap();
+    let put = |bytes: &[u8], descriptor: &mut Value| {
+        let digest = Digest::of(bytes).to_string();
+        std::fs::write(blobs(&to, &digest), bytes).unwrap();
+        descriptor["digest"] = digest.into();
+        descriptor["size"] = bytes.len().into();
+    };
+    let mut index = json(&from.join("index.json"));
+    let entry = &mut index["manifests"][0];
+    let mut manifest = json(&blobs(&from, entry["digest"].as_str().unwrap()));
+    let config = std::fs::read(blobs(&from, manifest["config"]["digest"].as_str().unwrap())).unwrap();
+    put(&config, &mut manifest["config"]);
+    for layer in manifest["layers"].as_array_mut().unwrap() {
+        let packed = std::fs::File::open(blobs(&from, layer["digest"].as_str().unwrap())).unwrap();
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(packed).read_to_end(&mut plain).unwrap();
+        put(&pack(plain), layer);
+        layer["mediaType"] = format!("application/vnd.oci.image.layer.v1.tar{suffix}").into();
+    }
+    put(manifest.to_string().as_bytes(), entry);
+    std::fs::write(to.join("index.json"), index.to_string()).unwrap();
+    std::fs::copy(from.join("oci-layout"), to.join("oci-layout")).unwrap();
+    format!("oci:{}", to.display())
+}
+
+#[test]
+fn every_compression_of_layers() {
+    requires!(Need::Image("busybox"), Need::Tool("zstd"));
+    let umiak = Umiak::new();
+    let zstd = |bytes: Vec<u8>| {
+        let file = umiak.dir.join("plain");
+        std::fs::write(&file, bytes).unwrap();
+        let output =
+            Command::new(tool("zstd").unwrap()).args(["-q", "-12", "-c"]).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let whole = repacked(&umiak, "zstd", "+zstd", zstd);
+    // Two frames, and one to be skipped, as in images that "zstd:chunked" was used for.
+    let frames = repacked(&umiak, "frames", "+zstd", |bytes| {
+        let (first, second) = bytes.split_at(bytes.len() / 3);
+        [zstd(first.to_vec()), zstd(second.to_vec()), b"\x50\x2a\x4d\x18\x03\0\0\0toc".to_vec()].concat()
+    });
+    let plain = repacked(&umiak, "plain-tar", "", |bytes| bytes);
+    let mut ids = Vec::new();
+    for source in [&whole, &frames, &plain] {
+        let id = umiak.run(&["pull", "-q", source]).ok().stdout.trim().to_owned();
+        umiak.run(&["run", "--rm", "--network", "none", &id, "echo", "unpacked"]).ok().says("unpacked");
+        // So that the next one is unpacked, not found.
+        umiak.run(&["rmi", "--force", &id]).ok();
+        ids.push(id);
+    }
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    // What is cut off or of another kind is refused, and nothing is left of it.
+    let cut = repacked(&umiak, "cut", "+zstd", |bytes| {
+        let mut packed = zstd(bytes);
+        packed.truncate(packed.len() / 2);
+        packed
+    });
+    umiak.run(&["pull", "-q", &cut]).exits(125).tells("zstd");
+    let odd = repacked(&umiak, "odd", "+lzma", |bytes| bytes);
+    umiak.run(&["pull", "-q", &odd]).exits(125).tells("tar+lzma").tells("not supported");
+    umiak.run(&["images", "-aq"]).ok().says("");
+}
+
+#[test]
+fn an_image_of_a_name_is_found_without_the_others() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    // A tag that cannot be read: whoever reads it fails.
+    let other = umiak.dir.join("store/tags/localhost%2Fother:latest.json");
+    std::fs::write(&other, "{").unwrap();
+    for name in ["busybox", "localhost/busybox", "localhost/busybox:latest"] {
+        umiak.run(&["run", "--rm", "--network", "none", name, "true"]).ok();
+    }
+    umiak.run(&["images"]).exits(125).tells("other");
+    std::fs::remove_file(&other).unwrap();
+}
+
+#[test]
+fn the_hello_image_has_a_time() {
+    let umiak = Umiak::new();
+    umiak.run(&["run", "--rm", "--network", "none", "hello"]).ok();
+    let created = umiak.run(&["images", "--format", "{{.Created}}"]).ok().lacks("N/A").has("ago");
+    drop(created);
+    let modified = std::fs::metadata(Umiak::binary()).unwrap().modified().unwrap();
+    let seconds = modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let json: Value = serde_json::from_str(&umiak.run(&["images", "--format", "json"]).ok().stdout).unwrap();
+    assert_eq!(json[0]["Created"].as_u64(), Some(seconds));
 }
 
 #[test]
@@ -173,6 +260,60 @@ fn a_nasty_image_with_one_id() {
         .run(&["run", "--rm", "--network", "none", "nasty", "cat", "/plain/replaced", "/links/third"])
         .ok()
         .says("new\nlinked");
+}
+
+#[test]
+fn layers_of_one_id_do_not_serve_for_many() {
+    requires!(Need::Image("nasty"), Need::Unprivileged, Need::ManyIds);
+    let mut umiak = Umiak::new();
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    // A helper that has no privileges leaves one id.
+    let helpers = umiak.dir.join("helpers");
+    std::fs::create_dir(&helpers).unwrap();
+    std::fs::copy("/bin/true", helpers.join("newuidmap")).unwrap();
+    let poor = format!("{}:{usual}", helpers.display());
+    let owner = |umiak: &Umiak, expected: &str| {
+        let args = ["run", "--rm", "--network", "none", "--pull", "never", "nasty", "stat", "-c", "%u:%g"];
+        umiak.run(&[&args[..], &["/types/owned"]].concat()).ok().says(expected);
+    };
+    let hello = |umiak: &Umiak| drop(umiak.run(&["run", "--rm", "--network", "none", "hello"]).ok());
+    umiak.set_env("PATH", &poor);
+    umiak.pull("nasty");
+    owner(&umiak, "0:0");
+    let stat = ["run", "--name", "box", "--network", "none", "nasty", "stat", "-c", "%u:%g", "/types/owned"];
+    umiak.run(&stat).ok().says("0:0");
+    // As stores were once: one place for both kinds.
+    let layers = || {
+        let dir = std::fs::read_dir(umiak.dir.join("store/layers")).unwrap();
+        let mut names: Vec<_> = dir.map(|entry| entry.unwrap().path().display().to_string()).collect();
+        names.sort();
+        names
+    };
+    let single = layers();
+    for path in &single {
+        std::fs::rename(path, path.strip_suffix("-single").unwrap()).unwrap();
+    }
+    owner(&umiak, "0:0");
+    // More ids: unpacked anew from the blobs, and the container keeps what it had.
+    umiak.set_env("PATH", usual);
+    owner(&umiak, "1000:50");
+    umiak.run(&["start", "-a", "box"]).ok().says("0:0");
+    umiak.set_env("PATH", &poor);
+    owner(&umiak, "0:0");
+    umiak.set_env("PATH", usual);
+    owner(&umiak, "1000:50");
+    // The image of the program itself is made anew likewise.
+    hello(&umiak);
+    umiak.set_env("PATH", &poor);
+    hello(&umiak);
+    umiak.set_env("PATH", usual);
+    hello(&umiak);
+    umiak.run(&["rmi", "hello"]).ok();
+    let both = std::fs::read_dir(umiak.dir.join("store/layers")).unwrap().count();
+    assert_eq!(both, 2 * single.len());
+    umiak.run(&["rm", "box"]).ok();
+    umiak.run(&["rmi", "nasty"]).ok();
+    assert_eq!(std::fs::read_dir(umiak.dir.join("store/layers")).unwrap().count(), 0);
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn logs_follow_to_the_end() {
     umiak.detached(&["--name", "talk", "--network", "none", "busybox", "sh", "-c", script]);
     let mut follow = umiak.command(&["logs", "-f", "talk"]);
     let follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    umiak.run(&["exec", "talk", "touch", "/go"]).ok();
+    umiak.let_go("talk");
     finish(follow, b"", "logs -f".to_owned()).ok().says("first\nlast");
 }
 
@@ -251,7 +251,7 @@ fn wait_gives_the_exit_code() {
     ]);
     let waiting =
         umiak.command(&["wait", "w"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    umiak.run(&["exec", "w", "touch", "/go"]).ok();
+    umiak.let_go("w");
     finish(waiting, b"", "wait".to_owned()).ok().says("23");
     umiak.run(&["wait", "w"]).ok().says("23");
     umiak.run(&["wait", "nothing"]).exits(125).tells("nothing");

@@ -29,7 +29,7 @@ fn the_command_dies_and_the_container_lives() {
     command.kill().unwrap();
     command.wait().unwrap();
     assert_eq!(umiak.status("box"), "running");
-    umiak.run(&["exec", "box", "touch", "/go"]).ok();
+    umiak.let_go("box");
     umiak.run(&["wait", "box"]).ok().says("4");
     umiak.run(&["logs", "box"]).ok().says("late");
 }

@@ -22,6 +22,13 @@ fn created_then_started() {
     umiak.run(&["wait", "box"]).ok().says("4");
     // Its files are kept from one start to the next.
     umiak.run(&["start", "--attach", "box"]).exits(4).says("run\n2");
+    // To one that runs, `start --attach` attaches.
+    let script = "while ! [ -e /go ]; do sleep 0.05; done; echo said; exit 5";
+    umiak.run(&["run", "-d", "--name", "waiting", "--network", "none", "busybox", "sh", "-c", script]).ok();
+    let attached = umiak.spawn(&["start", "-a", "waiting"]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    umiak.let_go("waiting");
+    finish(attached, b"", "start -a".to_owned()).exits(5).says("said");
     umiak.run(&["logs", "box"]).ok().says("run\n1\nrun\n2");
     umiak.run(&["start", "nothing"]).exits(125).tells("nothing").hints("umiak ps -a");
     umiak.run(&["create", "--name", "box", "busybox"]).exits(125).tells("box").hints("umiak rm");
@@ -140,7 +147,7 @@ fn logs_go_where_they_are_told() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    umiak.run(&["exec", "quiet", "touch", "/go"]).ok();
+    umiak.let_go("quiet");
     finish(follow, b"", "logs -f".to_owned()).ok().says("");
     eventually("it has ended", || umiak.status("quiet") == "exited");
 }

@@ -70,7 +70,13 @@ fn volumes_without_a_name_go_with_rm() {
 
 #[test]
 fn a_store_on_an_overlay_is_copied() {
-    requires!(Need::Root, Need::Image("busybox"), Need::Image("configured"), Need::Tool("unshare"));
+    requires!(
+        Need::Root,
+        Need::Image("busybox"),
+        Need::Image("configured"),
+        Need::Image("nasty"),
+        Need::Tool("unshare")
+    );
     // The upper layer of an overlay mount cannot be on another: what a container in a container meets.
     let umiak = Umiak::new();
     let script = "set -e; mkdir space; mount -t tmpfs tmpfs space; cd space; mkdir lower upper work top; \
@@ -82,6 +88,11 @@ fn a_store_on_an_overlay_is_copied() {
         ls -d store/containers/*/rootfs | wc -l; \
         u start -a kept; \
         u run -d --name box --network none busybox sleep 1000 > /dev/null; u exec box cat /etc/hostname | wc -l; \
+        u pull -q oci:$IMAGES/nasty:localhost/nasty:latest; \
+        u run --rm --network none --entrypoint /bin/sh nasty -c \"$LIST\" > ../here; \
+        \"$UMIAK\" --root \"$PWD/../plain\" --runroot \"$PWD/run2\" pull -q oci:$IMAGES/nasty:localhost/nasty:latest; \
+        \"$UMIAK\" --root \"$PWD/../plain\" --runroot \"$PWD/run2\" run --rm --network none --entrypoint /bin/sh nasty -c \"$LIST\" > ../there; \
+        cmp ../here ../there && wc -l < ../here | grep -q ... && echo alike; \
         u rm -f -t 0 box kept; u rmi --all > /dev/null; \
         find store/containers store/layers store/staging store/trash -mindepth 1 | sed 's/^/left: /'";
     let output = Command::new("unshare")
@@ -89,11 +100,12 @@ fn a_store_on_an_overlay_is_copied() {
         .current_dir(&umiak.dir)
         .env("UMIAK", Umiak::binary())
         .env("IMAGES", images())
+        .env("LIST", "find / -xdev ! -path / ! -path '/dev*' ! -path '/proc*' ! -path '/sys*' ! -path /etc/hosts -exec stat -c '%a %u %g %t %T %F %n' {} + | sort")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = text.lines().filter(|line| line.len() != 64).collect();
-    let expected = ["new", "seed", "1", "1000", "1", "seed", "1", "1000", "1", "box", "kept"];
+    let expected = ["new", "seed", "1", "1000", "1", "seed", "1", "1000", "1", "alike", "box", "kept"];
     assert_eq!(lines, expected, "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());
 }

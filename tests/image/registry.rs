@@ -25,11 +25,13 @@ struct Answer {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     cut: Option<usize>,
+    /// Instead of the body's.
+    length: Option<String>,
 }
 
 impl Answer {
     fn ok(body: &[u8]) -> Self {
-        Self { status: "200 OK", headers: Vec::new(), body: body.to_vec(), cut: None }
+        Self { status: "200 OK", headers: Vec::new(), body: body.to_vec(), cut: None, length: None }
     }
 
     fn status(status: &'static str) -> Self {
@@ -69,7 +71,8 @@ fn talk(stream: TcpStream, handler: &dyn Fn(&Request) -> Answer) {
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
         let answer = handler(&Request { path: path.to_owned(), headers });
-        let mut head = format!("HTTP/1.1 {}\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
+        let length = answer.length.clone().unwrap_or_else(|| answer.body.len().to_string());
+        let mut head = format!("HTTP/1.1 {}\r\nContent-Length: {length}\r\n", answer.status);
         for (name, value) in &answer.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -162,6 +165,131 @@ fn a_cut_download_is_taken_up_where_it_was_cut() {
         let asked = asked.lock().unwrap();
         assert_eq!(asked.len(), 2, "{asked:?}");
         assert!(asked[1].as_ref().is_some_and(|range| range.starts_with("bytes=")));
+    }
+}
+
+#[test]
+fn a_line_that_is_always_cut_is_given_up() {
+    // Some bytes each time, with ranges: progress alone must not keep it going.
+    for (ranges, each) in [(true, 10), (true, 0), (false, 1000)] {
+        let image = image();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let seen = asked.clone();
+        let host = serve(move |request| {
+            let mut answer = honest(&image, request);
+            if answer.body.len() < 100_000 {
+                return answer;
+            }
+            seen.fetch_add(1, Ordering::Relaxed);
+            let range = request.headers.get("range").filter(|_| ranges).cloned();
+            let from = range.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+            if let Some(from) = from {
+                let total = answer.body.len();
+                answer.body.drain(..from);
+                answer.status = "206 Partial Content";
+                answer = answer.header("Content-Range", format!("bytes {from}-{}/{total}", total - 1));
+            }
+            answer.cut = Some(each);
+            answer
+        });
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let error = try_pull(&store, &host).unwrap_err();
+        assert!(error.contains("was cut ") || error.contains("the manifest says"), "{error}");
+        let count = asked.load(Ordering::Relaxed);
+        assert!((2..=5).contains(&count), "asked {count} times");
+        crate::support::assert_clean(&store);
+    }
+}
+
+#[test]
+fn answers_of_a_wrong_length() {
+    // The header says more than comes, and the line stays open or is closed: a cut. It says less: the
+    // blob is shorter than the manifest says.
+    for (what, expected) in [("-1", "the manifest says"), ("nonsense", "127.0.0.1")] {
+        let image = image();
+        let host = serve(move |request| {
+            let mut answer = honest(&image, request);
+            if answer.body.len() > 100_000 {
+                let length = answer.body.len();
+                answer.length = Some(match what {
+                    "-1" => (length - 1).to_string(),
+                    other => other.to_owned(),
+                });
+                // Nothing of the body may be taken for the next answer.
+                answer.cut = Some(if what == "-1" { length - 1 } else { 0 });
+            }
+            answer
+        });
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let error = try_pull(&store, &host).unwrap_err();
+        assert!(error.contains(expected), "{what}: {error}");
+        crate::support::assert_clean(&store);
+    }
+}
+
+#[test]
+fn endless_challenges_end() {
+    let tokens = Arc::new(AtomicUsize::new(0));
+    let given = tokens.clone();
+    let realm = serve(move |_| {
+        given.fetch_add(1, Ordering::Relaxed);
+        Answer::ok(br#"{"token":"T"}"#)
+    });
+    for challenge in ["Basic realm=\"x\"".to_owned(), format!("Bearer realm=\"http://{realm}/t\"")] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let seen = asked.clone();
+        let host = serve(move |_| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            Answer::status("401 Unauthorized").header("WWW-Authenticate", challenge.clone())
+        });
+        let source: Transport = format!("docker://{host}/a/b:1").parse().unwrap();
+        let creds = Credentials::Password { user: "u".into(), password: "secret".into() };
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let error = pull(&store, &source, &pull_options(Some(creds)), &Silent).unwrap_err();
+        let text = umiak::base::report::chain(&error);
+        assert!(text.contains("denies access") && !text.contains("secret"), "{text}");
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        crate::support::assert_clean(&store);
+    }
+    assert_eq!(tokens.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_token_names_service_and_scope_and_is_renewed() {
+    let image = image();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let realm = serve(move |request| {
+        let mut seen = seen.lock().unwrap();
+        seen.push((request.path.clone(), request.headers.contains_key("authorization")));
+        // Some servers call it so.
+        Answer::ok(format!("{{\"access_token\":\"T{}\"}}", seen.len()).as_bytes())
+    });
+    let used = AtomicUsize::new(0);
+    let host = serve(move |request| {
+        // Every token serves once.
+        let good = format!("Bearer T{}", used.load(Ordering::SeqCst) + 1);
+        if request.headers.get("authorization") == Some(&good) {
+            used.fetch_add(1, Ordering::SeqCst);
+            return honest(&image, request);
+        }
+        let challenge = format!(
+            "Bearer realm=\"http://{realm}/t?x=1\",service=\"my registry\",scope=\"repository:a/b:pull\""
+        );
+        Answer::status("401 Unauthorized").header("WWW-Authenticate", challenge)
+    });
+    try_pull(&Scratch::new().store(), &host).unwrap();
+    let asked = asked.lock().unwrap();
+    // Manifest, configuration, layer.
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    for (path, authorised) in asked.iter() {
+        let fits = path.starts_with("/t?x=1&")
+            && path.contains("scope=repository%3Aa%2Fb%3Apull")
+            && (path.contains("service=my%20registry") || path.contains("service=my+registry"));
+        assert!(fits && !authorised, "{path}");
     }
 }
 

@@ -2,9 +2,10 @@
 
 use clap::{ArgAction, Args};
 
-use super::{Failure, Globals, Outcome, run};
+use super::{Globals, Outcome, run};
 use crate::engine::attach::{self, DetachKeys, Relay};
-use crate::engine::{self, Error};
+use crate::engine::{Engine, Error};
+use crate::storage::containers::ContainerRecord;
 
 /// Attach to a running container.
 #[derive(Args, Debug, Clone)]
@@ -24,25 +25,27 @@ pub struct AttachArgs {
 
 /// `attach`.
 pub fn run(args: AttachArgs, globals: &Globals) -> Outcome {
-    let keys = match &args.detach_keys {
-        None => DetachKeys::default(),
-        Some(text) => DetachKeys::parse(text)
-            .ok_or_else(|| Failure::new(format!("--detach-keys \"{text}\" is no sequence of keys")))?,
-    };
+    let keys = run::keys(args.detach_keys.as_deref())?;
     let engine = globals.engine()?;
     let (record, status) = engine.lookup(&args.container)?;
     if status.running().is_none() {
         return Err(Error::NotRunning { name: record.name, status: status.word() }.into());
     }
-    let signals = attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?;
+    let interactive = record.config.interactive && !args.no_stdin;
+    to_running(&engine, &record, interactive, &keys, args.sig_proxy)
+}
+
+/// Attaches to a container that runs, until it ends or the user leaves it.
+pub(super) fn to_running(
+    engine: &Engine,
+    record: &ContainerRecord,
+    interactive: bool,
+    keys: &DetachKeys,
+    sig_proxy: bool,
+) -> Outcome {
+    let signals = attach::catch_signals(sig_proxy).map_err(Error::Relay)?;
     let socket = crate::monitor::connect(&engine.containers.attach_socket(&record.id))
         .map_err(|_| Error::MonitorGone(record.name.clone()))?;
-    let relay = Relay {
-        socket,
-        interactive: record.config.interactive && !args.no_stdin,
-        tty: record.config.tty,
-        stdin: None,
-        keys: &keys,
-    };
-    run::ended(relay.run(&signals).map_err(Error::Relay)?, &engine, &record.id, &record.name)
+    let relay = Relay { socket, interactive, tty: record.config.tty, stdin: None, keys };
+    run::ended(relay.run(&signals).map_err(Error::Relay)?, engine, &record.id, &record.name)
 }

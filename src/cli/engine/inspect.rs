@@ -4,7 +4,6 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Failure, Globals, Outcome};
-use crate::base::template::Template;
 use crate::cli::output;
 use crate::engine;
 use crate::engine::Engine;
@@ -40,17 +39,7 @@ pub fn run(args: InspectArgs, globals: &Globals) -> Outcome {
             }
         }
     }
-    match args.format.as_deref().map(str::trim) {
-        None | Some("json" | "{{json .}}" | "") if args.format.as_deref() != Some("{{json .}}") => {
-            output::print(&output::json(&Value::Array(found)))?;
-        }
-        format => {
-            let template = Template::parse(format.unwrap_or_default())?;
-            for value in &found {
-                output::println(&template.render(value)?)?;
-            }
-        }
-    }
+    output::print(&output::values(args.format.as_deref(), found)?)?;
     Ok(code)
 }
 

@@ -3,13 +3,17 @@
 pub mod attach;
 pub mod completion;
 pub mod exec;
+pub mod exists;
 pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
+pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod rename;
+pub mod restart;
 pub mod rm;
 pub mod rmi;
 pub mod run;
@@ -17,6 +21,7 @@ pub mod stop;
 mod surface;
 pub mod unsupported;
 pub mod version;
+pub mod volume;
 pub mod wait;
 
 use std::ffi::OsString;
@@ -126,8 +131,11 @@ fn faces() -> Vec<Face> {
     faces! {
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
+        "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
+        "container prune" [], prune::PruneArgs, prune::run, "Remove all containers that do not run";
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
+        "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
         "images" [], images::ImagesArgs, images::run, "List images";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
@@ -135,12 +143,20 @@ fn faces() -> Vec<Face> {
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
         "ps" [], ps::PsArgs, ps::run, "List containers";
         "pull" [], pull::PullArgs, pull::run, "Fetch an image";
+        "rename" [], rename::RenameArgs, rename::run, "Give a container another name";
+        "restart" [], restart::RestartArgs, restart::run, "Stop containers and start them again";
         "rm" [], rm::RmArgs, rm::run, "Remove containers";
         "rmi" [], rmi::RmiArgs, rmi::run, "Remove images";
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "version" [], version::VersionArgs, version::run, "Show the version";
+        "volume create" [], volume::CreateArgs, volume::create, "Make a volume";
+        "volume exists" [], exists::VolumeArgs, exists::volume, "Tell by the exit code whether a volume is there";
+        "volume inspect" [], volume::InspectArgs, volume::inspect, "Show everything about volumes";
+        "volume ls" ["list"], volume::LsArgs, volume::ls, "List volumes";
+        "volume prune" [], volume::PruneArgs, volume::prune, "Remove the volumes that no container uses";
+        "volume rm" ["remove"], volume::RmArgs, volume::rm, "Remove volumes";
         "wait" [], wait::WaitArgs, wait::run, "Wait until containers stop";
     }
 }
@@ -172,18 +188,28 @@ pub fn command() -> Command {
                 .action(ArgAction::Version)
                 .help("Show the version"),
         );
+    let mut groups = GROUPS.map(|(name, about)| {
+        Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true)
+    });
     for face in faces() {
-        let aliases = face.aliases;
-        command = command.subcommand(
-            Command::new(face.name).about(face.about).visible_aliases(aliases).defer(face.augment),
-        );
+        let (group, word) = face.name.split_once(' ').unwrap_or(("", face.name));
+        let own = Command::new(word).about(face.about).visible_aliases(face.aliases).defer(face.augment);
+        match groups.iter_mut().find(|known| known.get_name() == group) {
+            Some(known) => *known = std::mem::take(known).subcommand(own),
+            None => command = command.subcommand(own),
+        }
     }
-    for group in ["container", "image", "system"] {
-        command =
-            command.subcommand(Command::new(group).hide(true).about("Commands about one kind of object"));
-    }
-    command
+    command.subcommands(groups)
 }
+
+/// Commands with a second word. Those of `container` and `image` that stand here are the ones that
+/// have no name of one word ([`ungroup`]).
+const GROUPS: [(&str, &str); 4] = [
+    ("container", "Commands about containers"),
+    ("image", "Commands about images"),
+    ("system", "Commands about the whole store"),
+    ("volume", "Commands about volumes"),
+];
 
 /// `container run` is `run`, `image ls` is `images`: the words with the group taken off.
 fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
@@ -198,8 +224,8 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("system", "info") => "info",
         (
             "container",
-            name
-            @ ("attach" | "create" | "exec" | "kill" | "logs" | "rm" | "run" | "start" | "stop" | "wait"),
+            name @ ("attach" | "create" | "exec" | "kill" | "logs" | "rename" | "restart" | "rm" | "run"
+            | "start" | "stop" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");
@@ -290,11 +316,14 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     let Some((name, matches)) = matches.subcommand() else {
         return Err(Failure::new("no command was given"));
     };
+    let (name, matches) = match matches.subcommand() {
+        Some((second, matches)) => (format!("{name} {second}"), matches),
+        None => (name.to_owned(), matches),
+    };
     match faces().iter().find(|face| face.name == name) {
         Some(face) => (face.run)(matches, &globals),
-        None => {
-            Err(Failure::new(format!("`umiak {name}` needs a further word")).with_hint("see umiak --help"))
-        }
+        None => Err(Failure::new(format!("`umiak {name}` needs a further word"))
+            .with_hint(format!("see umiak {name} --help"))),
     }
 }
 
@@ -336,7 +365,7 @@ fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
     let first = text.split("\n\n").next().unwrap_or_default();
     let line =
         first.strip_prefix("error: ").unwrap_or(first).split_whitespace().collect::<Vec<_>>().join(" ");
-    let command = ours.iter().find(|name| words.iter().any(|word| word == *name));
+    let command = unsupported::command_of(&words, &ours);
     let hint = command.map_or("umiak --help".into(), |name| format!("umiak {name} --help"));
     Failure::new(line).with_hint(format!("see {hint}"))
 }

@@ -65,8 +65,7 @@ pub fn run(args: PullArgs, globals: &Globals) -> Outcome {
     };
     for name in &args.images {
         let progress = progress::for_pull(args.quiet);
-        let image =
-            images::ensure(&engine.store, name, policy, &options, progress).map_err(engine::Error::from)?;
+        let image = images::ensure(&engine, name, policy, &options, progress).map_err(engine::Error::from)?;
         output::println(&image.id.hex())?;
     }
     Ok(0)

@@ -278,13 +278,13 @@ impl CreateArgs {
             cert_dir: self.cert_dir.clone(),
         };
         let progress = crate::cli::progress::for_pull(self.quiet);
-        let record = crate::engine::images::ensure(&engine.store, &self.image, policy, &options, progress)
+        let record = crate::engine::images::ensure(engine, &self.image, policy, &options, progress)
             .map_err(engine::Error::from)?;
         Ok(Some(record))
     }
 }
 
-fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
+pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
     match text {
         None => Ok(DetachKeys::default()),
         Some(text) => DetachKeys::parse(text).ok_or_else(|| {
@@ -325,7 +325,8 @@ pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     ended(relay.run(&signals).map_err(engine::Error::Relay)?, &engine, &started.id, &name)
 }
 
-fn wait_started(started: &Started, name: &str) -> Result<(), Failure> {
+/// Waits until a monitor has told that the program runs, or why not.
+pub(super) fn wait_started(started: &Started, name: &str) -> Result<(), Failure> {
     match attach::wait_started(started.socket.as_fd()).map_err(engine::Error::Relay)? {
         Ok(_) => Ok(()),
         Err(Ending::Failed { code, message, hint }) => Err(failed(code, message, hint)),
@@ -379,6 +380,10 @@ pub fn start(args: StartArgs, globals: &Globals) -> Outcome {
         let lock =
             if status.running().is_some() { None } else { engine.charge_unless_running(&record.id)? };
         let Some(lock) = lock else {
+            if attach {
+                let interactive = args.interactive && record.config.interactive;
+                return super::attach::to_running(&engine, &record, interactive, &keys, args.sig_proxy);
+            }
             output::println(text)?;
             continue;
         };

@@ -97,6 +97,11 @@ pub fn is_missing(error: &crate::engine::Error) -> bool {
     matches!(error, crate::engine::Error::Containers(containers::Error::NotFound(_)))
 }
 
+/// The seconds of `--time`; less than none means for ever, as in Podman.
+pub fn timeout(seconds: Option<i64>) -> Option<u64> {
+    seconds.map(|seconds| u64::try_from(seconds).unwrap_or(u64::from(u32::MAX)))
+}
+
 /// `stop`.
 pub fn run(args: StopArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
@@ -108,8 +113,7 @@ pub fn run(args: StopArgs, globals: &Globals) -> Outcome {
         stopped: false,
     };
     let words = selection.resolve(&engine)?;
-    // A negative time waits for ever, as in Podman.
-    let timeout = args.time.map(|seconds| u64::try_from(seconds).unwrap_or(u64::from(u32::MAX)));
+    let timeout = timeout(args.time);
     for_each(&words, |word| {
         let result =
             engine.containers.find(word).map_err(Into::into).and_then(|id| engine.stop(&id, timeout));

@@ -57,19 +57,24 @@ pub fn explain(error: &clap::Error, args: &[String], ours: &[&str]) -> Option<Re
             if !flag.starts_with('-') {
                 return None;
             }
-            let command = words(args).into_iter().find(|word| ours.contains(word)).unwrap_or("");
+            let command = command_of(args, ours).unwrap_or("");
             // A flag in front of the command is a global one.
             let at = |wanted: &str| {
                 args.iter().position(|arg| arg == wanted || arg.starts_with(&format!("{wanted}=")))
             };
-            let command = if at(flag) < at(command) && at(flag).is_some() { "" } else { command };
+            let last = command.rsplit(' ').next().unwrap_or_default();
+            let command = if at(flag) < at(last) && at(flag).is_some() { "" } else { command };
             Some(refuse_flag(command, flag, context(ContextKind::SuggestedArg)))
         }
         ErrorKind::InvalidSubcommand => {
             let words = words(args);
             let invalid = context(ContextKind::InvalidSubcommand)?;
-            let from = words.iter().position(|word| *word == invalid).unwrap_or(0);
-            Some(refuse_command(invalid, &words[from.min(words.len())..], ours))
+            let from = words.iter().position(|word| *word == invalid).unwrap_or(0).min(words.len());
+            match from.checked_sub(1).map(|before| words[before]) {
+                // The second word of a group of commands.
+                Some(group) if podman_command(group) => Some(refuse_second(group, invalid, ours)),
+                _ => Some(refuse_command(invalid, &words[from..], ours)),
+            }
         }
         _ => None,
     }
@@ -94,6 +99,30 @@ fn refuse_flag(command: &str, flag: &str, similar: Option<&str>) -> Refusal {
         command => format!("see `umiak {command} --help`"),
     });
     Refusal { message: format!("unknown flag `{name}`{of}"), hint: Some(hint) }
+}
+
+/// The command of ours that a line names, of two words if there is one.
+pub fn command_of<'a>(args: &[String], ours: &[&'a str]) -> Option<&'a str> {
+    let words = words(args);
+    let named = |name: &&&str| {
+        let parts: Vec<&str> = name.split(' ').collect();
+        words.windows(parts.len()).next().is_some_and(|first| first == parts)
+    };
+    ours.iter().filter(named).max_by_key(|name| name.len()).copied()
+}
+
+fn refuse_second(group: &str, second: &str, ours: &[&str]) -> Refusal {
+    let name = format!("{group} {second}");
+    if podman_command(&name) {
+        return Refusal { message: format!("`umiak {name}` is not supported yet"), hint: None };
+    }
+    let known = COMMANDS.split_whitespace().filter_map(|known| known.strip_prefix(group)?.strip_prefix('/'));
+    let own = ours.iter().filter_map(|name| name.strip_prefix(group)?.strip_prefix(' '));
+    let hint = match suggest::closest(second, own.chain(known)) {
+        Some(similar) => format!("did you mean `{group} {similar}`?"),
+        None => format!("see `umiak {group} --help`"),
+    };
+    Refusal { message: format!("unknown command `{name}`"), hint: Some(hint) }
 }
 
 /// `words` start with the command that is not ours; its subcommand may follow.

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Globals, Outcome};
 use crate::cli::output;
 use crate::engine::info;
+use crate::image::manifest::own_architecture;
 
 /// Show the version.
 #[derive(Args, Debug, Clone)]
@@ -19,7 +20,7 @@ pub struct VersionArgs {
 pub fn run(args: VersionArgs, _globals: &Globals) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
     let text = match args.format.as_deref() {
-        None => format!("Version:      {version}\nOS/Arch:      linux/{}\n", info::go_architecture()),
+        None => format!("Version:      {version}\nOS/Arch:      linux/{}\n", own_architecture()),
         format => output::value(format, &json!({ "Client": info::version_value() }))?,
     };
     output::print(&text)?;

@@ -88,6 +88,14 @@ pub(super) const COMMANDS: &[Command] = &[
         run: delete::delete,
     },
     Command {
+        name: "ps",
+        about: "list a container's processes",
+        arguments: "ID [PS-ARGUMENT...]",
+        options: ps::OPTIONS,
+        tail: Some(1),
+        run: ps::ps,
+    },
+    Command {
         name: "pause",
         about: "stop a container's processes for a while",
         arguments: "ID",
@@ -118,14 +126,6 @@ pub(super) const COMMANDS: &[Command] = &[
         options: events::OPTIONS,
         tail: None,
         run: events::events,
-    },
-    Command {
-        name: "ps",
-        about: "list a container's processes",
-        arguments: "ID [PS-ARGUMENT...]",
-        options: ps::OPTIONS,
-        tail: Some(1),
-        run: ps::ps,
     },
     Command {
         name: "features",

@@ -10,6 +10,7 @@ use super::common::{
     container, listening, parse_spec, preserved, run_poststart, send_pidfd, stdio, write_pid_file,
 };
 use super::delete::forget;
+use super::notify::Notify;
 use super::{Done, Error, Global};
 use crate::base::idmap::IdRange;
 use crate::runtime::state::{self, Dir, Record};
@@ -66,13 +67,22 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
 
     let (dir, lock) = Dir::claim(&global.root, id)?;
     let foreground = run && !parsed.has("detach");
+    let notify = Notify::wanted(&dir);
+    if let Some(notify) = &notify
+        && let Err(error) = notify.prepare(&mut spec)
+    {
+        let _ = dir.remove();
+        return Err(error);
+    }
     let order = Order { global, parsed, id, spec, bundle, preserve_fds, run, foreground };
-    let result = make(&order, &dir).and_then(|(created, record)| {
-        dir.write(&record, &config)?;
-        write_pid_file(parsed, created.pid)?;
-        send_pidfd(parsed, &created.pidfd)?;
-        Ok((created, record))
-    });
+    let result = dir.begin(&config).map_err(Error::from).and_then(|()| make(&order, &dir)).and_then(
+        |(created, record)| {
+            dir.write(&record)?;
+            write_pid_file(parsed, created.pid)?;
+            send_pidfd(parsed, &created.pidfd)?;
+            Ok((created, record))
+        },
+    );
     let (mut created, record) = match result {
         Ok(made) => made,
         Err(error) => {
@@ -85,22 +95,30 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     if !run {
         return created.detach().map(|()| 0).map_err(Error::from);
     }
-    if let Err(error) = created.start() {
-        drop(created);
-        let _ = dir.remove();
-        return Err(error.into());
-    }
-    if let Err(error) = run_poststart(&order.spec, &record) {
-        // It is stopped and deleted, as if it had never started.
-        let _ = process::pidfd_signal(&created.pidfd, libc::SIGKILL);
-        let _ = process::wait(&created.pidfd);
-        forget(global, &dir, &record)?;
-        return Err(error);
-    }
+    // Whoever is ready before we listen would not be heard.
+    let listening = notify.map_or(Ok(None), |notify| notify.listen(record.pid));
+    let started = listening.and_then(|listening| {
+        created.start()?;
+        run_poststart(&order.spec, &record)?;
+        Ok(listening)
+    });
+    let listening = match started {
+        Ok(listening) => listening,
+        Err(error) => {
+            // It is stopped and deleted, as if it had never started.
+            let _ = process::pidfd_signal(&created.pidfd, libc::SIGKILL);
+            let _ = process::wait(&created.pidfd);
+            // Why it failed says more than what could not be cleared away, and is not hidden by it.
+            if let Err(second) = forget(global, &dir, &record) {
+                global.log.warn(&crate::base::report::chain(&second));
+            }
+            return Err(error);
+        }
+    };
     if !foreground {
-        return Ok(0);
+        return listening.map_or(Ok(()), |listening| listening.wait(&created.pidfd)).map(|()| 0);
     }
-    let status = super::foreground::wait(&created.pidfd, created.terminal.take())?;
+    let status = super::foreground::wait(&created.pidfd, created.terminal.take(), listening)?;
     if !parsed.has("keep") {
         forget(global, &dir, &record)?;
     }
@@ -134,7 +152,7 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
     if order.global.rootless == Some(false)
         && let Some(reason) = &created.no_cgroup
     {
-        return Err(Error::NoCgroup(reason.clone()));
+        return Err(Error::Rootless(reason.clone()));
     }
     let record = Record {
         format: 1,
@@ -148,9 +166,9 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
         created: jiff::Timestamp::now().to_string(),
         annotations,
         cgroup: created.cgroup.clone(),
+        cache: created.cache.clone(),
         unit: created.unit.clone(),
         resources: None,
-        cache: created.cache.clone(),
     };
     Ok((created, record))
 }

@@ -1,7 +1,7 @@
 //! `delete`.
 
 use super::args::{Known, Parsed};
-use super::common::{containers, for_each, run_poststop, stored_hooks};
+use super::common::{containers, for_each, run_poststop, stored_hooks, stored_spec};
 use super::{Done, Error, Global};
 use crate::runtime::state::{self, Dir, Record, Status};
 use crate::sys::process;
@@ -15,9 +15,7 @@ pub(super) fn delete(global: &Global, parsed: &Parsed) -> Done {
 
 fn delete_one(global: &Global, dir: &Dir, force: bool) -> Result<(), Error> {
     let record = match dir.read() {
-        Err(state::Error::NotFound(_)) if force || dir.exists() => {
-            return Ok(dir.remove()?);
-        }
+        Err(state::Error::NotFound(_)) if force || dir.exists() => return sweep(dir),
         other => other?,
     };
     match dir.status(&record)? {
@@ -37,6 +35,18 @@ fn delete_one(global: &Global, dir: &Dir, force: bool) -> Result<(), Error> {
         (_, None) => {}
     }
     forget(global, dir, &record)
+}
+
+/// Removes what a killed `create` left: its init has ended with it, and nothing is recorded.
+fn sweep(dir: &Dir) -> Result<(), Error> {
+    if let Ok(spec) = stored_spec(dir) {
+        let wanted = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+        if let Some(cgroup) = crate::cgroup::place(wanted.as_deref(), dir.id()) {
+            // One that is not empty is another's.
+            let _ = crate::cgroup::remove(&cgroup);
+        }
+    }
+    Ok(dir.remove()?)
 }
 
 /// Removes what is left of a stopped container; every step may have been done already.

@@ -69,7 +69,7 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
     if !foreground {
         return Ok(0);
     }
-    let status: ExitStatus = super::foreground::wait(&executed.pidfd, executed.terminal.take())?;
+    let status: ExitStatus = super::foreground::wait(&executed.pidfd, executed.terminal.take(), None)?;
     Ok(status.code())
 }
 

@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::termios::{OptionalActions, Termios};
 
 use super::Error;
+use super::notify::Listening;
 use crate::sys::process::{self, ExitStatus};
 use crate::sys::signal;
 
@@ -51,7 +52,11 @@ const RELAYED: [i32; 10] = [
 ];
 
 /// Waits for the process of `pidfd` and reaps it.
-pub(super) fn wait(pidfd: &OwnedFd, terminal: Option<OwnedFd>) -> Result<ExitStatus, Error> {
+pub(super) fn wait(
+    pidfd: &OwnedFd,
+    terminal: Option<OwnedFd>,
+    mut notify: Option<Listening>,
+) -> Result<ExitStatus, Error> {
     let signals = signal::signalfd(&RELAYED).map_err(failed)?;
     let raw = terminal.as_ref().and_then(|_| Raw::new());
     if let Some(master) = &terminal {
@@ -69,11 +74,23 @@ pub(super) fn wait(pidfd: &OwnedFd, terminal: Option<OwnedFd>) -> Result<ExitSta
         if input_open {
             fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
         }
+        let last = fds.len();
+        if let Some(listening) = &notify {
+            fds.push(PollFd::new(listening.socket(), PollFlags::IN));
+        }
         match rustix::event::poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other.map_err(failed)?,
         };
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let told = ready.get(last) == Some(&true);
+        ready.truncate(last);
+        if told
+            && let Some(listening) = &notify
+            && listening.pass_on()?
+        {
+            notify = None;
+        }
         if ready[1] {
             relay_signals(pidfd, &signals, terminal.as_ref())?;
         }

@@ -13,6 +13,7 @@ mod help;
 mod kill;
 mod list;
 mod log;
+mod notify;
 mod pause;
 mod ps;
 mod spec;
@@ -57,7 +58,7 @@ enum Error {
     #[error("running the poststart hooks")]
     Poststart(#[source] crate::runtime::hooks::Error),
     #[error("--rootless=false: the container has no control group: {0}")]
-    NoCgroup(String),
+    Rootless(String),
     #[error("{action}")]
     Io {
         action: String,
@@ -198,5 +199,8 @@ fn print(text: &str) -> Done {
 const SPEC_VERSION: &str = "1.3.0";
 
 fn version() -> Done {
-    print(&format!("umiak-runtime version {}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION")))
+    // The last line is crun's, whose callers look there for what they may ask for.
+    let parts = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP";
+    let version = env!("CARGO_PKG_VERSION");
+    print(&format!("umiak-runtime version {version}\nspec: {SPEC_VERSION}\n{parts}\n"))
 }

@@ -66,10 +66,10 @@ pub(super) fn update(global: &Global, parsed: &Parsed) -> Done {
             .map_err(|source| Error::Io { action: format!("reading \"{}\"", group.display()), source })?;
         record.cache = runtime::update_cache(&record.cache, &record.id, &processes, schemata)?;
         // Before anything else can fail: it is to be removed with the container.
-        dir.rewrite(&record)?;
+        dir.write(&record)?;
     }
     record.resources = Some(cgroup::update(&group, record.unit.as_ref(), &old, &change)?);
-    dir.rewrite(&record)?;
+    dir.write(&record)?;
     Ok(0)
 }
 
@@ -96,9 +96,7 @@ fn from_file(file: &str) -> Result<LinuxResources, Error> {
         _ => std::fs::read(&path).map(|content| bytes = content),
     };
     read.map_err(|source| Error::Read { path: path.clone(), source })?;
-    config::parse_resources(&bytes)
-        .map(|config| config.value)
-        .map_err(|source| Error::Config { path, source })
+    config::parse_resources(&bytes).map_err(|source| Error::Config { path, source })
 }
 
 fn from_options(parsed: &Parsed) -> Result<LinuxResources, Error> {
@@ -131,8 +129,8 @@ fn from_options(parsed: &Parsed) -> Result<LinuxResources, Error> {
     }
     number::<u16>(parsed, "blkio-weight")?.into_iter().for_each(|v| set("blockIO", "weight", v.into()));
     number::<i64>(parsed, "pids-limit")?.into_iter().for_each(|v| set("pids", "limit", v.into()));
-    let config = config::parse_resources(json.to_string().as_bytes());
-    config.map(|config| config.value).map_err(|source| Error::Config { path: "the options".into(), source })
+    config::parse_resources(json.to_string().as_bytes())
+        .map_err(|source| Error::Config { path: "the options".into(), source })
 }
 
 fn given<'a>(parsed: &'a Parsed, option: &str) -> Option<&'a str> {

@@ -76,6 +76,8 @@ pub enum Op {
     },
     /// Become undumpable (CVE-2019-5736).
     Hide,
+    /// Open these paths of the host, for the steps that name them.
+    OpenEarly(Vec<PathBuf>),
     /// Become root of the user namespace.
     BecomeRoot,
     /// Enter the new time namespace.
@@ -216,15 +218,6 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
         ops.push(Op::Time(offsets.clone()));
     }
     ops.push(Op::Hide);
-    if in_userns {
-        ops.push(Op::BecomeRoot);
-    }
-    kernel::plan_memory_policy(linux, &mut ops)?;
-    let net_devices = kernel::plan_net_devices(linux, &namespaces)?;
-    if !net_devices.is_empty() {
-        ops.push(Op::NetDevices);
-    }
-    plan_identity(spec, &namespaces, &mut ops)?;
     let context = mounts::Context {
         bundle: &request.bundle,
         // Of a joined user namespace the mapping is only known if the caller repeats it.
@@ -235,6 +228,30 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
         label: linux.mount_label().as_deref().filter(|label| !label.is_empty()),
     };
     let attachments = mounts::plan_mounts(spec.mounts().as_deref().unwrap_or_default(), &context)?;
+    // Root inside is somebody else than the caller, to whom the caller's directories may be closed.
+    let stranger =
+        |mapping: &IdMapping| IdMapping::to_host(&mapping.uids, 0).is_some_and(|id| id != request.caller);
+    if mapping.as_ref().is_some_and(stranger) {
+        let rootfs = match &request.rootfs {
+            Rootfs::Dir(path) => Some(path.clone()),
+            Rootfs::Overlay { .. } => None,
+        };
+        let late = attachments.iter().filter(|mount| !mount.is_early());
+        let sources = late.filter_map(|mount| match &mount.kind {
+            MountKind::Bind { source, .. } => Some(source.clone()),
+            _ => None,
+        });
+        ops.push(Op::OpenEarly(rootfs.into_iter().chain(sources).collect()));
+    }
+    if in_userns {
+        ops.push(Op::BecomeRoot);
+    }
+    kernel::plan_memory_policy(linux, &mut ops)?;
+    let net_devices = kernel::plan_net_devices(linux, &namespaces)?;
+    if !net_devices.is_empty() {
+        ops.push(Op::NetDevices);
+    }
+    plan_identity(spec, &namespaces, &mut ops)?;
     plan_rootfs(request, linux, &attachments, &mut ops)?;
     let own_dev = !attachments.iter().any(|m| m.target == Path::new("/dev") && m.is_bind());
     ops.extend(attachments.into_iter().map(Op::Mount));
@@ -461,8 +478,28 @@ mod tests {
 
     fn of(config: Value) -> Result<InitPlan, PlanError> {
         let spec = serde_json::from_value(config).unwrap();
-        let request = CreateRequest::new("id".into(), spec, "/b".into(), Rootfs::Dir("rootfs".into()));
+        let mut request = CreateRequest::new("id".into(), spec, "/b".into(), Rootfs::Dir("rootfs".into()));
+        request.caller = 1000;
         plan(&request, Inputs::default())
+    }
+
+    #[test]
+    fn the_callers_paths_are_opened_by_the_caller() {
+        let early = |host: u32| {
+            let mut config = config();
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            for ids in ["uidMappings", "gidMappings"] {
+                config["linux"][ids] = json!([{"containerID": 0, "hostID": host, "size": 10}]);
+            }
+            let ops = of(config).unwrap().ops;
+            let root = ops.iter().position(|op| *op == Op::BecomeRoot).unwrap();
+            ops.into_iter().take(root).find_map(|op| match op {
+                Op::OpenEarly(paths) => Some(paths),
+                _ => None,
+            })
+        };
+        assert_eq!(early(1000), None);
+        assert_eq!(early(100_000), Some(vec!["rootfs".into(), "/host".into()]));
     }
 
     fn in_userns(mut config: Value) -> Value {

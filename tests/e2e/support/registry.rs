@@ -1,7 +1,7 @@
 //! Debian's docker-registry on a free loopback port.
 
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::{Umiak, eventually, images, tool};
@@ -17,46 +17,79 @@ pub struct Registry {
 impl Registry {
     /// Starts an empty registry (plain HTTP) that keeps its files beside `umiak`'s.
     pub fn start(umiak: &Umiak) -> Self {
-        let dir = umiak.dir.join("registry");
-        std::fs::create_dir(&dir).unwrap();
-        Self::serve(dir, "")
+        Self::serve(place(umiak), "")
+    }
+
+    /// Starts one that demands the user `user` with the password `pass:word`.
+    pub fn start_with_password(umiak: &Umiak) -> Self {
+        let dir = place(umiak);
+        let line = "user:$2y$05$abcdefghijklmnopqrstuuDIEddBSuRWBBEY6g5zv60IAP5bSSfki\n";
+        std::fs::write(dir.join("htpasswd"), line).unwrap();
+        let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}/htpasswd\n", dir.display());
+        Self::serve(dir, &auth)
     }
 
     /// Starts one that speaks HTTPS with a certificate of an authority made for it; the second value
     /// is a directory with the authority's certificate, as `--cert-dir` takes it.
     pub fn start_with_tls(umiak: &Umiak) -> (Self, PathBuf) {
-        let dir = umiak.dir.join("registry");
+        let dir = place(umiak);
         let trusted = dir.join("trusted");
-        std::fs::create_dir_all(&trusted).unwrap();
-        let openssl = |words: &str| {
-            let output = Command::new(tool("openssl").unwrap())
-                .args(words.split(' '))
-                .current_dir(&dir)
-                .output()
-                .unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        };
+        std::fs::create_dir(&trusted).unwrap();
         std::fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
             .unwrap();
         openssl(
+            &dir,
             "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out trusted/ca.crt -days 2 -subj /CN=authority",
         );
-        openssl("req -newkey rsa:2048 -nodes -keyout server.key -out server.req -subj /CN=registry");
+        openssl(&dir, "req -newkey rsa:2048 -nodes -keyout server.key -out server.req -subj /CN=registry");
         openssl(
+            &dir,
             "x509 -req -in server.req -CA trusted/ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt",
         );
-        let tls =
-            format!("  tls:\n    certificate: {0}/server.crt\n    key: {0}/server.key\n", dir.display());
+        let tls = tls(&dir);
         (Self::serve(dir, &tls), trusted)
     }
 
-    fn serve(dir: PathBuf, tls: &str) -> Self {
+    /// Starts one with a certificate that it signed itself, which `openssl req -x509` marks as an
+    /// authority's, for the subject alternative name `name`; the second value is a directory with it.
+    pub fn start_self_signed(umiak: &Umiak, name: &str, expired: bool) -> (Self, PathBuf) {
+        let dir = place(umiak);
+        let trusted = dir.join("trusted");
+        std::fs::create_dir(&trusted).unwrap();
+        if expired {
+            let config = format!(
+                "[ca]\ndefault_ca=c\n[c]\ndatabase=index\nnew_certs_dir=.\nserial=serial\nprivate_key=server.key\n\
+                 default_md=sha256\npolicy=p\nx509_extensions=e\n[p]\ncommonName=supplied\n\
+                 [e]\nbasicConstraints=CA:TRUE\nsubjectAltName={name}\n"
+            );
+            std::fs::write(dir.join("ca.conf"), config).unwrap();
+            std::fs::write(dir.join("index"), "").unwrap();
+            std::fs::write(dir.join("serial"), "01\n").unwrap();
+            openssl(
+                &dir,
+                "req -newkey rsa:2048 -nodes -keyout server.key -out server.req -subj /CN=registry",
+            );
+            openssl(
+                &dir,
+                "ca -config ca.conf -selfsign -batch -notext -in server.req -out server.crt -startdate 20200101000000Z -enddate 20200102000000Z",
+            );
+        } else {
+            let words = "req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.crt -days 2 -subj /CN=registry -addext";
+            openssl(&dir, &format!("{words} subjectAltName={name}"));
+        }
+        std::fs::copy(dir.join("server.crt"), trusted.join("server.crt")).unwrap();
+        let tls = tls(&dir);
+        (Self::serve(dir, &tls), trusted)
+    }
+
+    /// `more`: lines of the configuration; those of `http` may go on.
+    fn serve(dir: PathBuf, more: &str) -> Self {
         // The port is free again when the listener goes; nobody else asks for this one.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let config = dir.join("config.yml");
         let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{tls}",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{more}",
             dir.join("data").display()
         );
         std::fs::write(&config, text).unwrap();
@@ -76,15 +109,28 @@ impl Registry {
 
     /// Puts a test image into the registry and returns its name there.
     pub fn push(&self, image: &str) -> String {
-        let name = format!("{}/test/{image}:latest", self.address);
-        let source = format!("oci:{}:localhost/{image}:latest", images().join(image).display());
+        self.push_as(image, &format!("oci:{}:localhost/{image}:latest", images().join(image).display()))
+    }
+
+    /// Puts an image from a source of skopeo's into the registry as `test/NAME:latest`.
+    pub fn push_as(&self, name: &str, source: &str) -> String {
+        let name = format!("{}/test/{name}:latest", self.address);
         let output = Command::new(tool("skopeo").unwrap())
-            .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &source])
+            .args([
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--dest-tls-verify=false",
+                "--dest-creds=user:pass:word",
+            ])
+            .arg(source)
             .arg(format!("docker://{name}"))
             .env("TMPDIR", &self.dir)
+            // Where it looks for passwords.
+            .env("XDG_RUNTIME_DIR", &self.dir)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
         name
     }
 
@@ -100,4 +146,22 @@ impl Drop for Registry {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+/// A directory for one more registry of a test.
+fn place(umiak: &Umiak) -> PathBuf {
+    let free = (0..).map(|number| umiak.dir.join(format!("registry-{number}"))).find(|dir| !dir.exists());
+    let dir = free.unwrap();
+    std::fs::create_dir(&dir).unwrap();
+    dir
+}
+
+fn openssl(dir: &Path, words: &str) {
+    let output =
+        Command::new(tool("openssl").unwrap()).args(words.split(' ')).current_dir(dir).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn tls(dir: &Path) -> String {
+    format!("  tls:\n    certificate: {0}/server.crt\n    key: {0}/server.key\n", dir.display())
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -24,15 +24,25 @@ pub struct Terminal {
 
 impl Terminal {
     /// Starts a command on a terminal of 80 columns and 24 rows.
-    #[allow(unsafe_code)]
     pub fn start(umiak: &Umiak, args: &[&str]) -> Self {
+        Self::start_command(umiak.command(args))
+    }
+
+    /// The same for the OCI runtime's face.
+    pub fn start_runtime(umiak: &Umiak, args: &[&str]) -> Self {
+        let mut command = Command::new(Umiak::binary());
+        command.arg("runtime").args(args).current_dir(&umiak.dir);
+        Self::start_command(command)
+    }
+
+    #[allow(unsafe_code)]
+    fn start_command(mut command: Command) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let slave = File::options().read(true).write(true).open(name).unwrap();
         tcsetwinsize(&master, size(80, 24)).unwrap();
-        let mut command = umiak.command(args);
         command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
         // SAFETY: between fork and exec only the system calls setsid and ioctl are made.
         unsafe {

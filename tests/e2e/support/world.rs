@@ -110,6 +110,13 @@ impl Umiak {
         output
     }
 
+    /// Tells a container that waits for the file `/go`. It may have ended, and with it the program that
+    /// makes the file, before that program has.
+    pub fn let_go(&self, name: &str) {
+        let output = self.run(&["exec", name, "touch", "/go"]);
+        assert!(matches!(output.code, Some(0 | 137)), "{}", output.stderr);
+    }
+
     /// Runs a command with a store at another place.
     #[must_use = "a command's result must be asserted"]
     pub fn run_elsewhere<A: AsRef<OsStr>>(&self, root: &Path, args: &[A]) -> Output {

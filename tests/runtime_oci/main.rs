@@ -10,9 +10,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-#[path = "common/skip.rs"]
+#[path = "../common/skip.rs"]
 mod skip;
 use skip::skip;
+
+mod commands;
+mod errors;
+mod fields;
+mod killed;
+mod mounts;
 
 /// Who calls the runtime.
 #[derive(Clone, Copy, Debug, PartialEq)]

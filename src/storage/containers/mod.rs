@@ -13,18 +13,20 @@
 //! Whoever is in charge of a container, the creating command and then its monitor, holds a flock
 //! on its directory: the kernel drops it when they die. Status is derived from these and from the kernel, never stored ([`Containers::status`]).
 
+mod record;
+
+pub use record::*;
+
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::names::Names;
-use crate::base::digest::{ChainId, Digest};
 use crate::base::id::ContainerId;
-use crate::base::idmap::IdMapping;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::{host, process};
@@ -81,349 +83,6 @@ pub enum Error {
     },
 }
 
-/// One mount that the user asked for, resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MountRecord {
-    /// `bind`, `volume`, `tmpfs`, …
-    pub kind: String,
-    /// The volume's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// On the host; empty for tmpfs.
-    pub source: String,
-    /// Absolute, in the container.
-    pub destination: String,
-    /// Mount options in mount(8)'s words.
-    pub options: Vec<String>,
-    /// Whether the container may write.
-    pub rw: bool,
-    /// Whether an empty volume gets what the image has at the destination.
-    #[serde(default)]
-    pub copy_up: bool,
-    /// Whether it came from the image's own `VOLUME` list and is removed with the container.
-    #[serde(default)]
-    pub anonymous: bool,
-}
-
-/// A device that the user asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceRecord {
-    /// On the host.
-    pub host: String,
-    /// In the container.
-    pub container: String,
-    /// Any of `rwm`.
-    pub permissions: String,
-}
-
-/// A resource limit (setrlimit(2)); `None` is unlimited.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UlimitRecord {
-    /// `RLIMIT_NOFILE`, …
-    pub name: String,
-    /// Soft limit.
-    pub soft: Option<u64>,
-    /// Hard limit.
-    pub hard: Option<u64>,
-}
-
-/// Where a namespace comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NamespaceMode {
-    /// One of its own.
-    #[default]
-    Private,
-    /// The host's.
-    Host,
-}
-
-/// Where the user namespace comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UsernsMode {
-    /// Root without one, users with their ids mapped.
-    #[default]
-    Default,
-    /// As `Default`, with the user's own ids kept inside.
-    KeepId,
-}
-
-/// The network of a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkMode {
-    /// Only a loopback device.
-    #[default]
-    None,
-    /// The host's.
-    Host,
-}
-
-/// How output is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogConfig {
-    /// Whether output is kept at all (`k8s-file`) or not (`none`).
-    pub enabled: bool,
-    /// The file, where the user chose one.
-    #[serde(default)]
-    pub path: Option<PathBuf>,
-    /// Bytes after which the file is begun anew.
-    #[serde(default)]
-    pub size_max: Option<u64>,
-}
-
-/// What was asked for, resolved against the image: all that `inspect` tells and `exec` needs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names are those of the flags")]
-pub struct ContainerConfig {
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub entrypoint: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub command: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub env: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub user: String,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub workdir: String,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub hostname: String,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub tty: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub interactive: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub labels: std::collections::BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub annotations: std::collections::BTreeMap<String, String>,
-    pub stop_signal: i32,
-    pub stop_timeout: u64,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub network: NetworkMode,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub pid: NamespaceMode,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub ipc: NamespaceMode,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub uts: NamespaceMode,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub cgroupns: NamespaceMode,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub userns: UsernsMode,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub read_only: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub capabilities: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub cap_add: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub cap_drop: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub security_opt: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub no_new_privileges: bool,
-    pub seccomp: SeccompChoice,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub unmask: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub mask: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub mounts: Vec<MountRecord>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub devices: Vec<DeviceRecord>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub ulimits: Vec<UlimitRecord>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub sysctls: std::collections::BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub init: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub auto_remove: bool,
-    pub log: LogConfig,
-    pub cgroups: bool,
-}
-
-/// Records are read by the hundred: what says nothing is left out.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// Which system calls are let through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SeccompChoice {
-    /// Our allow list.
-    Default,
-    /// All.
-    Unconfined,
-    /// A profile in Docker's or OCI's JSON, as it was when the container was made.
-    Profile {
-        /// The file it came from.
-        path: PathBuf,
-        /// Its content.
-        content: String,
-    },
-}
-
-/// Where the rootfs comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RootfsSource {
-    /// Layers of an image, lowest first.
-    Image {
-        /// Digest of its configuration.
-        id: Digest,
-        /// As the user's reference was resolved.
-        name: String,
-        /// Digest of its manifest.
-        digest: Digest,
-        /// Its layers.
-        layers: Vec<ChainId>,
-    },
-    /// A directory (`--rootfs`).
-    Directory(PathBuf),
-}
-
-/// `record.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ContainerRecord {
-    /// Format version.
-    pub version: u32,
-    /// The container's id.
-    pub id: ContainerId,
-    /// Its name.
-    pub name: String,
-    /// Nanoseconds since 1970.
-    pub created: i64,
-    /// Digest of the image's configuration: what `rmi` looks for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_id: Option<Digest>,
-    /// Where the rootfs comes from.
-    pub rootfs: RootfsSource,
-    /// The mapping of its user namespace; none as root.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mapping: Option<IdMapping>,
-    /// The command line that made it.
-    pub create_command: Vec<String>,
-    /// All the rest.
-    pub config: ContainerConfig,
-}
-
-/// How a container's first process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Exit {
-    /// It called exit.
-    Code(u8),
-    /// A signal ended it.
-    Signal(i32),
-    /// Nobody was there to see it.
-    Unknown,
-}
-
-impl Exit {
-    /// As Podman's users see it: 128+n for a signal, -1 where nobody knows.
-    pub fn code(self) -> i32 {
-        match self {
-            Self::Code(code) => code.into(),
-            Self::Signal(signal) => 128 + signal,
-            Self::Unknown => -1,
-        }
-    }
-}
-
-/// `exit.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExitRecord {
-    /// Format version.
-    pub version: u32,
-    /// How it ended.
-    pub exit: Exit,
-    /// Nanoseconds since 1970; 0 if it never started.
-    pub started: i64,
-    /// Nanoseconds since 1970 of the end, or of the moment that somebody noticed.
-    pub finished: i64,
-    /// Why it could not be started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-impl ExitRecord {
-    /// A record of this format version.
-    pub fn new(exit: Exit, started: i64, finished: i64) -> Self {
-        Self { version: VERSION, exit, started, finished, error: None }
-    }
-}
-
-/// `state.json`: facts of one run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunState {
-    /// Format version.
-    pub version: u32,
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub boot_id: String,
-    /// Of the first process, in the host's pid namespace.
-    pub pid: i32,
-    /// Field 22 of `/proc/PID/stat`: against a pid's reuse.
-    pub start_time: u64,
-    /// Of the monitor.
-    pub monitor: i32,
-    /// Nanoseconds since 1970.
-    pub started: i64,
-    /// The cgroup's directory, if it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<PathBuf>,
-}
-
-impl RunState {
-    /// A record of this format version.
-    pub fn new(boot_id: String, pid: i32, start_time: u64, started: i64, cgroup: Option<PathBuf>) -> Self {
-        Self {
-            version: VERSION,
-            boot_id,
-            pid,
-            start_time,
-            monitor: rustix::process::getpid().as_raw_nonzero().get(),
-            started,
-            cgroup,
-        }
-    }
-}
-
-/// What a container is doing now, derived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Never started.
-    Created,
-    /// Its first process is there.
-    Running(RunState),
-    /// Its first process is gone, but its monitor has not recorded the end yet.
-    Stopping(RunState),
-    /// It ended, or could not be started.
-    Exited(ExitRecord),
-}
-
-impl Status {
-    /// Podman's word for it.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Running(_) => "running",
-            Self::Stopping(_) => "stopping",
-            Self::Exited(_) => "exited",
-        }
-    }
-
-    /// The facts of a container that runs.
-    pub fn running(&self) -> Option<&RunState> {
-        match self {
-            Self::Running(state) => Some(state),
-            _ => None,
-        }
-    }
-}
-
 /// Every container of one store.
 #[derive(Clone, Debug)]
 pub struct Containers {
@@ -466,7 +125,50 @@ impl Containers {
 
     /// Removes names that killed processes left without a container.
     pub fn sweep_names(&self) -> Result<(), Error> {
-        self.names().sweep(|id| self.dir(id).exists())
+        self.names().sweep(|name, id| self.has_name(id, name))
+    }
+
+    /// Whether a name's file tells the truth. Not, where somebody died while renaming the container.
+    fn has_name(&self, id: &ContainerId, name: &str) -> bool {
+        self.dir(id).exists() && self.record(id).map_or(true, |record| record.name == name)
+    }
+
+    /// Gives a container another name; returns the old one. The new name is claimed, then recorded,
+    /// then the old one is freed: whoever dies in between leaves a name that is nobody's.
+    pub fn rename(&self, id: &ContainerId, name: &str) -> Result<String, Error> {
+        let names = self.names();
+        let (record, _serial) = loop {
+            let record = self.record(id)?;
+            // Two that rename the same container do it one after the other.
+            let path = self.root.join("names").join(&record.name);
+            let lock = match Lock::exclusive_existing(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Io { action: "locking", path, source });
+                }
+                other => other.ok(),
+            };
+            if self.record(id)?.name == record.name {
+                break (record, lock);
+            }
+        };
+        if record.name == name {
+            return Ok(record.name);
+        }
+        let _claim = loop {
+            match names.claim(name, id, |owner| owner != id && self.has_name(owner, name))? {
+                Ok(claim) => break claim,
+                Err(owner) if self.sweep_dead(&owner)? => {}
+                Err(owner) => return Err(Error::NameInUse { name: name.to_owned(), id: owner }),
+            }
+        };
+        let renamed = ContainerRecord { name: name.to_owned(), ..record.clone() };
+        let written = write(&self.dir(id).join("record.json"), &renamed, Durability::Synced);
+        if written.is_err() {
+            let _ = names.release(name, id);
+        }
+        written?;
+        names.release(&record.name, id)?;
+        Ok(record.name)
     }
 
     fn names(&self) -> Names {
@@ -477,7 +179,7 @@ impl Containers {
     /// between leaves a name without a container, which the next one to want it takes over.
     pub fn create(&self, record: &ContainerRecord, durability: Durability) -> Result<Created, Error> {
         let _claim = loop {
-            match self.names().claim(&record.name, &record.id, |id| self.dir(id).exists())? {
+            match self.names().claim(&record.name, &record.id, |id| self.has_name(id, &record.name))? {
                 Ok(claim) => break claim,
                 Err(id) if self.sweep_dead(&id)? => {}
                 Err(id) => return Err(Error::NameInUse { name: record.name.clone(), id }),
@@ -717,7 +419,10 @@ impl Containers {
             }
             _ => {}
         }
-        self.names().release(&record.name, &record.id)?;
+        if !self.names().release(&record.name, &record.id)? {
+            // Renamed since the caller read the record.
+            self.names().sweep(|name, id| id != &record.id && self.has_name(id, name))?;
+        }
         let _ = fs::remove_dir_all(self.run_dir(&record.id));
         Ok(trash)
     }

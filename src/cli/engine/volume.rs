@@ -1,0 +1,269 @@
+//! `volume create`, `inspect`, `ls`, `prune` and `rm`.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::{Failure, Globals, Outcome, prune};
+use crate::base::time;
+use crate::cli::output::{self, Listing};
+use crate::engine::list::timestamp;
+use crate::engine::volumes::VolumeRecord;
+use crate::engine::{Engine, Error};
+
+/// Make a volume.
+#[derive(Args, Debug, Clone)]
+pub struct CreateArgs {
+    /// The driver; there is only "local"
+    #[arg(short, long, value_name = "NAME", default_value = "local")]
+    driver: String,
+    /// Do not mind that it is there already
+    #[arg(long)]
+    ignore: bool,
+    /// Give it a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Its name; one is made up without
+    name: Option<String>,
+}
+
+/// Show everything about volumes.
+#[derive(Args, Debug, Clone)]
+pub struct InspectArgs {
+    /// All volumes
+    #[arg(short, long)]
+    all: bool,
+    /// A template or json
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Volumes, by name
+    #[arg(value_name = "VOLUME")]
+    volumes: Vec<String>,
+}
+
+/// List volumes.
+#[derive(Args, Debug, Clone)]
+pub struct LsArgs {
+    /// Show only volumes that fit: dangling, driver, label, name
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// A template, "table TEMPLATE" or json
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Leave the heading out
+    #[arg(short, long)]
+    noheading: bool,
+    /// Print only names
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Remove the volumes that no container uses.
+#[derive(Args, Debug, Clone)]
+pub struct PruneArgs {
+    /// Remove only those that fit: label, name
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Remove volumes.
+#[derive(Args, Debug, Clone)]
+pub struct RmArgs {
+    /// Remove all volumes
+    #[arg(short, long)]
+    all: bool,
+    /// Remove the containers that use them, too
+    #[arg(short, long)]
+    force: bool,
+    /// Seconds until a running container is killed
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    time: Option<u64>,
+    /// Volumes, by name
+    #[arg(value_name = "VOLUME")]
+    volumes: Vec<String>,
+}
+
+/// `volume create`: prints the name.
+pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
+    if args.driver != "local" {
+        return Err(Failure::new(format!("--driver \"{}\" is not supported yet", args.driver)));
+    }
+    let mut labels = BTreeMap::new();
+    for label in &args.label {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        if key.is_empty() {
+            return Err(Failure::new(format!("--label \"{label}\": it takes KEY=VALUE")));
+        }
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let record = globals.engine()?.create_volume(args.name.as_deref(), labels, args.ignore)?;
+    output::println(&record.name)?;
+    Ok(0)
+}
+
+fn details(engine: &Engine, volume: &VolumeRecord) -> Value {
+    json!({
+        "Name": volume.name,
+        "Driver": "local",
+        "Mountpoint": engine.volume_data(&volume.name),
+        "CreatedAt": time::rfc3339(timestamp(volume.created), &TimeZone::system()),
+        "Labels": volume.labels,
+        "Scope": "local",
+        "Options": {},
+        "Anonymous": volume.anonymous_of.is_some(),
+    })
+}
+
+/// `volume inspect`.
+pub fn inspect(args: InspectArgs, globals: &Globals) -> Outcome {
+    if args.all != args.volumes.is_empty() {
+        return Err(Failure::new("name volumes, or ask for --all"));
+    }
+    let engine = globals.engine()?;
+    let mut found = Vec::new();
+    let mut code = 0;
+    if args.all {
+        found = engine.volumes()?.iter().map(|volume| details(&engine, volume)).collect();
+    }
+    for name in &args.volumes {
+        match engine.volume(name) {
+            Ok(volume) => found.push(details(&engine, &volume)),
+            Err(error) => {
+                let failure = Failure::from(error);
+                output::error_line(&failure.message, failure.hint.as_deref());
+                code = failure.code;
+            }
+        }
+    }
+    output::print(&output::values(args.format.as_deref(), found)?)?;
+    Ok(code)
+}
+
+enum Filter {
+    Dangling(bool),
+    Driver(String),
+    Label(String, Option<String>),
+    Name(regex::Regex),
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let bad = |why: &str| Failure::new(format!("--filter \"{text}\": {why}"));
+        let (key, value) = text.split_once('=').ok_or_else(|| bad("it takes KEY=VALUE"))?;
+        Ok(match key {
+            "dangling" => Self::Dangling(value.parse().map_err(|_| bad("it takes true or false"))?),
+            "driver" => Self::Driver(value.to_owned()),
+            "label" => match value.split_once('=') {
+                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
+                None => Self::Label(value.to_owned(), None),
+            },
+            "name" => Self::Name(regex::Regex::new(value).map_err(|_| bad("it takes a regular expression"))?),
+            "opt" | "scope" | "until" | "since" | "after" | "label!" => {
+                return Err(bad("this filter is not supported yet"));
+            }
+            _ => return Err(bad("there is no such filter")),
+        })
+    }
+
+    fn fits(&self, volume: &VolumeRecord, used: bool) -> bool {
+        match self {
+            Self::Dangling(wanted) => *wanted != used,
+            Self::Driver(name) => name == "local",
+            Self::Label(key, None) => volume.labels.contains_key(key),
+            Self::Label(key, Some(value)) => volume.labels.get(key) == Some(value),
+            Self::Name(pattern) => pattern.is_match(&volume.name),
+        }
+    }
+}
+
+/// The volumes that fit all filters.
+fn chosen(engine: &Engine, filters: &[String], unused: bool) -> Result<Vec<VolumeRecord>, Failure> {
+    let mut filters = filters.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    filters.extend(unused.then_some(Filter::Dangling(true)));
+    let mut volumes = engine.volumes()?;
+    // Only who asks for it waits until every container's record has been read.
+    let users = if filters.iter().any(|filter| matches!(filter, Filter::Dangling(_))) {
+        engine.volume_users()?
+    } else {
+        BTreeMap::new()
+    };
+    volumes
+        .retain(|volume| filters.iter().all(|filter| filter.fits(volume, users.contains_key(&volume.name))));
+    Ok(volumes)
+}
+
+/// `volume ls`.
+pub fn ls(args: LsArgs, globals: &Globals) -> Outcome {
+    if args.quiet && args.format.is_some() {
+        return Err(Failure::new("quiet and format cannot be used together"));
+    }
+    const LISTING: Listing<'_> =
+        Listing { default: "{{.Driver}}\t{{.Name}}", headers: &[("Name", "VOLUME NAME")] };
+    let engine = globals.engine()?;
+    let volumes = chosen(&engine, &args.filter, false)?;
+    if args.quiet {
+        output::print(&volumes.iter().map(|volume| volume.name.clone() + "\n").collect::<String>())?;
+        return Ok(0);
+    }
+    let rows: Vec<Value> = volumes.iter().map(|volume| details(&engine, volume)).collect();
+    output::print(&LISTING.render(args.format.as_deref(), !args.noheading, &rows)?)?;
+    Ok(0)
+}
+
+/// `volume prune`: prints the names of what it removed.
+pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
+    if !args.force && !prune::confirmed("all volumes that no container uses")? {
+        return Ok(0);
+    }
+    let engine = globals.engine()?;
+    for volume in chosen(&engine, &args.filter, true)? {
+        match engine.remove_volume(&volume.name) {
+            Ok(()) => output::println(&volume.name)?,
+            // Taken into use, or removed, since they were listed.
+            Err(Error::VolumeInUse { .. } | Error::NoVolume(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(0)
+}
+
+/// `volume rm`. Podman's exit codes: 1 for a volume that is not there, 2 for one that is in use.
+pub fn rm(args: RmArgs, globals: &Globals) -> Outcome {
+    if args.all != args.volumes.is_empty() {
+        return Err(Failure::new("name volumes, or ask for --all"));
+    }
+    let engine = globals.engine()?;
+    let names = if args.all {
+        engine.volumes()?.into_iter().map(|volume| volume.name).collect()
+    } else {
+        args.volumes.clone()
+    };
+    super::stop::for_each(&names, |name| {
+        let result = engine.volume(name).and_then(|volume| {
+            if args.force {
+                for user in engine.volume_users()?.remove(&volume.name).unwrap_or_default() {
+                    engine.remove(&user, true, args.time)?;
+                }
+            }
+            engine.remove_volume(&volume.name)?;
+            Ok(volume.name)
+        });
+        match result {
+            Ok(name) => Ok(Some(name)),
+            Err(Error::NoVolume(_)) if args.force => Ok(None),
+            Err(error) => {
+                let code = match &error {
+                    Error::NoVolume(_) => 1,
+                    Error::VolumeInUse { .. } => 2,
+                    error => error.exit_code(),
+                };
+                Err(Failure::from(error).with_code(code))
+            }
+        }
+    })
+}

@@ -1,0 +1,147 @@
+//! Renaming, restarting, pruning; volumes as objects of their own.
+
+use crate::requires;
+use crate::support::{Need, Umiak, eventually};
+
+#[test]
+fn restarted() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "echo run >> /count; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+    umiak.run(&["create", "--name", "still", "--network", "none", "busybox", "true"]).ok();
+    let pid = umiak.inspect("box", "{{.State.Pid}}");
+    umiak.run(&["restart", "-t", "5", "box"]).ok().says("box");
+    assert_ne!(umiak.inspect("box", "{{.State.Pid}}"), pid);
+    eventually("it has run twice", || {
+        umiak.run(&["exec", "box", "wc", "-l", "/count"]).stdout.starts_with('2')
+    });
+    // --running leaves alone what does not run, --all and a name do not.
+    umiak.run(&["restart", "--running", "-t", "0"]).ok();
+    assert_eq!(umiak.status("still"), "created");
+    umiak.run(&["container", "restart", "still"]).ok().says("still");
+    eventually("it has run", || umiak.status("still") == "exited");
+    umiak.run(&["restart", "nothing"]).exits(125).tells("nothing");
+    umiak.run(&["restart"]).exits(125).tells("name at least one container");
+    umiak.detached(&["--rm", "--name", "gone", "--network", "none", "busybox", "sleep", "1000"]);
+    umiak.run(&["restart", "-t", "0", "gone"]).exits(125).tells("--rm");
+    assert_eq!(umiak.status("gone"), "running");
+}
+
+#[test]
+fn renamed() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let id = umiak.detached(&["--rm", "--name", "old", "--network", "none", "busybox", "sleep", "1000"]);
+    umiak.run(&["create", "--name", "other", "--network", "none", "busybox", "true"]).ok();
+    umiak.run(&["rename", "old", "new"]).ok().says("");
+    assert_eq!(umiak.inspect("new", "{{.Name}} {{.Id}}"), format!("new {id}"));
+    umiak.run(&["container", "exists", "new"]).ok();
+    umiak.run(&["container", "exists", "old"]).exits(1);
+    umiak.run(&["rename", "new", "new"]).ok();
+    umiak.run(&["rename", "new", "other"]).exits(125).tells("other");
+    umiak.run(&["rename", "new", "no/good"]).exits(125).tells("no/good");
+    umiak.run(&["rename", "nothing", "x"]).exits(125).tells("nothing");
+    // The old name is free at once, the new one when the container goes, whose monitor knew the old one.
+    umiak.run(&["rename", "other", "old"]).ok();
+    umiak.run(&["stop", "-t", "0", "new"]).ok();
+    eventually("its name is free", || umiak.run(&["rename", "old", "new"]).code == Some(0));
+}
+
+#[test]
+fn renaming_is_safe_from_sudden_death() {
+    requires!(Need::Image("busybox"), Need::Tool("strace"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["create", "--name", "a", "--network", "none", "busybox", "true"]).ok();
+    for at in 1..=20 {
+        // Killed when it makes, renames or removes its n-th file.
+        let inject =
+            format!("--inject=openat,renameat,renameat2,linkat,unlink,unlinkat:signal=KILL:when={at}");
+        let mut command = std::process::Command::new("strace");
+        command.args([
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=openat,renameat,renameat2,linkat,unlink,unlinkat",
+        ]);
+        let own = umiak.command(&["rename", "a", "b"]);
+        let environment: Vec<_> = own.get_envs().filter_map(|(name, value)| Some((name, value?))).collect();
+        let status =
+            command.arg(inject).arg(own.get_program()).args(own.get_args()).env_clear().envs(environment);
+        let _ = status.stderr(std::process::Stdio::null()).status().unwrap();
+        // Whatever it came to, there is one container of one name, and the other is free.
+        let name = umiak.run(&["ps", "-a", "--format", "{{.Names}}"]).ok().stdout.trim().to_owned();
+        assert!(["a", "b"].contains(&name.as_str()), "{name}");
+        let free = if name == "a" { "b" } else { "a" };
+        umiak.run(&["run", "--rm", "--name", free, "--network", "none", "busybox", "true"]).ok();
+        umiak.run(&["rename", &name, "a"]).ok();
+    }
+}
+
+#[test]
+fn pruned() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&["--name", "alive", "--network", "none", "busybox", "sleep", "1000"]);
+    let create = |name: &str, label: &str| {
+        let words = ["create", "--name", name, "--label", label, "--network", "none", "busybox", "true"];
+        umiak.run(&words).ok().stdout.trim().to_owned()
+    };
+    let (kept, gone) = (create("kept", "keep=yes"), create("gone", "keep=no"));
+    // Without an answer nothing is removed.
+    umiak.run(&["container", "prune"]).ok().says("");
+    umiak.run(&["container", "prune", "-f", "--filter", "nonsense=1"]).exits(125).tells("nonsense");
+    umiak.run(&["container", "prune", "-f", "--filter", "label=keep=no"]).ok().says(&gone);
+    umiak.run_with_input(&["container", "prune"], b"y\n").ok().says(&kept);
+    assert_eq!(umiak.status("alive"), "running");
+    umiak.run(&["container", "exists", "kept"]).exits(1);
+    umiak.run(&["image", "exists", "localhost/busybox"]).ok();
+    umiak.run(&["image", "exists", "localhost/absent"]).exits(1);
+}
+
+#[test]
+fn volumes_are_made_listed_and_removed() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["volume", "create", "--label", "of=test", "data"]).ok().says("data");
+    umiak.run(&["volume", "create", "data"]).exits(125).tells("data").hints("--ignore");
+    umiak.run(&["volume", "create", "--ignore", "data"]).ok().says("data");
+    umiak.run(&["volume", "create", "../up"]).exits(125).tells("../up");
+    umiak.run(&["volume", "create", "-d", "nfs", "x"]).exits(125).tells("not supported yet");
+    umiak.run(&["volume", "create", "-o", "type=tmpfs", "x"]).exits(125).tells("not supported yet");
+    let unnamed = umiak.run(&["volume", "create"]).ok().stdout.trim().to_owned();
+    assert_eq!(unnamed.len(), 64);
+    umiak.run(&["volume", "exists", "data"]).ok();
+    umiak.run(&["volume", "exists", "none"]).exits(1);
+    // What a container writes is where inspect says.
+    let words = ["create", "--name", "user", "--network", "none", "-v", "data:/d", "busybox", "true"];
+    umiak.run(&words).ok();
+    umiak
+        .run(&["run", "--rm", "--network", "none", "-v", "data:/d", "busybox", "sh", "-c", "echo x > /d/f"])
+        .ok();
+    let place = umiak.run(&["volume", "inspect", "--format", "{{.Mountpoint}}", "data"]).ok().stdout;
+    assert_eq!(std::fs::read_to_string(format!("{}/f", place.trim())).unwrap(), "x\n");
+    umiak
+        .run(&["volume", "inspect", "-f", "{{.Name}} {{.Labels.of}} {{.Driver}}", "dat"])
+        .ok()
+        .says("data test local");
+    umiak.run(&["volume", "inspect", "nothing"]).exits(125).tells("nothing");
+    // The listing.
+    let listing = umiak.run(&["volume", "ls"]).ok().stdout;
+    assert!(listing.starts_with("DRIVER") && listing.contains("VOLUME NAME"), "{listing}");
+    umiak.run(&["volume", "ls", "-q", "--filter", "label=of"]).ok().says("data");
+    umiak.run(&["volume", "ls", "-q", "--filter", "dangling=true"]).ok().says(&unnamed);
+    umiak.run(&["volume", "ls", "--filter", "colour=red"]).exits(125).tells("colour");
+    umiak.run(&["volume", "ls", "--filter", "until=1h"]).exits(125).tells("not supported yet");
+    // Removal: not of what is used, unless by force, and then with its user.
+    umiak.run(&["volume", "rm", "data"]).exits(2).tells("is used by").hints("umiak rm");
+    umiak.run(&["volume", "rm", "nothing"]).exits(1).tells("nothing");
+    umiak.run(&["volume", "prune", "-f"]).ok().says(&unnamed);
+    umiak.run(&["volume", "rm", "-f", "data"]).ok().says("data");
+    umiak.run(&["container", "exists", "user"]).exits(1);
+    umiak.run(&["volume", "ls", "-q"]).ok().says("");
+    umiak.run(&["volume", "export", "x"]).exits(125).tells("`umiak volume export` is not supported yet");
+    umiak.run(&["volume", "lss"]).exits(125).tells("unknown command `volume lss`").hints("volume ls");
+    umiak.run(&["volume", "ls", "--sort", "x"]).exits(125).tells("--sort");
+}
