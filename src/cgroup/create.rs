@@ -1,5 +1,6 @@
 //! A container's own group.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub struct Request<'a> {
     pub id: &'a str,
     /// The specification's `resources`.
     pub resources: Option<&'a LinuxResources>,
+    /// The specification's annotations, some of which are properties for systemd.
+    pub annotations: Option<&'a HashMap<String, String>>,
     /// Who makes the group.
     pub manager: Manager,
     /// As the callers of a runtime expect: controllers that only count are there too, and device
@@ -76,6 +79,7 @@ pub enum Outcome {
 /// Makes a container's group and sets its limits.
 pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
     let settings = resources::settings(request.resources)?;
+    let rules = request.complete.then(|| apply::device_rules(request.resources)).transpose()?;
     let none = |reason: String| match settings.iter().find(|s| s.weight == Weight::Wanted) {
         Some(setting) => Err(Error::Unavailable { resource: setting.field.to_owned(), reason }),
         None => Ok(Outcome::None(reason)),
@@ -85,11 +89,9 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
     }
     let Some(tree) = tree::tree() else { return none("there is no cgroup v2 tree".to_owned()) };
     if request.manager == Manager::Systemd {
-        let user = !is_real_root();
-        let place = systemd::place(request.wanted, request.id, user)?;
-        let rules = if request.complete { Some(apply::device_rules(request.resources)?) } else { None };
+        let place = systemd::place(request.wanted, request.id, !is_real_root(), request.annotations)?;
         let id = request.id.to_owned();
-        return Ok(Outcome::Later(Scope { tree, place, user, id, settings, rules }));
+        return Ok(Outcome::Later(Scope { tree, place, id, settings, rules }));
     }
     let relative = tree::place(&tree, request.wanted, request.id, &apply::controllers(&settings))?;
     let path = tree.mount.join(&relative);
@@ -108,7 +110,7 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
         }
         Err(error) => return Err(io_error("creating", &path, error)),
     }
-    let result = fill(request, &tree, &relative, &settings);
+    let result = fill(&tree, &relative, &settings, rules.as_deref());
     if result.is_err() {
         let _ = std::fs::remove_dir(&path);
     }
@@ -120,7 +122,6 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
 pub struct Scope {
     tree: Tree,
     place: systemd::Place,
-    user: bool,
     id: String,
     settings: Vec<Setting>,
     rules: Option<Vec<devices::Rule>>,
@@ -130,8 +131,8 @@ impl Scope {
     /// Makes the group with this process in it, and sets its limits. If that fails nothing is left but
     /// the process, which is to be killed.
     pub fn start(self, pid: i32) -> Result<(Group, Unit), Error> {
-        let relative = systemd::start(&self.place, self.user, &self.id, pid, &self.settings)?;
-        let unit = Unit { name: self.place.name.clone(), user: self.user };
+        let relative = systemd::start(&self.place, &self.id, pid, &self.settings)?;
+        let unit = Unit { name: self.place.name.clone(), user: self.place.user };
         let path = self.tree.mount.join(&relative);
         let result = (|| {
             apply::enable(&self.tree.mount, &relative, &self.settings, false)?;
@@ -148,14 +149,20 @@ impl Scope {
     }
 }
 
-fn fill(request: &Request<'_>, tree: &Tree, relative: &Path, settings: &[Setting]) -> Result<Group, Error> {
+/// `rules` are there for a [`Request::complete`] group.
+fn fill(
+    tree: &Tree,
+    relative: &Path,
+    settings: &[Setting],
+    rules: Option<&[devices::Rule]>,
+) -> Result<Group, Error> {
     let path = tree.mount.join(relative);
     // A hybrid tree's few controllers are the machine's own business, unless they are asked for.
-    let everything = request.complete && !tree.is_hybrid();
+    let everything = rules.is_some() && !tree.is_hybrid();
     apply::enable(&tree.mount, relative, settings, everything)?;
     apply::apply(&path, settings)?;
-    if request.complete {
-        apply::apply_devices(&path, &apply::device_rules(request.resources)?)?;
+    if let Some(rules) = rules {
+        apply::apply_devices(&path, rules)?;
     }
     open(path)
 }

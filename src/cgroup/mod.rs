@@ -244,10 +244,15 @@ fn collect_processes(cgroup: &Path, into: &mut Vec<i32>) -> io::Result<()> {
 pub fn destroy(cgroup: &Path, unit: Option<&Unit>) -> Result<(), Error> {
     // Processes that outlived an init without a pid namespace of its own.
     let _ = kill(cgroup);
-    if let Some(unit) = unit {
-        systemd::stop(unit)?;
+    let stopped = unit.map_or(Ok(()), systemd::stop);
+    match remove(cgroup) {
+        // A unit whose group is gone goes by itself; and a user's systemd may be gone with all it had.
+        Ok(()) => Ok(()),
+        Err(error) => {
+            stopped?;
+            Err(io_error("removing", cgroup, error))
+        }
     }
-    remove(cgroup).map_err(|e| io_error("removing", cgroup, e))
 }
 
 /// Removes an empty control group and its children; one that is gone already is no error. Killed

@@ -53,6 +53,58 @@ pub(super) fn apply(plan: &CachePlan, id: &str, pid: i32) -> Result<CacheGroups,
     result.map(|()| groups)
 }
 
+/// Gives the processes of a running container other schemata: in the class that was made for it, or in
+/// one that is made now. A class that it shares with others is left, not changed. Returns what is to be
+/// removed with the container.
+pub fn update(
+    groups: &CacheGroups,
+    id: &str,
+    processes: &[i32],
+    schemata: Vec<String>,
+) -> Result<CacheGroups, Error> {
+    let root = mounted().ok_or_else(|| {
+        Error::host("finding where resctrl is mounted", io::Error::from(io::ErrorKind::NotFound))
+    })?;
+    update_below(&root, groups, id, processes, schemata)
+}
+
+fn update_below(
+    root: &Path,
+    groups: &CacheGroups,
+    id: &str,
+    processes: &[i32],
+    schemata: Vec<String>,
+) -> Result<CacheGroups, Error> {
+    let write = |path: PathBuf, text: String| {
+        std::fs::write(&path, text)
+            .map_err(|e| Error::host(format!("linux.intelRdt: writing \"{}\"", path.display()), e))
+    };
+    if let Some(class) = &groups.class {
+        write(class.join("schemata"), schemata.join("\n") + "\n")?;
+        return Ok(groups.clone());
+    }
+    let Some((first, others)) = processes.split_first() else { return Err(Error::NotRunning) };
+    let plan = CachePlan { class: None, schemata, monitor: false };
+    let mut made = CacheGroups { class: None, monitor: groups.monitor.clone() };
+    let result = apply_below(root, &plan, id, *first, &mut made).and_then(|()| {
+        // The kernel moves threads, one a write; those of the first process too.
+        for pid in std::iter::once(first).chain(others) {
+            for entry in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                match write(root.join(id).join("tasks"), entry.file_name().to_string_lossy().into_owned()) {
+                    // It has ended meanwhile.
+                    Err(Error::Host { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
+                    other => other?,
+                }
+            }
+        }
+        Ok(())
+    });
+    if result.is_err() {
+        let _ = CacheGroups { class: made.class.take(), monitor: None }.remove();
+    }
+    result.map(|()| made)
+}
+
 fn apply_below(
     root: &Path,
     plan: &CachePlan,
@@ -129,6 +181,13 @@ mod tests {
         assert!(others.is_empty(), "it is the first one's");
         assert!(apply_below(&root, &plan(Some("gold"), "L3:0=0f"), "e", 9, &mut others).is_err());
         assert!(apply_below(&root, &plan(None, "L3:0=0f"), "gold", 9, &mut others).is_err());
+        let ours = [std::process::id() as i32];
+        let changed = update_below(&root, &groups, "c", &ours, vec!["L3:0=1".into()]).unwrap();
+        assert_eq!(changed, groups);
+        assert_eq!(std::fs::read_to_string(root.join("gold/schemata")).unwrap(), "L3:0=1\n");
+        let own = update_below(&root, &others, "d", &ours, vec!["MB:0=20".into()]).unwrap();
+        assert_eq!(own.class, Some(root.join("d")));
+        assert!(update_below(&root, &others, "f", &[], vec![]).is_err());
         std::fs::remove_dir_all(root).unwrap();
         groups.remove().unwrap();
     }

@@ -134,6 +134,7 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
         wanted: linux.and_then(|linux| linux.cgroups_path().as_deref()),
         id: &request.id,
         resources: linux.and_then(|linux| linux.resources().as_ref()),
+        annotations: request.spec.annotations().as_ref(),
         manager: request.cgroup,
         complete: request.complete_cgroup,
     })?;

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 
 use crate::cgroup;
-pub use cache::CacheGroups;
+pub use cache::{CacheGroups, update as update_cache};
 pub use create::{Created, create, start};
 pub use error::Error;
 pub use exec::{Executed, exec};

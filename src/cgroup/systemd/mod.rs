@@ -5,10 +5,12 @@
 //! socket. Device rules are not handed over: our own program at the group says all, and systemd leaves
 //! it alone.
 
+mod annotations;
 mod bus;
 mod message;
 mod properties;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +67,14 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// An annotation that makes no property.
+    #[error("annotation \"{name}\": {reason}")]
+    Annotation {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The unit is there, its group cannot be found.
     #[error("finding the control group of unit \"{0}\"")]
     Lost(String),
@@ -84,13 +94,23 @@ pub struct Unit {
 pub(super) struct Place {
     pub slice: String,
     pub name: String,
+    /// It is the user's manager's.
+    pub user: bool,
+    /// What the configuration asks for by annotations.
+    properties: Vec<(String, Value)>,
 }
 
 /// Reads `slice:prefix:name`. Without one: `umiak-ID.scope` in systemd's usual slice.
-pub(super) fn place(wanted: Option<&Path>, id: &str, user: bool) -> Result<Place, Error> {
+pub(super) fn place(
+    wanted: Option<&Path>,
+    id: &str,
+    user: bool,
+    annotations: Option<&HashMap<String, String>>,
+) -> Result<Place, Error> {
+    let properties = annotations.map(annotations::properties).transpose()?.unwrap_or_default();
     let usual = if user { "user.slice" } else { "system.slice" };
     let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(Place { slice: usual.to_owned(), name: format!("umiak-{id}.scope") });
+        return Ok(Place { slice: usual.to_owned(), name: format!("umiak-{id}.scope"), user, properties });
     };
     let error = |reason| Error::Path { path: wanted.to_owned(), reason };
     let text = wanted.to_str().ok_or_else(|| error("it is not UTF-8"))?;
@@ -112,18 +132,12 @@ pub(super) fn place(wanted: Option<&Path>, id: &str, user: bool) -> Result<Place
         return Err(error("a slice as a container's own unit is not supported yet"));
     }
     let name = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
-    Ok(Place { slice: slice.to_owned(), name })
+    Ok(Place { slice: slice.to_owned(), name, user, properties })
 }
 
 /// Starts a container's scope with a process in it; returns the group's path below the tree's root.
-pub(super) fn start(
-    place: &Place,
-    user: bool,
-    id: &str,
-    pid: i32,
-    settings: &[Setting],
-) -> Result<PathBuf, Error> {
-    let mut bus = Bus::connect(user)?;
+pub(super) fn start(place: &Place, id: &str, pid: i32, settings: &[Setting]) -> Result<PathBuf, Error> {
+    let mut bus = Bus::connect(place.user)?;
     let yes = || Value::Bool(true);
     let mut list = vec![
         ("Description".to_owned(), Value::text(format!("container {id}"))),
@@ -139,6 +153,9 @@ pub(super) fn start(
         ("CollectMode".to_owned(), Value::text("inactive-or-failed")),
     ];
     list.extend(properties::properties(settings));
+    // What the configuration says itself comes in place of ours: systemd sets up names once.
+    list.retain(|(name, _)| place.properties.iter().all(|(own, _)| own != name));
+    list.extend(place.properties.iter().cloned());
     let arguments = || {
         vec![
             Value::text(place.name.as_str()),
@@ -199,7 +216,7 @@ mod tests {
 
     #[test]
     fn places_are_read_as_runc_reads_them() {
-        let of = |text: &str, user| place(Some(Path::new(text)), "id", user).map(|p| (p.slice, p.name));
+        let of = |text: &str, user| place(Some(Path::new(text)), "id", user, None).map(|p| (p.slice, p.name));
         let is = |slice: &str, name: &str| (slice.to_owned(), name.to_owned());
         assert_eq!(of("a-b.slice:libpod:x", false).unwrap(), is("a-b.slice", "libpod-x.scope"));
         assert_eq!(of(":libpod:x", true).unwrap(), is("user.slice", "libpod-x.scope"));

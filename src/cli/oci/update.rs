@@ -12,8 +12,8 @@ use super::common::{container, stored_spec};
 use super::{Done, Error, Global};
 use crate::base::size;
 use crate::cgroup;
-use crate::runtime::config;
 use crate::runtime::state::Status;
+use crate::runtime::{self, config};
 
 pub(super) const OPTIONS: &[Known] = &[
     ("resources", Some('r'), true),
@@ -49,13 +49,25 @@ pub(super) fn update(global: &Global, parsed: &Parsed) -> Done {
     }
     let none = || Error::Ungrouped { id: record.id.clone(), what: "update" };
     let group = record.cgroup.clone().ok_or_else(none)?;
-    let old = match record.resources.take() {
+    let old = match record.resources.clone() {
         Some(resources) => resources,
         None => {
             let spec = stored_spec(&dir)?;
             spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_else(nothing)
         }
     };
+    let schemata: Vec<String> = ["l3-cache-schema", "mem-bw-schema"]
+        .iter()
+        .filter_map(|o| given(parsed, o))
+        .map(str::to_owned)
+        .collect();
+    if !schemata.is_empty() {
+        let processes = cgroup::processes(&group)
+            .map_err(|source| Error::Io { action: format!("reading \"{}\"", group.display()), source })?;
+        record.cache = runtime::update_cache(&record.cache, &record.id, &processes, schemata)?;
+        // Before anything else can fail: it is to be removed with the container.
+        dir.write(&record)?;
+    }
     record.resources = Some(cgroup::update(&group, record.unit.as_ref(), &old, &change)?);
     dir.write(&record)?;
     Ok(0)
@@ -70,11 +82,6 @@ fn nothing() -> LinuxResources {
 
 /// What is to be different: from a file, or from the options.
 fn change(parsed: &Parsed) -> Result<LinuxResources, Error> {
-    for option in ["l3-cache-schema", "mem-bw-schema"] {
-        if parsed.value(option).is_some_and(|value| !value.is_empty()) {
-            return Err(Error::Unsupported(format!("--{option}")));
-        }
-    }
     match parsed.value("resources").filter(|file| !file.is_empty()) {
         Some(file) => from_file(file),
         None => from_options(parsed),
@@ -167,7 +174,7 @@ mod tests {
             "pids": {"limit": 9}, "blockIO": {"weight": 20}});
         assert_eq!(value.unwrap(), expected);
         assert_eq!(of("id").unwrap(), serde_json::json!({}));
-        for bad in ["--memory x", "--cpu-share -1", "--blkio-weight 70000", "--l3-cache-schema x"] {
+        for bad in ["--memory x", "--cpu-share -1", "--blkio-weight 70000"] {
             assert!(of(bad).is_err(), "{bad}");
         }
     }
