@@ -236,6 +236,7 @@ fn further_processes(f: &Fixture) {
             no_new_keyring: false,
             clamp_limits: false,
             state: None,
+            personality: None,
         })?;
         let status = process::wait(&executed.pidfd).unwrap();
         Ok::<_, runtime::Error>((read(reader), status))

@@ -64,6 +64,7 @@ impl Engine {
             no_new_keyring: false,
             clamp_limits: false,
             state: None,
+            personality: None,
         };
         let signals = (!options.detach).then(|| super::attach::catch_signals(true)).transpose();
         let signals = signals.map_err(Error::Relay)?;

@@ -46,6 +46,7 @@ pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
     plan.clamp_limits = request.clamp_limits;
     let namespaces = namespace::differing(request.pid)
         .map_err(|e| Error::host("reading the container's namespaces", e))?;
+    plan.persona = plan::plan_persona(request.personality.as_ref())?;
     check_labels(&plan.labels)?;
     let affinity = plan::plan_affinity(&request.process)?;
     let size = request.process.console_size().map(|size| (size.height() as u16, size.width() as u16));

@@ -25,7 +25,7 @@ pub mod state;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::{LinuxPersonality, LinuxSeccomp, Process, Spec};
 
 use crate::cgroup;
 pub use cache::{CacheGroups, update as update_cache};
@@ -175,6 +175,8 @@ pub struct ExecRequest {
     pub no_new_keyring: bool,
     /// As [`CreateRequest::clamp_limits`].
     pub clamp_limits: bool,
+    /// The container's execution domain (`spec.linux.personality`).
+    pub personality: Option<LinuxPersonality>,
     /// What a seccomp listener is told of the container.
     pub state: Option<hooks::HookState>,
 }

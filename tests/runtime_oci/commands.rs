@@ -121,6 +121,20 @@ fn mistakes_on_the_command_line() {
 }
 
 #[test]
+fn a_control_group_can_be_demanded() {
+    each(|b| {
+        let output =
+            b.args(&["true"]).call(&["--rootless=false", "--cgroup-manager", "disabled", "run", "c"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            text(&output.stderr).starts_with("error: --rootless=false: the container has no control group")
+        );
+        assert_eq!(std::fs::read_dir(b.dir.join("state")).unwrap().count(), 0);
+        assert!(b.call(&["--rootless=true", "--cgroup-manager", "disabled", "run", "c"]).status.success());
+    });
+}
+
+#[test]
 fn a_terminal_needs_somebody_to_have_it() {
     each(|b| {
         b.config["process"]["terminal"] = json!(true);

@@ -196,6 +196,26 @@ fn a_container_says_when_it_is_ready() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn the_execution_domain_is_that_of_every_process() {
+    each(|b| {
+        b.config["linux"]["personality"] = json!({"domain": "LINUX32"});
+        b.args(&["sh", "-c", "busybox uname -m; exec sleep 100"]);
+        let log = std::fs::File::create(b.dir.join("out")).unwrap();
+        assert!(b.command(&["run", "--detach", "c"]).stdout(log).status().unwrap().success());
+        let output = b.call(&["exec", "c", "busybox", "uname", "-m"]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "i686\n");
+        for _ in 0..200 {
+            if std::fs::read_to_string(b.dir.join("out")).unwrap() == "i686\n" {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("{}", std::fs::read_to_string(b.dir.join("out")).unwrap());
+    });
+}
+
+#[test]
 fn a_missing_working_directory_is_made() {
     each(|b| {
         b.config["process"]["cwd"] = json!("/new/dir");

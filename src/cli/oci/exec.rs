@@ -57,6 +57,7 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         preserve_fds: preserved(parsed)?,
         no_new_keyring: false,
         clamp_limits: true,
+        personality: spec.linux().as_ref().and_then(|linux| linux.personality().clone()),
         state: Some(hook_state(&record, "running")),
     })?;
     let told = write_pid_file(parsed, executed.pid).and_then(|()| send_pidfd(parsed, &executed.pidfd));

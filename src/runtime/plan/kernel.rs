@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Linux, LinuxIntelRdt, LinuxPersonalityDomain, MemoryPolicyModeType as Mode};
+use oci_spec::runtime::{
+    Linux, LinuxIntelRdt, LinuxPersonality, LinuxPersonalityDomain, MemoryPolicyModeType as Mode,
+};
 
 use super::{NamespacePlan, Op, PlanError, invalid, unsupported};
 use crate::sys::netdevice::NAME_LENGTH;
@@ -79,8 +81,8 @@ pub(super) fn plan_hidden_paths(linux: &Linux, ops: &mut Vec<Op>) -> Result<(), 
     Ok(())
 }
 
-pub(super) fn plan_persona(linux: &Linux) -> Result<Option<u64>, PlanError> {
-    let Some(personality) = linux.personality() else { return Ok(None) };
+pub(crate) fn plan_persona(personality: Option<&LinuxPersonality>) -> Result<Option<u64>, PlanError> {
+    let Some(personality) = personality else { return Ok(None) };
     if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
         // The specification has none so far.
         return Err(unsupported("linux.personality.flags"));

@@ -18,6 +18,7 @@ use crate::sys::mount::{Attributes, Propagation, PropagationKind};
 use crate::sys::seccomp::Filter;
 
 pub use devices::{Node, NodeKind};
+pub(super) use kernel::plan_persona;
 pub use kernel::{CachePlan, MEMORY_FLAGS, MEMORY_MODES};
 pub use mounts::{Ids, Links, MountKind, MountOp, known_options};
 pub use process::{Affinity, Labels, Limit, Privileges, ProcessPlan, Scheduling, UserChoice};
@@ -303,7 +304,7 @@ fn plan_the_process(
     process.listen_fds = request.listen_fds;
     process.new_keyring = !request.no_new_keyring;
     process.clamp_limits = request.clamp_limits;
-    process.persona = kernel::plan_persona(linux)?;
+    process.persona = plan_persona(linux.personality().as_ref())?;
     let keep = request.spec.annotations().as_ref().and_then(|all| all.get(KEEP_GROUPS));
     process.keep_groups = keep.is_some_and(|value| value == "1");
     Ok(process)
