@@ -40,7 +40,7 @@ pub struct Request<'a> {
     /// Who makes the group.
     pub manager: Manager,
     /// As the callers of a runtime expect: controllers that only count are there too, and device
-    /// rules are in force.
+    /// rules are in force also if there is none but the usual ones.
     pub complete: bool,
 }
 
@@ -79,10 +79,17 @@ pub enum Outcome {
 /// Makes a container's group and sets its limits.
 pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
     let settings = resources::settings(request.resources)?;
-    let rules = request.complete.then(|| apply::device_rules(request.resources)).transpose()?;
-    let none = |reason: String| match settings.iter().find(|s| s.weight == Weight::Wanted) {
-        Some(setting) => Err(Error::Unavailable { resource: setting.field.to_owned(), reason }),
-        None => Ok(Outcome::None(reason)),
+    let limits_devices = request.resources.is_some_and(|resources| resources.devices().is_some());
+    let rules = (request.complete || limits_devices).then(|| apply::device_rules(request.resources));
+    let rules = rules.transpose()?;
+    // Callers of a runtime send device rules always, and for containers without a group, too.
+    let insisted = limits_devices && !request.complete;
+    let none = |reason: String| {
+        let setting = settings.iter().find(|s| s.weight == Weight::Wanted);
+        match setting.map(|s| s.field).or(insisted.then_some("the use of devices")) {
+            Some(field) => Err(Error::Unavailable { resource: field.to_owned(), reason }),
+            None => Ok(Outcome::None(reason)),
+        }
     };
     if request.manager == Manager::Disabled {
         return none("control groups are switched off".to_owned());
@@ -110,7 +117,7 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
         }
         Err(error) => return Err(io_error("creating", &path, error)),
     }
-    let result = fill(&tree, &relative, &settings, rules.as_deref());
+    let result = fill(&tree, &relative, &settings, rules.as_deref(), request.complete);
     if result.is_err() {
         let _ = std::fs::remove_dir(&path);
     }
@@ -149,16 +156,16 @@ impl Scope {
     }
 }
 
-/// `rules` are there for a [`Request::complete`] group.
 fn fill(
     tree: &Tree,
     relative: &Path,
     settings: &[Setting],
     rules: Option<&[devices::Rule]>,
+    complete: bool,
 ) -> Result<Group, Error> {
     let path = tree.mount.join(relative);
     // A hybrid tree's few controllers are the machine's own business, unless they are asked for.
-    let everything = rules.is_some() && !tree.is_hybrid();
+    let everything = complete && !tree.is_hybrid();
     apply::enable(&tree.mount, relative, settings, everything)?;
     apply::apply(&path, settings)?;
     if let Some(rules) = rules {
