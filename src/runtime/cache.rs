@@ -43,12 +43,7 @@ fn mounted() -> Option<PathBuf> {
 
 /// Puts process `pid` of container `id` into its class of service.
 pub(super) fn apply(plan: &CachePlan, id: &str, pid: i32) -> Result<CacheGroups, Error> {
-    let root = mounted().ok_or_else(|| {
-        Error::host(
-            "linux.intelRdt: finding where resctrl is mounted",
-            io::Error::from(io::ErrorKind::NotFound),
-        )
-    })?;
+    let root = mounted().ok_or(Error::NoModule { field: "linux.intelRdt", module: "resctrl" })?;
     let mut groups = CacheGroups::default();
     let result = apply_below(&root, plan, id, pid, &mut groups);
     if result.is_err() {

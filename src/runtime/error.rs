@@ -37,12 +37,12 @@ pub enum Error {
     /// A step inside of the container failed; its own chain of causes is the source.
     #[error("{}", .0.chain[0])]
     Inside(#[source] Failure),
-    /// A label was asked for that this kernel cannot give.
-    #[error("{field}: {module} is not there or switched off")]
+    /// A part of the kernel was asked for that is not there.
+    #[error("{field}: {module} is not there, or switched off")]
     NoModule {
         /// The field of the configuration.
         field: &'static str,
-        /// The security module.
+        /// The part of the kernel.
         module: &'static str,
     },
     /// The init died without a word.
@@ -79,6 +79,11 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let source = match self {
             Self::Namespaces(source) => source,
+            Self::NoModule { module: "resctrl", .. } => {
+                return Some(
+                    "where the processor can do it, as root: mount -t resctrl resctrl /sys/fs/resctrl".into(),
+                );
+            }
             Self::Cgroup(error) => return error.hint(),
             Self::Inside(failure) if failure.kind == FailureKind::Unmapped => return idmap::rung().hint,
             _ => return None,

@@ -82,13 +82,10 @@ pub(super) fn carry_out_mount(
 ) -> Result<(), Failure> {
     let target = op.target.display();
     match &op.kind {
-        MountKind::Bind { source, recursive, copy_up, links, .. } => {
+        MountKind::Bind { source, recursive, copy_up, links, ids, .. } => {
             let action = || format!("binding \"{}\" to \"{target}\"", source.display());
-            let is_early = early.is_some();
-            let from = match early {
-                Some(copy) => copy,
-                None => open_source(source, *links, opened).doing(action)?,
-            };
+            let own = || open_source(source, *links, opened);
+            let (from, is_early) = choose_source(own, early, ids.is_some()).doing(action)?;
             let kind = FileType::from_raw_mode(rustix::fs::fstat(&from).doing(action)?.st_mode);
             if links.copy && kind == FileType::Symlink {
                 return copy_link(&from, &op.target, root).doing(action);
@@ -114,6 +111,24 @@ pub(super) fn carry_out_mount(
             finish_mount(&mounted, op)
         })()
         .doing(|| format!("remounting \"{target}\"")),
+    }
+}
+
+/// What is bound: the source as the init itself opens it, or the copy that its maker made; whether
+/// it is the copy. In the init's own view of the host's mounts their flags are locked
+/// (mount_namespaces(7)), in a copy they are not: it is for what the init cannot have otherwise.
+fn choose_source(
+    own: impl FnOnce() -> io::Result<OwnedFd>,
+    early: Option<OwnedFd>,
+    other_ids: bool,
+) -> io::Result<(OwnedFd, bool)> {
+    match early {
+        None => Ok((own()?, false)),
+        Some(copy) if other_ids => Ok((copy, true)),
+        Some(copy) => match own() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok((copy, true)),
+            other => Ok((other?, false)),
+        },
     }
 }
 

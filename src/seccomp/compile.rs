@@ -118,9 +118,10 @@ struct Decision {
 
 /// Compiles a profile for this machine.
 ///
-/// Where several rules fit one call the strictest answer counts, as it does for the kernel where
-/// there are several filters. Names that an architecture does not have are passed over, as
-/// runc and crun do: profiles are written for many.
+/// Of several rules for one call the first without comparisons counts alone: so libseccomp reads them,
+/// with which profiles are tried out. Among rules with comparisons the strictest that fits counts.
+/// Rules that answer what the default answers are no rules. Names that an architecture does not have
+/// are passed over, as runc and crun do: profiles are written for many.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
     let default = answer_of(profile.default_action(), profile.default_errno_ret());
     let rules = rules_by_name(profile, default)?;
@@ -258,8 +259,10 @@ fn rules_by_name(profile: &LinuxSeccomp, default: u32) -> Result<Rules<'_>, Erro
                 return Err(Error::Argument { name: name.clone(), index: test.index() });
             }
             let decision = rules.entry(name).or_default();
-            if tests.is_empty() {
-                decision.always = decision.always.into_iter().chain([answer]).min_by_key(|a| strictness(*a));
+            if answer == default {
+                // Known to the profile's author, but no rule.
+            } else if tests.is_empty() {
+                decision.always.get_or_insert(answer);
             } else {
                 decision
                     .branches
@@ -269,9 +272,8 @@ fn rules_by_name(profile: &LinuxSeccomp, default: u32) -> Result<Rules<'_>, Erro
     }
     for decision in rules.values_mut() {
         decision.branches.sort_by_key(|branch| strictness(branch.answer));
-        // What holds always ends the list.
-        if let Some(always) = decision.always {
-            decision.branches.retain(|branch| strictness(branch.answer) < strictness(always));
+        if decision.always.is_some() {
+            decision.branches.clear();
         }
         decision.otherwise = decision.always.unwrap_or(default);
     }
@@ -462,11 +464,15 @@ mod tests {
     }
 
     #[test]
-    fn the_strictest_rule_counts_and_repeated_arguments_are_alternatives() {
+    fn the_first_plain_rule_counts_and_repeated_arguments_are_alternatives() {
         let filter = compile(&profile(json!({
             "defaultAction": "SCMP_ACT_KILL_PROCESS",
             "syscalls": [
-                {"names": ["socket", "getpid"], "action": "SCMP_ACT_ALLOW"},
+                {"names": ["mount"], "action": "SCMP_ACT_KILL_PROCESS"},
+                {"names": ["getpid", "mount"], "action": "SCMP_ACT_ALLOW"},
+                {"names": ["getpid"], "action": "SCMP_ACT_ERRNO"},
+                {"names": ["getpid"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_EQ"}]},
+                {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 50, "op": "SCMP_CMP_LT"}]},
                 {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 22, "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_EQ"}]},
                 {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [
                     {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]},
@@ -475,6 +481,9 @@ mod tests {
         .unwrap();
         assert_eq!(ask(&filter, NATIVE, "socket", &[40]), answer::ERRNO | 22);
         assert_eq!(ask(&filter, NATIVE, "socket", &[2]), answer::ALLOW);
+        assert_eq!(ask(&filter, NATIVE, "getpid", &[40]), answer::ALLOW);
+        // A rule that only repeats the default stands in nobody's way.
+        assert_eq!(ask(&filter, NATIVE, "mount", &[]), answer::ALLOW);
         assert_eq!(ask(&filter, NATIVE, "personality", &[8]), answer::ALLOW);
         assert_eq!(ask(&filter, NATIVE, "personality", &[9]), answer::KILL_PROCESS);
         assert_eq!(ask(&filter, NATIVE, "read", &[]), answer::KILL_PROCESS);

@@ -11,6 +11,8 @@ pub mod file;
 #[cfg(test)]
 mod interpret;
 mod numbers;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod oracle;
 
 pub use compile::{ACTIONS, Error, FLAGS, OPERATORS, architectures_here as architectures, compile};
 pub use default::default_profile;

@@ -55,21 +55,31 @@ impl Root {
     /// Opens the directory `path`, as [`Root::open_in`] resolves it, making what is missing of it,
     /// also where a link leads.
     pub fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+        self.make_dirs(path, mode, true)
+    }
+
+    /// As [`Root::create_dir_all`]; a link that leads to nothing is an error.
+    pub fn create_dir_all_beside_links(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+        self.make_dirs(path, mode, false)
+    }
+
+    fn make_dirs(&self, path: &Path, mode: u32, through_links: bool) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         match self.open_in(path, flags, 0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
         let (parent, name) = parent_and_name(path)?;
-        let parent_fd = self.create_dir_all(&parent, mode)?;
+        let parent_fd = self.make_dirs(&parent, mode, through_links)?;
         match fs::mkdirat(&parent_fd, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {}
             // It may be a link to nothing; the kernel resolves each step of what we make of it.
-            Err(Errno::EXIST) => {
+            Err(Errno::EXIST) if through_links => {
                 if let Some(path) = self.follow(&parent_fd, &parent, name)? {
-                    return self.create_dir_all(&path, mode);
+                    return self.make_dirs(&path, mode, true);
                 }
             }
+            Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
         // Resolved again from the root: somebody may have put a link there since.
@@ -205,6 +215,8 @@ mod tests {
         symlink("/nowhere", dir.join("dangling")).unwrap();
         root.create_dir_all(Path::new("dangling/x"), 0o755).unwrap();
         assert!(dir.join("nowhere/x").is_dir());
+        symlink("/never", dir.join("refused")).unwrap();
+        assert!(root.create_dir_all_beside_links(Path::new("refused/x"), 0o755).is_err());
         symlink("../../../up/file", dir.join("above")).unwrap();
         root.create_file(Path::new("above"), 0o644).unwrap();
         assert!(dir.join("up/file").is_file());

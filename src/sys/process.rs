@@ -235,6 +235,14 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     Some(Stat { state, start_time })
 }
 
+/// Whether process `pid` is the first of its pid namespace: all others in there end with it
+/// (pid_namespaces(7)). Of one that is gone it is said, too.
+pub fn is_namespace_init(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.and_then(|numbers| numbers.split_whitespace().last()).is_none_or(|innermost| innermost == "1")
+}
+
 /// Makes the caller's orphaned descendants its children (`PR_SET_CHILD_SUBREAPER`).
 pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
@@ -477,6 +485,11 @@ mod tests {
         let endless = ask_program(shell, &["-c", "while :; do echo xxxxxxxxxxxxxxxxx; done"], b"", 60_000);
         assert_eq!(endless.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert!(ask_program(std::path::Path::new("/no/such"), &[], b"", 1000).is_err());
+    }
+
+    #[test]
+    fn who_is_the_first_of_a_namespace() {
+        assert!(is_namespace_init(1) && !is_namespace_init(std::process::id() as i32));
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Writer {
         match fs::openat2(base, rest, flags, Mode::empty(), strict) {
             Ok(fd) => Ok(fd),
             Err(Errno::NOENT | Errno::LOOP | Errno::AGAIN | Errno::INTR) => {
-                self.root.create_dir_all(path, 0o755)
+                self.root.create_dir_all_beside_links(path, 0o755)
             }
             Err(error) => Err(error.into()),
         }

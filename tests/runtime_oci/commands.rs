@@ -108,6 +108,10 @@ fn mistakes_on_the_command_line() {
     assert_eq!(err(&["start", "a", "b"], 1), "error: unexpected argument \"b\"\n");
     assert!(err(&["--log-format", "xml", "list"], 1).contains("--log-format"));
     assert!(err(&["--log-level", "loud", "list"], 1).contains("--log-level"));
+    assert!(
+        err(&["--log", "/nosuch/dir/log", "list"], 1)
+            .contains("opening the log \"/nosuch/dir/log\": no such file")
+    );
     assert!(err(&["--rootless", "perhaps", "list"], 1).contains("--rootless"));
     assert!(err(&["--cgroup-manager", "x", "list"], 1).contains("--cgroup-manager"));
     assert!(err(&["checkpoint", "x"], 1).starts_with("error: checkpoint is not supported yet\nhint: "));
@@ -160,4 +164,31 @@ fn the_log_is_as_its_reader_wants_it() {
             std::fs::read_to_string(b.dir.join("log-debug")).unwrap().contains("level=debug msg=\"list\"")
         );
     });
+}
+
+#[test]
+fn a_kill_reaches_all_where_the_init_is_not_the_first_process() {
+    let caller = callers()[0];
+    if caller.uid != 0 {
+        // It may have no control group, and then nothing knows of the others.
+        return skip("only root surely has control groups", true);
+    }
+    let mut b = Bundle::new(caller).unwrap();
+    b.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
+    b.args(&["sh", "-c", "sleep 100 & exec sleep 100"]);
+    assert!(b.quiet(&["run", "--detach", "c"]));
+    assert!(b.quiet(&["kill", "c", "0"]), "it is there");
+    assert!(b.quiet(&["kill", "c", "KILL"]));
+    let state = || -> Value { serde_json::from_slice(&b.call(&["state", "c"]).stdout).unwrap() };
+    let processes =
+        || super::errors::left(&b).into_iter().filter(|left| left.starts_with("process")).collect::<Vec<_>>();
+    for _ in 0..500 {
+        if processes().is_empty() && state()["status"] == "stopped" {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(processes(), Vec::<String>::new());
+    assert!(!b.quiet(&["kill", "c", "0"]));
+    assert!(b.quiet(&["delete", "c"]));
 }

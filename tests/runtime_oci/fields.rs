@@ -211,7 +211,7 @@ fn labels_need_a_kernel_that_has_them() {
     each(|b| {
         let missing = |b: &mut Bundle, what: &str| {
             let (_, err, code) = b.args(&["true"]).run();
-            assert!(code == 1 && err.contains("is not there or switched off"), "{what}: {err}");
+            assert!(code == 1 && err.contains("is not there, or switched off"), "{what}: {err}");
         };
         let good = b.config.clone();
         if !Path::new("/sys/kernel/security/apparmor").exists() {

@@ -111,8 +111,9 @@ fn exec_process(global: &Global, parsed: &Parsed, spec: &Spec) -> Result<(Proces
     if let Some(cwd) = parsed.value("cwd") {
         process.set_cwd(cwd.into());
     }
-    if parsed.has("no-new-privs") {
-        process.set_no_new_privileges(Some(true));
+    // Given as `=false`, it takes off what the configuration asks for; else that holds.
+    if parsed.value("no-new-privs").is_some() {
+        process.set_no_new_privileges(Some(parsed.has("no-new-privs")));
     }
     if let Some(label) = parsed.value("process-label") {
         process.set_selinux_label(Some(label.to_owned()));

@@ -148,6 +148,13 @@ fn global(options: &args::Parsed) -> Result<Global, Error> {
         return Err(Error::Unsupported(format!("--log {other}")));
     }
     let file = file.map(|file| PathBuf::from(file.strip_prefix("file:").unwrap_or(file)));
+    if let Some(path) = &file {
+        // Who asks for a log reads there why a command failed; without one he would learn nothing.
+        std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(|source| Error::Io {
+            action: format!("opening the log \"{}\"", path.display()),
+            source,
+        })?;
+    }
     Ok(Global {
         root: options.value("root").filter(|root| !root.is_empty()).map_or_else(default_root, PathBuf::from),
         cgroups: match options.value("cgroup-manager") {
