@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::resources::{self, Setting, Weight};
 use super::tree::{self, Tree};
 use super::{Error, Unit, add, apply, devices, io_error, is_real_root, systemd};
+use crate::sys::ids;
 
 /// Who makes the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,9 +101,18 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
         let id = request.id.to_owned();
         return Ok(Outcome::Later(Scope { tree, place, id, settings, rules }));
     }
-    let relative = tree::place(&tree, request.wanted, request.id, &apply::controllers(&settings))?;
-    let path = tree.mount.join(&relative);
-    match make(&path) {
+    let needed = apply::controllers(&settings);
+    let root = ids::euid() == 0;
+    let mut relative = tree::place(&tree, request.wanted, request.id, &needed, root)?;
+    let mut path = tree.mount.join(&relative);
+    let mut made = make(&path);
+    if root && made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) && !is_real_root() {
+        // Root of a user namespace, as under a rootless engine, is a user here.
+        relative = tree::place(&tree, request.wanted, request.id, &needed, false)?;
+        path = tree.mount.join(&relative);
+        made = make(&path);
+    }
+    match made {
         Ok(()) => {}
         Err(error)
             if matches!(
@@ -190,7 +200,7 @@ pub fn own_path(id: &str) -> Option<PathBuf> {
 /// As [`own_path`], for a container that may ask for a place.
 pub fn place(wanted: Option<&Path>, id: &str) -> Option<PathBuf> {
     let tree = tree::tree()?;
-    let relative = tree::place(&tree, wanted, id, &[]).ok()?;
+    let relative = tree::place(&tree, wanted, id, &[], ids::euid() == 0).ok()?;
     Some(tree.mount.join(relative))
 }
 
