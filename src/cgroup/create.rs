@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::resources::{self, Setting, Weight};
 use super::tree::{self, Tree};
 use super::{Error, Unit, add, apply, devices, io_error, is_real_root, systemd};
+use crate::sys::ids;
 
 /// Who makes the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +41,7 @@ pub struct Request<'a> {
     /// Who makes the group.
     pub manager: Manager,
     /// As the callers of a runtime expect: controllers that only count are there too, and device
-    /// rules are in force.
+    /// rules are in force also if there is none but the usual ones.
     pub complete: bool,
 }
 
@@ -79,10 +80,17 @@ pub enum Outcome {
 /// Makes a container's group and sets its limits.
 pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
     let settings = resources::settings(request.resources)?;
-    let rules = request.complete.then(|| apply::device_rules(request.resources)).transpose()?;
-    let none = |reason: String| match settings.iter().find(|s| s.weight == Weight::Wanted) {
-        Some(setting) => Err(Error::Unavailable { resource: setting.field.to_owned(), reason }),
-        None => Ok(Outcome::None(reason)),
+    let limits_devices = request.resources.is_some_and(|resources| resources.devices().is_some());
+    let rules = (request.complete || limits_devices).then(|| apply::device_rules(request.resources));
+    let rules = rules.transpose()?;
+    // Callers of a runtime send device rules always, and for containers without a group, too.
+    let insisted = limits_devices && !request.complete;
+    let none = |reason: String| {
+        let setting = settings.iter().find(|s| s.weight == Weight::Wanted);
+        match setting.map(|s| s.field).or(insisted.then_some("the use of devices")) {
+            Some(field) => Err(Error::Unavailable { resource: field.to_owned(), reason }),
+            None => Ok(Outcome::None(reason)),
+        }
     };
     if request.manager == Manager::Disabled {
         return none("control groups are switched off".to_owned());
@@ -93,9 +101,18 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
         let id = request.id.to_owned();
         return Ok(Outcome::Later(Scope { tree, place, id, settings, rules }));
     }
-    let relative = tree::place(&tree, request.wanted, request.id, &apply::controllers(&settings))?;
-    let path = tree.mount.join(&relative);
-    match make(&path) {
+    let needed = apply::controllers(&settings);
+    let root = ids::euid() == 0;
+    let mut relative = tree::place(&tree, request.wanted, request.id, &needed, root)?;
+    let mut path = tree.mount.join(&relative);
+    let mut made = make(&path);
+    if root && made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) && !is_real_root() {
+        // Root of a user namespace, as under a rootless engine, is a user here.
+        relative = tree::place(&tree, request.wanted, request.id, &needed, false)?;
+        path = tree.mount.join(&relative);
+        made = make(&path);
+    }
+    match made {
         Ok(()) => {}
         Err(error)
             if matches!(
@@ -110,7 +127,7 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
         }
         Err(error) => return Err(io_error("creating", &path, error)),
     }
-    let result = fill(&tree, &relative, &settings, rules.as_deref());
+    let result = fill(&tree, &relative, &settings, rules.as_deref(), request.complete);
     if result.is_err() {
         let _ = std::fs::remove_dir(&path);
     }
@@ -149,16 +166,16 @@ impl Scope {
     }
 }
 
-/// `rules` are there for a [`Request::complete`] group.
 fn fill(
     tree: &Tree,
     relative: &Path,
     settings: &[Setting],
     rules: Option<&[devices::Rule]>,
+    complete: bool,
 ) -> Result<Group, Error> {
     let path = tree.mount.join(relative);
     // A hybrid tree's few controllers are the machine's own business, unless they are asked for.
-    let everything = rules.is_some() && !tree.is_hybrid();
+    let everything = complete && !tree.is_hybrid();
     apply::enable(&tree.mount, relative, settings, everything)?;
     apply::apply(&path, settings)?;
     if let Some(rules) = rules {
@@ -183,7 +200,7 @@ pub fn own_path(id: &str) -> Option<PathBuf> {
 /// As [`own_path`], for a container that may ask for a place.
 pub fn place(wanted: Option<&Path>, id: &str) -> Option<PathBuf> {
     let tree = tree::tree()?;
-    let relative = tree::place(&tree, wanted, id, &[]).ok()?;
+    let relative = tree::place(&tree, wanted, id, &[], ids::euid() == 0).ok()?;
     Some(tree.mount.join(relative))
 }
 

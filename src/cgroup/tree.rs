@@ -62,11 +62,18 @@ pub(super) fn words(group: &Path, file: &str) -> Vec<String> {
 
 /// Where a container's group is to be made, relative to the tree's root. `needed` are the controllers
 /// that it takes.
-pub(super) fn place(tree: &Tree, wanted: Option<&Path>, id: &str, needed: &[&str]) -> Result<PathBuf, Error> {
+/// `root`: the tree is the caller's, as far as they can see.
+pub(super) fn place(
+    tree: &Tree,
+    wanted: Option<&Path>,
+    id: &str,
+    needed: &[&str],
+    root: bool,
+) -> Result<PathBuf, Error> {
     let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(match ids::euid() {
-            0 => Path::new("umiak").join(id),
-            _ => base(tree, needed).join(format!("umiak-{id}")),
+        return Ok(match root {
+            true => Path::new("umiak").join(id),
+            false => base(tree, needed).join(format!("umiak-{id}")),
         });
     };
     let error = |reason| Error::Path { path: wanted.to_owned(), reason };
@@ -133,7 +140,7 @@ mod tests {
     #[test]
     fn paths_stay_in_the_tree() {
         let tree = Tree { mount: "/sys/fs/cgroup".into(), own: "user.slice/x".into() };
-        let path = |wanted: &str| place(&tree, Some(Path::new(wanted)), "id", &[]);
+        let path = |wanted: &str| place(&tree, Some(Path::new(wanted)), "id", &[], false);
         assert_eq!(path("/a/b").unwrap(), Path::new("a/b"));
         assert_eq!(path("a").unwrap(), Path::new("user.slice/x/a"));
         for bad in ["/a/../b", "/", "system.slice:x:y"] {

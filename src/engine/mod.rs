@@ -141,8 +141,8 @@ pub enum Error {
     #[error("giving device \"{}\" to the container: it is no device", .0.display())]
     NoDevice(PathBuf),
     #[error(
-        "giving device \"{}\" with the permissions \"{permissions}\": only reading and writing together can be granted, \
-         for lack of a device control group",
+        "giving device \"{}\" with the permissions \"{permissions}\": only reading and writing together can be granted \
+         where there are no device rules: in a user namespace, and without control groups",
         path.display()
     )]
     DevicePermissions { path: PathBuf, permissions: String },

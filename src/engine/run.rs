@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxSeccomp};
 
 use super::config::{self, ImageDefaults, Surroundings};
 use super::request::RunRequest;
@@ -21,7 +21,8 @@ use crate::seccomp;
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, NetworkMode, RootfsSource, SeccompChoice, UsernsMode, record_version,
+    ContainerConfig, ContainerRecord, DeviceRecord, NetworkMode, RootfsSource, SeccompChoice, UsernsMode,
+    record_version,
 };
 use crate::storage::images::ImageRecord;
 use crate::sys::atomic::{self, Durability};
@@ -80,7 +81,8 @@ impl Engine {
             // As in Podman; and with one id there is no other to be.
             config.user = format!("{}:{}", host::uid(), host::gid());
         }
-        check_sources(&config)?;
+        let mapping = self.mapping(config.userns);
+        check_sources(&config, mapping.is_none())?;
         let rootfs = match image {
             Some(image) => RootfsSource::Image {
                 id: image.id,
@@ -90,7 +92,6 @@ impl Engine {
             },
             None => RootfsSource::Directory(self.directory_rootfs(&request.image)?),
         };
-        let mapping = self.mapping(config.userns);
         volumes::provide(&self.paths.root, &id, &mut config.mounts)?;
         let mut record = ContainerRecord {
             version: record_version(),
@@ -253,6 +254,7 @@ impl Engine {
             mqueue: Path::new("/dev/mqueue").exists(),
             cgroup_path: None,
             cgroup_mount: self.cgroup_mount(&record.config),
+            devices: device_rules(record),
         };
         let spec = specgen::spec(record, dir.join("rootfs"), host)?;
         let mut request = CreateRequest::new(record.id.to_string(), spec, dir, rootfs);
@@ -369,7 +371,8 @@ impl Engine {
 }
 
 /// Refuses mounts and devices whose source is not there, before anything is made.
-fn check_sources(config: &ContainerConfig) -> Result<(), Error> {
+/// `ruled`: there can be rules for devices, as for root outside of a user namespace.
+fn check_sources(config: &ContainerConfig, ruled: bool) -> Result<(), Error> {
     use std::os::unix::fs::FileTypeExt;
     for mount in config.mounts.iter().filter(|mount| mount.kind == "bind") {
         fs::metadata(&mount.source)
@@ -382,11 +385,45 @@ fn check_sources(config: &ContainerConfig) -> Result<(), Error> {
         if !kind.is_char_device() && !kind.is_block_device() {
             return Err(Error::NoDevice(path));
         }
-        if !(device.permissions.contains('r') && device.permissions.contains('w')) {
+        if is_restricted(device) && (!ruled || !config.cgroups) {
             return Err(Error::DevicePermissions { path, permissions: device.permissions.clone() });
         }
     }
     Ok(())
+}
+
+fn is_restricted(device: &DeviceRecord) -> bool {
+    !(device.permissions.contains('r') && device.permissions.contains('w'))
+}
+
+/// What a container of root's that may make device nodes, or was given one not for everything, can do
+/// with devices. In a user namespace no node that is made there is of any use, and the kernel takes no
+/// rules.
+fn device_rules(record: &ContainerRecord) -> Option<Vec<LinuxDeviceCgroup>> {
+    let makes_nodes =
+        record.config.capabilities.iter().any(|name| name.trim_start_matches("CAP_") == "MKNOD");
+    let needed = makes_nodes || record.config.devices.iter().any(is_restricted);
+    // Who switches control groups off does without.
+    if record.mapping.is_some() || !record.config.cgroups || !needed {
+        return None;
+    }
+    let rule = |device: &DeviceRecord| {
+        // One that is not there is told of by the mount.
+        let metadata = fs::metadata(&device.host).ok()?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_block_device() => LinuxDeviceType::B,
+            kind if kind.is_char_device() => LinuxDeviceType::C,
+            _ => return None,
+        };
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(true)
+            .set_typ(Some(kind))
+            .set_major(Some(i64::from(rustix::fs::major(metadata.rdev()))))
+            .set_minor(Some(i64::from(rustix::fs::minor(metadata.rdev()))))
+            .set_access(Some(device.permissions.clone()));
+        Some(rule)
+    };
+    Some(record.config.devices.iter().filter_map(rule).collect())
 }
 
 /// The filter that a container's configuration chooses.

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use oci_spec::runtime::{
-    Capability, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, MountBuilder,
-    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxIdMapping, LinuxIdMappingBuilder,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount,
+    MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
 use crate::base::idmap::{IdMapping, IdRange};
@@ -29,6 +29,8 @@ pub struct Host {
     pub mqueue: bool,
     /// Whether a cgroup file system can be mounted.
     pub cgroup_mount: bool,
+    /// Rules for devices beside the usual ones; `None` for a container that needs none.
+    pub devices: Option<Vec<LinuxDeviceCgroup>>,
 }
 
 /// A combination that cannot be had.
@@ -241,7 +243,11 @@ fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
     let masked = MASKED_PATHS.iter().filter(|path| !unmasked(path)).map(|path| (*path).to_owned());
     let readonly = READONLY_PATHS.iter().filter(|path| !unmasked(path)).map(|path| (*path).to_owned());
     let mut resources = LinuxResources::default();
-    resources.set_devices(None);
+    resources.set_devices(host.devices.map(|given| {
+        let mut deny = LinuxDeviceCgroup::default();
+        deny.set_allow(false).set_access(Some("rwm".into()));
+        std::iter::once(deny).chain(given).collect()
+    }));
     linux
         .set_namespaces(Some(namespaces(record)?))
         .set_uid_mappings(record.mapping.as_ref().map(|m| id_mappings(&m.uids)).transpose()?)

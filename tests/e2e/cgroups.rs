@@ -61,6 +61,26 @@ impl Runtime {
     }
 }
 
+#[test]
+fn root_with_mknod_reaches_no_device_but_its_own() {
+    requires!(Need::Root, Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let run = |options: &[&str], script: &str| {
+        umiak.run(&[&["run", "--rm"], options, &["busybox", "sh", "-c", script]].concat())
+    };
+    let script = "mknod /dev/mem c 1 1 && { head -c1 /dev/mem; } 2>&1";
+    run(&["--cap-add", "MKNOD"], script).exits(1).has("not permitted");
+    run(
+        &["--cap-add", "MKNOD", "--device", "/dev/kmsg"],
+        "mknod /dev/full c 1 7; head -c1 /dev/full | wc -c",
+    )
+    .ok()
+    .says("1");
+    run(&["--device", "/dev/null:/dev/sink:r"], "head -c1 /dev/sink && echo >/dev/null").ok();
+    let output = run(&["--device", "/dev/loop-control:/dev/ctl:w"], "{ head -c1 /dev/ctl; } 2>&1");
+    output.exits(1).has("not permitted");
+}
+
 fn unique(name: &str) -> String {
     format!("e2e-{name}-{}", std::process::id())
 }

@@ -30,7 +30,6 @@ mount='.mounts += [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source":
 bundle pids "$mount"' | .linux.resources = {"pids": {"limit": 9}}' sh -c 'sed s,.*/,, /proc/self/cgroup; cat /sys/fs/cgroup/pids.max'
 chown -R $user "$work/pids"
 inside run -b "$work/pids" pids >"$work/got" 2>&1
-cat "$work/got"
 check "a delegated controller limits" grep -qx 9 "$work/got"
 check "nothing is left of it" sh -c "! ls -d $group/umiak-pids $group/shell/umiak-pids 2>/dev/null"
 bundle limited '.linux.resources = {"memory": {"limit": 30000000}}' true

@@ -13,6 +13,11 @@ if [ "$me" = 0 ]; then
     check "what is allowed can be read" inside 'exec 3</dev/fuse'
     refused "but not be written" "not permitted" inside 'exec 3>/dev/fuse'
     check "null, zero, random, ptmx" inside 'echo x >/dev/null && head -c4 /dev/zero /dev/urandom >/dev/null && exec 3<>/dev/ptmx'
+    if [ "$manager" = systemd ]; then
+        check "systemd is reloaded" systemctl daemon-reload
+        check "what is allowed still is" inside 'exec 3</dev/fuse'
+        refused "and no more" "not permitted" inside 'head -c1 /dev/disk'
+    fi
     check "update: other rules" sh -c "echo '{\"devices\": [{\"allow\": true, \"access\": \"rwm\"}]}' | '$share/umiak' runtime --root '$work/state' update -r - rules"
     check "now disks can be read" inside 'head -c1 /dev/disk'
     check "update: and back" sh -c "echo '{\"devices\": [{\"allow\": false, \"access\": \"rwm\"}]}' | '$share/umiak' runtime --root '$work/state' update -r - rules"

@@ -59,6 +59,32 @@ check "delete ends those it left" rt delete three
 check "its group is gone as well" test ! -e "$dir"
 check "nobody is left" sh -c "! pgrep -f 'sleep 100[345]'"
 
+# What systemd makes of it.
+if [ "$manager" = systemd ]; then
+    ctl() { if [ "$me" = 0 ]; then systemctl "$@"; else systemctl --user "$@"; fi; }
+    start unit '.annotations = {"org.systemd.property.TimeoutStopUSec": "uint64 7000000"} | .linux.cgroupsPath = "umiak-a.slice:box:unit"
+        | .linux.resources = {"memory": {"limit": 50000000}, "pids": {"limit": 30}, "cpu": {"cpus": "1"}}' sleep 1000
+    dir=$(group unit)
+    same "slices are nested" umiak.slice/umiak-a.slice/box-unit.scope "${dir#"${dir%/umiak.slice/*}"/}"
+    same "an annotation" 7s "$(ctl show -p TimeoutStopUSec --value box-unit.scope)"
+    same "properties" "50000000 30 1 yes" "$(echo $(for p in MemoryMax TasksMax AllowedCPUs Delegate; do ctl show -p $p --value box-unit.scope; done))"
+    check "update" rt update --memory 60000000 --cpu-quota 20000 unit
+    same "update: properties" "60000000 200ms" "$(echo $(for p in MemoryMax CPUQuotaPerSecUSec; do ctl show -p $p --value box-unit.scope; done))"
+    check "systemd is reloaded" ctl daemon-reload
+    same "limits stay" "59998208 30 20000 100000 1" "$(cd "$dir" && echo $(cat memory.max pids.max cpu.max cpuset.cpus))"
+    refused "a name in use" "UnitExists" rt run -b "$work/unit" again
+    check "its owner lives" rt exec unit true
+    check "who kills it all need not tell us" sh -c "echo 1 >'$dir/cgroup.kill'"
+    eventually "the unit goes by itself" sh -c "! [ -e '$dir' ]"
+    check "delete" rt delete unit
+    same "no unit is left" not-found "$(ctl show -p LoadState --value box-unit.scope)"
+    bundle bad '.linux.cgroupsPath = "/not/a:unit"' true
+    refused "not systemd's form" "slice:prefix:name" rt run -b "$work/bad" bad
+    bundle bad '.annotations = {"org.systemd.property.NoSuchThing": "true"}' true
+    refused "no such property" "NoSuchThing" rt run -b "$work/bad" bad
+    check "nobody is left of it" sh -c "! [ -e '$work/state/bad' ]"
+fi
+
 # A place of its own.
 if [ "$me" = 0 ] && [ "$manager" = cgroupfs ]; then
     start four '.linux.cgroupsPath = "/umiak-test/deep/four"' sleep 1000
