@@ -45,8 +45,10 @@ pub struct Created {
 impl Created {
     /// Opens a held gate; returns when the program has been executed, or its error.
     pub fn start(&mut self) -> Result<(), Error> {
-        let gate = self.gate.take().ok_or(Error::NotRunning)?;
-        open_gate(&gate)
+        open_gate(self.gate.as_ref().ok_or(Error::NotRunning)?)?;
+        // Only what was started is not ended when this is dropped.
+        self.gate = None;
+        Ok(())
     }
 
     /// Leaves the init waiting at a [`super::Gate::Path`] after this process is gone. To be called

@@ -323,8 +323,13 @@ fn users_and_programs_that_are_not_there() {
     run(&["-w", "/a/../../../b", "busybox", "pwd"]).ok().says("/b");
     let huge =
         umiak.file("env", &(0..4000).map(|n| format!("A{n}={}\n", "x".repeat(1000))).collect::<String>());
-    run(&["--env-file", huge.to_str().unwrap(), "busybox", "true"])
+    let cidfile = umiak.dir.join("cid");
+    run(&["--cidfile", cidfile.to_str().unwrap(), "--env-file", huge.to_str().unwrap(), "busybox", "true"])
         .exits(126)
         .tells("argument list too long");
+    let id = std::fs::read_to_string(cidfile).unwrap();
+    for tree in ["/sys/fs/cgroup/umiak", "/sys/fs/cgroup/unified/umiak"] {
+        assert!(!std::path::Path::new(tree).join(&id).exists(), "its control group is left");
+    }
     run(&["--env-file", "/dev/zero", "busybox", "true"]).exits(125).tells("/dev/zero");
 }
