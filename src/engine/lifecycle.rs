@@ -27,18 +27,16 @@ impl Engine {
 
     /// A container's record and status. What a killed monitor left is finished on the way.
     pub fn load(&self, id: &ContainerId) -> Result<(ContainerRecord, Status), Error> {
-        let (record, status) = (self.containers.record(id)?, self.containers.status(id)?);
-        self.tidied(id, record, status, &|id| self.containers.run_dir(id).exists())
+        self.load_one_of(id, &|id| self.containers.run_dir(id).exists())
     }
 
-    /// What was read of a container, unless its monitor was killed and it is gone with that.
-    pub(super) fn tidied(
+    /// The same for who knows already which containers have a volatile directory.
+    pub fn load_one_of(
         &self,
         id: &ContainerId,
-        record: ContainerRecord,
-        status: Status,
         may_run: &dyn Fn(&ContainerId) -> bool,
     ) -> Result<(ContainerRecord, Status), Error> {
+        let (record, status) = (self.containers.record(id)?, self.containers.status(id)?);
         let left_behind = match &status {
             Status::Exited(exit) => exit.exit == Exit::Unknown || may_run(id),
             Status::Created => record.config.auto_remove,

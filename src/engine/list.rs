@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 use super::{Engine, Error};
 use crate::base::id::ContainerId;
 use crate::base::time;
-use crate::storage::containers::{
-    self, ContainerRecord, Containers, Exit, NetworkMode, RootfsSource, Status,
-};
+use crate::storage::containers::{self, ContainerRecord, Exit, NetworkMode, RootfsSource, Status};
 
 /// Which containers to list.
 #[derive(Clone, Debug, Default)]
@@ -35,9 +33,6 @@ pub struct Listed {
     pub status: Status,
 }
 
-/// What the records of one container say.
-type Read = Result<(ContainerRecord, Status), containers::Error>;
-
 /// A container whose records cannot be read.
 #[derive(Debug)]
 pub struct Unreadable {
@@ -60,11 +55,8 @@ impl Engine {
         let ids = if all { self.containers.ids()? } else { live.iter().cloned().collect() };
         let mut listed = Vec::with_capacity(ids.len());
         let mut unreadable = Vec::new();
-        for (id, read) in read_all(&self.containers, ids) {
-            let tidied = read
-                .map_err(Error::from)
-                .and_then(|(record, status)| self.tidied(&id, record, status, &|id| live.contains(id)));
-            match tidied {
+        for id in ids {
+            match self.load_one_of(&id, &|id| live.contains(id)) {
                 Ok((record, status)) => listed.push(Listed { record, status }),
                 // Gone since the directory was read.
                 Err(Error::Containers(containers::Error::NotFound(_))) => {}
@@ -94,35 +86,6 @@ impl Engine {
         }
         Ok(times)
     }
-}
-
-/// Fewer are read faster than a thread is made.
-const WORTH_A_THREAD: usize = 100;
-
-/// Reads the records of containers, many of them on several threads, which are gone when this returns.
-fn read_all(containers: &Containers, ids: Vec<ContainerId>) -> Vec<(ContainerId, Read)> {
-    let read = |id: ContainerId| {
-        let both = containers.record(&id).and_then(|record| Ok((record, containers.status(&id)?)));
-        (id, both)
-    };
-    if ids.len() < 2 * WORTH_A_THREAD {
-        return ids.into_iter().map(read).collect();
-    }
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = ids.len().div_ceil(processors).max(WORTH_A_THREAD);
-    let mut shares: Vec<Vec<ContainerId>> = ids.chunks(share).map(<[_]>::to_vec).collect();
-    let last = shares.pop().unwrap_or_default();
-    std::thread::scope(|scope| {
-        let others: Vec<_> = shares
-            .into_iter()
-            .map(|share| scope.spawn(|| share.into_iter().map(read).collect::<Vec<_>>()))
-            .collect();
-        let mut all: Vec<_> = last.into_iter().map(read).collect();
-        for other in others {
-            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        all
-    })
 }
 
 fn sort(listed: &mut [Listed], options: &ListOptions) -> Result<(), Error> {
