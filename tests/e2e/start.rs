@@ -59,6 +59,7 @@ fn attached_to_what_runs() {
     let umiak = Umiak::with_busybox();
     let script = "echo early; while read -r line; do echo \"got $line\"; done; exit 6";
     umiak.detached(&["-i", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+    eventually("the first line is past", || umiak.run(&["logs", "box"]).ok().stdout == "early\n");
     let mut command = umiak.command(&["attach", "box"]);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
