@@ -152,7 +152,7 @@ fn docker_runs_containers() {
     run(&["sh", "-c", "exit 7"]).exits(7);
     // The runtime's words decide these codes.
     run(&["/no-such-program"]).exits(127);
-    run(&["/etc"]).exits(126);
+    run(&["/etc/passwd"]).exits(126);
     daemon.container(&["--rm", "-t"], &["tty"]).ok().has("/dev/pts/0");
     daemon.container(&["--rm", "--user", "1:2", "--read-only"], &["id", "-g"]).ok().says("2");
     // Device rules: making a node is allowed, using it is not.
