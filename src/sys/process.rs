@@ -243,11 +243,6 @@ pub fn is_namespace_init(pid: i32) -> bool {
     line.and_then(|numbers| numbers.split_whitespace().last()).is_none_or(|innermost| innermost == "1")
 }
 
-/// Makes the caller's orphaned descendants its children (`PR_SET_CHILD_SUBREAPER`).
-pub fn become_subreaper() -> io::Result<()> {
-    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
-}
-
 /// Makes the caller the leader of a new session.
 pub fn setsid() -> io::Result<()> {
     rustix::process::setsid()?;
@@ -441,8 +436,10 @@ pub fn ask_program(
 
 /// Runs a program of `PATH` to its end; returns its standard output and its exit code.
 pub fn output_of(program: &str, args: &[String]) -> io::Result<(Vec<u8>, u8)> {
-    // What the caller's user asked for by name, as `ps ARGUMENTS` does.
-    #[allow(clippy::disallowed_methods)]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "one that the user asks for by name, as `ps ARGUMENTS` does"
+    )]
     let output = std::process::Command::new(program)
         .args(args)
         .stdin(std::process::Stdio::null())

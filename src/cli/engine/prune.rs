@@ -4,8 +4,9 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use clap::Args;
 
+use super::stop::for_each;
 use super::{Failure, Globals, Outcome};
-use crate::cli::output;
+use crate::engine::Error;
 use crate::engine::list::ListOptions;
 use crate::storage::containers::Status;
 
@@ -47,21 +48,12 @@ pub fn run(args: PruneArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let (listed, _) =
         engine.list(&ListOptions { all: true, filters: args.filter, ..ListOptions::default() })?;
-    let mut code = 0;
-    for container in listed {
-        if matches!(container.status, Status::Running(_) | Status::Stopping(_)) {
-            continue;
-        }
-        match engine.remove(&container.record.id, false, None) {
-            Ok(()) => output::println(container.record.id.as_str())?,
-            // Started since it was listed.
-            Err(crate::engine::Error::Running(_)) => {}
-            Err(error) => {
-                let failure = Failure::from(error);
-                output::error_line(&failure.message, failure.hint.as_deref());
-                code = failure.code;
-            }
-        }
-    }
-    Ok(code)
+    let stopped = listed.iter().filter(|c| !matches!(c.status, Status::Running(_) | Status::Stopping(_)));
+    let ids: Vec<String> = stopped.map(|container| container.record.id.to_string()).collect();
+    for_each(&ids, |id| match engine.remove(&id.parse().map_err(Error::from)?, false, None) {
+        Ok(()) => Ok(Some(id.to_owned())),
+        // Started since it was listed.
+        Err(Error::Running(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    })
 }

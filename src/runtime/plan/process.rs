@@ -167,15 +167,9 @@ pub(crate) fn plan_process(
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter,
         },
-        persona: None,
         scheduling: Scheduling { policy: policy(process)?, io: io_priority(process)? },
         labels: labels(process),
-        keep_groups: false,
-        listen_fds: 0,
-        init: false,
-        preserve_fds: 0,
-        new_keyring: true,
-        clamp_limits: false,
+        ..no_process()
     })
 }
 
