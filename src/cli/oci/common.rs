@@ -7,8 +7,8 @@ use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use super::args::{Parsed, UsageError};
-use super::log::Log;
 use super::{Done, Error, Global};
+use crate::runtime::filters::{self, Prepared};
 use crate::runtime::hooks::{self, HookState};
 use crate::runtime::state::{self, Dir, Record, Status};
 use crate::runtime::{Stdio, config};
@@ -72,12 +72,21 @@ pub(super) fn preserved(parsed: &Parsed) -> Result<u32, Error> {
 }
 
 /// Reads a container's configuration and tells what was left out of it.
-pub(super) fn parse_spec(log: Option<&Log>, path: &Path, bytes: &[u8]) -> Result<Spec, Error> {
-    let config = config::parse(bytes).map_err(|source| Error::Config { path: path.to_owned(), source })?;
-    if let Some(log) = log {
-        config.warnings.iter().for_each(|warning| log.warn(warning));
-    }
-    Ok(config.value)
+/// Reads a stored configuration. What was left out of it was told when it was stored.
+fn parse_stored(bytes: &[u8]) -> Result<Spec, Error> {
+    let config = config::parse(bytes);
+    Ok(config.map_err(|source| Error::Config { path: "config.json".into(), source })?.value)
+}
+
+/// Reads a configuration of which the filter is needed, too.
+pub(super) fn prepare(path: &Path, bytes: &[u8]) -> Result<Prepared, Error> {
+    // Not in a directory that others could have made before us.
+    let kept = super::own_directory().map(|own| own.join("filters"));
+    let prepared = filters::prepare(bytes, kept.as_deref()).map_err(|error| match error {
+        filters::Error::Config(source) => Error::Config { path: path.to_owned(), source },
+        filters::Error::Seccomp(source) => Error::Runtime(source.into()),
+    })?;
+    Ok(prepared)
 }
 
 pub(super) fn stdio(parsed: &Parsed, terminal: bool, foreground: bool) -> Result<Stdio, Error> {
@@ -142,7 +151,7 @@ pub(super) fn run_poststop(global: &Global, spec: &Spec, record: &Record) {
 }
 
 pub(super) fn stored_spec(dir: &Dir) -> Result<Spec, Error> {
-    parse_spec(None, Path::new("config.json"), &dir.config()?)
+    parse_stored(&dir.config()?)
 }
 
 /// The stored configuration if it may have hooks of this name: parsing it takes longer than
@@ -151,7 +160,7 @@ pub(super) fn stored_hooks(dir: &Dir, name: &str) -> Result<Option<Spec>, Error>
     let bytes = dir.config()?;
     let quoted = format!("\"{name}\"");
     let mentioned = bytes.windows(quoted.len()).any(|window| window == quoted.as_bytes());
-    mentioned.then(|| parse_spec(None, Path::new("config.json"), &bytes)).transpose()
+    mentioned.then(|| parse_stored(&bytes)).transpose()
 }
 
 pub(super) fn state_value(dir: &Dir, record: &Record) -> Result<Value, Error> {

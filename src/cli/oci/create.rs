@@ -7,16 +7,18 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, L
 
 use super::args::{Known, Parsed};
 use super::common::{
-    container, listening, parse_spec, preserved, run_poststart, send_pidfd, stdio, write_pid_file,
+    container, listening, prepare, preserved, run_poststart, send_pidfd, stdio, write_pid_file,
 };
 use super::delete::forget;
 use super::notify::Notify;
 use super::{Done, Error, Global};
 use crate::base::idmap::IdRange;
-use crate::runtime::state::{self, Dir, Record};
+use crate::runtime::filters::Prepared;
+use crate::runtime::state::{Dir, Record};
 use crate::runtime::{self, CreateRequest, Created, Gate, Rootfs};
 use crate::security::idmap;
-use crate::sys::{ids, process};
+use crate::sys::seccomp::Filter;
+use crate::sys::{host, ids, process};
 
 pub(super) const OPTIONS: &[Known] = &[
     ("bundle", Some('b'), true),
@@ -38,6 +40,7 @@ struct Order<'a> {
     parsed: &'a Parsed,
     id: &'a str,
     spec: Spec,
+    filter: Option<Filter>,
     bundle: PathBuf,
     preserve_fds: u32,
     /// `run`, not `create`.
@@ -57,12 +60,11 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     let config_path = bundle.join(parsed.value("config").unwrap_or("config.json"));
     let config =
         std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
-    let mut spec = parse_spec(Some(&global.log), &config_path, &config)?;
+    let Prepared { mut spec, filter, warnings } = prepare(&config_path, &config)?;
+    warnings.iter().for_each(|warning| global.log.warn(warning));
     if ids::euid() != 0 {
         add_user_namespace(&mut spec);
     }
-    process::ensure_standard_fds()
-        .map_err(|source| Error::Io { action: "opening /dev/null".to_owned(), source })?;
     let preserve_fds = preserved(parsed)?;
 
     let (dir, lock) = Dir::claim(&global.root, id)?;
@@ -74,7 +76,7 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
         let _ = dir.remove();
         return Err(error);
     }
-    let order = Order { global, parsed, id, spec, bundle, preserve_fds, run, foreground };
+    let order = Order { global, parsed, id, spec, filter, bundle, preserve_fds, run, foreground };
     let result = dir.begin(&config).map_err(Error::from).and_then(|()| make(&order, &dir)).and_then(
         |(created, record)| {
             dir.write(&record)?;
@@ -136,6 +138,7 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
     let id = order.id.to_owned();
     let mut request =
         CreateRequest::new(id.clone(), order.spec.clone(), bundle.clone(), Rootfs::Dir(rootfs.clone()));
+    request.filter = order.filter.clone();
     request.clamp_limits = true;
     request.stdio = stdio(parsed, terminal, order.foreground)?;
     request.gate = if order.run { Gate::Held } else { Gate::Path(dir.gate()) };
@@ -160,7 +163,7 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
         id,
         pid: created.pid,
         start_time: created.start_time,
-        boot_id: state::boot_id(),
+        boot_id: host::boot_id().to_owned(),
         bundle: bundle.clone(),
         rootfs,
         created: jiff::Timestamp::now().to_string(),
