@@ -8,6 +8,7 @@
 mod cache;
 pub mod config;
 mod create;
+pub mod criu;
 mod early;
 mod error;
 mod exec;

@@ -2,8 +2,8 @@
 
 use super::args::{self, Known, Parsed, UsageError};
 use super::{
-    Done, Error, Global, create, delete, events, exec, features, help, kill, list, pause, ps, spec, start,
-    state, update,
+    Done, Error, Global, checkpoint, create, delete, events, exec, features, help, kill, list, pause, ps,
+    restore, spec, start, state, update,
 };
 
 /// A command.
@@ -128,6 +128,22 @@ pub(super) const COMMANDS: &[Command] = &[
         run: events::events,
     },
     Command {
+        name: "checkpoint",
+        about: "write a running container into files, by criu, and end it",
+        arguments: "ID",
+        options: checkpoint::OPTIONS,
+        tail: None,
+        run: checkpoint::checkpoint,
+    },
+    Command {
+        name: "restore",
+        about: "make a running container of such files",
+        arguments: "ID",
+        options: restore::OPTIONS,
+        tail: None,
+        run: restore::restore,
+    },
+    Command {
         name: "features",
         about: "print what this runtime can do as JSON",
         arguments: "",
@@ -146,7 +162,7 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 /// What runc or crun have and we have not.
-const MISSING: [&str; 3] = ["checkpoint", "restore", "mounts"];
+const MISSING: [&str; 1] = ["mounts"];
 
 pub(super) fn run(global: &Global, name: &str, rest: &[String]) -> Done {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {

@@ -1,6 +1,7 @@
 //! The OCI runtime's face (`umiak-runtime`, `umiak runtime`): what containerd, podman and others call.
 
 mod args;
+mod checkpoint;
 mod commands;
 mod common;
 mod create;
@@ -16,6 +17,7 @@ mod log;
 mod notify;
 mod pause;
 mod ps;
+mod restore;
 mod spec;
 mod start;
 mod state;
@@ -72,6 +74,8 @@ enum Error {
     #[error("container not running")]
     NotRunning,
     #[error(transparent)]
+    Criu(#[from] crate::runtime::criu::Error),
+    #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),
     #[error("container \"{id}\" has no control group of its own, which {what} needs")]
     Ungrouped { id: String, what: &'static str },
@@ -87,9 +91,7 @@ impl Error {
         match self {
             Self::Runtime(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
-            Self::Unsupported(what) if matches!(what.as_str(), "checkpoint" | "restore") => {
-                Some("stop the container and start it anew".to_owned())
-            }
+            Self::Criu(error) => error.hint(),
             _ => None,
         }
     }
