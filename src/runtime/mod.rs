@@ -17,6 +17,7 @@ mod init;
 pub mod label;
 mod launch;
 mod listener;
+pub mod live;
 mod mounting;
 pub mod plan;
 pub mod processes;

@@ -2,7 +2,7 @@
 
 use super::args::{self, Known, Parsed, UsageError};
 use super::{
-    Done, Error, Global, checkpoint, create, delete, events, exec, features, help, kill, list, pause, ps,
+    Done, Global, checkpoint, create, delete, events, exec, features, help, kill, list, mounts, pause, ps,
     restore, spec, start, state, update,
 };
 
@@ -144,6 +144,14 @@ pub(super) const COMMANDS: &[Command] = &[
         run: restore::restore,
     },
     Command {
+        name: "mounts",
+        about: "mount something in a container that is there, or unmount it",
+        arguments: "add|remove ID FILE",
+        options: &[],
+        tail: None,
+        run: mounts::mounts,
+    },
+    Command {
         name: "features",
         about: "print what this runtime can do as JSON",
         arguments: "",
@@ -161,14 +169,8 @@ pub(super) const COMMANDS: &[Command] = &[
     },
 ];
 
-/// What runc or crun have and we have not.
-const MISSING: [&str; 1] = ["mounts"];
-
 pub(super) fn run(global: &Global, name: &str, rest: &[String]) -> Done {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
-        if MISSING.contains(&name) {
-            return Err(Error::Unsupported(name.to_owned()));
-        }
         let names = COMMANDS.iter().map(|command| command.name);
         let meant = crate::base::suggest::closest(name, names).map(str::to_owned);
         return Err(UsageError::Command { name: name.to_owned(), meant }.into());

@@ -35,7 +35,8 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
     let dir = container(global, parsed, usize::MAX)?;
     let record = dir.read()?;
     match dir.status(&record)?.0 {
-        Status::Running => {}
+        // Also before it is started, as with runc and crun.
+        Status::Running | Status::Created => {}
         Status::Paused if parsed.has("ignore-paused") => {}
         Status::Paused => return Err(Error::Paused),
         _ => return Err(Error::NotRunning),

@@ -14,6 +14,7 @@ mod help;
 mod kill;
 mod list;
 mod log;
+mod mounts;
 mod notify;
 mod pause;
 mod ps;

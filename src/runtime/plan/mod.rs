@@ -286,6 +286,26 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
     Ok(InitPlan { namespaces, mapping, ops, process, start_hooks, net_devices, cache })
 }
 
+/// Plans mounts for a container that is there already.
+pub(super) fn plan_more_mounts(
+    spec: &Spec,
+    mounts: &[oci_spec::runtime::Mount],
+    bundle: &Path,
+) -> Result<Vec<MountOp>, PlanError> {
+    let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux: it is missing"))?;
+    let namespaces = namespaces::plan_namespaces(linux)?;
+    let declared = namespaces::declared_mapping(linux);
+    let context = mounts::Context {
+        bundle,
+        mapping: declared.as_ref().filter(|_| namespaces.has(libc::CLONE_NEWUSER as u64)),
+        own_pid: namespaces.clone & libc::CLONE_NEWPID as u64 != 0,
+        own_cgroup: namespaces.cgroup,
+        weak_init: false,
+        label: linux.mount_label().as_deref().filter(|label| !label.is_empty()),
+    };
+    mounts::plan_mounts(mounts, &context)
+}
+
 fn plan_the_process(
     request: &CreateRequest,
     linux: &Linux,
