@@ -204,16 +204,40 @@ fn blame<T: DeserializeOwned>(root: &Value, problem: &str, prefix: &str) -> Erro
 }
 
 fn offending<T: DeserializeOwned>(root: &Value, problem: &str) -> Path {
+    let mut root = root.clone();
     let mut path = Path::new();
     loop {
         let mut copy = root.clone();
         let Some(here) = at(&mut copy, &path) else { return path };
-        let culprit = children(here).into_iter().find(|step| matters::<T>(root, &path, step, problem));
-        match culprit {
+        let below = children(here);
+        let culprit = below.iter().find(|step| matters::<T>(&root, &path, step, problem)).cloned();
+        match culprit.or_else(|| last_of_several::<T>(&mut root, &path, below, problem)) {
             Some(step) => path.push(step),
             None => return path,
         }
     }
+}
+
+/// Of several parts with the same complaint none seems to matter alone: all are taken away one by one
+/// until it changes, and the last is one of them.
+fn last_of_several<T: DeserializeOwned>(
+    root: &mut Value,
+    parent: &[Step],
+    below: Vec<Step>,
+    problem: &str,
+) -> Option<Step> {
+    // From the end, so that the indices before stay what they are.
+    for step in below.into_iter().rev() {
+        if matters::<T>(root, parent, &step, problem) {
+            return Some(step);
+        }
+        match (at(root, parent), &step) {
+            (Some(Value::Object(map)), Step::Key(key)) => drop(map.remove(key)),
+            (Some(Value::Array(list)), Step::Index(index)) => drop(list.remove(*index)),
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Whether the complaint is another one, or none, without this part.
@@ -284,7 +308,7 @@ mod tests {
     #[test]
     fn errors_name_their_field() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 10] = [
+        let cases: [(Change, &str); 11] = [
             (
                 |c| {
                     c["mounts"][0] = json!({});
@@ -306,6 +330,13 @@ mod tests {
             (
                 |c| c["linux"]["namespaces"][0]["type"] = json!("odd"),
                 "linux.namespaces[0].type: unknown variant `odd`",
+            ),
+            (
+                |c| {
+                    c["process"]["user"]["gid"] = json!({});
+                    c["process"]["user"]["uid"] = json!({});
+                },
+                "process.user.",
             ),
             (|c| c["ociVersion"] = json!("2.0.0"), "ociVersion: \"2.0.0\""),
             (|c| c["ociVersion"] = json!("1"), "ociVersion: \"1\""),

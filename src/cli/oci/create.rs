@@ -86,10 +86,13 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
             return Err(error);
         }
     };
-    drop(lock);
     if !run {
+        // The init has it open, too, until it is started: nobody could change the container before.
+        lock.release()
+            .map_err(|source| Error::Io { action: "unlocking the container".to_owned(), source })?;
         return created.detach().map(|()| 0).map_err(Error::from);
     }
+    drop(lock);
     // Whoever is ready before we listen would not be heard.
     let listening = notify.map_or(Ok(None), |notify| notify.listen(record.pid));
     let started = listening.and_then(|listening| {
