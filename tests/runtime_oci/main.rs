@@ -16,6 +16,7 @@ use skip::skip;
 
 mod commands;
 mod errors;
+mod escapes;
 mod fields;
 mod killed;
 mod live;
