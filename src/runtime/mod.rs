@@ -27,7 +27,7 @@ pub mod state;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxPersonality, LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, LinuxSeccomp, Process, Spec};
 
 use crate::cgroup;
 pub use cache::{CacheGroups, update as update_cache};
@@ -179,6 +179,9 @@ pub struct ExecRequest {
     pub clamp_limits: bool,
     /// The container's execution domain (`spec.linux.personality`).
     pub personality: Option<LinuxPersonality>,
+    /// Where the container's memory comes from (`spec.linux.memoryPolicy`): the kernel has that of each
+    /// process, and an exec is no child of the init.
+    pub memory_policy: Option<LinuxMemoryPolicy>,
     /// What a seccomp listener is told of the container.
     pub state: Option<hooks::HookState>,
 }

@@ -58,6 +58,7 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         preserve_fds: preserved(parsed)?,
         no_new_keyring: false,
         clamp_limits: true,
+        memory_policy: spec.linux().as_ref().and_then(|linux| linux.memory_policy().clone()),
         personality: spec.linux().as_ref().and_then(|linux| linux.personality().clone()),
         state: Some(hook_state(&record, "running")),
     })?;

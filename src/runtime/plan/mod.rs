@@ -18,8 +18,8 @@ use crate::sys::mount::{Attributes, Propagation, PropagationKind};
 use crate::sys::seccomp::Filter;
 
 pub use devices::{Node, NodeKind};
-pub(super) use kernel::plan_persona;
 pub use kernel::{CachePlan, MEMORY_FLAGS, MEMORY_MODES};
+pub(super) use kernel::{plan_memory_policy, plan_persona};
 pub use mounts::{Ids, Links, MountKind, MountOp, known_options};
 pub use process::{Affinity, Labels, Limit, Privileges, ProcessPlan, Scheduling, UserChoice};
 pub(super) use process::{plan_affinity, plan_process};
@@ -247,7 +247,9 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
     if in_userns {
         ops.push(Op::BecomeRoot);
     }
-    kernel::plan_memory_policy(linux, &mut ops)?;
+    if let Some((mode, nodes)) = plan_memory_policy(linux.memory_policy().as_ref())? {
+        ops.push(Op::MemoryPolicy { mode, nodes });
+    }
     let net_devices = kernel::plan_net_devices(linux, &namespaces)?;
     if !net_devices.is_empty() {
         ops.push(Op::NetDevices);
