@@ -9,6 +9,7 @@ use super::common::{container, hook_state, preserved, send_pidfd, stdio, stored_
 use super::{Done, Error, Global};
 use crate::runtime::state::{Record, Status};
 use crate::runtime::{self, ExecRequest, config};
+use crate::sys::ids;
 use crate::sys::process::{self, ExitStatus};
 
 pub(super) const OPTIONS: &[Known] = &[
@@ -35,6 +36,7 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
     let dir = container(global, parsed, usize::MAX)?;
     let record = dir.read()?;
     match dir.status(&record)?.0 {
+        Status::Created if ids::euid() != 0 => return Err(Error::NotStarted { action: "exec in" }),
         // Also before it is started, as with runc and crun.
         Status::Running | Status::Created => {}
         Status::Paused if parsed.has("ignore-paused") => {}

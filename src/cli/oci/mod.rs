@@ -80,6 +80,8 @@ enum Error {
     Cgroup(#[from] crate::cgroup::Error),
     #[error("container \"{id}\" has no control group of its own, which {what} needs")]
     Ungrouped { id: String, what: &'static str },
+    #[error("cannot {action} a container that is not started, but as root")]
+    NotStarted { action: &'static str },
     #[error("cannot exec in a paused container (use --ignore-paused to override)")]
     Paused,
     #[error("{0} is not supported yet")]
@@ -93,6 +95,10 @@ impl Error {
             Self::Runtime(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
             Self::Criu(error) => error.hint(),
+            Self::NotStarted { .. } => Some(
+                "its init is a copy of the runtime until it is started, which a user cannot look into"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use super::{Done, Error, Global};
 use crate::runtime::config;
 use crate::runtime::live;
 use crate::runtime::state::{Dir, Status};
+use crate::sys::ids;
 
 pub(super) fn mounts(global: &Global, parsed: &Parsed) -> Done {
     let argument =
@@ -27,6 +28,9 @@ pub(super) fn mounts(global: &Global, parsed: &Parsed) -> Done {
     let status = dir.status(&record)?.0;
     if status == Status::Stopped {
         return Err(Error::WrongState { action: "change the mounts of", status: status.as_str() });
+    }
+    if status == Status::Created && ids::euid() != 0 {
+        return Err(Error::NotStarted { action: "change the mounts of" });
     }
     let bytes = std::fs::read(&file).map_err(|source| Error::Read { path: file.clone(), source })?;
     let config = |source| Error::Config { path: file.clone(), source };
