@@ -103,6 +103,63 @@ same "the hook's process is the init" "$(rt state five | jq .pid)" "$(cat "$work
 drop five
 same "hooks" "prestart createRuntime poststop prestart createRuntime poststop" "$(echo $(cat "$work/hooks"))"
 
+# A terminal: its master, which nobody holds any more, comes over the console socket.
+cat >"$work/console.py" <<'PY'
+import array, os, socket, sys, time
+server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+server.bind(sys.argv[1])
+server.listen(1)
+server.settimeout(200)
+connection, _ = server.accept()
+_, ancillary, _, _ = connection.recvmsg(100, socket.CMSG_SPACE(4))
+master = array.array("i", ancillary[0][2])[0]
+os.write(master, b"typed\n")
+out = open(sys.argv[2], "wb", buffering=0)
+end = time.time() + 200
+while time.time() < end:
+    try:
+        data = os.read(master, 1000)
+    except OSError:
+        break
+    out.write(data)
+PY
+if command -v python3 >/dev/null; then
+    bundle tty '.process.terminal = true' sh -c 'n=0; while read line; do n=$((n+1)); echo "got $line $n"; done'
+    python3 "$work/console.py" "$work/console1" "$work/said1" &
+    eventually "somebody listens" test -S "$work/console1"
+    check "a container with a terminal" rt create -b "$work/tty" --console-socket "$work/console1" tty
+    check "start" rt start tty
+    eventually "it answers" grep -q "got typed 1" "$work/said1"
+    check "checkpoint" rt checkpoint --image-path "$work/tty-images" tty
+    [ -e "$work/tty-images/inventory.img" ] || log tty-images/dump.log
+    refused "a terminal for nobody" "needs --console-socket" rt restore -d -b "$work/tty" --image-path "$work/tty-images" tty
+    python3 "$work/console.py" "$work/console2" "$work/said2" &
+    eventually "somebody listens" test -S "$work/console2"
+    check "restore" rt restore -d -b "$work/tty" --image-path "$work/tty-images" --console-socket "$work/console2" tty
+    [ "$(status tty)" = running ] || log tty-images/restore.log
+    eventually "it answers at the new one, and knows what was" grep -q "got typed 2" "$work/said2"
+    drop tty
+fi
+
+# As podman asks for it.
+if command -v podman >/dev/null && [ "$manager" = cgroupfs ]; then
+    cp "$share/umiak" "$work/umiak-runtime"
+    pod() { timeout 300 podman --runtime "$work/umiak-runtime" --cgroup-manager cgroupfs "$@"; }
+    check "podman run" pod run -d --name six --network none localhost/busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i >/i.new; mv /i.new /i; done'
+    eventually "it counts" pod exec six test -s /i
+    if pod container checkpoint --keep six >"$work/out" 2>&1; then
+        ok "podman container checkpoint"
+        same "it is stopped" exited "$(pod inspect --format '{{.State.Status}}' six)"
+        check "podman container restore" pod container restore --keep six
+        same "it runs" running "$(pod inspect --format '{{.State.Status}}' six)"
+        check "it counts on" sh -c "[ \$(podman exec six cat /i) -gt 1 ]"
+    else
+        fail "podman container checkpoint: $(head -c 600 "$work/out")"
+        find /var/lib/containers/storage/overlay-containers -name dump.log -exec tail -n 12 {} +
+    fi
+    pod rm -f -t 0 six >/dev/null 2>&1
+fi
+
 # What goes wrong.
 start six . sh -c "$counter" six
 refused "a file instead of a directory" "images' directory" rt checkpoint --image-path "$work/shared/file" six
