@@ -15,7 +15,7 @@ pub(super) fn mounts(global: &Global, parsed: &Parsed) -> Done {
         |at: usize, what| parsed.arguments.get(at).map(String::as_str).ok_or(UsageError::Missing(what));
     let action = argument(0, "\"add\" or \"remove\"")?;
     if !matches!(action, "add" | "remove") {
-        let meant = crate::base::suggest::closest(action, ["add", "remove"].into_iter()).map(str::to_owned);
+        let meant = crate::base::suggest::closest(action, ["add", "remove"]).map(str::to_owned);
         return Err(UsageError::Command { name: format!("mounts {action}"), meant }.into());
     }
     let dir = Dir::new(&global.root, argument(1, "the container id")?)?;
