@@ -103,6 +103,25 @@ same "the hook's process is the init" "$(rt state five | jq .pid)" "$(cat "$work
 drop five
 same "hooks" "prestart createRuntime poststop prestart createRuntime poststop" "$(echo $(cat "$work/hooks"))"
 
+# Again and again, and from a standstill.
+start seven '.root.readonly = true | .mounts += [{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}]' sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/x; mv /tmp/x /tmp/seven; done'
+value() { rt exec seven cat /tmp/seven; }
+eventually "it counts" value
+for round in 1 2; do
+    check "checkpoint, round $round" rt checkpoint --image-path "$work/seven-$round" seven
+    [ -e "$work/seven-$round/inventory.img" ] || log "seven-$round/dump.log"
+    check "restore, round $round" rt restore -d -b "$work/seven" --image-path "$work/seven-$round" seven
+    [ "$(status seven)" = running ] || log "seven-$round/restore.log"
+    a=$(value)
+    eventually "it goes on, in a tmpfs" sh -c "[ \$('$share/umiak' runtime --root '$work/state' exec seven cat /tmp/seven) -gt ${a:-0} ]"
+done
+check "pause" rt pause seven
+check "checkpoint of a paused one" rt checkpoint --image-path "$work/seven-3" seven
+same "it is gone" "" "$(status seven)"
+check "restore" rt restore -d -b "$work/seven" --image-path "$work/seven-3" seven
+same "it runs" running "$(status seven)"
+drop seven
+
 # A terminal: its master, which nobody holds any more, comes over the console socket.
 cat >"$work/console.py" <<'PY'
 import array, os, socket, sys, time

@@ -148,8 +148,8 @@ fn a_seccomp_listener_gets_the_process() {
             assert!(child.wait_with_output().unwrap().status.success());
             assert!(b.quiet(&["delete", "--force", "c"]));
         }
-        // Nobody listens any more: nothing is made.
-        drop(listener);
+        // Nobody listens any more, also no process that another test is just making: nothing is made.
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         let (_, err, code) = b.args(&["true"]).run();
         assert!(code == 1 && err.contains("sending the seccomp listener"), "{err}");
     });
@@ -354,7 +354,7 @@ fn a_pidfd_is_sent() {
         let state: Value = serde_json::from_slice(&b.call(&["state", "c"]).stdout).unwrap();
         assert!(text.contains(&format!("Pid:\t{}\n", state["pid"])), "{text}");
         assert!(b.quiet(&["delete", "--force", "c"]));
-        drop(listener);
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         assert!(!b.quiet(&["create", "--pidfd-socket", socket, "c"]));
         assert!(!b.dir.join("state").join(&b.id).exists());
     });
