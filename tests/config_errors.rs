@@ -205,3 +205,225 @@ fn outcome_of_text(text: &str) -> Result<(), String> {
     let request = CreateRequest::new("id".into(), spec, "/b".into(), Rootfs::Dir("rootfs".into()));
     plan::plan(&request, Inputs::default()).map(drop).map_err(|error| error.to_string())
 }
+
+/// Fields that make no sense together, though each does alone; and what the error names.
+fn contradictions() -> Vec<(Vec<(&'static str, Value)>, &'static str)> {
+    let mapping = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+    vec![
+        (vec![("/linux/namespaces", json!([{"type": "pid"}]))], "linux.namespaces"),
+        (
+            vec![("/linux/namespaces", json!([{"type": "mount"}, {"type": "mount"}]))],
+            "linux.namespaces[1].type",
+        ),
+        (vec![("/linux/gidMappings", json!([]))], "linux.gidMappings"),
+        (
+            vec![(
+                "/linux/namespaces",
+                json!([{"type": "mount"}, {"type": "uts"}, {"type": "network"}, {"type": "time"}]),
+            )],
+            "linux.uidMappings",
+        ),
+        (
+            vec![
+                ("/linux/uidMappings", json!([mapping[0], mapping[0]])),
+                ("/linux/gidMappings", mapping.clone()),
+            ],
+            "linux.uidMappings[1]",
+        ),
+        (vec![("/mounts/1/gidMappings", json!([]))], "mounts[1].uidMappings"),
+        (vec![("/mounts/1/source", Value::Null)], "mounts[1].source"),
+        (vec![("/mounts/1/options", json!(["rbind", "size=1m"]))], "mounts[1].options"),
+        (vec![("/mounts/0/options", json!(["idmap"]))], "mounts[0].options"),
+        (vec![("/process/scheduler", json!({"policy": "SCHED_FIFO"}))], "process.scheduler"),
+        (vec![("/process/scheduler", json!({"policy": "SCHED_OTHER", "priority": 5}))], "process.scheduler"),
+        (
+            vec![("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY", "syscalls": []}))],
+            "linux.seccomp",
+        ),
+        (
+            vec![("/linux/intelRdt", json!({"schemata": ["L3:0=f"], "l3CacheSchema": "L3:0=f"}))],
+            "linux.intelRdt",
+        ),
+        (vec![("/linux/netDevices", json!({"a": {"name": "x"}, "b": {"name": "x"}}))], "linux.netDevices"),
+        (vec![("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"}))], "linux.memoryPolicy"),
+        (vec![("/hostname", json!("x".repeat(65)))], "hostname"),
+        (vec![("/process/terminal", json!(true)), ("/process/cwd", json!("."))], "process.cwd"),
+    ]
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    for (changes, named) in contradictions() {
+        let mut config = whole();
+        for (pointer, value) in &changes {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            match (config.pointer_mut(parent).unwrap(), value) {
+                (Value::Object(map), Value::Null) => drop(map.remove(key)),
+                (parent, value) => parent[key] = value.clone(),
+            }
+        }
+        let error = outcome(&config).expect_err(&format!("{changes:?}"));
+        assert!(error.contains(named), "{changes:?}: {error}");
+    }
+}
+
+#[test]
+fn unknown_fields_are_passed_over_and_unknown_words_are_not() {
+    let mut all = Vec::new();
+    pointers(&whole(), "", &mut all);
+    all.push(String::new());
+    for pointer in all {
+        let mut config = whole();
+        // In maps of free keys any key means something.
+        let free = ["/annotations", "/linux/sysctl", "/linux/netDevices", "/linux/timeOffsets"];
+        if let Value::Object(map) = config.pointer_mut(&pointer).unwrap()
+            && !free.iter().any(|map| *map == pointer)
+        {
+            map.insert("a field of the future".into(), json!({"x": [1]}));
+            assert_eq!(outcome(&config), Ok(()), "{pointer}");
+        }
+    }
+    for (pointer, named) in [
+        ("/linux/namespaces/0/type", "linux.namespaces[0].type"),
+        ("/linux/seccomp/defaultAction", "linux.seccomp.defaultAction"),
+        ("/linux/seccomp/syscalls/0/args/0/op", "linux.seccomp.syscalls[0].args[0].op"),
+        ("/process/rlimits/0/type", "process.rlimits[0].type"),
+        ("/process/ioPriority/class", "process.ioPriority.class"),
+        ("/process/scheduler/policy", "process.scheduler.policy"),
+        ("/linux/memoryPolicy/mode", "linux.memoryPolicy.mode"),
+        ("/linux/rootfsPropagation", "linux.rootfsPropagation"),
+        ("/linux/devices/0/type", "linux.devices[0].type"),
+    ] {
+        let mut config = whole();
+        *config.pointer_mut(pointer).unwrap() = json!("of the future");
+        let error = outcome(&config).expect_err(pointer);
+        assert!(error.contains(named), "{pointer}: {error}");
+    }
+}
+
+/// Numbers that are the same each time (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound.max(1)
+    }
+}
+
+/// Changes a random value of a configuration; tells which.
+fn mutate(config: &mut Value, dice: &mut Dice, donors: &[Value]) -> String {
+    let mut all = Vec::new();
+    pointers(config, "", &mut all);
+    if all.is_empty() {
+        *config = whole();
+        return String::new();
+    }
+    let pointer = all.swap_remove(dice.below(all.len()));
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let key = key.replace("~1", "/").replace("~0", "~");
+    match dice.below(5) {
+        0 => match config.pointer_mut(parent).unwrap() {
+            Value::Object(map) => drop(map.remove(&key)),
+            Value::Array(list) => drop(list.remove(key.parse().unwrap())),
+            other => panic!("{other}"),
+        },
+        // A value from elsewhere, which may even be of the right type.
+        1 => *config.pointer_mut(&pointer).unwrap() = donors[dice.below(donors.len())].clone(),
+        2 => match config.pointer_mut(&pointer).unwrap() {
+            Value::Number(number) => {
+                let old = number.as_i64().unwrap_or(0);
+                let near =
+                    [old.wrapping_add(1), old.wrapping_neg(), old.wrapping_mul(1 << 20), i64::MAX, 4096];
+                *number = near[dice.below(near.len())].into();
+            }
+            Value::String(text) => {
+                let at = dice.below(text.len() + 1);
+                if text.is_char_boundary(at) {
+                    text.insert_str(at, ["/", "..", "\0", ":", " ", "ä", "-", "9999999999"][dice.below(8)]);
+                }
+            }
+            Value::Array(list) => list.reverse(),
+            Value::Bool(value) => *value = !*value,
+            other => *other = json!([other.clone()]),
+        },
+        3 => {
+            let value = wrong_values();
+            *config.pointer_mut(&pointer).unwrap() = value[dice.below(value.len())].clone();
+        }
+        _ => match config.pointer_mut(&pointer).unwrap() {
+            Value::Array(list) if !list.is_empty() => list.push(list[dice.below(list.len())].clone()),
+            Value::Object(map) => drop(map.insert(["path", "type", "x"][dice.below(3)].into(), json!("x"))),
+            other => *other = json!(other.to_string()),
+        },
+    }
+    pointer
+}
+
+#[test]
+fn thousands_of_mutants_are_understood_or_refused_by_name() {
+    let seed = std::env::var("UMIAK_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let count = std::env::var("UMIAK_FUZZ_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(2500);
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ seed);
+    let whole = whole();
+    let mut all = Vec::new();
+    pointers(&whole, "", &mut all);
+    let donors: Vec<Value> = all.iter().map(|pointer| whole.pointer(pointer).unwrap().clone()).collect();
+    let (mut refused, mut unnamed) = (0, Vec::new());
+    for case in 0..count {
+        let mut config = whole.clone();
+        let changed: Vec<String> =
+            (0..=dice.below(3)).map(|_| mutate(&mut config, &mut dice, &donors)).collect();
+        let Err(error) = outcome(&config) else { continue };
+        refused += 1;
+        assert!(!error.chars().any(char::is_control), "seed {seed}, case {case}: {error}");
+        let known =
+            changed.iter().any(|pointer| explained(&error, pointer) || error.contains("the configuration"));
+        if !known {
+            unnamed.push(format!("case {case} {changed:?}: {error}"));
+        }
+    }
+    assert!(unnamed.is_empty(), "seed {seed}, {} of {refused}:\n{}", unnamed.len(), unnamed.join("\n"));
+    assert!(refused > count / 3, "{refused} of {count}");
+}
+
+#[test]
+fn mutants_of_the_text_do_no_harm() {
+    let seed: u64 = std::env::var("UMIAK_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut dice = Dice(0x1234_5678_9abc_def1 ^ seed);
+    let text = whole().to_string().into_bytes();
+    let mut refused = 0;
+    for case in 0..3000 {
+        let mut bytes = text.clone();
+        for _ in 0..=dice.below(4) {
+            let at = dice.below(bytes.len());
+            let end = (at + dice.below(20)).min(bytes.len());
+            match dice.below(4) {
+                0 => bytes[at] = dice.below(256) as u8,
+                1 => drop(bytes.drain(at..end)),
+                2 => {
+                    let piece = bytes[at..end].to_vec();
+                    let to = dice.below(bytes.len());
+                    bytes.splice(to..to, piece);
+                }
+                _ => bytes.insert(at, b"{}[]\",:0-\\"[dice.below(10)]),
+            }
+        }
+        // What cannot be sent as text is read as bytes all the same.
+        match config::parse(&bytes) {
+            Err(error) => {
+                refused += 1;
+                let error = umiak::base::report::chain(&error);
+                assert!(!error.chars().any(char::is_control), "seed {seed}, case {case}: {error}");
+            }
+            Ok(config) => {
+                let request =
+                    CreateRequest::new("id".into(), config.value, "/b".into(), Rootfs::Dir("rootfs".into()));
+                let _ = plan::plan(&request, Inputs::default());
+            }
+        }
+    }
+    assert!(refused > 1500, "{refused}");
+}

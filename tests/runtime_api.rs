@@ -240,6 +240,7 @@ fn further_processes(f: &Fixture) {
             clamp_limits: false,
             state: None,
             personality: None,
+            memory_policy: None,
         })?;
         let status = process::wait(&executed.pidfd).unwrap();
         Ok::<_, runtime::Error>((read(reader), status))

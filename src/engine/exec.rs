@@ -68,6 +68,7 @@ impl Engine {
             clamp_limits: false,
             state: None,
             personality: None,
+            memory_policy: None,
         };
         let signals = (!options.detach).then(|| super::attach::catch_signals(true)).transpose();
         let signals = signals.map_err(Error::Relay)?;

@@ -4,7 +4,7 @@
 //! What it would stumble over and need not, is put right first: architectures that no kernel of this
 //! machine runs, and capabilities that are not known, are left out, as runc does.
 
-use oci_spec::runtime::{Arch, Capability, LinuxResources, Process, Spec};
+use oci_spec::runtime::{Arch, Capability, LinuxResources, Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -50,6 +50,33 @@ pub fn parse_process(bytes: &[u8]) -> Result<Config<Process>, Error> {
 /// Reads limits, as `update --resources` takes them.
 pub fn parse_resources(bytes: &[u8]) -> Result<LinuxResources, Error> {
     Ok(read::<LinuxResources>(bytes, "linux.resources")?.value)
+}
+
+/// Mounts, as the `mounts` section of a configuration has them: alone, or in one.
+#[derive(Debug, serde::Deserialize)]
+struct Mounts<T> {
+    mounts: Vec<T>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Place {
+    destination: std::path::PathBuf,
+}
+
+/// Reads mounts, as `mounts add` takes them.
+pub fn parse_mounts(bytes: &[u8]) -> Result<Vec<Mount>, Error> {
+    read_mounts(bytes)
+}
+
+/// Reads the places of mounts, as `mounts remove` takes them.
+pub fn parse_mount_places(bytes: &[u8]) -> Result<Vec<std::path::PathBuf>, Error> {
+    Ok(read_mounts::<Place>(bytes)?.into_iter().map(|place| place.destination).collect())
+}
+
+fn read_mounts<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Error> {
+    let value: Value = serde_json::from_slice(bytes).map_err(Error::Syntax)?;
+    let whole = if value.is_array() { serde_json::json!({ "mounts": value }) } else { value };
+    Ok(read::<Mounts<T>>(whole.to_string().as_bytes(), "")?.value.mounts)
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8], prefix: &str) -> Result<Config<T>, Error> {
@@ -177,16 +204,40 @@ fn blame<T: DeserializeOwned>(root: &Value, problem: &str, prefix: &str) -> Erro
 }
 
 fn offending<T: DeserializeOwned>(root: &Value, problem: &str) -> Path {
+    let mut root = root.clone();
     let mut path = Path::new();
     loop {
         let mut copy = root.clone();
         let Some(here) = at(&mut copy, &path) else { return path };
-        let culprit = children(here).into_iter().find(|step| matters::<T>(root, &path, step, problem));
-        match culprit {
+        let below = children(here);
+        let culprit = below.iter().find(|step| matters::<T>(&root, &path, step, problem)).cloned();
+        match culprit.or_else(|| last_of_several::<T>(&mut root, &path, below, problem)) {
             Some(step) => path.push(step),
             None => return path,
         }
     }
+}
+
+/// Of several parts with the same complaint none seems to matter alone: all are taken away one by one
+/// until it changes, and the last is one of them.
+fn last_of_several<T: DeserializeOwned>(
+    root: &mut Value,
+    parent: &[Step],
+    below: Vec<Step>,
+    problem: &str,
+) -> Option<Step> {
+    // From the end, so that the indices before stay what they are.
+    for step in below.into_iter().rev() {
+        if matters::<T>(root, parent, &step, problem) {
+            return Some(step);
+        }
+        match (at(root, parent), &step) {
+            (Some(Value::Object(map)), Step::Key(key)) => drop(map.remove(key)),
+            (Some(Value::Array(list)), Step::Index(index)) => drop(list.remove(*index)),
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Whether the complaint is another one, or none, without this part.
@@ -257,7 +308,7 @@ mod tests {
     #[test]
     fn errors_name_their_field() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 10] = [
+        let cases: [(Change, &str); 11] = [
             (
                 |c| {
                     c["mounts"][0] = json!({});
@@ -280,6 +331,13 @@ mod tests {
                 |c| c["linux"]["namespaces"][0]["type"] = json!("odd"),
                 "linux.namespaces[0].type: unknown variant `odd`",
             ),
+            (
+                |c| {
+                    c["process"]["user"]["gid"] = json!({});
+                    c["process"]["user"]["uid"] = json!({});
+                },
+                "process.user.",
+            ),
             (|c| c["ociVersion"] = json!("2.0.0"), "ociVersion: \"2.0.0\""),
             (|c| c["ociVersion"] = json!("1"), "ociVersion: \"1\""),
             (|c| *c = json!([1]), "the configuration: "),
@@ -289,6 +347,16 @@ mod tests {
             assert!(error.starts_with(expected), "{error}");
         }
         assert!(matches!(parse(b"{"), Err(Error::Syntax(_))));
+        let mounts = |text: &str| parse_mounts(text.as_bytes()).map(|list| list.len());
+        assert_eq!(mounts(r#"{"mounts": [{"destination": "/a"}]}"#).unwrap(), 1);
+        assert_eq!(mounts("[]").unwrap(), 0);
+        let said = |text: &str| mounts(text).unwrap_err().to_string();
+        assert_eq!(
+            said(r#"[{"destination": "/a"}, {"type": "tmpfs"}]"#),
+            "mounts[1].destination: it is missing"
+        );
+        assert!(said("{}").starts_with("mounts: it is missing"), "{}", said("{}"));
+        assert!(said("7").starts_with("the configuration: "), "{}", said("7"));
         let process = parse_process(br#"{"user": {"uid": 0}}"#).unwrap_err().to_string();
         assert_eq!(process, "process.cwd: it is missing");
     }

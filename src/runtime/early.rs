@@ -32,6 +32,12 @@ pub(super) fn prepare(plan: &InitPlan) -> Result<Vec<Option<OwnedFd>>, Error> {
     Ok(copies)
 }
 
+/// Copies of what these mounts bind, for a container that is there already.
+pub(super) fn copies(ops: &[MountOp]) -> Result<Vec<Option<OwnedFd>>, Error> {
+    let mut namespaces = Vec::new();
+    ops.iter().map(|op| copy(op, false, &mut namespaces)).collect()
+}
+
 /// Makes device nodes on a tmpfs in a mount namespace of a short-lived process, which hands out a
 /// copy of each; `None` where it may not make them.
 fn make_nodes(plan: &InitPlan) -> Result<Vec<Option<OwnedFd>>, Error> {

@@ -48,6 +48,7 @@ pub fn exec(mut request: ExecRequest) -> Result<Executed, Error> {
     let namespaces = namespace::differing(request.pid, request.own_namespaces)
         .map_err(|e| Error::host("reading the container's namespaces", e))?;
     plan.persona = plan::plan_persona(request.personality.as_ref())?;
+    plan.memory_policy = plan::plan_memory_policy(request.memory_policy.as_ref())?;
     check_labels(&plan.labels)?;
     let affinity = plan::plan_affinity(&request.process)?;
     let size = request.process.console_size().map(|size| (size.height() as u16, size.width() as u16));

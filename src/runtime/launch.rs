@@ -133,6 +133,10 @@ fn become_program(
     if let Some(persona) = plan.persona {
         ids::set_personality(persona).doing(|| "setting the personality".to_owned())?;
     }
+    if let Some((mode, nodes)) = &plan.memory_policy {
+        sched::set_memory_policy(*mode, nodes)
+            .doing(|| format!("linux.memoryPolicy: taking memory from nodes {nodes:?}"))?;
+    }
     plan.limits.iter().try_for_each(|limit| set_limit(limit, plan.clamp_limits))?;
     set_scheduling(plan)?;
     let entered = enter_cwd(plan, &root, &identity);

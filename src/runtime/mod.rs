@@ -8,6 +8,7 @@
 mod cache;
 pub mod config;
 mod create;
+pub mod criu;
 mod early;
 mod error;
 mod exec;
@@ -17,6 +18,7 @@ mod init;
 pub mod label;
 mod launch;
 mod listener;
+pub mod live;
 mod mounting;
 pub mod plan;
 pub mod processes;
@@ -26,7 +28,7 @@ pub mod state;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxPersonality, LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, LinuxSeccomp, Process, Spec};
 
 use crate::cgroup;
 use crate::sys::seccomp::Filter;
@@ -189,6 +191,9 @@ pub struct ExecRequest {
     pub clamp_limits: bool,
     /// The container's execution domain (`spec.linux.personality`).
     pub personality: Option<LinuxPersonality>,
+    /// Where the container's memory comes from (`spec.linux.memoryPolicy`): the kernel has that of each
+    /// process, and an exec is no child of the init.
+    pub memory_policy: Option<LinuxMemoryPolicy>,
     /// What a seccomp listener is told of the container.
     pub state: Option<hooks::HookState>,
 }

@@ -114,6 +114,19 @@ pub(super) fn carry_out_mount(
     }
 }
 
+/// Makes a bind mount of a copy of its source, in a container that is there already, where the source
+/// itself is out of sight.
+pub(super) fn attach_copy(op: &MountOp, root: &Root, copy: Option<OwnedFd>) -> Result<(), Failure> {
+    let MountKind::Bind { source, links, .. } = &op.kind else { return Ok(()) };
+    let action = || format!("binding \"{}\" to \"{}\"", source.display(), op.target.display());
+    let copy = copy.ok_or(io::ErrorKind::Unsupported).doing(action)?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&copy).doing(action)?.st_mode);
+    let to = open_target(op, kind, *links, root).doing(action)?;
+    check_not_over_proc(op, root, &to, Some(&copy)).doing(action)?;
+    // First the attributes: nobody in there is to see it without them.
+    finish_mount(&copy, op).and_then(|()| mount::attach(&copy, &to)).doing(action)
+}
+
 /// What is bound: the source as the init itself opens it, or the copy that its maker made; whether
 /// it is the copy. In the init's own view of the host's mounts their flags are locked
 /// (mount_namespaces(7)), in a copy they are not: it is for what the init cannot have otherwise.
@@ -132,7 +145,7 @@ fn choose_source(
     }
 }
 
-fn open_source(source: &Path, links: Links, opened: &Opened) -> io::Result<OwnedFd> {
+pub(super) fn open_source(source: &Path, links: Links, opened: &Opened) -> io::Result<OwnedFd> {
     if !links.source
         && !links.copy
         && let Some(opened) = opened.get(source)

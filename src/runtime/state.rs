@@ -177,6 +177,11 @@ impl Dir {
         self.file("notify")
     }
 
+    /// Where a restore may mount the rootfs for a while.
+    pub fn scratch(&self) -> PathBuf {
+        self.file("criu-root")
+    }
+
     /// The start gate.
     pub fn gate(&self) -> PathBuf {
         self.file("start.sock")

@@ -72,6 +72,11 @@ impl Lock {
         }
     }
 
+    /// Releases the lock also where a process that was forked meanwhile still has it open.
+    pub fn release(self) -> io::Result<()> {
+        Ok(fs::flock(&self.fd, FlockOperation::Unlock)?)
+    }
+
     /// The locked file or directory.
     pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()

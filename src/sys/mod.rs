@@ -13,6 +13,7 @@ pub mod host;
 pub mod ids;
 pub mod lock;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod netdevice;
 pub mod path;

@@ -343,6 +343,18 @@ pub fn detached_copy(source: impl AsFd, recursive: bool) -> io::Result<OwnedFd> 
     Ok(copy_tree(source, options)?)
 }
 
+/// The number of the mount that an open object is on, as in [`super::mountinfo::Mount::id`].
+pub fn id_of(fd: impl AsFd) -> io::Result<u64> {
+    let flags = rustix::fs::AtFlags::EMPTY_PATH;
+    Ok(rustix::fs::statx(fd, "", flags, rustix::fs::StatxFlags::MNT_ID)?.stx_mnt_id)
+}
+
+/// Takes the mount whose root is open away from its place, with all that is mounted below. What is open
+/// there stays usable.
+pub fn detach(mount: impl AsFd) -> io::Result<()> {
+    Ok(rustix::mount::unmount(proc_path(mount), UnmountFlags::DETACH)?)
+}
+
 /// Shows the files of a detached copy with the ids of a user namespace (mount_setattr(2), "ID-mapped
 /// mounts"). Needs `CAP_SYS_ADMIN` in the user namespace that mounted the file system.
 pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> io::Result<()> {

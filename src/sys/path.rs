@@ -125,6 +125,15 @@ impl Root {
         Ok(Some(path))
     }
 
+    /// Where an open object is, as seen from this root. Only to be shown, or given to a program that
+    /// takes paths: what is there may change.
+    pub fn place_of(&self, fd: impl AsFd) -> io::Result<PathBuf> {
+        let own = proc_link(self.fd.as_fd())?;
+        let path = proc_link(fd.as_fd())?;
+        let below = path.strip_prefix(&own).map_err(|_| io::Error::from_raw_os_error(libc::EXDEV))?;
+        Ok(Path::new("/").join(below))
+    }
+
     /// Reads a regular file of at most `limit` bytes, resolved as [`Root::open_in`] does.
     /// Anything but a regular file (a fifo would block) is `InvalidInput`, a larger file `FileTooLarge`.
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -146,6 +155,10 @@ impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+fn proc_link(fd: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)))
 }
 
 fn openat2(

@@ -527,6 +527,41 @@ pub fn ask_program(
     Ok(Said { status, output: output? })
 }
 
+/// Becomes a host program (criu), with these descriptors as 3, 4 and so on and no others beside the
+/// standard ones; returns only if that failed. For a process that [`spawn`] made.
+pub fn become_program(path: &std::path::Path, args: &[&str], fds: &[BorrowedFd<'_>]) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    let install = || {
+        let past = 3 + fds.len() as RawFd;
+        // First all are out of the way, or they would replace each other.
+        let fds = fds.iter().map(|fd| Ok(rustix::io::fcntl_dupfd_cloexec(fd, past)?));
+        let fds = fds.collect::<io::Result<Vec<_>>>()?;
+        close_on_exec_from(3, None)?;
+        fds.iter().zip(3..).try_for_each(|(fd, number)| install_fd(fd, number))
+    };
+    if let Err(error) = install() {
+        return error;
+    }
+    #[allow(clippy::disallowed_methods, reason = "a helper that is an optional part of a command")]
+    std::process::Command::new(path).args(args).exec()
+}
+
+/// Takes over a descriptor that the caller of this program has opened for it and names by its number.
+/// Its number is closed.
+pub fn take_fd(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: makes a new descriptor of it if it is open at all.
+    let taken = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if taken == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was just made and nobody else knows of it; and the other is by contract the
+    // program's caller's, of which no part of this program is an owner.
+    unsafe {
+        libc::close(number);
+        Ok(OwnedFd::from_raw_fd(taken))
+    }
+}
+
 /// Runs a program of `PATH` to its end; returns its standard output and its exit code.
 pub fn output_of(program: &str, args: &[String]) -> io::Result<(Vec<u8>, u8)> {
     #[allow(

@@ -45,6 +45,45 @@ fn scheduling_and_memory_policy() {
         let fields: Vec<&str> = out.lines().next().unwrap().split(' ').collect();
         assert_eq!((fields[40], fields[18]), ("3", "7"), "{out}");
         assert!(out.lines().last().unwrap().parse::<u32>().is_ok_and(|n| n > 0), "{out}");
+        // The policy is the container's, and an exec is no child of its init.
+        b.args(&["sleep", "100"]);
+        assert!(b.quiet(&["run", "--detach", "c"]));
+        let output = b.call(&["exec", "c", "grep", "-c", "prefer", "/proc/self/numa_maps"]);
+        assert!(output.status.success(), "{output:?}");
+    });
+}
+
+#[test]
+fn a_limit_that_was_asked_for_is_never_dropped() {
+    each(|b| {
+        let run = |b: &mut Bundle, resources: Value| {
+            b.config["linux"]["resources"] = resources;
+            b.args(&["true"]);
+            let output = b.call(&["--cgroup-manager", "disabled", "run", "c"]);
+            (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        // What engines put into every configuration, and what is no limit, is not asked for.
+        for usual in [
+            json!({"pids": {"limit": 2048}}),
+            json!({"pids": {"limit": -1}}),
+            json!({"memory": {"limit": -1}}),
+        ] {
+            assert_eq!(run(b, usual.clone()), (true, String::new()), "{usual}");
+        }
+        for (wanted, named) in [
+            (json!({"pids": {"limit": 5}}), "pids"),
+            (json!({"pids": {"limit": 2047}}), "pids"),
+            (json!({"pids": {"limit": 2049}}), "pids"),
+            (json!({"memory": {"limit": 100_000_000}}), "memory"),
+            (json!({"cpu": {"quota": 10_000, "period": 100_000}}), "cpu"),
+            (json!({"cpu": {"cpus": "0"}}), "cpu"),
+            (json!({"unified": {"memory.high": "1000000"}}), "unified"),
+        ] {
+            let (ok, err) = run(b, wanted.clone());
+            assert!(!ok && err.starts_with("error: ") && err.contains(named), "{wanted}: {err}");
+            assert!(err.contains("control groups are switched off"), "{wanted}: {err}");
+            assert!(!b.dir.join("state").join(&b.id).exists());
+        }
     });
 }
 
@@ -109,8 +148,8 @@ fn a_seccomp_listener_gets_the_process() {
             assert!(child.wait_with_output().unwrap().status.success());
             assert!(b.quiet(&["delete", "--force", "c"]));
         }
-        // Nobody listens any more: nothing is made.
-        drop(listener);
+        // Nobody listens any more, also no process that another test is just making: nothing is made.
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         let (_, err, code) = b.args(&["true"]).run();
         assert!(code == 1 && err.contains("sending the seccomp listener"), "{err}");
     });
@@ -315,7 +354,7 @@ fn a_pidfd_is_sent() {
         let state: Value = serde_json::from_slice(&b.call(&["state", "c"]).stdout).unwrap();
         assert!(text.contains(&format!("Pid:\t{}\n", state["pid"])), "{text}");
         assert!(b.quiet(&["delete", "--force", "c"]));
-        drop(listener);
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         assert!(!b.quiet(&["create", "--pidfd-socket", socket, "c"]));
         assert!(!b.dir.join("state").join(&b.id).exists());
     });

@@ -2,8 +2,8 @@
 
 use super::args::{self, Known, Parsed, UsageError};
 use super::{
-    Done, Error, Global, create, delete, events, exec, features, help, kill, list, pause, ps, spec, start,
-    state, update,
+    Done, Global, checkpoint, create, delete, events, exec, features, help, kill, list, mounts, pause, ps,
+    restore, spec, start, state, update,
 };
 
 /// A command.
@@ -128,6 +128,30 @@ pub(super) const COMMANDS: &[Command] = &[
         run: events::events,
     },
     Command {
+        name: "checkpoint",
+        about: "write a running container into files, by criu, and end it",
+        arguments: "ID",
+        options: checkpoint::OPTIONS,
+        tail: None,
+        run: checkpoint::checkpoint,
+    },
+    Command {
+        name: "restore",
+        about: "make a running container of such files",
+        arguments: "ID",
+        options: restore::OPTIONS,
+        tail: None,
+        run: restore::restore,
+    },
+    Command {
+        name: "mounts",
+        about: "mount something in a container that is there, or unmount it",
+        arguments: "add|remove ID FILE",
+        options: &[],
+        tail: None,
+        run: mounts::mounts,
+    },
+    Command {
         name: "features",
         about: "print what this runtime can do as JSON",
         arguments: "",
@@ -145,14 +169,8 @@ pub(super) const COMMANDS: &[Command] = &[
     },
 ];
 
-/// What runc or crun have and we have not.
-const MISSING: [&str; 3] = ["checkpoint", "restore", "mounts"];
-
 pub(super) fn run(global: &Global, name: &str, rest: &[String]) -> Done {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
-        if MISSING.contains(&name) {
-            return Err(Error::Unsupported(name.to_owned()));
-        }
         let names = COMMANDS.iter().map(|command| command.name);
         let meant = crate::base::suggest::closest(name, names).map(str::to_owned);
         return Err(UsageError::Command { name: name.to_owned(), meant }.into());

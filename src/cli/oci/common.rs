@@ -7,6 +7,7 @@ use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use super::args::{Parsed, UsageError};
+use super::log::Log;
 use super::{Done, Error, Global};
 use crate::runtime::filters::{self, Prepared};
 use crate::runtime::hooks::{self, HookState};
@@ -72,10 +73,13 @@ pub(super) fn preserved(parsed: &Parsed) -> Result<u32, Error> {
 }
 
 /// Reads a container's configuration and tells what was left out of it.
-/// Reads a stored configuration. What was left out of it was told when it was stored.
-fn parse_stored(bytes: &[u8]) -> Result<Spec, Error> {
-    let config = config::parse(bytes);
-    Ok(config.map_err(|source| Error::Config { path: "config.json".into(), source })?.value)
+/// Reads a configuration. What was left out of a stored one was told when it was stored: no `log`.
+pub(super) fn parse_spec(log: Option<&Log>, path: &Path, bytes: &[u8]) -> Result<Spec, Error> {
+    let config = config::parse(bytes).map_err(|source| Error::Config { path: path.to_owned(), source })?;
+    if let Some(log) = log {
+        config.warnings.iter().for_each(|warning| log.warn(warning));
+    }
+    Ok(config.value)
 }
 
 /// Reads a configuration of which the filter is needed, too.
@@ -151,7 +155,7 @@ pub(super) fn run_poststop(global: &Global, spec: &Spec, record: &Record) {
 }
 
 pub(super) fn stored_spec(dir: &Dir) -> Result<Spec, Error> {
-    parse_stored(&dir.config()?)
+    parse_spec(None, Path::new("config.json"), &dir.config()?)
 }
 
 /// The stored configuration if it may have hooks of this name: parsing it takes longer than
@@ -160,7 +164,7 @@ pub(super) fn stored_hooks(dir: &Dir, name: &str) -> Result<Option<Spec>, Error>
     let bytes = dir.config()?;
     let quoted = format!("\"{name}\"");
     let mentioned = bytes.windows(quoted.len()).any(|window| window == quoted.as_bytes());
-    mentioned.then(|| parse_stored(&bytes)).transpose()
+    mentioned.then(|| parse_spec(None, Path::new("config.json"), &bytes)).transpose()
 }
 
 pub(super) fn state_value(dir: &Dir, record: &Record) -> Result<Value, Error> {

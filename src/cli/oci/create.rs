@@ -1,7 +1,7 @@
 //! `create` and `run`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, Spec};
 
@@ -51,12 +51,7 @@ struct Order<'a> {
 
 pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     let id = container(global, parsed, 1).map(|_| parsed.arguments[0].as_str())?;
-    let bundle = std::path::absolute(parsed.value("bundle").unwrap_or("."))
-        .and_then(std::fs::canonicalize)
-        .map_err(|source| Error::Io {
-        action: format!("opening bundle \"{}\"", parsed.value("bundle").unwrap_or(".")),
-        source,
-    })?;
+    let bundle = open_bundle(parsed)?;
     let config_path = bundle.join(parsed.value("config").unwrap_or("config.json"));
     let config =
         std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
@@ -93,10 +88,13 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
             return Err(error);
         }
     };
-    drop(lock);
     if !run {
+        // The init has it open, too, until it is started: nobody could change the container before.
+        lock.release()
+            .map_err(|source| Error::Io { action: "unlocking the container".to_owned(), source })?;
         return created.detach().map(|()| 0).map_err(Error::from);
     }
+    drop(lock);
     // Whoever is ready before we listen would not be heard.
     let listening = notify.map_or(Ok(None), |notify| notify.listen(record.pid));
     let started = listening.and_then(|listening| {
@@ -127,13 +125,24 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     Ok(status.code())
 }
 
+/// The bundle's directory, absolute.
+pub(super) fn open_bundle(parsed: &Parsed) -> Result<PathBuf, Error> {
+    let given = parsed.value("bundle").unwrap_or(".");
+    std::path::absolute(given)
+        .and_then(std::fs::canonicalize)
+        .map_err(|source| Error::Io { action: format!("opening bundle \"{given}\""), source })
+}
+
+/// The rootfs, which has to be there.
+pub(super) fn rootfs_of(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
+    let root = spec.root().as_ref().map(|root| bundle.join(root.path()));
+    let rootfs = root.ok_or(Error::Contradiction("root: it is missing"))?;
+    if std::fs::metadata(&rootfs).is_ok_and(|m| m.is_dir()) { Ok(rootfs) } else { Err(Error::Rootfs(rootfs)) }
+}
+
 fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
     let Order { parsed, bundle, .. } = order;
-    let root = order.spec.root().as_ref().map(|root| bundle.join(root.path()));
-    let rootfs = root.ok_or(Error::Contradiction("root: it is missing"))?;
-    if !std::fs::metadata(&rootfs).is_ok_and(|m| m.is_dir()) {
-        return Err(Error::Rootfs(rootfs));
-    }
+    let rootfs = rootfs_of(&order.spec, bundle)?;
     let terminal = order.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
     let id = order.id.to_owned();
     let mut request =

@@ -10,6 +10,7 @@ use super::{Done, Error, Global};
 use crate::runtime::filters::Prepared;
 use crate::runtime::state::{Record, Status};
 use crate::runtime::{self, ExecRequest, config, plan};
+use crate::sys::ids;
 use crate::sys::process::{self, ExitStatus};
 
 pub(super) const OPTIONS: &[Known] = &[
@@ -37,7 +38,9 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
     let record = dir.read()?;
     let (status, pidfd) = dir.status(&record)?;
     match status {
-        Status::Running => {}
+        Status::Created if ids::euid() != 0 => return Err(Error::NotStarted { action: "exec in" }),
+        // Also before it is started, as with runc and crun.
+        Status::Running | Status::Created => {}
         Status::Paused if parsed.has("ignore-paused") => {}
         Status::Paused => return Err(Error::Paused),
         _ => return Err(Error::NotRunning),
@@ -60,6 +63,7 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         preserve_fds: preserved(parsed)?,
         no_new_keyring: false,
         clamp_limits: true,
+        memory_policy: spec.linux().as_ref().and_then(|linux| linux.memory_policy().clone()),
         personality: spec.linux().as_ref().and_then(|linux| linux.personality().clone()),
         state: Some(hook_state(&record, "running")),
     })?;

@@ -1,6 +1,7 @@
 //! The OCI runtime's face (`umiak-runtime`, `umiak runtime`): what containerd, podman and others call.
 
 mod args;
+mod checkpoint;
 mod commands;
 mod common;
 mod create;
@@ -13,9 +14,11 @@ mod help;
 mod kill;
 mod list;
 mod log;
+mod mounts;
 mod notify;
 mod pause;
 mod ps;
+mod restore;
 mod spec;
 mod start;
 mod state;
@@ -71,9 +74,13 @@ enum Error {
     #[error("container not running")]
     NotRunning,
     #[error(transparent)]
+    Criu(#[from] crate::runtime::criu::Error),
+    #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),
     #[error("container \"{id}\" has no control group of its own, which {what} needs")]
     Ungrouped { id: String, what: &'static str },
+    #[error("cannot {action} a container that is not started, but as root")]
+    NotStarted { action: &'static str },
     #[error("cannot exec in a paused container (use --ignore-paused to override)")]
     Paused,
     #[error("{0} is not supported yet")]
@@ -86,9 +93,11 @@ impl Error {
         match self {
             Self::Runtime(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
-            Self::Unsupported(what) if matches!(what.as_str(), "checkpoint" | "restore") => {
-                Some("stop the container and start it anew".to_owned())
-            }
+            Self::Criu(error) => error.hint(),
+            Self::NotStarted { .. } => Some(
+                "its init is a copy of the runtime until it is started, which a user cannot look into"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Linux, LinuxIntelRdt, LinuxPersonality, LinuxPersonalityDomain, MemoryPolicyModeType as Mode,
+    Linux, LinuxIntelRdt, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain,
+    MemoryPolicyModeType as Mode,
 };
 
 use super::{NamespacePlan, Op, PlanError, invalid, unsupported};
@@ -132,8 +133,10 @@ pub const MEMORY_FLAGS: [(&str, u32); 3] = [
 ];
 
 /// The mode with its flags, as set_mempolicy(2) takes them, and the nodes.
-pub(super) fn plan_memory_policy(linux: &Linux, ops: &mut Vec<Op>) -> Result<(), PlanError> {
-    let Some(policy) = linux.memory_policy() else { return Ok(()) };
+pub(crate) fn plan_memory_policy(
+    policy: Option<&LinuxMemoryPolicy>,
+) -> Result<Option<(u32, Vec<u32>)>, PlanError> {
+    let Some(policy) = policy else { return Ok(None) };
     let number = |table: &[(&str, u32)], name: &str| {
         table.iter().find(|(known, _)| *known == name).map_or(0, |(_, number)| *number)
     };
@@ -154,8 +157,7 @@ pub(super) fn plan_memory_policy(linux: &Linux, ops: &mut Vec<Op>) -> Result<(),
     if flags & (3 << 14) == 3 << 14 {
         return Err(invalid("linux.memoryPolicy.flags: static and relative nodes exclude each other"));
     }
-    ops.push(Op::MemoryPolicy { mode: mode | flags, nodes });
-    Ok(())
+    Ok(Some((mode | flags, nodes)))
 }
 
 /// What is written to resctrl(5)'s files.

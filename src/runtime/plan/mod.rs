@@ -18,8 +18,8 @@ use crate::sys::mount::{Attributes, Propagation, PropagationKind};
 use crate::sys::seccomp::Filter;
 
 pub use devices::{Node, NodeKind};
-pub(super) use kernel::plan_persona;
 pub use kernel::{CachePlan, MEMORY_FLAGS, MEMORY_MODES};
+pub(super) use kernel::{plan_memory_policy, plan_persona};
 pub use mounts::{Ids, Links, MountKind, MountOp, known_options};
 pub use namespaces::own_kinds;
 pub use process::{Affinity, Labels, Limit, Privileges, ProcessPlan, Scheduling, UserChoice};
@@ -248,7 +248,9 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
     if in_userns {
         ops.push(Op::BecomeRoot);
     }
-    kernel::plan_memory_policy(linux, &mut ops)?;
+    if let Some((mode, nodes)) = plan_memory_policy(linux.memory_policy().as_ref())? {
+        ops.push(Op::MemoryPolicy { mode, nodes });
+    }
     let net_devices = kernel::plan_net_devices(linux, &namespaces)?;
     if !net_devices.is_empty() {
         ops.push(Op::NetDevices);
@@ -285,6 +287,26 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
     }
     let cache = kernel::plan_cache(linux)?;
     Ok(InitPlan { namespaces, mapping, ops, process, start_hooks, net_devices, cache })
+}
+
+/// Plans mounts for a container that is there already.
+pub(super) fn plan_more_mounts(
+    spec: &Spec,
+    mounts: &[oci_spec::runtime::Mount],
+    bundle: &Path,
+) -> Result<Vec<MountOp>, PlanError> {
+    let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux: it is missing"))?;
+    let namespaces = namespaces::plan_namespaces(linux)?;
+    let declared = namespaces::declared_mapping(linux);
+    let context = mounts::Context {
+        bundle,
+        mapping: declared.as_ref().filter(|_| namespaces.has(libc::CLONE_NEWUSER as u64)),
+        own_pid: namespaces.clone & libc::CLONE_NEWPID as u64 != 0,
+        own_cgroup: namespaces.cgroup,
+        weak_init: false,
+        label: linux.mount_label().as_deref().filter(|label| !label.is_empty()),
+    };
+    mounts::plan_mounts(mounts, &context)
 }
 
 fn plan_the_process(

@@ -108,6 +108,8 @@ pub struct ProcessPlan {
     pub privileges: Privileges,
     /// Execution domain.
     pub persona: Option<u64>,
+    /// Mode and nodes for set_mempolicy(2), of an exec: others have it of the init.
+    pub memory_policy: Option<(u32, Vec<u32>)>,
     /// How it is scheduled.
     pub scheduling: Scheduling,
     /// Labels of security modules that the program gets.
@@ -185,6 +187,7 @@ pub(super) fn no_process() -> ProcessPlan {
         limits: Vec::new(),
         privileges: Privileges { capabilities: Sets::default(), no_new_privileges: true, filter: None },
         persona: None,
+        memory_policy: None,
         scheduling: Scheduling::default(),
         labels: Labels::default(),
         keep_groups: false,
