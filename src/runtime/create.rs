@@ -405,10 +405,13 @@ impl Birth<'_> {
 
     fn run_hooks(&self, pid: i32) -> Result<(), Error> {
         let Some(all) = self.request.spec.hooks() else { return Ok(()) };
-        let state = self.hook_state("creating", pid);
+        let mut state = self.hook_state("created", pid);
         #[allow(deprecated)]
         let prestart: &[Hook] = all.prestart().as_deref().unwrap_or_default();
+        // When these were not yet deprecated, they ran after the create operation, and their programs
+        // know the state so.
         hooks::run(prestart, &state)?;
+        state.status = "creating";
         Ok(hooks::run(all.create_runtime().as_deref().unwrap_or_default(), &state)?)
     }
 

@@ -146,7 +146,6 @@ fn become_program(
     if entered.is_err() {
         enter_cwd(plan, &root, &identity)?;
     }
-    check_cwd(plan)?;
     let filter = plan.privileges.filter.as_ref().filter(|_| plan.privileges.no_new_privileges);
     let (early, late) =
         if filter.is_some_and(Filter::has_listener) { (filter, None) } else { (None, filter) };
@@ -322,10 +321,12 @@ fn enter_cwd(plan: &ProcessPlan, root: &Root, identity: &Identity) -> Result<(),
         }
         other => other.doing(action)?,
     };
-    rustix::process::fchdir(directory).doing(action)
+    rustix::process::fchdir(directory).doing(action)?;
+    check_cwd(plan)
 }
 
-/// That the working directory is inside (CVE-2024-21626): the kernel marks one that is not.
+/// That the working directory is inside (CVE-2024-21626): the kernel marks one that is not. Asked at
+/// once: a filter that is loaded before the program may deny the call.
 fn check_cwd(plan: &ProcessPlan) -> Result<(), Failure> {
     let action = || format!("checking the working directory \"{}\"", plan.cwd.display());
     let cwd = rustix::process::getcwd(Vec::new()).doing(action)?;

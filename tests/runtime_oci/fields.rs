@@ -117,6 +117,21 @@ fn a_seccomp_listener_gets_the_process() {
 }
 
 #[test]
+fn a_filter_may_deny_what_we_call_ourselves() {
+    each(|b| {
+        b.config["process"]["noNewPrivileges"] = json!(false);
+        b.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["getcwd", "swapon"], "action": "SCMP_ACT_ERRNO", "errnoRet": 71}]});
+        // EPROTO.
+        let (_, err, code) = b.args(&["busybox", "pwd"]).run();
+        assert!(code == 1 && err.contains("Protocol error"), "{code} {err}");
+        b.config["process"]["noNewPrivileges"] = json!(true);
+        let (_, err, code) = b.args(&["busybox", "pwd"]).run();
+        assert!(code == 1 && err.contains("Protocol error"), "{code} {err}");
+    });
+}
+
+#[test]
 fn a_network_device_moves_in_with_its_addresses() {
     if rustix::process::geteuid().as_raw() != 0 {
         return skip("only root can move network devices", true);

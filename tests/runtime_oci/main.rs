@@ -405,7 +405,7 @@ fn hooks_run_in_their_order() {
         assert_eq!((out.as_str(), code), ("startContainer\n", 0), "{err}");
         let names: Vec<String> = std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect();
         let expected = [
-            "prestart \"status\":\"creating\"",
+            "prestart \"status\":\"created\"",
             "createRuntime \"status\":\"creating\"",
             "createContainer \"status\":\"creating\"",
             "poststart \"status\":\"running\"",

@@ -85,7 +85,8 @@ fn options_of_mounts() {
             json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["sync", "noexec", "size=1m"]}),
         );
         mount(b, json!({"destination": "/b", "source": source, "options": ["rbind", "rro", "rnosuid"]}));
-        mount(b, json!({"destination": "/etc/dangling", "source": source.join("file"), "options": ["bind"]}));
+        // What only a tmpfs has is of no effect.
+        mount(b, json!({"destination": "/etc/dangling", "source": source.join("file"), "options": ["bind", "mode=755", "size=1k"]}));
         mount(
             b,
             json!({"destination": "/copied", "source": source.join("link"), "options": ["bind", "copy-symlink"]}),

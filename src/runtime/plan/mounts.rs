@@ -107,6 +107,11 @@ pub struct Ids {
     pub recursive: bool,
 }
 
+/// Options of a file system that some callers give to every mount alike. For a bind mount the kernel
+/// ignores them (mount(2), "Creating a bind mount"), so other runtimes let them pass, and nothing that
+/// anybody could have meant is lost. Any other option of that sort is a mistake.
+const OF_A_TMPFS: [&str; 2] = ["mode", "size"];
+
 pub(super) fn plan_mounts(mounts: &[Mount], context: &Context<'_>) -> Result<Vec<MountOp>, PlanError> {
     mounts.iter().enumerate().map(|(index, mount)| plan_mount(index, mount, context)).collect()
 }
@@ -181,7 +186,7 @@ fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Moun
             let missing =
                 || invalid(format!("{}: it is missing, and a bind mount needs it", field("source")));
             let source = source.ok_or_else(missing)?;
-            if let Some((name, _)) = options.data.first() {
+            if let Some((name, _)) = options.data.iter().find(|(name, _)| !OF_A_TMPFS.contains(&name.as_str())) {
                 return Err(invalid(format!("{}: \"{name}\" is none of a bind mount's", field("options"))));
             }
             MountKind::Bind {
@@ -530,7 +535,7 @@ mod tests {
         for json in [
             r#"{"destination":"/a/../b","type":"tmpfs"}"#,
             r#"{"destination":"/a","type":"bind","source":"/x","options":["idmap"]}"#,
-            r#"{"destination":"/a","type":"bind","source":"/x","options":["bind","size=1"]}"#,
+            r#"{"destination":"/a","type":"bind","source":"/x","options":["bind","nr_inodes=1"]}"#,
             r#"{"destination":"/a","type":"bind"}"#,
             r#"{"destination":"/a","type":"bind","source":"/x","options":["idmap=uids=1;gids=2"]}"#,
             r#"{"destination":"/a","type":"bind","source":"/x","options":["idmap=uids=@7-8-9;gids=0-0-1"]}"#,
