@@ -4,7 +4,7 @@
 //! What it would stumble over and need not, is put right first: architectures that no kernel of this
 //! machine runs, and capabilities that are not known, are left out, as runc does.
 
-use oci_spec::runtime::{Arch, Capability, LinuxResources, Process, Spec};
+use oci_spec::runtime::{Arch, Capability, LinuxIntelRdt, LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -37,9 +37,30 @@ pub struct Config<T> {
 
 /// Reads a container's configuration.
 pub fn parse(bytes: &[u8]) -> Result<Config<Spec>, Error> {
-    let config = read::<Spec>(bytes, "")?;
+    let mut config = read::<Spec>(bytes, "")?;
     check_version(config.value.version())?;
+    if let Some(rdt) = config.value.linux_mut().as_mut().and_then(|linux| linux.intel_rdt_mut().as_mut()) {
+        old_monitoring(rdt, bytes)?;
+    }
     Ok(config)
+}
+
+/// Before version 1.3 of the specification monitoring had two switches, whose names the parser does not know.
+fn old_monitoring(rdt: &mut LinuxIntelRdt, bytes: &[u8]) -> Result<(), Error> {
+    let value: Value = serde_json::from_slice(bytes).map_err(Error::Syntax)?;
+    for name in ["enableCMT", "enableMBM"] {
+        match value.pointer("/linux/intelRdt").and_then(|rdt| rdt.get(name)) {
+            None | Some(Value::Null | Value::Bool(false)) => {}
+            Some(Value::Bool(true)) => {
+                rdt.set_enable_monitoring(Some(true));
+            }
+            Some(_) => {
+                let field = format!("linux.intelRdt.{name}");
+                return Err(Error::Field { field, problem: "it is neither true nor false".to_owned() });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a process, as `exec --process` takes it.
@@ -291,6 +312,20 @@ mod tests {
         assert!(matches!(parse(b"{"), Err(Error::Syntax(_))));
         let process = parse_process(br#"{"user": {"uid": 0}}"#).unwrap_err().to_string();
         assert_eq!(process, "process.cwd: it is missing");
+    }
+
+    #[test]
+    fn the_switches_of_older_versions_count() {
+        for (switch, expected) in [("enableCMT", true), ("enableMBM", true), ("enableNothing", false)] {
+            let mut config = config();
+            config["linux"]["intelRdt"] = json!({switch: true});
+            let read = parse(config.to_string().as_bytes()).unwrap();
+            let rdt = read.value.linux().as_ref().unwrap().intel_rdt().as_ref().unwrap();
+            assert_eq!(rdt.enable_monitoring().unwrap_or(false), expected, "{switch}");
+        }
+        let mut config = config();
+        config["linux"]["intelRdt"] = json!({"enableCMT": 1});
+        assert!(parse(config.to_string().as_bytes()).is_err());
     }
 
     #[test]

@@ -133,7 +133,7 @@ fn become_program(
     if let Some(persona) = plan.persona {
         ids::set_personality(persona).doing(|| "setting the personality".to_owned())?;
     }
-    plan.limits.iter().try_for_each(|limit| set_limit(limit, plan.clamp_limits))?;
+    plan.limits.iter().try_for_each(|limit| set_limit(&with_room(limit), plan.clamp_limits))?;
     set_scheduling(plan)?;
     let entered = enter_cwd(plan, &root, &identity);
     // No descriptor but the wanted ones passes the exec (CVE-2024-21626, CVE-2016-9962).
@@ -178,14 +178,20 @@ fn become_program(
         })?;
     }
     label::of_the_next_program(&plan.labels)?;
-    let error = seal::execute(&seal::Last {
+    let last = seal::Last {
         program: &program,
         args: &plan.args,
         env: &env,
         report: channel.socket.as_fd(),
         filter: late,
         init: plan.init,
-    });
+    };
+    let stub = last.written().doing(|| "writing the stub".to_owned())?;
+    // Now that nothing is written any more.
+    for limit in plan.limits.iter().filter(|limit| with_room(limit) != **limit) {
+        set_limit(limit, plan.clamp_limits)?;
+    }
+    let error = stub.execute();
     if error.raw_os_error() == Some(libc::E2BIG) {
         let shown = String::from_utf8_lossy(plan.args[0].as_bytes());
         return Err(Failure::new(FailureKind::NotExecutable, format!("exec: \"{shown}\""), &error));
@@ -297,6 +303,15 @@ fn set_limit(limit: &Limit, clamp: bool) -> Result<(), Failure> {
             ids::set_limit(limit.resource, limit.soft.min(hard), hard.min(limit.hard)).doing(action)
         }
         other => other.doing(action),
+    }
+}
+
+/// The limit that counts until the stub is written: one for the size of files must leave room for it.
+fn with_room(limit: &Limit) -> Limit {
+    const ROOM: u64 = 1 << 16;
+    match limit.resource {
+        libc::RLIMIT_FSIZE => Limit { soft: limit.soft.max(ROOM), hard: limit.hard.max(ROOM), ..*limit },
+        _ => *limit,
     }
 }
 

@@ -71,6 +71,7 @@ fn sysctls_capabilities_and_domain_name() {
     });
 }
 
+// spec: linux.seccomp.listenerPath, linux.seccomp.listenerMetadata
 #[test]
 fn a_seccomp_listener_gets_the_process() {
     each(|b| {
@@ -131,6 +132,7 @@ fn a_filter_may_deny_what_we_call_ourselves() {
     });
 }
 
+// spec: linux.netDevices.*.name
 #[test]
 fn a_network_device_moves_in_with_its_addresses() {
     if rustix::process::geteuid().as_raw() != 0 {
@@ -210,6 +212,7 @@ fn a_container_says_when_it_is_ready() {
     });
 }
 
+// spec: linux.personality.domain
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn the_execution_domain_is_that_of_every_process() {
@@ -241,6 +244,7 @@ fn a_missing_working_directory_is_made() {
     });
 }
 
+// spec-refused: process.apparmorProfile, process.selinuxLabel, linux.mountLabel
 #[test]
 fn labels_need_a_kernel_that_has_them() {
     each(|b| {

@@ -19,6 +19,7 @@ mod errors;
 mod fields;
 mod killed;
 mod mounts;
+mod spec;
 
 /// Who calls the runtime.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -251,6 +252,7 @@ fn the_program_is_isolated() {
     });
 }
 
+// spec: linux.maskedPaths
 #[test]
 fn masked_and_read_only_paths_hold() {
     each(|b| {
@@ -469,6 +471,7 @@ fn users_limits_sysctls_and_time() {
     });
 }
 
+// spec: linux.namespaces[].path
 #[test]
 fn namespaces_of_another_container_are_joined() {
     each(|b| {

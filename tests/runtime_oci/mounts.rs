@@ -22,6 +22,7 @@ fn remapped() -> Option<Bundle> {
     Some(b)
 }
 
+// spec: mounts[].uidMappings, mounts[].gidMappings
 #[test]
 fn files_are_shown_with_other_ids() {
     let Some(mut b) = remapped() else { return };
@@ -69,6 +70,7 @@ fn a_user_namespace_gets_what_only_root_can_open() {
     assert_eq!(out, "inside\nread-only\n1 3 640 3 4\n", "{err}");
 }
 
+// spec: mounts[].options
 #[test]
 fn options_of_mounts() {
     each(|b| {
@@ -86,7 +88,10 @@ fn options_of_mounts() {
         );
         mount(b, json!({"destination": "/b", "source": source, "options": ["rbind", "rro", "rnosuid"]}));
         // What only a tmpfs has is of no effect.
-        mount(b, json!({"destination": "/etc/dangling", "source": source.join("file"), "options": ["bind", "mode=755", "size=1k"]}));
+        mount(
+            b,
+            json!({"destination": "/etc/dangling", "source": source.join("file"), "options": ["bind", "mode=755", "size=1k"]}),
+        );
         mount(
             b,
             json!({"destination": "/copied", "source": source.join("link"), "options": ["bind", "copy-symlink"]}),
@@ -104,6 +109,7 @@ fn options_of_mounts() {
     });
 }
 
+// spec: linux.rootfsPropagation
 #[test]
 fn what_a_shared_root_mounts_is_seen_outside() {
     let caller = callers()[0];
@@ -139,6 +145,7 @@ fn what_a_shared_root_mounts_is_seen_outside() {
     );
 }
 
+// spec: linux.namespaces[].path
 #[test]
 fn a_mount_namespace_is_joined() {
     let caller = callers()[0];

@@ -186,7 +186,9 @@ fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Moun
             let missing =
                 || invalid(format!("{}: it is missing, and a bind mount needs it", field("source")));
             let source = source.ok_or_else(missing)?;
-            if let Some((name, _)) = options.data.iter().find(|(name, _)| !OF_A_TMPFS.contains(&name.as_str())) {
+            if let Some((name, _)) =
+                options.data.iter().find(|(name, _)| !OF_A_TMPFS.contains(&name.as_str()))
+            {
                 return Err(invalid(format!("{}: \"{name}\" is none of a bind mount's", field("options"))));
             }
             MountKind::Bind {
