@@ -204,3 +204,41 @@ fn an_ordinary_users_container_gets_a_user_namespace() {
     }
     let _ = std::fs::metadata("/").map(|m| m.uid());
 }
+
+// spec: linux.namespaces[].type
+#[test]
+fn without_a_mount_namespace_the_mounts_are_the_hosts_until_the_end() {
+    let caller = callers()[0];
+    if caller.uid != 0 {
+        return skip("only root may mount in the host's namespace", true);
+    }
+    let mut b = Bundle::new(caller).unwrap();
+    b.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "mount");
+    let rootfs = b.rootfs();
+    let mounted = || {
+        let all = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        all.lines().filter(|line| line.contains(rootfs.to_str().unwrap())).count()
+    };
+    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+    let (out, err, code) = b.sh("readlink /proc/self/ns/mnt; ls /secret; pwd; ls -d /proc/self; touch /x");
+    assert_eq!(out, format!("{}\nfile\n/\n/proc/self\n", own.display()), "{err}");
+    assert!(code == 1 && err.contains("Read-only"), "{err}");
+    assert_eq!(mounted(), 0, "nothing is left mounted");
+    b.args(&["sleep", "100"]);
+    assert!(b.quiet(&["run", "--detach", "c"]));
+    assert!(mounted() > 1);
+    // Not in the host's root, although the namespace is the same.
+    let output = b.call(&["exec", "c", "sh", "-c", "ls /secret; ls -d /usr"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "file\n", "{output:?}");
+    assert!(b.quiet(&["delete", "--force", "c"]));
+    assert_eq!(mounted(), 0);
+    // What fails half-way leaves nothing either.
+    for (key, value) in [("sysctl", json!({"net.nosuch": "1"})), ("rootfsPropagation", json!("slave"))] {
+        b.config["linux"][key] = value;
+        assert_eq!(b.args(&["true"]).run().2, 1, "{key}");
+        assert_eq!(mounted(), 0, "{key}");
+        b.config["linux"].as_object_mut().unwrap().remove(key);
+    }
+    assert!(b.args(&["/nosuch"]).run().1.contains("no such file"));
+    assert_eq!(mounted(), 0);
+}

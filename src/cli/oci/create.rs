@@ -91,6 +91,7 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
             return Err(error);
         }
     };
+    created.keep_outside();
     drop(lock);
     if !run {
         return created.detach().map(|()| 0).map_err(Error::from);
@@ -167,6 +168,7 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
         annotations,
         cgroup: created.cgroup.clone(),
         cache: created.cache.clone(),
+        outside: created.outside(),
         unit: created.unit.clone(),
         resources: None,
     };
