@@ -186,6 +186,22 @@ fn a_mount_namespace_is_joined() {
 }
 
 #[test]
+fn a_user_namespace_of_roots_without_a_mapping_has_roots_id() {
+    let Some(mut b) = remapped() else { return };
+    for kind in ["uidMappings", "gidMappings"] {
+        b.config["linux"].as_object_mut().unwrap().remove(kind);
+    }
+    b.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "devpts");
+    let (out, err, code) = b.sh("cat /proc/self/uid_map /proc/self/gid_map");
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!((words, code), (vec!["0", "0", "1", "0", "0", "1"], 0), "{err}");
+    // Half a mapping is a mistake.
+    b.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    let (_, err, code) = b.sh("true");
+    assert!(code == 1 && err.contains("linux.gidMappings"), "{err}");
+}
+
+#[test]
 fn an_ordinary_users_container_gets_a_user_namespace() {
     for caller in callers().into_iter().filter(|caller| caller.uid != 0) {
         let Some(mut b) = Bundle::new(caller) else { return };

@@ -12,7 +12,7 @@ use super::common::{
 use super::delete::forget;
 use super::notify::Notify;
 use super::{Done, Error, Global};
-use crate::base::idmap::IdRange;
+use crate::base::idmap::{IdMapping, IdRange};
 use crate::runtime::state::{self, Dir, Record};
 use crate::runtime::{self, CreateRequest, Created, Gate, Rootfs};
 use crate::security::idmap;
@@ -58,9 +58,7 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     let config =
         std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
     let mut spec = parse_spec(Some(&global.log), &config_path, &config)?;
-    if ids::euid() != 0 {
-        add_user_namespace(&mut spec);
-    }
+    add_user_namespace(&mut spec);
     process::ensure_standard_fds()
         .map_err(|source| Error::Io { action: "opening /dev/null".to_owned(), source })?;
     let preserve_fds = preserved(parsed)?;
@@ -176,7 +174,8 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
 }
 
 /// An ordinary user's container needs a user namespace; a configuration without one, or without a
-/// mapping for it, gets all the ids that the user has (as crun does).
+/// mapping for it, gets all the ids that the user has (as crun does). Root's needs none, and one that it
+/// asks for without a mapping has root's own id alone: nothing else would be anybody's inside.
 fn add_user_namespace(spec: &mut Spec) {
     let Some(linux) = spec.linux_mut().as_mut() else { return };
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
@@ -186,13 +185,18 @@ fn add_user_namespace(spec: &mut Spec) {
     if joined || mapped(linux.uid_mappings()) || mapped(linux.gid_mappings()) {
         return;
     }
+    let root = ids::euid() == 0;
+    if root && user.is_none() {
+        return;
+    }
     if user.is_none() {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(LinuxNamespaceType::User);
         namespaces.push(namespace);
         linux.set_namespaces(Some(namespaces));
     }
-    let mapping = idmap::rung().mapping;
+    let own = || vec![IdRange { container: 0, host: 0, size: 1 }];
+    let mapping = if root { IdMapping { uids: own(), gids: own() } } else { idmap::rung().mapping };
     let list = |ranges: &[IdRange]| {
         let of = |range: &IdRange| {
             let mapping = LinuxIdMappingBuilder::default().container_id(range.container);
