@@ -209,6 +209,29 @@ fn root_inside_has_the_capabilities_that_it_is_given() {
     });
 }
 
+#[test]
+fn a_capability_that_root_lacks_is_left_out() {
+    let Some(mut b) = root_only("may lack a capability that it could give") else { return };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let held = status.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).unwrap();
+    if u64::from_str_radix(held, 16).unwrap() & 1 << 24 != 0 {
+        return skip("this machine's root has CAP_SYS_RESOURCE", true);
+    }
+    let wanted = json!(["CAP_KILL", "CAP_SYS_RESOURCE"]);
+    b.config["process"]["capabilities"] =
+        json!({"bounding": wanted, "permitted": wanted, "effective": wanted});
+    let (out, err, code) = b.sh("grep CapPrm /proc/self/status");
+    assert_eq!((out.as_str(), code), ("CapPrm:\t0000000000000020\n", 0), "{err}");
+    assert!(
+        err.contains("warning: process.capabilities: \"CAP_SYS_RESOURCE\" is not the caller's to give"),
+        "{err}"
+    );
+    b.args(&["sleep", "100"]);
+    assert!(b.quiet(&["run", "--detach", "c"]));
+    let output = b.call(&["exec", "c", "grep", "CapEff", "/proc/self/status"]);
+    assert_eq!(text(&output.stdout), "CapEff:\t0000000000000020\n", "{output:?}");
+}
+
 // spec: process.ioPriority.class, process.ioPriority.priority, process.scheduler.policy, process.scheduler.nice
 #[test]
 fn priorities_as_the_host_sees_them() {

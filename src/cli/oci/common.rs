@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use serde_json::{Value, json};
 
 use super::args::{Parsed, UsageError};
@@ -12,7 +12,7 @@ use super::{Done, Error, Global};
 use crate::runtime::hooks::{self, HookState};
 use crate::runtime::state::{self, Dir, Record, Status};
 use crate::runtime::{Stdio, config};
-use crate::sys::socket;
+use crate::sys::{capability, socket};
 
 pub(super) fn container(global: &Global, parsed: &Parsed, most: usize) -> Result<Dir, Error> {
     let id = parsed.arguments.first().ok_or(UsageError::Missing("the container id"))?;
@@ -78,6 +78,17 @@ pub(super) fn parse_spec(log: Option<&Log>, path: &Path, bytes: &[u8]) -> Result
         config.warnings.iter().for_each(|warning| log.warn(warning));
     }
     Ok(config.value)
+}
+
+/// Leaves out, with a word, what the caller cannot give where no user namespace gives everything.
+pub(super) fn leave_out_capabilities(log: &Log, spec: &Spec, process: &mut Process) {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    if namespaces.into_iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User) {
+        return;
+    }
+    // If the kernel does not tell, it will refuse.
+    let held = capability::permitted().unwrap_or(u64::MAX);
+    config::leave_out_capabilities(process, held).iter().for_each(|warning| log.warn(warning));
 }
 
 pub(super) fn stdio(parsed: &Parsed, terminal: bool, foreground: bool) -> Result<Stdio, Error> {

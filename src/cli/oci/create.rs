@@ -7,7 +7,8 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, L
 
 use super::args::{Known, Parsed};
 use super::common::{
-    container, listening, parse_spec, preserved, run_poststart, send_pidfd, stdio, write_pid_file,
+    container, leave_out_capabilities, listening, parse_spec, preserved, run_poststart, send_pidfd, stdio,
+    write_pid_file,
 };
 use super::delete::forget;
 use super::notify::Notify;
@@ -59,6 +60,10 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
         std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
     let mut spec = parse_spec(Some(&global.log), &config_path, &config)?;
     add_user_namespace(&mut spec);
+    if let Some(mut process) = spec.process().clone() {
+        leave_out_capabilities(&global.log, &spec, &mut process);
+        spec.set_process(Some(process));
+    }
     process::ensure_standard_fds()
         .map_err(|source| Error::Io { action: "opening /dev/null".to_owned(), source })?;
     let preserve_fds = preserved(parsed)?;

@@ -5,7 +5,9 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 
 use super::args::{Known, Parsed, UsageError};
-use super::common::{container, hook_state, preserved, send_pidfd, stdio, stored_spec, write_pid_file};
+use super::common::{
+    container, hook_state, leave_out_capabilities, preserved, send_pidfd, stdio, stored_spec, write_pid_file,
+};
 use super::{Done, Error, Global};
 use crate::runtime::state::{Record, Status};
 use crate::runtime::{self, ExecRequest, config};
@@ -41,7 +43,8 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         _ => return Err(Error::NotRunning),
     }
     let spec = stored_spec(&dir)?;
-    let (process, user_by_name) = exec_process(global, parsed, &spec)?;
+    let (mut process, user_by_name) = exec_process(global, parsed, &spec)?;
+    leave_out_capabilities(&global.log, &spec, &mut process);
     process::ensure_standard_fds()
         .map_err(|source| Error::Io { action: "opening /dev/null".to_owned(), source })?;
     let foreground = !parsed.has("detach");

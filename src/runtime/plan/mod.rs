@@ -601,7 +601,7 @@ mod tests {
     #[test]
     fn without_a_mount_namespace_nothing_is_pivoted() {
         let mut config = config();
-        config["linux"]["namespaces"] = json!([{"type": "uts"}]);
+        config["linux"]["namespaces"] = json!([{"type": "uts"}, {"type": "network"}]);
         let plan = of(config.clone()).unwrap();
         let names = names(&plan);
         assert!(plan.namespaces.outside && names.contains("OutsideRootfs Mount"), "{names}");
