@@ -80,7 +80,8 @@ def section():
         f"## {TITLE}", "",
         "Every field of the OCI runtime specification 1.3 that is not for another system's kernel, and the tests that prove what",
         "becomes of it. They say so themselves (`// spec:` and `// spec-refused:` before a test). What a machine has not got (a",
-        "security module, resctrl, RDMA, limits of cgroup v1) is refused by name, and that is tested.", "",
+        "security module, resctrl, RDMA, limits of cgroup v1) is refused by name, and that is tested. Tests in `src` show what the",
+        "kernel would be told; all others see it in a real one, those in `guest` in a virtual machine.", "",
         f"{sum(any(not refused for _, refused in found.get(field, [])) for field in known)} of {len(known)} fields are carried out, "
         f"{sum(bool(found.get(field)) and all(refused for _, refused in found[field]) for field in known)} only refused by name.", "",
         "| field | carried out: shown by | refused: shown by |", "|---|---|---|",

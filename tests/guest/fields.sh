@@ -52,6 +52,14 @@ if [ "$me" = 0 ]; then
     # spec: linux.resources.blockIO.throttleWriteIOPSDevice[].minor, linux.resources.blockIO.throttleWriteIOPSDevice[].rate
     same "io.max" "$number rbps=1000000 wbps=2000000 riops=300 wiops=400" "$(cat "$(group io)/io.max")"
     drop io
+    # Weights of single devices are for a scheduler that has some.
+    if modprobe bfq 2>/dev/null && echo bfq >"/sys/block/${loop#/dev/}/queue/scheduler"; then
+        start weights ".linux.resources = {\"blockIO\": {\"weightDevice\": [{$device, \"weight\": 700}]}}" sleep 1000
+        # spec: linux.resources.blockIO.weightDevice[].major, linux.resources.blockIO.weightDevice[].minor
+        # spec: linux.resources.blockIO.weightDevice[].weight
+        same "io.bfq.weight" "$number 700" "$(grep "^$number " "$(group weights)/io.bfq.weight")"
+        drop weights
+    fi
     losetup -d "$loop"
 
     if [ "$manager" = cgroupfs ] && grep -qw hugetlb /sys/fs/cgroup/cgroup.controllers; then

@@ -580,7 +580,7 @@ fn every_hook_has_its_arguments_environment_and_time() {
 // spec-refused: linux.resources.network.classID, linux.resources.network.priorities[].name
 // spec-refused: linux.resources.network.priorities[].priority
 // spec-refused: linux.resources.rdma.*.hcaHandles, linux.resources.rdma.*.hcaObjects
-// spec-refused: linux.mountLabel, linux.personality.flags, linux.intelRdt.closID, linux.intelRdt.schemata
+// spec-refused: linux.personality.flags, linux.intelRdt.closID, linux.intelRdt.schemata
 // spec-refused: linux.intelRdt.l3CacheSchema, linux.intelRdt.memBwSchema, linux.intelRdt.enableMonitoring
 // spec-refused: process.apparmorProfile, process.selinuxLabel
 #[test]
@@ -624,7 +624,6 @@ fn what_cannot_be_given_is_refused_by_name() {
         }
         if !module("/sys/fs/selinux/enforce") {
             cases.push((("/process/selinuxLabel", json!("l")), "process.selinuxLabel: SELinux is not there"));
-            cases.push((("/linux/mountLabel", json!("l")), "linux.mountLabel: SELinux is not there"));
         }
         let good = b.args(&["true"]).config.clone();
         for ((pointer, value), words) in cases {

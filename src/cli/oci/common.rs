@@ -12,7 +12,7 @@ use super::{Done, Error, Global};
 use crate::runtime::hooks::{self, HookState};
 use crate::runtime::state::{self, Dir, Record, Status};
 use crate::runtime::{Stdio, config};
-use crate::sys::{capability, socket};
+use crate::sys::{capability, ids, socket};
 
 pub(super) fn container(global: &Global, parsed: &Parsed, most: usize) -> Result<Dir, Error> {
     let id = parsed.arguments.first().ok_or(UsageError::Missing("the container id"))?;
@@ -80,10 +80,11 @@ pub(super) fn parse_spec(log: Option<&Log>, path: &Path, bytes: &[u8]) -> Result
     Ok(config.value)
 }
 
-/// Leaves out, with a word, what the caller cannot give where no user namespace gives everything.
+/// Leaves out, with a word, what root cannot give where no user namespace gives everything. Any other
+/// caller has one.
 pub(super) fn leave_out_capabilities(log: &Log, spec: &Spec, process: &mut Process) {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    if namespaces.into_iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User) {
+    if ids::euid() != 0 || namespaces.into_iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User) {
         return;
     }
     // If the kernel does not tell, it will refuse.

@@ -14,6 +14,7 @@ use super::delete::forget;
 use super::notify::Notify;
 use super::{Done, Error, Global};
 use crate::base::idmap::{IdMapping, IdRange};
+use crate::runtime::label::Modules;
 use crate::runtime::state::{self, Dir, Record};
 use crate::runtime::{self, CreateRequest, Created, Gate, Rootfs};
 use crate::security::idmap;
@@ -60,6 +61,7 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
         std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
     let mut spec = parse_spec(Some(&global.log), &config_path, &config)?;
     add_user_namespace(&mut spec);
+    leave_out_mount_label(global, &mut spec);
     if let Some(mut process) = spec.process().clone() {
         leave_out_capabilities(&global.log, &spec, &mut process);
         spec.set_process(Some(process));
@@ -176,6 +178,17 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
         resources: None,
     };
     Ok((created, record))
+}
+
+/// A label of files confines nobody by itself: it says what processes with labels may reach. Those get
+/// theirs or an error; where no process has any, files need none. Other runtimes ignore it silently.
+fn leave_out_mount_label(global: &Global, spec: &mut Spec) {
+    let Some(linux) = spec.linux_mut().as_mut() else { return };
+    let given = linux.mount_label().as_deref().is_some_and(|label| !label.is_empty());
+    if given && !Modules::present().selinux {
+        global.log.warn("linux.mountLabel: SELinux is not there, or switched off: files get no label");
+        linux.set_mount_label(None);
+    }
 }
 
 /// An ordinary user's container needs a user namespace; a configuration without one, or without a

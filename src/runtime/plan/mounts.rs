@@ -488,6 +488,24 @@ mod tests {
         assert_eq!(op.propagation, [Propagation { kind: PropagationKind::Slave, recursive: true }]);
     }
 
+    // spec: linux.mountLabel
+    #[test]
+    fn new_file_systems_get_the_label() {
+        let labelled = Context { label: Some("u:r:t:s0:c1,c2"), ..context(None) };
+        let options =
+            |json: &str| match plan_mount(0, &serde_json::from_str(json).unwrap(), &labelled).unwrap().kind {
+                MountKind::Filesystem { filesystem, .. } => filesystem.options,
+                other => panic!("{other:?}"),
+            };
+        let context = |label: &str| ("context".to_owned(), Some(label.to_owned()));
+        let tmpfs = options(r#"{"destination":"/d","type":"tmpfs","options":["size=1m"]}"#);
+        assert!(tmpfs.contains(&context("u:r:t:s0:c1,c2")) && tmpfs.len() == 2, "{tmpfs:?}");
+        // One of its own counts, and proc has none.
+        let own = options(r#"{"destination":"/d","type":"tmpfs","options":["context=own"]}"#);
+        assert_eq!(own, [context("own")]);
+        assert!(options(r#"{"destination":"/proc","type":"proc"}"#).is_empty());
+    }
+
     #[test]
     fn an_unmapped_group_of_devpts_is_dropped() {
         let json = r#"{"destination":"/dev/pts","type":"devpts","options":["newinstance","gid=5"]}"#;
