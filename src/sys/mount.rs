@@ -473,8 +473,14 @@ pub fn chroot(root: impl AsFd) -> io::Result<()> {
 pub struct Held(Option<PathBuf>);
 
 impl Held {
-    /// Mounts it, with what is mounted on it already, and keeps what will be from its peers.
+    /// Mounts it, with what is mounted on it already, and keeps what will be from its peers. The root itself
+    /// is refused: it could not be unmounted.
     pub fn new(path: &Path) -> io::Result<Self> {
+        // Links are not followed when it is unmounted.
+        let path = &std::fs::canonicalize(path)?;
+        if path.parent().is_none() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let target = open_path(path)?;
         let options = BindOptions { recursive: true, ..Default::default() };
         let mounted = bind(&target, &target, options)?;

@@ -257,4 +257,12 @@ fn without_a_mount_namespace_the_mounts_are_the_hosts_until_the_end() {
     }
     assert!(b.args(&["/nosuch"]).run().1.contains("no such file"));
     assert_eq!(mounted(), 0);
+    // By a link, too; but never onto the host's root.
+    symlink("rootfs", b.dir.join("link")).unwrap();
+    b.config["root"]["path"] = json!("link");
+    assert_eq!(b.args(&["true"]).run().2, 0);
+    assert_eq!(mounted(), 0);
+    b.config["root"]["path"] = json!("/");
+    let (_, err, code) = b.run();
+    assert!(code == 1 && err.contains("mounting the rootfs \"/\""), "{err}");
 }
