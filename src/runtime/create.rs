@@ -124,11 +124,12 @@ pub fn start(gate: &Path) -> Result<(), Error> {
 
 /// Makes the container; its init waits at the gate when this returns. The caller must be
 /// single-threaded: the init is a fork of it.
-pub fn create(request: CreateRequest) -> Result<Created, Error> {
+pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
+    let ready = request.filter.take();
     let linux = request.spec.linux().as_ref();
     let filter = match linux.and_then(|linux| linux.seccomp().as_ref()) {
-        Some(profile) => Some(crate::seccomp::compile(profile)?),
-        None => None,
+        Some(profile) if ready.is_none() => Some(crate::seccomp::compile(profile)?),
+        _ => ready,
     };
     let terminal = matches!(request.stdio, Stdio::Terminal | Stdio::ConsoleSocket(_));
     let inputs = plan::Inputs { filter, terminal, root: ids::euid() == 0 };

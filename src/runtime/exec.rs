@@ -17,6 +17,7 @@ use crate::cgroup;
 use crate::sys::mount;
 use crate::sys::path::Root;
 use crate::sys::process::{self, Child, CloneOptions};
+use crate::sys::seccomp::Filter;
 use crate::sys::{namespace, pty, sched, socket, userns};
 
 /// A process that [`exec`] started; it is a child of the caller.
@@ -32,20 +33,20 @@ pub struct Executed {
 
 /// Runs a program in a running container; returns when it has been executed, or its error
 /// ([`Error::exit_code`] tells 126 and 127). The caller must be single-threaded.
-pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
-    let container = process::pidfd_open(request.pid).map_err(|_| Error::NotRunning)?;
-    if process::start_time(request.pid).ok() != Some(request.start_time) {
-        return Err(Error::NotRunning);
-    }
-    let filter = match &request.seccomp {
-        Some(profile) => Some(crate::seccomp::compile(profile)?),
-        None => None,
+pub fn exec(mut request: ExecRequest) -> Result<Executed, Error> {
+    let container = match request.pidfd.take() {
+        Some(checked) => checked,
+        None => open_checked(&request)?,
+    };
+    let filter = match (request.filter.take(), &request.seccomp) {
+        (None, Some(profile)) => Some(crate::seccomp::compile(profile)?),
+        (ready, _) => ready,
     };
     let mut plan = plan::plan_process(&request.process, filter, request.user_by_name.clone())?;
     plan.preserve_fds = request.preserve_fds;
     plan.new_keyring = !request.no_new_keyring;
     plan.clamp_limits = request.clamp_limits;
-    let namespaces = namespace::differing(request.pid)
+    let namespaces = namespace::differing(request.pid, request.own_namespaces)
         .map_err(|e| Error::host("reading the container's namespaces", e))?;
     plan.persona = plan::plan_persona(request.personality.as_ref())?;
     check_labels(&plan.labels)?;
@@ -89,6 +90,15 @@ pub fn exec(request: ExecRequest) -> Result<Executed, Error> {
     Ok(Executed { pid: child.pid, pidfd: child.pidfd, terminal })
 }
 
+/// A pidfd first, then the start time: what is checked is what is held.
+fn open_checked(request: &ExecRequest) -> Result<OwnedFd, Error> {
+    let container = process::pidfd_open(request.pid).map_err(|_| Error::NotRunning)?;
+    match process::start_time(request.pid) {
+        Ok(time) if time == request.start_time => Ok(container),
+        _ => Err(Error::NotRunning),
+    }
+}
+
 /// The process on its way in.
 struct Newcomer<'a> {
     request: &'a ExecRequest,
@@ -110,14 +120,16 @@ impl Newcomer<'_> {
                 .map_err(|e| Error::host("process.execCPUAffinity.initial: setting it", e))?;
         }
         let cgroup = group.as_ref().map(AsFd::as_fd);
+        let spawn = Spawn { sharing: self.may_share(namespaces) };
         if namespaces & libc::CLONE_NEWPID as u64 == 0 {
             let options = CloneOptions { cgroup, ..Default::default() };
-            return process::spawn(options, || match join(container, namespaces, self.request) {
-                Ok(()) => self.run(),
-                Err(failure) => self.channel.fail(failure),
-            })
-            .map(|child| (child, true))
-            .map_err(|e| Error::host("creating a process", e));
+            return spawn
+                .spawn(options, || match join(container, namespaces, self.request) {
+                    Ok(()) => self.run(),
+                    Err(failure) => self.channel.fail(failure),
+                })
+                .map(|child| (child, true))
+                .map_err(|e| Error::host("creating a process", e));
         }
         let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
         let between = |late: Option<&Path>| {
@@ -139,16 +151,16 @@ impl Newcomer<'_> {
                 return self.channel.fail(failure);
             }
             let options = CloneOptions { sibling: true, ..Default::default() };
-            match process::spawn(options, || self.run()).doing(|| "creating a process".to_owned()) {
+            match spawn.spawn(options, || self.run()).doing(|| "creating a process".to_owned()) {
                 Ok(child) => u8::from(socket::send(&theirs, &child.pid.to_ne_bytes(), None).is_err()),
                 Err(failure) => self.channel.fail(failure),
             }
         };
         let options = CloneOptions { cgroup, ..Default::default() };
-        let child = match process::spawn(options, || between(None)) {
+        let child = match spawn.spawn(options, || between(None)) {
             // As at the container's birth: not every kernel and sandbox lets us clone into a group.
             Err(_) if cgroup.is_some() => {
-                process::spawn(CloneOptions::default(), || between(self.request.cgroup.as_deref()))
+                spawn.spawn(CloneOptions::default(), || between(self.request.cgroup.as_deref()))
             }
             other => other,
         }
@@ -166,6 +178,15 @@ impl Newcomer<'_> {
             // It told its failure over the other socket, which the caller reads.
             Err(_) => Ok((child, false)),
         }
+    }
+
+    /// Whether it may borrow our memory on its way in. Not where it has to wait for us; not into a time
+    /// namespace, for which the kernel wants memory of its own; and only into a user namespace: for a
+    /// root of ours who is in the container, too, it would be a way to our memory (ptrace(2)).
+    fn may_share(&self, namespaces: u64) -> bool {
+        let listens = self.plan.privileges.filter.as_ref().is_some_and(Filter::has_listener);
+        let user = namespaces & libc::CLONE_NEWUSER as u64 != 0;
+        user && !listens && namespaces & namespace::CLONE_NEWTIME == 0
     }
 
     /// The newcomer itself, in the container.
@@ -208,6 +229,18 @@ impl Newcomer<'_> {
         }
         hand_out_master(&pty.master, self.console_socket.as_ref(), &self.channel)?;
         Ok(Some(pty.slave))
+    }
+}
+
+/// How processes are made.
+#[derive(Clone, Copy)]
+struct Spawn {
+    sharing: bool,
+}
+
+impl Spawn {
+    fn spawn(self, options: CloneOptions<'_>, child: impl FnOnce() -> u8) -> io::Result<Child> {
+        if self.sharing { process::spawn_sharing(options, child) } else { process::spawn(options, child) }
     }
 }
 

@@ -11,6 +11,7 @@ mod create;
 mod early;
 mod error;
 mod exec;
+pub mod filters;
 pub mod hooks;
 mod init;
 pub mod label;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxPersonality, LinuxSeccomp, Process, Spec};
 
 use crate::cgroup;
+use crate::sys::seccomp::Filter;
 pub use cache::{CacheGroups, update as update_cache};
 pub use create::{Created, create, start};
 pub use error::Error;
@@ -125,6 +127,8 @@ pub struct CreateRequest {
     pub complete_cgroup: bool,
     /// The user who makes the container, by whose permissions the host's paths are opened.
     pub caller: u32,
+    /// The filter of its profile, if that is compiled already; `spec.linux.seccomp` is not looked at then.
+    pub filter: Option<Filter>,
 }
 
 impl CreateRequest {
@@ -148,6 +152,7 @@ impl CreateRequest {
             cgroup: cgroup::Manager::default(),
             complete_cgroup: false,
             caller: crate::sys::ids::euid(),
+            filter: None,
         }
     }
 }
@@ -167,8 +172,15 @@ pub struct ExecRequest {
     pub stdio: Stdio,
     /// The container's control group directory, to be joined.
     pub cgroup: Option<PathBuf>,
-    /// The container's filter (`spec.linux.seccomp`).
+    /// A pidfd of that very process, if the caller has made sure of it.
+    pub pidfd: Option<OwnedFd>,
+    /// Kinds of namespaces (`CLONE_NEW*`) that were made for the container, so that they need not be
+    /// compared with the caller's. Not the user namespace.
+    pub own_namespaces: u64,
+    /// The container's profile (`spec.linux.seccomp`).
     pub seccomp: Option<LinuxSeccomp>,
+    /// Its filter, if it is compiled already.
+    pub filter: Option<Filter>,
     /// Descriptors 3 to 2+n go through to the program.
     pub preserve_fds: u32,
     /// Do not make a session keyring.

@@ -17,7 +17,7 @@ use super::CacheGroups;
 use crate::cgroup::Unit;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
-use crate::sys::process;
+use crate::sys::{host, process};
 
 /// An error of the state directory.
 #[derive(Debug, thiserror::Error)]
@@ -118,11 +118,6 @@ impl Status {
             Self::Stopped => "stopped",
         }
     }
-}
-
-/// The identity of this boot.
-pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// A container's directory.
@@ -282,7 +277,7 @@ impl Dir {
 
 /// A pidfd of the record's init, if that very process lives.
 fn running(record: &Record) -> Option<OwnedFd> {
-    if record.boot_id != boot_id() {
+    if record.boot_id != host::boot_id() {
         return None;
     }
     // The pidfd first, then its start time: what is checked is what is held.
@@ -330,7 +325,7 @@ mod tests {
             id: "c".into(),
             pid: std::process::id() as i32,
             start_time: 1,
-            boot_id: boot_id(),
+            boot_id: host::boot_id().to_owned(),
             bundle: "/b".into(),
             rootfs: "/b/rootfs".into(),
             created: String::new(),

@@ -35,7 +35,8 @@ pub fn now() -> i64 {
 pub fn boot_id() -> &'static str {
     static BOOT_ID: OnceLock<String> = OnceLock::new();
     BOOT_ID.get_or_init(|| {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+        let text = super::process::read_small("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        String::from_utf8_lossy(&text).trim().to_owned()
     })
 }
 

@@ -57,42 +57,127 @@ pub struct CloneOptions<'a> {
 /// child for ever. No handlers run at fork or exit, so nothing buffered is written twice.
 pub fn spawn(options: CloneOptions<'_>, child: impl FnOnce() -> u8) -> io::Result<Child> {
     let mut pidfd: RawFd = -1;
-    let mut flags = options.namespaces | libc::CLONE_PIDFD as u64;
-    // SAFETY: an all-zero clone_args asks for nothing; every field is an integer.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.pidfd = &raw mut pidfd as u64;
-    if let Some(cgroup) = options.cgroup {
-        flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
-    }
-    if options.sibling {
-        // The kernel demands that no exit signal is given: the parent's one is inherited.
-        flags |= libc::CLONE_PARENT as u64;
-    } else {
-        args.exit_signal = libc::SIGCHLD as u64;
-    }
-    args.flags = flags;
+    let args = clone_args(options, &mut pidfd);
     // SAFETY: `args` is valid for its size, no stack is given and no memory shared, so the child
     // goes on in a copy of this address space like after fork(2).
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
-        0 => {
-            if let Some(fd) = options.close {
-                // SAFETY: its owner is in the frames of this copy of the caller, to which the child
-                // never returns.
-                unsafe { libc::close(fd.as_raw_fd()) };
-            }
-            // An unwinding panic must not run on into the parent's stack frames.
-            let code = std::panic::catch_unwind(AssertUnwindSafe(child)).unwrap_or(125);
-            exit_now(code)
-        }
+        0 => run_child(options.close, child),
         pid => {
             // SAFETY: the kernel put a new descriptor there, and nobody else knows of it.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Child { pid: pid as i32, pidfd })
         }
     }
+}
+
+/// Like [`spawn`], but as vfork(2) does it: the child borrows the caller's memory, and the caller waits
+/// until it has executed a program or ended. Nothing is copied and no page faulted in twice, which is
+/// most of what starting a process costs.
+///
+/// The child must not wait for the caller, and what it changes in memory stays changed. Whoever can
+/// trace the child can write to the caller: to be used only where what the child meets has no power over
+/// this process's memory (ptrace(2): none in a user namespace below that of our own exec, as long as the
+/// memory is not dumpable). The caller's dumpable attribute, which is the memory's, is put back at the end.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub fn spawn_sharing<F: FnOnce() -> u8>(options: CloneOptions<'_>, child: F) -> io::Result<Child> {
+    extern "C" fn enter<F: FnOnce() -> u8>(borrowed: *mut (Option<BorrowedFd<'_>>, Option<F>)) -> ! {
+        // SAFETY: what the caller passed, which waits meanwhile.
+        let (close, child) = unsafe { &mut *borrowed };
+        let child = child.take();
+        run_child(*close, || child.map_or(125, |child| child()))
+    }
+    let mut pidfd: RawFd = -1;
+    let mut args = clone_args(options, &mut pidfd);
+    args.flags |= (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    let dumpable = rustix::process::dumpable_behavior()?;
+    let mut borrowed = (options.close, Some(child));
+    let enter: extern "C" fn(*mut (Option<BorrowedFd<'_>>, Option<F>)) -> ! = enter::<F>;
+    let result: isize;
+    // SAFETY: `args` is valid for its size. The child, whose stack pointer is the caller's, calls `enter`
+    // and never comes back, so it writes below the frame of this function only, and the caller does not
+    // run before that is over. It touches the memory of `borrowed` and what the closure borrows, which an
+    // assembly block may. The frame pointer stays the caller's, so that a backtrace of the child finds its
+    // way up.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => result,
+            in("rdi") &raw const args,
+            in("rsi") size_of::<libc::clone_args>(),
+            in("r12") &raw mut borrowed,
+            in("r13") enter,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x0, x20",
+            "blr x21",
+            "brk 1",
+            "2:",
+            inlateout("x0") &raw const args => result,
+            in("x1") size_of::<libc::clone_args>(),
+            in("x8") libc::SYS_clone3,
+            in("x20") &raw mut borrowed,
+            in("x21") enter,
+            lateout("x30") _,
+        );
+    }
+    // The child hid the memory from others; it has its own by now.
+    let _ = rustix::process::set_dumpable_behavior(dumpable);
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result as i32));
+    }
+    // SAFETY: the kernel put a new descriptor there, and nobody else knows of it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child { pid: result as i32, pidfd })
+}
+
+/// Where we cannot share, a copy does as well.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub fn spawn_sharing<F: FnOnce() -> u8>(options: CloneOptions<'_>, child: F) -> io::Result<Child> {
+    spawn(options, child)
+}
+
+fn clone_args(options: CloneOptions<'_>, pidfd: &mut RawFd) -> libc::clone_args {
+    // SAFETY: an all-zero clone_args asks for nothing; every field is an integer.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = options.namespaces | libc::CLONE_PIDFD as u64;
+    args.pidfd = std::ptr::from_mut(pidfd) as u64;
+    if let Some(cgroup) = options.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    if options.sibling {
+        // The kernel demands that no exit signal is given: the parent's one is inherited.
+        args.flags |= libc::CLONE_PARENT as u64;
+    } else {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    args
+}
+
+/// What a new process does from its first moment to its end.
+fn run_child(close: Option<BorrowedFd<'_>>, child: impl FnOnce() -> u8) -> ! {
+    if let Some(fd) = close {
+        // SAFETY: its owner is in the frames of the caller, to which the child never returns; the
+        // descriptor table is the child's own.
+        unsafe { libc::close(fd.as_raw_fd()) };
+    }
+    // An unwinding panic must not run on into the parent's stack frames.
+    let code = std::panic::catch_unwind(AssertUnwindSafe(child)).unwrap_or(125);
+    exit_now(code)
 }
 
 /// Ends the process at once, without destructors or exit handlers: how a forked child ends.
@@ -208,10 +293,18 @@ pub fn owner(pid: i32) -> io::Result<u32> {
     uid.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Reads a file of the kernel's, of at most 4096 bytes, which it gives at once: one that has no size for
+/// [`std::fs::read`] to know is read by that in many small pieces.
+pub fn read_small(path: &str) -> io::Result<Vec<u8>> {
+    let file = rustix::fs::open(path, rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    let mut bytes = Vec::with_capacity(4096);
+    rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes))?;
+    Ok(bytes)
+}
+
 /// Reads a process's state and start time.
 pub fn stat(pid: i32) -> io::Result<Stat> {
-    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
-    parse_stat(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    parse_stat(&read_small(&format!("/proc/{pid}/stat"))?).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The start time of process `pid` in clock ticks since boot (field 22 of `/proc/PID/stat`).
@@ -470,6 +563,32 @@ mod tests {
         let text = b"12 (a) S 1 (b)) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 19";
         assert_eq!(parse_stat(text), Some(Stat { state: b'Z', start_time: 4242 }));
         assert!(start_time(std::process::id() as i32).unwrap() > 0);
+    }
+
+    #[test]
+    fn a_borrower_writes_to_our_memory_and_gives_it_back_as_it_was() {
+        let before = rustix::process::dumpable_behavior().unwrap();
+        let mut told = 0;
+        let child = spawn_sharing(CloneOptions::default(), || {
+            told = std::process::id();
+            set_undumpable().unwrap();
+            let inner = spawn_sharing(CloneOptions::default(), || 7).unwrap();
+            // Hidden it stays, whatever a borrower of the borrower did.
+            let hidden = rustix::process::dumpable_behavior().unwrap();
+            assert_eq!(hidden, rustix::process::DumpableBehavior::NotDumpable);
+            wait(&inner.pidfd).unwrap().code() + 1
+        })
+        .unwrap();
+        // No waiting: it has ended when the call returns.
+        assert_eq!(told, child.pid as u32);
+        assert_eq!(wait(&child.pidfd).unwrap(), ExitStatus::Code(8));
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), before);
+        assert_eq!(
+            wait(&spawn_sharing(CloneOptions::default(), || panic!("as it shall")).unwrap().pidfd).unwrap(),
+            ExitStatus::Code(125)
+        );
+        let refused = CloneOptions { cgroup: Some(rustix::stdio::stdin()), ..Default::default() };
+        assert!(spawn_sharing(refused, || 0).is_err());
     }
 
     #[test]

@@ -45,6 +45,18 @@ impl Filter {
         bytes
     }
 
+    /// Reads what [`Self::bytes`] wrote; nothing if it is no whole number of instructions.
+    pub fn program_of(bytes: &[u8]) -> Option<Vec<Instruction>> {
+        let (chunks, []) = bytes.as_chunks::<8>() else { return None };
+        let instruction = |&[a, b, jt, jf, k @ ..]: &[u8; 8]| Instruction {
+            code: u16::from_ne_bytes([a, b]),
+            jt,
+            jf,
+            k: u32::from_ne_bytes(k),
+        };
+        Some(chunks.iter().map(instruction).collect())
+    }
+
     /// Whether the filter comes with a listener, and so must be loaded by [`Filter::load`].
     pub fn has_listener(&self) -> bool {
         self.flags & NEW_LISTENER != 0

@@ -36,7 +36,11 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::
 /// Receives one message of at most 64 KiB; an empty one is the end. A passed descriptor is
 /// close-on-exec.
 pub fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
-    let mut bytes = vec![0; 65536];
+    // Most messages are of some bytes: room for the longest would be sixteen fresh pages each time.
+    let mut bytes = vec![0; next_length(&socket)?.min(65536)];
+    if bytes.is_empty() {
+        return Ok((bytes, None));
+    }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let length = loop {
@@ -59,6 +63,18 @@ pub fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     }
     bytes.truncate(length);
     Ok((bytes, fd))
+}
+
+/// Waits for a message and tells its length.
+fn next_length(socket: impl AsFd) -> io::Result<usize> {
+    loop {
+        match rustix::net::recv(&socket, &mut [0_u8; 0][..], RecvFlags::PEEK | RecvFlags::TRUNC) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CONNRESET) => return Ok(0),
+            Err(error) => return Err(error.into()),
+            Ok((_, length)) => return Ok(length),
+        }
+    }
 }
 
 /// Makes a listening seqpacket socket at `path`, whose directory must exist.

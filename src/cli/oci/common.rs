@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::args::{Parsed, UsageError};
 use super::log::Log;
 use super::{Done, Error, Global};
+use crate::runtime::filters::{self, Prepared};
 use crate::runtime::hooks::{self, HookState};
 use crate::runtime::state::{self, Dir, Record, Status};
 use crate::runtime::{Stdio, config};
@@ -72,21 +73,32 @@ pub(super) fn preserved(parsed: &Parsed) -> Result<u32, Error> {
 }
 
 /// Reads a container's configuration and tells what was left out of it.
-pub(super) fn parse_spec(log: Option<&Log>, path: &Path, bytes: &[u8]) -> Result<Spec, Error> {
-    let config = config::parse(bytes).map_err(|source| Error::Config { path: path.to_owned(), source })?;
-    if let Some(log) = log {
-        config.warnings.iter().for_each(|warning| log.warn(warning));
-    }
-    Ok(config.value)
+/// Reads a stored configuration. What was left out of it was told when it was stored.
+fn parse_stored(bytes: &[u8]) -> Result<Spec, Error> {
+    let config = config::parse(bytes);
+    Ok(config.map_err(|source| Error::Config { path: "config.json".into(), source })?.value)
 }
 
-/// Leaves out, with a word, what root cannot give where no user namespace gives everything. Any other
-/// caller has one.
-pub(super) fn leave_out_capabilities(log: &Log, spec: &Spec, process: &mut Process) {
+/// Reads a configuration of which the filter is needed, too.
+pub(super) fn prepare(path: &Path, bytes: &[u8]) -> Result<Prepared, Error> {
+    // Not in a directory that others could have made before us.
+    let kept = super::own_directory().map(|own| own.join("filters"));
+    let prepared = filters::prepare(bytes, kept.as_deref()).map_err(|error| match error {
+        filters::Error::Config(source) => Error::Config { path: path.to_owned(), source },
+        filters::Error::Seccomp(source) => Error::Runtime(source.into()),
+    })?;
+    Ok(prepared)
+}
+
+/// Whether root's container has only the capabilities that root itself has: no user namespace gives it
+/// others. Any other caller's has one.
+pub(super) fn only_has_ours(spec: &Spec) -> bool {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    if ids::euid() != 0 || namespaces.into_iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User) {
-        return;
-    }
+    ids::euid() == 0 && !namespaces.into_iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User)
+}
+
+/// Leaves out, with a word, the capabilities that this process has not got to give.
+pub(super) fn leave_out_capabilities(log: &Log, process: &mut Process) {
     // If the kernel does not tell, it will refuse.
     let held = capability::permitted().unwrap_or(u64::MAX);
     config::leave_out_capabilities(process, held).iter().for_each(|warning| log.warn(warning));
@@ -154,7 +166,7 @@ pub(super) fn run_poststop(global: &Global, spec: &Spec, record: &Record) {
 }
 
 pub(super) fn stored_spec(dir: &Dir) -> Result<Spec, Error> {
-    parse_spec(None, Path::new("config.json"), &dir.config()?)
+    parse_stored(&dir.config()?)
 }
 
 /// The stored configuration if it may have hooks of this name: parsing it takes longer than
@@ -163,7 +175,7 @@ pub(super) fn stored_hooks(dir: &Dir, name: &str) -> Result<Option<Spec>, Error>
     let bytes = dir.config()?;
     let quoted = format!("\"{name}\"");
     let mentioned = bytes.windows(quoted.len()).any(|window| window == quoted.as_bytes());
-    mentioned.then(|| parse_spec(None, Path::new("config.json"), &bytes)).transpose()
+    mentioned.then(|| parse_stored(&bytes)).transpose()
 }
 
 pub(super) fn state_value(dir: &Dir, record: &Record) -> Result<Value, Error> {

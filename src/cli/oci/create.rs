@@ -7,18 +7,20 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, L
 
 use super::args::{Known, Parsed};
 use super::common::{
-    container, leave_out_capabilities, listening, parse_spec, preserved, run_poststart, send_pidfd, stdio,
-    write_pid_file,
+    container, leave_out_capabilities, listening, only_has_ours, prepare, preserved, run_poststart,
+    send_pidfd, stdio, write_pid_file,
 };
 use super::delete::forget;
 use super::notify::Notify;
 use super::{Done, Error, Global};
 use crate::base::idmap::{IdMapping, IdRange};
+use crate::runtime::filters::Prepared;
 use crate::runtime::label::Modules;
-use crate::runtime::state::{self, Dir, Record};
+use crate::runtime::state::{Dir, Record};
 use crate::runtime::{self, CreateRequest, Created, Gate, Rootfs};
 use crate::security::idmap;
-use crate::sys::{ids, process};
+use crate::sys::seccomp::Filter;
+use crate::sys::{host, ids, process};
 
 pub(super) const OPTIONS: &[Known] = &[
     ("bundle", Some('b'), true),
@@ -40,6 +42,7 @@ struct Order<'a> {
     parsed: &'a Parsed,
     id: &'a str,
     spec: Spec,
+    filter: Option<Filter>,
     bundle: PathBuf,
     preserve_fds: u32,
     /// `run`, not `create`.
@@ -59,15 +62,15 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
     let config_path = bundle.join(parsed.value("config").unwrap_or("config.json"));
     let config =
         std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
-    let mut spec = parse_spec(Some(&global.log), &config_path, &config)?;
+    let Prepared { mut spec, filter, warnings } = prepare(&config_path, &config)?;
+    warnings.iter().for_each(|warning| global.log.warn(warning));
     add_user_namespace(&mut spec);
     leave_out_mount_label(global, &mut spec);
-    if let Some(mut process) = spec.process().clone() {
-        leave_out_capabilities(&global.log, &spec, &mut process);
-        spec.set_process(Some(process));
+    if only_has_ours(&spec)
+        && let Some(process) = spec.process_mut()
+    {
+        leave_out_capabilities(&global.log, process);
     }
-    process::ensure_standard_fds()
-        .map_err(|source| Error::Io { action: "opening /dev/null".to_owned(), source })?;
     let preserve_fds = preserved(parsed)?;
 
     let (dir, lock) = Dir::claim(&global.root, id)?;
@@ -79,7 +82,7 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
         let _ = dir.remove();
         return Err(error);
     }
-    let order = Order { global, parsed, id, spec, bundle, preserve_fds, run, foreground };
+    let order = Order { global, parsed, id, spec, filter, bundle, preserve_fds, run, foreground };
     let result = dir.begin(&config).map_err(Error::from).and_then(|()| make(&order, &dir)).and_then(
         |(created, record)| {
             dir.write(&record)?;
@@ -142,6 +145,7 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
     let id = order.id.to_owned();
     let mut request =
         CreateRequest::new(id.clone(), order.spec.clone(), bundle.clone(), Rootfs::Dir(rootfs.clone()));
+    request.filter = order.filter.clone();
     request.clamp_limits = true;
     request.stdio = stdio(parsed, terminal, order.foreground)?;
     request.gate = if order.run { Gate::Held } else { Gate::Path(dir.gate()) };
@@ -166,7 +170,7 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
         id,
         pid: created.pid,
         start_time: created.start_time,
-        boot_id: state::boot_id(),
+        boot_id: host::boot_id().to_owned(),
         bundle: bundle.clone(),
         rootfs,
         created: jiff::Timestamp::now().to_string(),

@@ -6,11 +6,13 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 
 use super::args::{Known, Parsed, UsageError};
 use super::common::{
-    container, hook_state, leave_out_capabilities, preserved, send_pidfd, stdio, stored_spec, write_pid_file,
+    container, hook_state, leave_out_capabilities, only_has_ours, prepare, preserved, send_pidfd, stdio,
+    write_pid_file,
 };
 use super::{Done, Error, Global};
+use crate::runtime::filters::Prepared;
 use crate::runtime::state::{Record, Status};
-use crate::runtime::{self, ExecRequest, config};
+use crate::runtime::{self, ExecRequest, config, plan};
 use crate::sys::process::{self, ExitStatus};
 
 pub(super) const OPTIONS: &[Known] = &[
@@ -36,17 +38,18 @@ pub(super) const OPTIONS: &[Known] = &[
 pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
     let dir = container(global, parsed, usize::MAX)?;
     let record = dir.read()?;
-    match dir.status(&record)?.0 {
+    let (status, pidfd) = dir.status(&record)?;
+    match status {
         Status::Running => {}
         Status::Paused if parsed.has("ignore-paused") => {}
         Status::Paused => return Err(Error::Paused),
         _ => return Err(Error::NotRunning),
     }
-    let spec = stored_spec(&dir)?;
+    let Prepared { spec, filter, .. } = prepare(Path::new("config.json"), &dir.config()?)?;
     let (mut process, user_by_name) = exec_process(global, parsed, &spec)?;
-    leave_out_capabilities(&global.log, &spec, &mut process);
-    process::ensure_standard_fds()
-        .map_err(|source| Error::Io { action: "opening /dev/null".to_owned(), source })?;
+    if only_has_ours(&spec) {
+        leave_out_capabilities(&global.log, &mut process);
+    }
     let foreground = !parsed.has("detach");
     let stdio = stdio(parsed, process.terminal().unwrap_or(false), foreground)?;
     let mut executed = runtime::exec(ExecRequest {
@@ -56,7 +59,10 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         user_by_name,
         stdio,
         cgroup: exec_cgroup(parsed, &record)?,
+        pidfd,
+        own_namespaces: spec.linux().as_ref().map_or(0, plan::own_kinds),
         seccomp: spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
+        filter,
         preserve_fds: preserved(parsed)?,
         no_new_keyring: false,
         clamp_limits: true,

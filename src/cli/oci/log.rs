@@ -4,7 +4,6 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use crate::base::report;
 use crate::cli::output::one_line;
@@ -55,7 +54,7 @@ impl Log {
     }
 
     /// Tells an error; returns the exit code.
-    pub fn report(&self, error: &super::Error, code: u8) -> ExitCode {
+    pub fn report(&self, error: &super::Error, code: u8) -> u8 {
         let message = report::chain(error);
         self.write(Level::Error, &message);
         let mut stderr = std::io::stderr().lock();
@@ -64,7 +63,7 @@ impl Log {
         if let Some(hint) = error.hint().or_else(|| hint(&message).map(str::to_owned)) {
             let _ = writeln!(stderr, "hint: {hint}");
         }
-        ExitCode::from(code)
+        code
     }
 
     /// Tells what is only of interest when something is searched for.

@@ -24,7 +24,6 @@ mod update;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use args::{GLOBAL, UsageError};
 
@@ -107,8 +106,8 @@ struct Global {
     log: log::Log,
 }
 
-/// Runs one command of the runtime; `args` without the binary's name.
-pub fn main(args: Vec<OsString>) -> ExitCode {
+/// Runs one command of the runtime; `args` without the binary's name. Returns the exit code.
+pub fn main(args: Vec<OsString>) -> u8 {
     let args: Vec<String> = args.into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let parsed = args::parse(&args, GLOBAL, true, None).map_err(Error::from);
     let (global, options, rest) =
@@ -119,7 +118,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let command = rest.first().map(String::as_str).unwrap_or_default();
     let failed = if command == "exec" { 255 } else { 1 };
     match dispatch(&global, &options, command, rest.get(1..).unwrap_or_default()) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => global.log.report(&error, failed),
     }
 }
@@ -181,15 +180,18 @@ fn dispatch(global: &Global, options: &args::Parsed, command: &str, rest: &[Stri
 }
 
 fn default_root() -> PathBuf {
-    let euid = crate::sys::ids::euid();
+    let own = own_directory().unwrap_or_else(|| format!("/tmp/umiak-{}-run", crate::sys::ids::euid()).into());
+    own.join("runtime")
+}
+
+/// What belongs to this user alone, and is gone after a reboot.
+fn own_directory() -> Option<PathBuf> {
     // Root of a user namespace, as under a rootless engine, is a user of the machine.
-    if euid == 0 && !crate::sys::userns::is_inside() {
-        return "/run/umiak/runtime".into();
+    if crate::sys::ids::euid() == 0 && !crate::sys::userns::is_inside() {
+        return Some("/run/umiak".into());
     }
-    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
-        Some(dir) => dir.join("umiak/runtime"),
-        None => format!("/tmp/umiak-{euid}-run/runtime").into(),
-    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute())?;
+    Some(runtime.join("umiak"))
 }
 
 fn print(text: &str) -> Done {

@@ -21,6 +21,7 @@ pub use devices::{Node, NodeKind};
 pub(super) use kernel::plan_persona;
 pub use kernel::{CachePlan, MEMORY_FLAGS, MEMORY_MODES};
 pub use mounts::{Ids, Links, MountKind, MountOp, known_options};
+pub use namespaces::own_kinds;
 pub use process::{Affinity, Labels, Limit, Privileges, ProcessPlan, Scheduling, UserChoice};
 pub(super) use process::{plan_affinity, plan_process};
 

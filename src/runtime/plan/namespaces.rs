@@ -13,16 +13,7 @@ pub(super) fn plan_namespaces(linux: &Linux) -> Result<NamespacePlan, PlanError>
     let mut seen = 0;
     let mut new = 0;
     for (index, namespace) in linux.namespaces().as_deref().unwrap_or_default().iter().enumerate() {
-        let kind = match namespace.typ() {
-            LinuxNamespaceType::User => libc::CLONE_NEWUSER as u64,
-            LinuxNamespaceType::Mount => libc::CLONE_NEWNS as u64,
-            LinuxNamespaceType::Pid => libc::CLONE_NEWPID as u64,
-            LinuxNamespaceType::Network => libc::CLONE_NEWNET as u64,
-            LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC as u64,
-            LinuxNamespaceType::Uts => libc::CLONE_NEWUTS as u64,
-            LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP as u64,
-            LinuxNamespaceType::Time => CLONE_NEWTIME,
-        };
+        let kind = flag(namespace.typ());
         if seen & kind != 0 {
             return Err(invalid(format!(
                 "linux.namespaces[{index}].type: {} is there twice",
@@ -60,6 +51,28 @@ pub(super) fn plan_namespaces(linux: &Linux) -> Result<NamespacePlan, PlanError>
         return Err(invalid("linux.timeOffsets: linux.namespaces has no new time namespace"));
     }
     Ok(plan)
+}
+
+fn flag(kind: LinuxNamespaceType) -> u64 {
+    match kind {
+        LinuxNamespaceType::User => libc::CLONE_NEWUSER as u64,
+        LinuxNamespaceType::Mount => libc::CLONE_NEWNS as u64,
+        LinuxNamespaceType::Pid => libc::CLONE_NEWPID as u64,
+        LinuxNamespaceType::Network => libc::CLONE_NEWNET as u64,
+        LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC as u64,
+        LinuxNamespaceType::Uts => libc::CLONE_NEWUTS as u64,
+        LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP as u64,
+        LinuxNamespaceType::Time => CLONE_NEWTIME,
+    }
+}
+
+/// The kinds of namespaces that are made for a container, but for the user namespace, of which it has
+/// to be known whose it is, and the cgroup namespace, which is not made where there is no group.
+pub fn own_kinds(linux: &Linux) -> u64 {
+    let listed = linux.namespaces().as_deref().unwrap_or_default().iter();
+    let made = listed.filter(|n| n.path().as_ref().is_none_or(|path| path.as_os_str().is_empty()));
+    let apart = (libc::CLONE_NEWUSER | libc::CLONE_NEWCGROUP) as u64;
+    made.fold(0, |all, namespace| all | flag(namespace.typ())) & !apart
 }
 
 fn time_offsets(
