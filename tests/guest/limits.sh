@@ -32,6 +32,7 @@ same "events end with the container" 0 $?
 # Processes.
 start pids '.linux.resources = {"pids": {"limit": 6}}' sleep 1000
 rt exec pids sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait' >"$work/got" 2>&1
+# spec: linux.resources.pids.limit
 check "processes: fork is refused at the limit" grep -q "can't fork" "$work/got"
 check "processes: pids.events" grep -vq '^max 0$' "$(group pids)/pids.events"
 check "update of a running container" rt update --pids-limit 50 pids
@@ -72,6 +73,7 @@ start rest '.linux.resources = {"memory": {"reservation": 10000000}, "cpu": {"sh
     "unified": {"memory.high": "40000000", "pids.max": "77"}}' sleep 1000
 same "memory.low" 9998336 "$(cat "$(group rest)/memory.low")"
 same "cpu.weight" 100 "$(cat "$(group rest)/cpu.weight")"
+# spec: linux.resources.blockIO.weight
 same "io weight" 500 "$(cat "$(group rest)/io.bfq.weight" 2>/dev/null | awk '/default/ {print $2}' | grep . || awk '/default/ {print ($2 == 4950) ? 500 : $2}' "$(group rest)/io.weight")"
 same "unified: memory.high" 39997440 "$(cat "$(group rest)/memory.high")"
 same "unified: pids.max" 77 "$(cat "$(group rest)/pids.max")"
