@@ -35,8 +35,9 @@ impl Terminal {
         Self::start_command(command)
     }
 
+    /// The same for any program.
     #[allow(unsafe_code)]
-    fn start_command(mut command: Command) -> Self {
+    pub fn start_command(mut command: Command) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
