@@ -48,16 +48,20 @@ run() {
 ctr events >"$work/events" 2>&1 &
 events=$!
 same "ctr run" hello "$(run --rm one echo hello)"
-run --rm one sh -c 'exit 7' >/dev/null 2>&1
-same "ctr run: its exit code" 7 $?
-refused "ctr run: no such program" "no such file or directory" run --rm one /no-such-program
+if whole; then
+    run --rm one sh -c 'exit 7' >/dev/null 2>&1
+    same "ctr run: its exit code" 7 $?
+    refused "ctr run: no such program" "no such file or directory" run --rm one /no-such-program
+fi
 check "ctr run -d" run -d --null-io --memory-limit=67108864 --cpus=0.5 two sh -c 'trap "exit 5" TERM; while :; do sleep .2; done'
 # It makes no cgroup namespace, so the limits are read outside.
 same "ctr run: limits" "67108864 50000 100000" "$(cd "$(find /sys/fs/cgroup -type d \( -path '*/ctr/two' -o -name ctr-two.scope \))" && echo $(cat memory.max cpu.max))"
 same "ctr task exec" in "$(ctr task exec --exec-id e1 two echo in)"
-ctr task exec --exec-id e2 two sh -c 'exit 9' >/dev/null 2>&1
-same "ctr task exec: its exit code" 9 $?
-same "ctr task exec: a terminal" yes "$(timeout 300 script -qec "ctr --address $work/socket task exec --tty --exec-id e3 two sh -c '[ -t 0 ] && echo yes'" /dev/null </dev/null | tr -cd '[:print:]\n' | grep -o yes | tail -1)"
+if whole; then
+    ctr task exec --exec-id e2 two sh -c 'exit 9' >/dev/null 2>&1
+    same "ctr task exec: its exit code" 9 $?
+    same "ctr task exec: a terminal" yes "$(timeout 300 script -qec "ctr --address $work/socket task exec --tty --exec-id e3 two sh -c '[ -t 0 ] && echo yes'" /dev/null </dev/null | tr -cd '[:print:]\n' | grep -o yes | tail -1)"
+fi
 check "ctr task pause" ctr task pause two
 same "ctr task ls: paused" PAUSED "$(ctr task ls | awk '$1 == "two" {print $3}')"
 check "ctr task resume" ctr task resume two

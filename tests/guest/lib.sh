@@ -11,6 +11,9 @@ me=$(id -u)
 
 rt() { "$share/umiak" runtime --root "$work/state" --cgroup-manager "$manager" "$@"; }
 
+# Whether all is to be tried, or only what depends on who makes the groups: the rest is tried by systemd alone.
+whole() { [ "$manager" = systemd ]; }
+
 ok() {
     count=$((count + 1))
     echo "ok $*"
