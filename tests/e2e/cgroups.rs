@@ -161,6 +161,23 @@ fn limits_that_cannot_be_had_are_named() {
 }
 
 #[test]
+fn without_a_namespace_the_hosts_groups_are_read_only_throughout() {
+    requires!(Need::Tool("busybox"), Need::Tool("python3"));
+    let mut runtime = Runtime::new(&["cat", "/proc/self/mountinfo"]);
+    runtime.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "cgroup");
+    let mount =
+        json!({"destination": "/groups", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]});
+    runtime.config["mounts"].as_array_mut().unwrap().push(mount);
+    let told = runtime.run(&["run", "-b", "bundle", &unique("groups")]).ok().stdout;
+    let mounts: Vec<Vec<&str>> = told.lines().map(|line| line.split(' ').collect()).collect();
+    let mounts: Vec<_> = mounts.iter().filter(|fields| fields[4].starts_with("/groups")).collect();
+    assert!(!mounts.is_empty(), "{told}");
+    for fields in mounts {
+        assert!(fields[5].starts_with("ro,") && fields[5].contains("nosuid"), "{fields:?}");
+    }
+}
+
+#[test]
 fn devices_are_what_the_rules_say() {
     requires!(Need::Root, Need::Tool("busybox"), Need::Tool("python3"));
     let mut runtime = Runtime::new(&["sleep", "1000"]);

@@ -123,7 +123,7 @@ pub fn archive() -> Vec<u8> {
     let busybox = std::fs::read(tool("busybox").unwrap()).unwrap();
     add("bin/busybox", tar::EntryType::Regular, 0o755, "", &busybox);
     for applet in
-        ["sh", "echo", "cat", "id", "sleep", "tty", "true", "wc", "mknod", "head", "stty", "readlink"]
+        ["sh", "echo", "cat", "id", "sleep", "tty", "true", "wc", "mknod", "head", "stty", "readlink", "grep"]
     {
         add(&format!("bin/{applet}"), tar::EntryType::Symlink, 0o777, "busybox", &[]);
     }
@@ -144,6 +144,9 @@ fn docker_runs_containers() {
     run(&["/etc/passwd"]).exits(126);
     daemon.container(&["--rm", "-t"], &["tty"]).ok().has("/dev/pts/0");
     daemon.container(&["--rm", "--user", "1:2", "--read-only"], &["id", "-g"]).ok().says("2");
+    // It gives no cgroup namespace on version 1.
+    let script = "grep ' /sys/fs/cgroup' /proc/self/mountinfo | grep -v ' ro,' | wc -l";
+    run(&["sh", "-c", script]).ok().says("0");
     // Device rules: making a node is allowed, using it is not.
     let script = "mknod /dev/x c 1 1 && head -c1 /dev/x 2>&1";
     daemon.container(&["--rm", "--cap-add", "MKNOD"], &["sh", "-c", script]).exits(1).has("not permitted");
