@@ -128,6 +128,28 @@ fn processes_are_listed_stopped_and_ended() {
 }
 
 #[test]
+fn events_end_with_the_container() {
+    requires!(Need::Tool("busybox"), Need::Tool("python3"));
+    let runtime = Runtime::new(&["sleep", "1000"]);
+    for round in 0..8 {
+        let id = &format!("{}-{round}", unique("end"));
+        runtime.start(id).ok();
+        let grouped = runtime.has_group(id);
+        let mut command = Command::new(runtime.umiak.dir.join("umiak-runtime"));
+        command.arg("--root").arg(runtime.umiak.dir.join("state")).args(["events", "--interval", "1ms", id]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        runtime.run(&["delete", "--force", id]).ok();
+        if grouped {
+            finish(child, b"", "umiak-runtime events".to_owned()).ok().quiet();
+        } else {
+            finish(child, b"", "umiak-runtime events".to_owned()).exits(1).tells("no control group");
+        }
+    }
+}
+
+#[test]
 fn limits_that_cannot_be_had_are_named() {
     requires!(Need::Tool("busybox"), Need::Tool("python3"));
     let mut runtime = Runtime::new(&["true"]);
