@@ -102,6 +102,13 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 
 impl Drop for Containerd {
     fn drop(&mut self) {
+        // Of a test that failed.
+        for namespace in ["umiak-test", "k8s.io"] {
+            let ids = self.ctr(&["--namespace", namespace, "task", "ls", "-q"]).stdout;
+            for id in ids.lines() {
+                let _ = self.ctr(&["--namespace", namespace, "task", "rm", "--force", id]).code;
+            }
+        }
         if let Some(pid) = rustix::process::Pid::from_raw(self.daemon.id() as i32) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
