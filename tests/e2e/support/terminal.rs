@@ -82,7 +82,7 @@ impl Terminal {
                 self.seen += at + text.len();
                 return;
             }
-            match self.incoming.recv_timeout(Duration::from_secs(60)) {
+            match self.incoming.recv_timeout(Duration::from_secs(180)) {
                 Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
                 Err(RecvTimeoutError::Timeout) => panic!("{text:?} was never shown, only: {:?}", self.shown),
                 Err(RecvTimeoutError::Disconnected) => {
