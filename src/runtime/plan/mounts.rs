@@ -289,6 +289,9 @@ fn filesystem(
         "cgroup" | "cgroup2" => {
             // The kernel shows a cgroup namespace's own tree, which a foreign one would not be.
             if !context.own_cgroup {
+                // Version 1 is a directory of mounts, one for each controller: what is said of the one holds for all,
+                // or its root could freeze the host's groups.
+                options.recursive_attributes.set |= options.attributes.set;
                 return MountKind::Bind {
                     source: "/sys/fs/cgroup".into(),
                     recursive: true,
@@ -504,6 +507,21 @@ mod tests {
         let own = options(r#"{"destination":"/d","type":"tmpfs","options":["context=own"]}"#);
         assert_eq!(own, [context("own")]);
         assert!(options(r#"{"destination":"/proc","type":"proc"}"#).is_empty());
+    }
+
+    #[test]
+    fn the_hosts_groups_are_bound_with_all_that_is_in_them() {
+        let json =
+            r#"{"destination":"/c","type":"cgroup","source":"cgroup","options":["ro","nosuid","relatime"]}"#;
+        let foreign = Context { own_cgroup: false, ..context(None) };
+        let op = plan_mount(0, &serde_json::from_str(json).unwrap(), &foreign).unwrap();
+        assert!(matches!(&op.kind, MountKind::Bind { recursive: true, .. }), "{:?}", op.kind);
+        assert_eq!(op.recursive_attributes.set & attr::RDONLY, attr::RDONLY);
+        assert_eq!(op.recursive_attributes.set & attr::NOSUID, attr::NOSUID);
+        let own = mount(json, None).unwrap();
+        assert!(
+            matches!(&own.kind, MountKind::Filesystem { filesystem, .. } if filesystem.fstype == "cgroup2")
+        );
     }
 
     #[test]
