@@ -12,6 +12,7 @@ pub mod list;
 pub mod logs;
 pub mod mounts;
 pub mod name;
+pub mod pause;
 pub mod request;
 pub mod run;
 pub mod specgen;
@@ -160,6 +161,19 @@ pub enum Error {
     },
     #[error("container \"{name}\" is {status}, not running")]
     NotRunning { name: String, status: &'static str },
+    #[error("container \"{0}\" is paused")]
+    Paused(String),
+    #[error("container \"{name}\" is {status}, not paused")]
+    NotPaused { name: String, status: &'static str },
+    #[error("{action} container \"{name}\": it has no control group of its own")]
+    Ungrouped { action: &'static str, name: String },
+    #[error("{action} container \"{name}\"")]
+    Freezer {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: crate::cgroup::Error,
+    },
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),
     #[error("there is a volume \"{0}\" already")]
@@ -215,6 +229,9 @@ impl Error {
                 Some("\"umiak rm -f\" removes a container whose records cannot be read".to_owned())
             }
             Self::NotRunning { .. } => Some("\"umiak ps -a\" tells how it ended".to_owned()),
+            Self::Paused(name) => Some(format!("umiak unpause {name} lets it go on")),
+            Self::Ungrouped { .. } => Some(pause::why_ungrouped()),
+            Self::Freezer { source, .. } => source.hint(),
             Self::NoVolume(_) => Some("\"umiak volume ls\" lists all volumes".to_owned()),
             Self::VolumeExists(_) => Some("--ignore takes the one that is there".to_owned()),
             Self::VolumeInUse { user, .. } => {

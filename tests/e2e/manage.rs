@@ -145,3 +145,100 @@ fn volumes_are_made_listed_and_removed() {
     umiak.run(&["volume", "lss"]).exits(125).tells("unknown command `volume lss`").hints("volume ls");
     umiak.run(&["volume", "ls", "--sort", "x"]).exits(125).tells("--sort");
 }
+
+/// Whether a container has a control group of its own here.
+fn has_group(umiak: &Umiak, name: &str) -> bool {
+    !umiak.inspect(name, "{{.State.CgroupPath}}").is_empty()
+}
+
+#[test]
+fn paused() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "trap 'exit 7' TERM; while :; do echo x >> /beat; sleep 0.05; done";
+    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+    umiak.run(&["create", "--name", "still", "--network", "none", "busybox", "true"]).ok();
+    umiak.run(&["pause", "still"]).exits(125).tells("created");
+    umiak.run(&["unpause", "box"]).exits(125).tells("running, not paused");
+    umiak.run(&["pause", "nothing"]).exits(125).tells("nothing");
+    umiak.run(&["pause"]).exits(125).tells("name at least one container");
+    umiak.run(&["pause", "--latest", "box"]).exits(125).tells("--latest");
+    if !has_group(&umiak, "box") {
+        umiak.run(&["pause", "box"]).exits(125).tells("no control group of its own").hints("here");
+        umiak.run(&["pause", "--all"]).exits(125).tells("no control group of its own");
+        return;
+    }
+    umiak.run(&["pause", "box"]).ok().says("box");
+    assert_eq!(
+        umiak.inspect("box", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}"),
+        "paused true false"
+    );
+    // Nothing of it runs.
+    let beat = || {
+        let upper = umiak.inspect("box", "{{.GraphDriver.Data.UpperDir}}");
+        std::fs::metadata(format!("{upper}/beat")).unwrap().len()
+    };
+    let before = beat();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(beat(), before);
+    // Who lists, and what cannot be done with it.
+    umiak.run(&["ps", "--format", "{{.Names}}"]).ok().says("");
+    umiak
+        .run(&["ps", "-a", "--filter", "status=paused", "--format", "{{.Names}} {{.Status}}"])
+        .ok()
+        .says("box Paused");
+    umiak
+        .run(&["info", "--format", "{{.Store.ContainerStore.Paused}} {{.Store.ContainerStore.Running}}"])
+        .ok()
+        .says("1 0");
+    for command in [&["exec", "box", "true"][..], &["stop", "box"], &["restart", "box"], &["attach", "box"]] {
+        umiak.run(command).exits(125).tells("is paused").hints("umiak unpause box");
+    }
+    umiak.run(&["pause", "box"]).exits(125).tells("is paused");
+    umiak.run(&["start", "box"]).exits(125).tells("is paused");
+    umiak.run(&["rm", "box"]).exits(2);
+    umiak.run(&["container", "prune", "-f", "--filter", "label=none"]).ok().says("");
+    umiak.run(&["stop", "--all"]).ok().says("");
+    umiak.run(&["pause", "--all"]).ok().says("");
+    umiak.run(&["container", "unpause", "box"]).ok().says("box");
+    eventually("it goes on", || beat() > before);
+    // All of them; a signal that is caught waits until it goes on.
+    let id = umiak.inspect("box", "{{.Id}}");
+    umiak.run(&["pause", "--all"]).ok().says(&id);
+    umiak.run(&["kill", "-s", "TERM", "box"]).ok();
+    assert_eq!(umiak.status("box"), "paused");
+    umiak.run(&["unpause", "--filter", "name=box"]).ok().says(&id);
+    umiak.run(&["wait", "box"]).ok().says("7");
+}
+
+#[test]
+fn paused_containers_can_be_killed_and_removed() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let start = |name: &str| {
+        let words = ["--name", name, "--network", "none", "busybox", "sh", "-c", "sleep 1000 & sleep 1001"];
+        umiak.detached(&words);
+    };
+    start("box");
+    if !has_group(&umiak, "box") {
+        return;
+    }
+    umiak.run(&["pause", "--latest"]).ok();
+    umiak.run(&["kill", "--all"]).ok();
+    umiak.run(&["wait", "box"]).ok().says("137");
+    umiak.run(&["start", "box"]).ok();
+    start("other");
+    umiak.run(&["pause", "box", "other"]).ok().says("box\nother");
+    umiak.run(&["rm", "-f", "other"]).ok();
+    umiak.run(&["rm", "-f", "-t", "20", "box"]).ok();
+    // Others of the host's pid namespace do not stay behind, standing still.
+    let words = ["--name", "box", "--network", "none", "--pid", "host", "busybox", "sh", "-c"];
+    umiak.detached(&[&words[..], &["sleep 1234 & sleep 1235"]].concat());
+    umiak.run(&["pause", "box"]).ok();
+    umiak.run(&["rm", "-f", "box"]).ok();
+    // A paused one of --rm goes like any other.
+    umiak.detached(&["--rm", "--name", "gone", "--network", "none", "busybox", "sleep", "1000"]);
+    umiak.run(&["pause", "gone"]).ok();
+    umiak.run(&["kill", "gone"]).ok();
+    eventually("it has gone", || umiak.run(&["container", "exists", "gone"]).code == Some(1));
+}

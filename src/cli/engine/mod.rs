@@ -9,6 +9,7 @@ pub mod info;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
+pub mod pause;
 pub mod prune;
 pub mod ps;
 pub mod pull;
@@ -141,6 +142,7 @@ fn faces() -> Vec<Face> {
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
+        "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
         "ps" [], ps::PsArgs, ps::run, "List containers";
         "pull" [], pull::PullArgs, pull::run, "Fetch an image";
         "rename" [], rename::RenameArgs, rename::run, "Give a container another name";
@@ -150,6 +152,7 @@ fn faces() -> Vec<Face> {
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
+        "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
         "version" [], version::VersionArgs, version::run, "Show the version";
         "volume create" [], volume::CreateArgs, volume::create, "Make a volume";
         "volume exists" [], exists::VolumeArgs, exists::volume, "Tell by the exit code whether a volume is there";
@@ -224,8 +227,8 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("system", "info") => "info",
         (
             "container",
-            name @ ("attach" | "create" | "exec" | "kill" | "logs" | "rename" | "restart" | "rm" | "run"
-            | "start" | "stop" | "wait"),
+            name @ ("attach" | "create" | "exec" | "kill" | "logs" | "pause" | "rename" | "restart" | "rm"
+            | "run" | "start" | "stop" | "unpause" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");

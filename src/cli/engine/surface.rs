@@ -151,6 +151,16 @@ pub const FLAGS: &[(&str, &str)] = &[
      a,all cidfile= f,filter= l,latest running t,time=",
     ),
     (
+        "pause",
+        "\
+     a,all cidfile= f,filter= l,latest",
+    ),
+    (
+        "unpause",
+        "\
+     a,all cidfile= f,filter= l,latest",
+    ),
+    (
         "container exists",
         "\
      external",
