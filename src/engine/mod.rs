@@ -16,6 +16,7 @@ pub mod pause;
 pub mod request;
 pub mod run;
 pub mod specgen;
+pub mod top;
 pub mod volumes;
 
 use std::cell::OnceCell;
@@ -173,6 +174,12 @@ pub enum Error {
         name: String,
         #[source]
         source: crate::cgroup::Error,
+    },
+    #[error("listing the processes of container \"{name}\"")]
+    Processes {
+        name: String,
+        #[source]
+        source: io::Error,
     },
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),

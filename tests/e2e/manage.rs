@@ -242,3 +242,56 @@ fn paused_containers_can_be_killed_and_removed() {
     umiak.run(&["kill", "gone"]).ok();
     eventually("it has gone", || umiak.run(&["container", "exists", "gone"]).code == Some(1));
 }
+
+#[test]
+fn processes_are_listed() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "printf 'guest:x:12:12::/:\\n' >> /etc/passwd; sleep 1000 & exec sleep 1001";
+    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+    eventually("both are there", || umiak.run(&["top", "box"]).ok().stdout.lines().count() == 3);
+    eventually("they have begun", || !umiak.run(&["top", "box"]).ok().stdout.contains("sh -c"));
+    let text = umiak.run(&["container", "top", "box"]).ok().stdout;
+    let heading: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(heading, ["USER", "PID", "PPID", "%CPU", "ELAPSED", "TTY", "TIME", "COMMAND"]);
+    assert!(text.starts_with("USER        PID         PPID "), "{text}");
+    let first: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((first[0], first[1], first[2], &first[7..]), ("root", "1", "0", &["sleep", "1001"][..]));
+    let second: Vec<&str> = text.lines().nth(2).unwrap().split_whitespace().collect();
+    assert_eq!((second[2], &second[7..]), ("1", &["sleep", "1000"][..]));
+    // Pids of both sides, ids by the container's own names, what protects it.
+    let pid = umiak.inspect("box", "{{.State.Pid}}");
+    let text = umiak.run(&["top", "-l", "hpid,pid", "seccomp,%c", "state"]).ok().stdout;
+    let first: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(first, [&pid, "1", "filter", "sleep", "S"]);
+    if Need::ManyIds.missing().is_none() {
+        let words = ["exec", "-d", "-u", "12", "box", "sleep", "77"];
+        umiak.run(&words).ok();
+        eventually("its user is told by name", || {
+            umiak.run(&["top", "box", "user", "group", "ppid", "args"]).ok().stdout.lines().any(|line| {
+                line.split_whitespace().collect::<Vec<_>>() == ["guest", "12", "0", "sleep", "77"]
+            })
+        });
+    }
+    // What are no columns are options of the container's own ps.
+    umiak.run(&["top", "box", "-o", "pid,args"]).ok().has("sleep 1001").has("ps -o").lacks("USER");
+    umiak.run(&["top"]).exits(125).tells("name a container");
+    umiak.run(&["top", "nothing"]).exits(125).tells("nothing");
+    umiak.run(&["create", "--name", "still", "--network", "none", "busybox", "true"]).ok();
+    umiak.run(&["top", "still"]).exits(125).tells("created, not running");
+}
+
+#[test]
+fn a_process_cannot_forge_lines() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let name = "x\n\troot 99 \u{1b}[2J";
+    let script = "while :; do sleep 1000; done";
+    let words = ["--name", "box", "--network", "none", "busybox", "sh", "-c", script, name];
+    umiak.detached(&words);
+    eventually("it has begun", || umiak.run(&["top", "box"]).ok().stdout.lines().count() == 3);
+    let text = umiak.run(&["top", "box", "pid,args"]).ok().stdout;
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(text.contains("99"), "{text}");
+    assert!(!text.contains('\u{1b}') && !text.contains('\t'), "{text:?}");
+}

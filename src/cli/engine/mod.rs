@@ -20,6 +20,7 @@ pub mod rmi;
 pub mod run;
 pub mod stop;
 mod surface;
+pub mod top;
 pub mod unsupported;
 pub mod version;
 pub mod volume;
@@ -152,6 +153,7 @@ fn faces() -> Vec<Face> {
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
+        "top" [], top::TopArgs, top::run, "List a container's processes";
         "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
         "version" [], version::VersionArgs, version::run, "Show the version";
         "volume create" [], volume::CreateArgs, volume::create, "Make a volume";
@@ -228,7 +230,7 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         (
             "container",
             name @ ("attach" | "create" | "exec" | "kill" | "logs" | "pause" | "rename" | "restart" | "rm"
-            | "run" | "start" | "stop" | "unpause" | "wait"),
+            | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");

@@ -161,6 +161,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      a,all cidfile= f,filter= l,latest",
     ),
     (
+        "top",
+        "\
+     h,help l,latest",
+    ),
+    (
         "container exists",
         "\
      external",
