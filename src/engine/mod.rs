@@ -2,8 +2,10 @@
 
 pub mod attach;
 pub mod config;
+pub mod diff;
 pub mod environment;
 pub mod exec;
+pub mod files;
 pub mod images;
 pub mod info;
 pub mod inspect;
@@ -180,6 +182,24 @@ pub enum Error {
         name: String,
         #[source]
         source: io::Error,
+    },
+    #[error("container \"{0}\" was made of a directory (--rootfs): what that was before is not known")]
+    NoLayers(String),
+    #[error("no container or image \"{0}\" found")]
+    NoObject(String),
+    #[error("{action} \"{name}\"")]
+    Files {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{action} \"{name}\"")]
+    FilesOfOthers {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: crate::sys::child::Error,
     },
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),

@@ -295,3 +295,59 @@ fn a_process_cannot_forge_lines() {
     assert!(text.contains("99"), "{text}");
     assert!(!text.contains('\u{1b}') && !text.contains('\t'), "{text:?}");
 }
+
+#[test]
+fn changed_files_are_told() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "mkdir -p /new/deep /root/hidden; echo x > /new/deep/file; echo x >> /etc/passwd; rm /etc/group; \
+                  rm -r /home; touch /root/hidden/file; chmod 700 /root/hidden; ln -s /etc/passwd /new/link";
+    umiak.run(&["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]).ok();
+    let expected = [
+        "C /etc",
+        "D /etc/group",
+        "C /etc/passwd",
+        "D /home",
+        "A /new",
+        "A /new/deep",
+        "A /new/deep/file",
+        "A /new/link",
+        "C /root",
+        "A /root/hidden",
+        "A /root/hidden/file",
+    ];
+    umiak.run(&["diff", "box"]).ok().says(&expected.join("\n"));
+    umiak.run(&["container", "diff", "-l"]).ok().says(&expected.join("\n"));
+    let text = umiak.run(&["diff", "--format", "json", "box"]).ok().stdout;
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["deleted"], serde_json::json!(["/etc/group", "/home"]));
+    assert_eq!(json["added"].as_array().unwrap().len(), 6, "{text}");
+    // A directory that was made anew, and files of other users.
+    let script = "rm -r /home; mkdir /home; echo x > /home/x";
+    umiak.detached(&[
+        "--name",
+        "again",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        &format!("{script}; sleep 1000"),
+    ]);
+    eventually("it is there", || umiak.run(&["diff", "again"]).ok().stdout.contains("A /home/x"));
+    umiak.run(&["diff", "again"]).ok().says("C /etc\nC /home\nD /home/app\nA /home/x");
+    if Need::ManyIds.missing().is_none() {
+        let script = "mkdir -m 700 /own; touch /own/file; chown -R 12:12 /own";
+        umiak.run(&["exec", "again", "sh", "-c", script]).ok();
+        umiak.run(&["diff", "again"]).ok().has("A /own/file");
+    }
+    // An image: what its topmost layer has.
+    umiak.run(&["diff", "busybox"]).ok().has("A /bin/busybox\n").lacks("C ").lacks("D ");
+    umiak.run(&["image", "diff", "busybox"]).ok().has("A /etc/passwd\n");
+    umiak.run(&["diff", "nothing"]).exits(125).tells("nothing");
+    umiak.run(&["image", "diff", "box"]).exits(125).tells("no such image");
+    umiak.run(&["container", "diff", "busybox"]).exits(125).tells("busybox");
+    umiak.run(&["diff"]).exits(125).tells("name a container");
+    umiak.run(&["diff", "--format", "xml", "box"]).exits(125).tells("--format");
+    umiak.run(&["diff", "-l", "box"]).exits(125).tells("--latest");
+}

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod completion;
+pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod images;
@@ -133,10 +134,13 @@ fn faces() -> Vec<Face> {
     faces! {
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
+        "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
         "container prune" [], prune::PruneArgs, prune::run, "Remove all containers that do not run";
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
+        "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
+        "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
         "images" [], images::ImagesArgs, images::run, "List images";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";

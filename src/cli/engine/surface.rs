@@ -166,6 +166,21 @@ pub const FLAGS: &[(&str, &str)] = &[
      h,help l,latest",
     ),
     (
+        "container diff",
+        "\
+     format= l,latest",
+    ),
+    (
+        "diff",
+        "\
+     format= l,latest",
+    ),
+    (
+        "image diff",
+        "\
+     format=",
+    ),
+    (
         "container exists",
         "\
      external",

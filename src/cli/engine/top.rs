@@ -2,7 +2,6 @@
 
 use clap::Args;
 
-use super::stop::Selection;
 use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::exec::ExecOptions;
@@ -28,9 +27,7 @@ pub struct TopArgs {
 pub fn run(args: TopArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let (container, words) = if args.latest {
-        let newest =
-            Selection { names: &[], cidfiles: &[], filters: &[], all: false, latest: true, stopped: true };
-        (newest.resolve(&engine)?.pop(), &args.words[..])
+        (super::diff::newest(&engine)?, &args.words[..])
     } else {
         (args.words.first().cloned(), args.words.get(1..).unwrap_or_default())
     };
