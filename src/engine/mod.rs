@@ -5,6 +5,7 @@ pub mod config;
 pub mod diff;
 pub mod environment;
 pub mod exec;
+pub mod export;
 pub mod files;
 pub mod images;
 pub mod info;
@@ -185,6 +186,13 @@ pub enum Error {
     },
     #[error("container \"{0}\" was made of a directory (--rootfs): what that was before is not known")]
     NoLayers(String),
+    #[error("exporting container \"{name}\": \"{path}\"")]
+    Export {
+        name: String,
+        path: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("no container or image \"{0}\" found")]
     NoObject(String),
     #[error("{action} \"{name}\"")]

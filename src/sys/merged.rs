@@ -193,6 +193,11 @@ impl Level {
         &self.0[entry.layer].dir
     }
 
+    /// The topmost layer's directory, whose owner and mode are those that count.
+    pub fn top(&self) -> Option<&OwnedFd> {
+        self.0.first().map(|layer| &layer.dir)
+    }
+
     fn empty() -> Self {
         Self(Vec::new())
     }

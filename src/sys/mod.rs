@@ -27,3 +27,4 @@ pub mod signal;
 pub mod socket;
 pub mod tree;
 pub mod userns;
+pub mod visit;

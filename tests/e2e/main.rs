@@ -9,6 +9,7 @@ mod cgroups;
 mod daemons;
 mod errors;
 mod escape;
+mod files;
 mod images;
 mod lifecycle;
 mod manage;

@@ -5,6 +5,7 @@ pub mod completion;
 pub mod diff;
 pub mod exec;
 pub mod exists;
+pub mod export;
 pub mod images;
 pub mod info;
 pub mod inspect;
@@ -140,6 +141,7 @@ fn faces() -> Vec<Face> {
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
+        "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
         "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
         "images" [], images::ImagesArgs, images::run, "List images";
@@ -233,8 +235,8 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("system", "info") => "info",
         (
             "container",
-            name @ ("attach" | "create" | "exec" | "kill" | "logs" | "pause" | "rename" | "restart" | "rm"
-            | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
+            name @ ("attach" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
+            | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");

@@ -176,6 +176,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      format= l,latest",
     ),
     (
+        "export",
+        "\
+     h,help o,output=",
+    ),
+    (
         "image diff",
         "\
      format=",
