@@ -176,7 +176,7 @@ pub enum Error {
         action: &'static str,
         name: String,
         #[source]
-        source: crate::cgroup::Error,
+        source: Box<crate::cgroup::Error>,
     },
     #[error("listing the processes of container \"{name}\"")]
     Processes {

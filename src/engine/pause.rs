@@ -38,7 +38,7 @@ impl Engine {
             Ok((_, status)) if status.running().is_none() => {
                 Error::NotRunning { name, status: status.word() }
             }
-            _ => Error::Freezer { action, name, source },
+            _ => Error::Freezer { action, name, source: Box::new(source) },
         })
     }
 }

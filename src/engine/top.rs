@@ -65,7 +65,7 @@ const COLUMNS: &[Column] = columns! {
     "ruser" "%u" "RUSER" |p, s| s.inside.user(p.id("Uid", 0));
     "seccomp" "" "SECCOMP" |p, _| p.seccomp();
     "state" "" "STATE" |p, _| p.stat.state.to_string();
-    "stime" "" "STIME" |p, s| time::go(p.started(s), &TimeZone::system());
+    "stime" "" "STIME" |p, s| time::go(p.started_second(s), &TimeZone::system());
     "time" "%x" "TIME" |p, s| time::go_duration(p.stat.processor_time / s.ticks * 1000);
     "tty" "%y" "TTY" |p, _| processes::terminal(p.stat.terminal);
     "user" "%U" "USER" |p, s| s.inside.user(p.id("Uid", 1));
@@ -178,6 +178,11 @@ impl Process {
 
     fn started(&self, scene: &Scene) -> Timestamp {
         scene.boot + SignedDuration::from_millis((self.stat.start_time * 1000 / scene.ticks) as i64)
+    }
+
+    /// Nothing finer is shown.
+    fn started_second(&self, scene: &Scene) -> Timestamp {
+        Timestamp::from_second(self.started(scene).as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// In milliseconds.

@@ -191,7 +191,13 @@ fn paused() {
         .run(&["info", "--format", "{{.Store.ContainerStore.Paused}} {{.Store.ContainerStore.Running}}"])
         .ok()
         .says("1 0");
-    for command in [&["exec", "box", "true"][..], &["stop", "box"], &["restart", "box"], &["attach", "box"]] {
+    for command in [
+        &["exec", "box", "true"][..],
+        &["stop", "box"],
+        &["restart", "box"],
+        &["attach", "box"],
+        &["top", "box"],
+    ] {
         umiak.run(command).exits(125).tells("is paused").hints("umiak unpause box");
     }
     umiak.run(&["pause", "box"]).exits(125).tells("is paused");
@@ -229,6 +235,11 @@ fn paused_containers_can_be_killed_and_removed() {
     umiak.run(&["start", "box"]).ok();
     start("other");
     umiak.run(&["pause", "box", "other"]).ok().says("box\nother");
+    let file = umiak.dir.join("cid");
+    std::fs::write(&file, umiak.inspect("other", "{{.Id}}") + "\n").unwrap();
+    umiak.run(&["unpause", "--cidfile", file.to_str().unwrap()]).ok();
+    assert_eq!(umiak.status("other"), "running");
+    umiak.run(&["pause", "other"]).ok();
     umiak.run(&["rm", "-f", "other"]).ok();
     umiak.run(&["rm", "-f", "-t", "20", "box"]).ok();
     // Others of the host's pid namespace do not stay behind, standing still.
