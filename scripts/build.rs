@@ -1,5 +1,6 @@
 //! Tells the linker what lies where in the binary: scripts/order has the why.
 
+#[allow(clippy::disallowed_macros, reason = "so cargo is told")]
 fn main() {
     let order = "scripts/order.ld";
     println!("cargo:rerun-if-changed={order}");

@@ -232,7 +232,7 @@ fn contradictions() -> Vec<(Vec<(&'static str, Value)>, &'static str)> {
         ),
         (vec![("/mounts/1/gidMappings", json!([]))], "mounts[1].uidMappings"),
         (vec![("/mounts/1/source", Value::Null)], "mounts[1].source"),
-        (vec![("/mounts/1/options", json!(["rbind", "size=1m"]))], "mounts[1].options"),
+        (vec![("/mounts/1/options", json!(["rbind", "nr_inodes=1"]))], "mounts[1].options"),
         (vec![("/mounts/0/options", json!(["idmap"]))], "mounts[0].options"),
         (vec![("/process/scheduler", json!({"policy": "SCHED_FIFO"}))], "process.scheduler"),
         (vec![("/process/scheduler", json!({"policy": "SCHED_OTHER", "priority": 5}))], "process.scheduler"),

@@ -372,6 +372,8 @@ mod tests {
         of(json).unwrap().into_iter().map(|(file, value, _)| format!("{file}={value}")).collect()
     }
 
+    // spec: linux.resources.memory.limit, linux.resources.memory.swap, linux.resources.memory.reservation
+    // spec: linux.resources.cpu.shares, linux.resources.cpu.quota, linux.resources.cpu.cpus, linux.resources.pids.limit
     #[test]
     fn v1_becomes_v2() {
         let json = r#"{"memory":{"limit":100,"swap":150,"reservation":50},"cpu":{"shares":512,"quota":5000,"cpus":"0"},"pids":{"limit":9}}"#;
@@ -448,6 +450,8 @@ mod tests {
         assert_eq!(texts(r#"{"cpu":{"period":1000}}"#), ["cpu.max=max 1000"]);
     }
 
+    // spec: linux.resources.blockIO.weight, linux.resources.blockIO.weightDevice[].major
+    // spec: linux.resources.blockIO.weightDevice[].minor, linux.resources.blockIO.weightDevice[].weight
     #[test]
     fn block_devices() {
         let json = r#"{"blockIO":{"weight":500,"weightDevice":[{"major":8,"minor":0,"weight":1000}],
@@ -460,16 +464,18 @@ mod tests {
         assert_eq!(texts(json)[2..], ["io.max=8:0 rbps=1", "io.max=8:1 wiops=max"]);
     }
 
+    // spec: linux.resources.hugepageLimits[].pageSize, linux.resources.hugepageLimits[].limit
+    // spec: linux.resources.rdma.*.hcaHandles, linux.resources.rdma.*.hcaObjects, linux.resources.unified
     #[test]
     fn the_rest_of_the_resources() {
-        let json = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}],"rdma":{"mlx":{"hcaHandles":3}},
+        let json = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}],"rdma":{"mlx":{"hcaHandles":3,"hcaObjects":4}},
             "pids":{"limit":3},"unified":{"pids.max":"5","memory.high":"1M"}}"#;
         assert_eq!(
             texts(json),
             [
                 "hugetlb.2MB.max=4",
                 "hugetlb.2MB.rsvd.max=4",
-                "rdma.max=mlx hca_handle=3",
+                "rdma.max=mlx hca_handle=3 hca_object=4",
                 "memory.high=1M",
                 "pids.max=5"
             ]

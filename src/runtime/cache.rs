@@ -162,6 +162,22 @@ fn apply_below(
 mod tests {
     use super::*;
 
+    // spec: linux.intelRdt.enableMonitoring
+    #[test]
+    fn a_container_is_monitored_in_its_class() {
+        let root =
+            std::env::temp_dir().join(format!("umiak-rdt-{:x}", crate::sys::atomic::random().unwrap()));
+        // What the kernel makes with a class.
+        std::fs::create_dir_all(root.join("gold/mon_groups")).unwrap();
+        let plan = CachePlan { class: Some("gold".to_owned()), schemata: Vec::new(), monitor: true };
+        let mut groups = CacheGroups::default();
+        apply_below(&root, &plan, "c", 7, &mut groups).unwrap();
+        assert_eq!(std::fs::read_to_string(root.join("gold/mon_groups/c/tasks")).unwrap(), "7");
+        assert_eq!((groups.class, groups.monitor), (None, Some(root.join("gold/mon_groups/c"))));
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    // spec: linux.intelRdt.closID, linux.intelRdt.schemata
     #[test]
     fn classes_are_made_joined_and_removed() {
         let root =

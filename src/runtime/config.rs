@@ -4,11 +4,16 @@
 //! What it would stumble over and need not, is put right first: architectures that no kernel of this
 //! machine runs, and capabilities that are not known, are left out, as runc does.
 
-use oci_spec::runtime::{Arch, Capability, LinuxResources, Mount, Process, Spec};
+use std::collections::BTreeSet;
+
+use oci_spec::runtime::{
+    Arch, Capabilities, Capability, LinuxIntelRdt, LinuxResources, Mount, Process, Spec,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::base::report;
+use crate::security::capability::number;
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +42,30 @@ pub struct Config<T> {
 
 /// Reads a container's configuration.
 pub fn parse(bytes: &[u8]) -> Result<Config<Spec>, Error> {
-    let config = read::<Spec>(bytes, "")?;
+    let mut config = read::<Spec>(bytes, "")?;
     check_version(config.value.version())?;
+    if let Some(rdt) = config.value.linux_mut().as_mut().and_then(|linux| linux.intel_rdt_mut().as_mut()) {
+        old_monitoring(rdt, bytes)?;
+    }
     Ok(config)
+}
+
+/// Before version 1.3 of the specification monitoring had two switches, whose names the parser does not know.
+fn old_monitoring(rdt: &mut LinuxIntelRdt, bytes: &[u8]) -> Result<(), Error> {
+    let value: Value = serde_json::from_slice(bytes).map_err(Error::Syntax)?;
+    for name in ["enableCMT", "enableMBM"] {
+        match value.pointer("/linux/intelRdt").and_then(|rdt| rdt.get(name)) {
+            None | Some(Value::Null | Value::Bool(false)) => {}
+            Some(Value::Bool(true)) => {
+                rdt.set_enable_monitoring(Some(true));
+            }
+            Some(_) => {
+                let field = format!("linux.intelRdt.{name}");
+                return Err(Error::Field { field, problem: "it is neither true nor false".to_owned() });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a process, as `exec --process` takes it.
@@ -102,6 +128,33 @@ fn read<T: DeserializeOwned>(bytes: &[u8], prefix: &str) -> Result<Config<T>, Er
         Ok(parsed) => Ok(Config { value: parsed, warnings }),
         Err(error) => Err(blame::<T>(&value, &error.to_string(), prefix)),
     }
+}
+
+/// Leaves out capabilities that nobody here can give, a mask of those that can be given being `held`; says
+/// which. "Runtimes SHOULD NOT fail" for them, but tell (`config.md`, "Linux Process", since version 1.1).
+pub fn leave_out_capabilities(process: &mut Process, held: u64) -> Vec<String> {
+    let Some(mut sets) = process.capabilities().clone() else { return Vec::new() };
+    let mut lost = BTreeSet::new();
+    let mut held_of = |set: &Option<Capabilities>| {
+        let (kept, out): (Capabilities, Capabilities) = set.iter().flatten().partition(|capability| {
+            // What has no number is left out elsewhere.
+            number(&capability.to_string()).is_none_or(|number| held & 1 << number != 0)
+        });
+        lost.extend(out.iter().map(Capability::to_string));
+        set.is_some().then_some(kept)
+    };
+    let (bounding, effective) = (held_of(sets.bounding()), held_of(sets.effective()));
+    let (permitted, inheritable) = (held_of(sets.permitted()), held_of(sets.inheritable()));
+    let ambient = held_of(sets.ambient());
+    if !lost.is_empty() {
+        sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+        sets.set_inheritable(inheritable).set_ambient(ambient);
+        process.set_capabilities(Some(sets));
+    }
+    let told = |name: &String| {
+        format!("process.capabilities: \"CAP_{name}\" is not the caller's to give and is left out")
+    };
+    lost.iter().map(told).collect()
 }
 
 fn tidy_process(process: &mut Value, warnings: &mut Vec<String>) {
@@ -359,6 +412,41 @@ mod tests {
         assert!(said("7").starts_with("the configuration: "), "{}", said("7"));
         let process = parse_process(br#"{"user": {"uid": 0}}"#).unwrap_err().to_string();
         assert_eq!(process, "process.cwd: it is missing");
+    }
+
+    #[test]
+    fn the_switches_of_older_versions_count() {
+        for (switch, expected) in [("enableCMT", true), ("enableMBM", true), ("enableNothing", false)] {
+            let mut config = config();
+            config["linux"]["intelRdt"] = json!({switch: true});
+            let read = parse(config.to_string().as_bytes()).unwrap();
+            let rdt = read.value.linux().as_ref().unwrap().intel_rdt().as_ref().unwrap();
+            assert_eq!(rdt.enable_monitoring().unwrap_or(false), expected, "{switch}");
+        }
+        let mut config = config();
+        config["linux"]["intelRdt"] = json!({"enableCMT": 1});
+        assert!(parse(config.to_string().as_bytes()).is_err());
+    }
+
+    #[test]
+    fn capabilities_that_nobody_can_give_are_left_out() {
+        let process = json!({"cwd": "/", "user": {"uid": 0, "gid": 0}, "capabilities": {
+            "bounding": ["CAP_KILL", "CAP_SYS_RESOURCE"], "permitted": ["CAP_SYS_RESOURCE"], "ambient": ["CAP_KILL"]}});
+        let mut process = parse_process(process.to_string().as_bytes()).unwrap().value;
+        let before = process.clone();
+        assert!(leave_out_capabilities(&mut process, u64::MAX).is_empty());
+        assert_eq!(process, before);
+        // CAP_KILL is 5.
+        let told = leave_out_capabilities(&mut process, 1 << 5);
+        let word = "process.capabilities: \"CAP_SYS_RESOURCE\" is not the caller's to give and is left out";
+        assert_eq!(told, [word]);
+        let count = |set: &Option<Capabilities>| set.as_ref().map(|set| set.len());
+        let sets = process.capabilities().as_ref().unwrap();
+        assert_eq!((count(sets.bounding()), count(sets.permitted())), (Some(1), Some(0)));
+        assert_eq!(
+            (count(sets.ambient()), count(sets.inheritable())),
+            (Some(1), count(before.capabilities().as_ref().unwrap().inheritable()))
+        );
     }
 
     #[test]

@@ -11,10 +11,11 @@ use super::hooks::{self, HookState};
 use super::init::{self, Init};
 use super::label::Modules;
 use super::launch::Channel;
-use super::plan::{self, InitPlan, Labels};
+use super::plan::{self, InitPlan, Labels, Op};
 use super::protocol::{DETACH, GO, Message, START};
 use super::{CacheGroups, CreateRequest, Error, Gate, Stdio, cache, early, listener};
 use crate::cgroup::{self, Group, Outcome, Scope, Unit};
+use crate::sys::mount::Held;
 use crate::sys::process::{self, Child, CloneOptions};
 use crate::sys::{ids, namespace, netdevice, socket, userns};
 
@@ -38,11 +39,26 @@ pub struct Created {
     pub no_cgroup: Option<String>,
     /// Groups of resctrl that were made for it.
     pub cache: CacheGroups,
+    /// The rootfs, if without a mount namespace it is mounted in the caller's.
+    outside: Option<Held>,
     /// The connection with the init until it is started or detached.
     gate: Option<OwnedFd>,
 }
 
 impl Created {
+    /// A rootfs that is mounted in the caller's own mount namespace, for
+    /// [`release`](crate::sys::mount::release) when the container is deleted.
+    pub fn outside(&self) -> Option<PathBuf> {
+        self.outside.as_ref().map(Held::path)
+    }
+
+    /// Leaves it mounted when this is dropped: it is recorded.
+    pub fn keep_outside(&mut self) {
+        if let Some(held) = self.outside.take() {
+            held.keep();
+        }
+    }
+
     /// Opens a held gate; returns when the program has been executed, or its error.
     pub fn start(&mut self) -> Result<(), Error> {
         open_gate(self.gate.as_ref().ok_or(Error::NotRunning)?)?;
@@ -124,6 +140,7 @@ pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
     {
         return Err(Error::NoModule { field: "linux.mountLabel", module: "SELinux" });
     }
+    let outside = mount_outside(&plan)?;
     let early = early::prepare(&plan)?;
     let console_socket = connect_console(&request.stdio)?;
     let listener = match &request.gate {
@@ -166,6 +183,7 @@ pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
             unit,
             no_cgroup,
             cache,
+            outside,
             gate: Some(gate),
         }),
         Err(error) => {
@@ -175,6 +193,17 @@ pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
             Err(error)
         }
     }
+}
+
+/// Mounts the rootfs of a container that has no mount namespace.
+fn mount_outside(plan: &InitPlan) -> Result<Option<Held>, Error> {
+    let path = plan.ops.iter().find_map(|op| match op {
+        Op::OutsideRootfs(path) => Some(path),
+        _ => None,
+    });
+    let Some(path) = path.filter(|_| plan.namespaces.outside) else { return Ok(None) };
+    let held = Held::new(path);
+    held.map(Some).map_err(|e| Error::host(format!("mounting the rootfs \"{}\"", path.display()), e))
 }
 
 /// That a label that was asked for can be given.
@@ -406,10 +435,13 @@ impl Birth<'_> {
 
     fn run_hooks(&self, pid: i32) -> Result<(), Error> {
         let Some(all) = self.request.spec.hooks() else { return Ok(()) };
-        let state = self.hook_state("creating", pid);
+        let mut state = self.hook_state("created", pid);
         #[allow(deprecated)]
         let prestart: &[Hook] = all.prestart().as_deref().unwrap_or_default();
+        // When these were not yet deprecated, they ran after the create operation, and their programs
+        // know the state so.
         hooks::run(prestart, &state)?;
+        state.status = "creating";
         Ok(hooks::run(all.create_runtime().as_deref().unwrap_or_default(), &state)?)
     }
 

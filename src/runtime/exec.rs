@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -14,6 +14,7 @@ use super::plan::{self, Affinity, ProcessPlan};
 use super::protocol::{Failure, GO, Message};
 use super::{Error, ExecRequest, Stdio, create, listener};
 use crate::cgroup;
+use crate::sys::mount;
 use crate::sys::path::Root;
 use crate::sys::process::{self, Child, CloneOptions};
 use crate::sys::seccomp::Filter;
@@ -261,10 +262,17 @@ fn join(container: &OwnedFd, namespaces: u64, request: &ExecRequest) -> Result<(
         }
     }
     process::set_undumpable().doing(|| "hiding the process".to_owned())?;
+    // Where it shares our mounts, its root is a directory of ours.
+    let root = if namespaces & libc::CLONE_NEWNS as u64 == 0 {
+        let path = PathBuf::from(format!("/proc/{}/root", request.pid));
+        Some(mount::open_path(&path).doing(|| "opening the container's root".to_owned())?)
+    } else {
+        None
+    };
     namespace::join(container, namespaces).doing(|| "joining the container's namespaces".to_owned())?;
     if namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         userns::become_root().doing(|| "becoming root of the user namespace".to_owned())?;
         process::set_undumpable().doing(|| "hiding the process".to_owned())?;
     }
-    Ok(())
+    root.map_or(Ok(()), |root| mount::chroot(root).doing(|| "changing the root".to_owned()))
 }

@@ -153,6 +153,12 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
             state.root = Some(mounting::mount_rootfs(rootfs, *attributes, &state.opened)?);
             Ok(())
         }
+        Op::OutsideRootfs(path) => {
+            let action = || format!("opening the rootfs \"{}\"", path.display());
+            state.root = Some(Root::open(path).doing(action)?);
+            Ok(())
+        }
+        Op::Chroot => mount::chroot(state.root()?).doing(|| "changing the root".to_owned()),
         Op::Mount(op) => {
             let early = if op.is_early() { init.take_early(state)? } else { None };
             mounting::carry_out_mount(op, state.root()?, early, &state.opened)

@@ -137,7 +137,7 @@ fn become_program(
         sched::set_memory_policy(*mode, nodes)
             .doing(|| format!("linux.memoryPolicy: taking memory from nodes {nodes:?}"))?;
     }
-    plan.limits.iter().try_for_each(|limit| set_limit(limit, plan.clamp_limits))?;
+    plan.limits.iter().try_for_each(|limit| set_limit(&with_room(limit), plan.clamp_limits))?;
     set_scheduling(plan)?;
     let entered = enter_cwd(plan, &root, &identity);
     // No descriptor but the wanted ones passes the exec (CVE-2024-21626, CVE-2016-9962).
@@ -150,7 +150,6 @@ fn become_program(
     if entered.is_err() {
         enter_cwd(plan, &root, &identity)?;
     }
-    check_cwd(plan)?;
     let filter = plan.privileges.filter.as_ref().filter(|_| plan.privileges.no_new_privileges);
     let (early, late) =
         if filter.is_some_and(Filter::has_listener) { (filter, None) } else { (None, filter) };
@@ -183,14 +182,20 @@ fn become_program(
         })?;
     }
     label::of_the_next_program(&plan.labels)?;
-    let error = seal::execute(&seal::Last {
+    let last = seal::Last {
         program: &program,
         args: &plan.args,
         env: &env,
         report: channel.socket.as_fd(),
         filter: late,
         init: plan.init,
-    });
+    };
+    let stub = last.written().doing(|| "writing the stub".to_owned())?;
+    // Now that nothing is written any more.
+    for limit in plan.limits.iter().filter(|limit| with_room(limit) != **limit) {
+        set_limit(limit, plan.clamp_limits)?;
+    }
+    let error = stub.execute();
     if error.raw_os_error() == Some(libc::E2BIG) {
         let shown = String::from_utf8_lossy(plan.args[0].as_bytes());
         return Err(Failure::new(FailureKind::NotExecutable, format!("exec: \"{shown}\""), &error));
@@ -305,6 +310,15 @@ fn set_limit(limit: &Limit, clamp: bool) -> Result<(), Failure> {
     }
 }
 
+/// The limit that counts until the stub is written: one for the size of files must leave room for it.
+fn with_room(limit: &Limit) -> Limit {
+    const ROOM: u64 = 1 << 16;
+    match limit.resource {
+        libc::RLIMIT_FSIZE => Limit { soft: limit.soft.max(ROOM), hard: limit.hard.max(ROOM), ..*limit },
+        _ => *limit,
+    }
+}
+
 fn enter_cwd(plan: &ProcessPlan, root: &Root, identity: &Identity) -> Result<(), Failure> {
     let action = || format!("changing to the working directory \"{}\"", plan.cwd.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY;
@@ -326,10 +340,12 @@ fn enter_cwd(plan: &ProcessPlan, root: &Root, identity: &Identity) -> Result<(),
         }
         other => other.doing(action)?,
     };
-    rustix::process::fchdir(directory).doing(action)
+    rustix::process::fchdir(directory).doing(action)?;
+    check_cwd(plan)
 }
 
-/// That the working directory is inside (CVE-2024-21626): the kernel marks one that is not.
+/// That the working directory is inside (CVE-2024-21626): the kernel marks one that is not. Asked at
+/// once: a filter that is loaded before the program may deny the call.
 fn check_cwd(plan: &ProcessPlan) -> Result<(), Failure> {
     let action = || format!("checking the working directory \"{}\"", plan.cwd.display());
     let cwd = rustix::process::getcwd(Vec::new()).doing(action)?;

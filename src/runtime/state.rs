@@ -84,6 +84,9 @@ pub struct Record {
     /// Its groups of resctrl, if any were made for it.
     #[serde(default, skip_serializing_if = "CacheGroups::is_empty")]
     pub cache: CacheGroups,
+    /// Its rootfs, if without a mount namespace it is mounted in that of who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<PathBuf>,
     /// The systemd unit that the group belongs to, if systemd made it.
     #[serde(default)]
     pub unit: Option<Unit>,
@@ -334,6 +337,7 @@ mod tests {
             annotations: BTreeMap::new(),
             cgroup: None,
             cache: CacheGroups::default(),
+            outside: None,
             unit: None,
             resources: None,
         };

@@ -489,6 +489,7 @@ mod tests {
         assert_eq!(ask(&filter, NATIVE, "read", &[]), answer::KILL_PROCESS);
     }
 
+    // spec: linux.seccomp.architectures
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn other_architectures_are_kept_out() {

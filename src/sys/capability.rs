@@ -78,6 +78,16 @@ pub fn set(sets: &Sets) -> io::Result<()> {
 
 /// The caller's effective set.
 pub fn effective() -> io::Result<u64> {
+    Ok(held()?.0)
+}
+
+/// The caller's permitted set.
+pub fn permitted() -> io::Result<u64> {
+    Ok(held()?.1)
+}
+
+/// The caller's effective and permitted sets.
+fn held() -> io::Result<(u64, u64)> {
     let header = Header { version: VERSION_3, pid: 0 };
     let mut data = [Data::default(); 2];
     // SAFETY: version 3 takes a header and fills two data structures.
@@ -85,7 +95,8 @@ pub fn effective() -> io::Result<u64> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(u64::from(data[0].effective) | u64::from(data[1].effective) << 32)
+    let whole = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    Ok((whole(data[0].effective, data[1].effective), whole(data[0].permitted, data[1].permitted)))
 }
 
 /// Sets the ambient set, which must be a part of permitted and inheritable.

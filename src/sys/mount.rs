@@ -470,3 +470,67 @@ pub fn move_over_root(root: impl AsFd) -> io::Result<()> {
     rustix::process::chdir("/")?;
     Ok(())
 }
+
+/// Makes a directory the caller's root, without a change of mounts. Who may chroot can leave it.
+pub fn chroot(root: impl AsFd) -> io::Result<()> {
+    rustix::process::fchdir(root)?;
+    rustix::process::chroot(".")?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// A directory that is mounted onto itself, in the caller's mount namespace; unmounted when this is
+/// dropped, with all that is mounted on it.
+#[derive(Debug)]
+pub struct Held(Option<PathBuf>);
+
+impl Held {
+    /// Mounts it, with what is mounted on it already, and keeps what will be from its peers. The root itself
+    /// is refused: it could not be unmounted.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        // Links are not followed when it is unmounted.
+        let path = &std::fs::canonicalize(path)?;
+        if path.parent().is_none() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let target = open_path(path)?;
+        let options = BindOptions { recursive: true, ..Default::default() };
+        let mounted = bind(&target, &target, options)?;
+        let held = Self(Some(path.to_owned()));
+        let private = Propagation { kind: PropagationKind::Private, recursive: true };
+        match mounted {
+            Some(mounted) => change_propagation_fd(mounted, private)?,
+            None => change_propagation(path, private)?,
+        }
+        Ok(held)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.0.clone().unwrap_or_default()
+    }
+
+    /// Leaves it mounted until [`release`].
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            // Nobody is left to tell.
+            let _ = release(&path);
+        }
+    }
+}
+
+/// Unmounts what was held; what is still in use goes with its last user.
+pub fn release(path: &Path) -> io::Result<()> {
+    let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+    match rustix::mount::unmount(path, flags) {
+        // It is not mounted any more.
+        Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -38,16 +38,27 @@ pub struct Last<'a> {
     pub init: bool,
 }
 
-/// Executes the stub in place of this process; returns only if that failed.
-pub fn execute(last: &Last<'_>) -> io::Error {
-    match prepare(last) {
-        Err(error) => error,
-        Ok(stub) => {
-            if let Err(error) = rustix::io::fcntl_setfd(last.report, rustix::io::FdFlags::empty()) {
-                return error.into();
-            }
-            exec_fd(stub.as_fd(), last.args, last.env)
+/// A stub in its file.
+#[derive(Debug)]
+pub struct Stub<'a> {
+    last: &'a Last<'a>,
+    file: std::fs::File,
+}
+
+impl Last<'_> {
+    /// Writes the stub.
+    pub fn written(&self) -> io::Result<Stub<'_>> {
+        Ok(Stub { last: self, file: prepare(self)? })
+    }
+}
+
+impl Stub<'_> {
+    /// Executes the stub in place of this process; returns only if that failed.
+    pub fn execute(&self) -> io::Error {
+        if let Err(error) = rustix::io::fcntl_setfd(self.last.report, rustix::io::FdFlags::empty()) {
+            return error.into();
         }
+        exec_fd(self.file.as_fd(), self.last.args, self.last.env)
     }
 }
 

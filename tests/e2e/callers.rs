@@ -1,4 +1,4 @@
-//! The OCI face as real engines call it: Podman through conmon.
+//! The OCI face as real engines call it: Podman through conmon. What takes real limits is in `tests/guest/callers.sh`.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::requires;
-use crate::support::{Need, Output, Umiak, eventually, finish, images, tool};
+use crate::support::{Need, Output, Terminal, Umiak, eventually, finish, images, tool};
 
 /// Podman with `umiak-runtime` as its runtime and everything it keeps in a directory of the test's.
 struct Podman {
@@ -138,6 +138,40 @@ fn podman_starts_enters_and_ends_containers() {
     podman.run(&["rm", "box"]).ok();
     podman.container("run", &["-d", "--name", "force"], &["sleep", "1000"]).ok();
     podman.run(&["rm", "--force", "--time", "0", "force"]).ok();
+}
+
+#[test]
+fn podman_on_a_terminal_and_in_health() {
+    requires!(Need::Image("busybox"), Need::ManyIds, Need::Tool("podman"), Need::Tool("conmon"));
+    let podman = Podman::new();
+    let common = ["--network", "none", "--cgroups=disabled", "--ulimit", "nofile=1024:1024"];
+    let limit = ["--ulimit", "nproc=4096:4096"];
+    let args = [&["run", "--rm", "-it"], &common[..], &limit, &[&podman.image, "sh"]].concat();
+    let mut terminal = Terminal::start_command(podman.command(&args));
+    terminal.send(b"tty; echo rea''dy\n");
+    terminal.expect("/dev/pts/0");
+    terminal.expect("ready");
+    terminal.resize(132, 50);
+    terminal.send(b"until [ \"$(stty size)\" = '50 132' ]; do :; done; echo size' 'is right\n");
+    terminal.expect("size is right");
+    terminal.send(b"sh -c \"echo sle''eping; sleep 1000\"\n");
+    terminal.expect("sleeping");
+    terminal.send(b"\x03");
+    terminal.send(b"echo inter''rupted $?\n");
+    terminal.expect("interrupted 130");
+    terminal.send(b"exit 7\n");
+    assert_eq!(terminal.wait().0, Some(7));
+
+    // Only when asked: its timers are systemd's.
+    let health = ["-d", "--name", "well", "--health-cmd", "cat /tmp/well", "--health-interval", "disable"];
+    podman.container("run", &health, &["sleep", "1000"]).ok();
+    podman.run(&["healthcheck", "run", "well"]).exits(1);
+    let mut terminal = Terminal::start_command(podman.command(&["exec", "-it", "well", "sh"]));
+    terminal.send(b"echo >/tmp/well; exit 3\n");
+    assert_eq!(terminal.wait().0, Some(3));
+    podman.run(&["healthcheck", "run", "well"]).ok();
+    podman.run(&["kill", "-s", "KILL", "well"]).ok();
+    podman.run(&["wait", "well"]).ok().says("137");
 }
 
 #[test]

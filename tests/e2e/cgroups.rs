@@ -128,6 +128,28 @@ fn processes_are_listed_stopped_and_ended() {
 }
 
 #[test]
+fn events_end_with_the_container() {
+    requires!(Need::Tool("busybox"), Need::Tool("python3"));
+    let runtime = Runtime::new(&["sleep", "1000"]);
+    for round in 0..8 {
+        let id = &format!("{}-{round}", unique("end"));
+        runtime.start(id).ok();
+        let grouped = runtime.has_group(id);
+        let mut command = Command::new(runtime.umiak.dir.join("umiak-runtime"));
+        command.arg("--root").arg(runtime.umiak.dir.join("state")).args(["events", "--interval", "1ms", id]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        runtime.run(&["delete", "--force", id]).ok();
+        if grouped {
+            finish(child, b"", "umiak-runtime events".to_owned()).ok().quiet();
+        } else {
+            finish(child, b"", "umiak-runtime events".to_owned()).exits(1).tells("no control group");
+        }
+    }
+}
+
+#[test]
 fn limits_that_cannot_be_had_are_named() {
     requires!(Need::Tool("busybox"), Need::Tool("python3"));
     let mut runtime = Runtime::new(&["true"]);
@@ -157,6 +179,23 @@ fn limits_that_cannot_be_had_are_named() {
     let systemd = runtime.run(&["--systemd-cgroup", "run", "-b", "bundle", id]);
     if !std::path::Path::new("/run/systemd/system").exists() {
         systemd.exits(1).tells("connecting to systemd");
+    }
+}
+
+#[test]
+fn without_a_namespace_the_hosts_groups_are_read_only_throughout() {
+    requires!(Need::Tool("busybox"), Need::Tool("python3"));
+    let mut runtime = Runtime::new(&["cat", "/proc/self/mountinfo"]);
+    runtime.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "cgroup");
+    let mount =
+        json!({"destination": "/groups", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]});
+    runtime.config["mounts"].as_array_mut().unwrap().push(mount);
+    let told = runtime.run(&["run", "-b", "bundle", &unique("groups")]).ok().stdout;
+    let mounts: Vec<Vec<&str>> = told.lines().map(|line| line.split(' ').collect()).collect();
+    let mounts: Vec<_> = mounts.iter().filter(|fields| fields[4].starts_with("/groups")).collect();
+    assert!(!mounts.is_empty(), "{told}");
+    for fields in mounts {
+        assert!(fields[5].starts_with("ro,") && fields[5].contains("nosuid"), "{fields:?}");
     }
 }
 

@@ -1,33 +1,33 @@
-//! The OCI face as daemons call it: dockerd, and containerd through `ctr`; each with everything it
-//! keeps in a directory of the test's.
+//! The OCI face as dockerd calls it, with everything that this keeps in a directory of the test's. What takes real
+//! limits is in `tests/guest/docker.sh`.
 
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::requires;
-use crate::support::{Need, Output, Umiak, eventually, finish, tool};
+use crate::support::{Need, Output, Terminal, Umiak, eventually, finish, tool};
 
 /// dockerd with `umiak` among its runtimes, and the containerd that it starts.
 struct Daemon {
-    umiak: Umiak,
+    /// Its directory goes with it.
+    _umiak: Umiak,
     dir: PathBuf,
     daemon: Child,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 6] = [
     Need::Root,
     Need::Tool("busybox"),
     Need::Tool("dockerd"),
     Need::Tool("docker"),
     Need::Tool("containerd"),
-    Need::Tool("ctr"),
     // dockerd asks it for its version.
     Need::Tool("runc"),
 ];
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Daemon {
     fn new() -> Self {
@@ -53,7 +53,7 @@ impl Daemon {
         command.args(["--storage-driver", "vfs", "--add-runtime", &format!("umiak={}", runtime.display())]);
         let daemon =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let this = Self { umiak, dir, daemon };
+        let this = Self { _umiak: umiak, dir, daemon };
         eventually("dockerd answers", || this.docker(&["info"]).code == Some(0));
         this
     }
@@ -84,18 +84,6 @@ impl Daemon {
         child.stdin.take().unwrap().write_all(&archive()).unwrap();
         finish(child, b"", "docker import".to_owned()).ok();
     }
-
-    fn ctr(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(tool("ctr").unwrap());
-        command
-            .env_clear()
-            .env("PATH", PATH)
-            .arg("--address")
-            .arg(self.dir.join("exec/containerd/containerd.sock"));
-        command.args(["--namespace", "umiak-test"]).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        finish(command.spawn().unwrap(), b"", format!("ctr {}", args.join(" ")))
-    }
 }
 
 impl Drop for Daemon {
@@ -109,15 +97,14 @@ impl Drop for Daemon {
         }
         let _ = self.daemon.wait();
         // Group directories that the daemons' container groups were in; ours are gone.
-        for name in ["docker", "umiak-test"] {
-            let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup/unified").join(name));
-            let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup").join(name));
+        for tree in ["/sys/fs/cgroup/unified/docker", "/sys/fs/cgroup/docker"] {
+            let _ = std::fs::remove_dir(tree);
         }
     }
 }
 
 /// A root file system with busybox in it, as a tar archive.
-fn archive() -> Vec<u8> {
+pub fn archive() -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |name: &str, kind: tar::EntryType, mode: u32, link: &str, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
@@ -135,7 +122,9 @@ fn archive() -> Vec<u8> {
     }
     let busybox = std::fs::read(tool("busybox").unwrap()).unwrap();
     add("bin/busybox", tar::EntryType::Regular, 0o755, "", &busybox);
-    for applet in ["sh", "echo", "cat", "id", "sleep", "tty", "true", "wc", "mknod", "head"] {
+    for applet in
+        ["sh", "echo", "cat", "id", "sleep", "tty", "true", "wc", "mknod", "head", "stty", "readlink", "grep"]
+    {
         add(&format!("bin/{applet}"), tar::EntryType::Symlink, 0o777, "busybox", &[]);
     }
     add("etc/passwd", tar::EntryType::Regular, 0o644, "", b"root:x:0:0::/:/bin/sh\n");
@@ -144,7 +133,7 @@ fn archive() -> Vec<u8> {
 
 #[test]
 fn docker_runs_containers() {
-    requires!(NEEDS[0], NEEDS[1], NEEDS[2], NEEDS[3], NEEDS[4], NEEDS[5], NEEDS[6]);
+    requires!(NEEDS[0], NEEDS[1], NEEDS[2], NEEDS[3], NEEDS[4], NEEDS[5]);
     let daemon = Daemon::new();
     daemon.import();
     let run = |program: &[&str]| daemon.container(&["--rm"], program);
@@ -155,6 +144,9 @@ fn docker_runs_containers() {
     run(&["/etc/passwd"]).exits(126);
     daemon.container(&["--rm", "-t"], &["tty"]).ok().has("/dev/pts/0");
     daemon.container(&["--rm", "--user", "1:2", "--read-only"], &["id", "-g"]).ok().says("2");
+    // It gives no cgroup namespace on version 1.
+    let script = "grep ' /sys/fs/cgroup' /proc/self/mountinfo | grep -v ' ro,' | wc -l";
+    run(&["sh", "-c", script]).ok().says("0");
     // Device rules: making a node is allowed, using it is not.
     let script = "mknod /dev/x c 1 1 && head -c1 /dev/x 2>&1";
     daemon.container(&["--rm", "--cap-add", "MKNOD"], &["sh", "-c", script]).exits(1).has("not permitted");
@@ -184,28 +176,42 @@ fn docker_runs_containers() {
 }
 
 #[test]
-fn containerd_runs_containers() {
-    requires!(NEEDS[0], NEEDS[1], NEEDS[2], NEEDS[3], NEEDS[4], NEEDS[5], NEEDS[6]);
+fn docker_on_a_terminal_in_health_and_again() {
+    requires!(NEEDS[0], NEEDS[1], NEEDS[2], NEEDS[3], NEEDS[4], NEEDS[5]);
     let daemon = Daemon::new();
-    let rootfs = daemon.umiak.dir.join("rootfs");
-    tar::Archive::new(&archive()[..]).unpack(&rootfs).unwrap();
-    let (runtime, rootfs) = (daemon.dir.join("umiak-runtime"), rootfs.display().to_string());
-    let runtime = runtime.display().to_string();
-    let run = |options: &[&str], id: &str, program: &[&str]| {
-        let common = ["run", "--runc-binary", &runtime, "--rootfs"];
-        daemon.ctr(&[&common[..], options, &[&rootfs, id], program].concat())
-    };
-    run(&["--rm"], "one", &["echo", "through containerd"]).ok().says("through containerd");
-    run(&["--rm"], "two", &["sh", "-c", "exit 7"]).exits(7);
-    run(&["-d"], "three", &["sleep", "1000"]).ok();
-    daemon.ctr(&["task", "exec", "--exec-id", "e", "three", "echo", "inside"]).ok().says("inside");
-    daemon.ctr(&["task", "pause", "three"]).ok();
-    daemon.ctr(&["task", "ls"]).ok().has("PAUSED");
-    daemon.ctr(&["task", "resume", "three"]).ok();
-    let pids = daemon.ctr(&["task", "ps", "three"]).ok().stdout;
-    assert_eq!(pids.lines().count(), 2, "{pids}");
-    daemon.ctr(&["task", "kill", "-s", "KILL", "three"]).ok();
-    eventually("it has stopped", || daemon.ctr(&["task", "ls"]).stdout.contains("STOPPED"));
-    daemon.ctr(&["task", "rm", "three"]);
-    daemon.ctr(&["container", "rm", "three"]).ok();
+    daemon.import();
+    let common = ["run", "--runtime", "umiak", "--network", "none"];
+    let mut terminal = Terminal::start_command(
+        daemon.docker_command(&[&common[..], &["--rm", "-it", "box", "sh"]].concat()),
+    );
+    terminal.send(b"tty; echo rea''dy\n");
+    terminal.expect("/dev/pts/0");
+    terminal.expect("ready");
+    terminal.resize(132, 50);
+    terminal.send(b"until [ \"$(stty size)\" = '50 132' ]; do :; done; echo size' 'is right\n");
+    terminal.expect("size is right");
+    terminal.send(b"sh -c \"echo sle''eping; sleep 1000\"\n");
+    terminal.expect("sleeping");
+    terminal.send(b"\x03");
+    terminal.send(b"echo inter''rupted $?\n");
+    terminal.expect("interrupted 130");
+    terminal.send(b"exit 7\n");
+    assert_eq!(terminal.wait().0, Some(7));
+
+    let health = ["-d", "--name", "well", "--health-cmd", "cat /tmp/well", "--health-interval", "100ms"];
+    daemon.container(&[&health[..], &["--health-retries", "1"]].concat(), &["sleep", "1000"]).ok();
+    let status = || daemon.docker(&["inspect", "-f", "{{.State.Health.Status}}", "well"]).ok().stdout;
+    eventually("it is unwell", || status() == "unhealthy\n");
+    let mut terminal = Terminal::start_command(daemon.docker_command(&["exec", "-it", "well", "sh"]));
+    terminal.send(b"echo >/tmp/well; exit 3\n");
+    assert_eq!(terminal.wait().0, Some(3));
+    eventually("it is well", || status() == "healthy\n");
+    daemon.docker(&["kill", "-s", "KILL", "well"]).ok();
+    daemon.docker(&["wait", "well"]).ok().says("137");
+
+    daemon.container(&["-d", "--name", "again", "--restart", "on-failure:2"], &["sh", "-c", "exit 3"]).ok();
+    let format = "{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}";
+    eventually("it was started again, twice", || {
+        daemon.docker(&["inspect", "-f", format, "again"]).ok().stdout == "2 exited 3\n"
+    });
 }

@@ -19,6 +19,20 @@ check "and how to mend it" grep -q "hint: .*Delegate=" "$work/said"
 check "engines' defaults do no harm" sh -c "jq '.linux.resources = {\"pids\": {\"limit\": -1}, \"memory\": {\"limit\": -1}, \"devices\": [{\"allow\": false, \"access\": \"rwm\"}]}' '$work/plain/config.json' >'$work/limited/config.json'"
 check "so they run" umiak run -b "$work/limited" limited
 
+# What there is of a container without a group.
+bundle bare '.linux.resources = {}' sh -c 'sleep 1000 & sleep 1001 & wait'
+chown -R $user "$work/bare"
+umiak run -d -b "$work/bare" bare >"$work/got" 2>&1 </dev/null || fail "bare: cannot be started: $(cat "$work/got")"
+same "it has no group" null "$(jq .cgroup "$work/run/state/bare/state.json")"
+check "exec" umiak exec bare true
+eventually "ps: its pid namespace" sh -c "[ \$('$share/umiak' runtime --root '$work/run/state' ps --format json bare | jq length) = 3 ]"
+for command in pause resume "events --stats" "update --pids-limit 5"; do
+    refused "$command" "no control group of its own" umiak $command bare
+done
+check "kill --all" umiak kill --all bare KILL
+eventually "all have ended" sh -c "! pgrep -u $user -f 'sleep 100[01]'"
+check "delete" umiak delete bare
+
 # A delegated group, but only with some controllers.
 group=/sys/fs/cgroup/umiak-delegated
 mkdir $group

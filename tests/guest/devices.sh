@@ -7,9 +7,11 @@ start rules "$mknod | $rules" sleep 1000
 inside() { rt exec rules sh -c "$1"; }
 if [ "$me" = 0 ]; then
     check "mknod is allowed" inside 'mknod /dev/mem c 1 1 && mknod /dev/disk b 254 0 && mknod /dev/fuse c 10 229'
+    # spec: linux.resources.devices[].allow, linux.resources.devices[].access
     refused "memory cannot be read" "not permitted" inside 'head -c1 /dev/mem'
     refused "disks cannot be read" "not permitted" inside 'head -c1 /dev/disk'
     refused "disks cannot be written" "not permitted" inside 'echo >/dev/disk'
+    # spec: linux.resources.devices[].type, linux.resources.devices[].major, linux.resources.devices[].minor
     check "what is allowed can be read" inside 'exec 3</dev/fuse'
     refused "but not be written" "not permitted" inside 'exec 3>/dev/fuse'
     check "null, zero, random, ptmx" inside 'echo x >/dev/null && head -c4 /dev/zero /dev/urandom >/dev/null && exec 3<>/dev/ptmx'

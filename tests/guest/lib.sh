@@ -11,6 +11,9 @@ me=$(id -u)
 
 rt() { "$share/umiak" runtime --root "$work/state" --cgroup-manager "$manager" "$@"; }
 
+# Whether all is to be tried, or only what depends on who makes the groups: the rest is tried by systemd alone.
+whole() { [ "$manager" = systemd ]; }
+
 ok() {
     count=$((count + 1))
     echo "ok $*"
@@ -57,6 +60,42 @@ eventually() {
         sleep .5
     done
     fail "$name: never: $*"
+}
+
+# comes COMMAND...: whether the command succeeds while $daemon, which is to make it so, lives.
+comes() {
+    local i
+    for i in $(seq 200); do
+        "$@" >/dev/null 2>&1 && return
+        kill -0 "$daemon" 2>/dev/null || return 1
+        sleep 1
+    done
+    return 1
+}
+
+# daemons PROGRAM...: they are the machine's, or those that scripts/guest brought along. Without them, and
+# without root, the test is skipped.
+daemons() {
+    local program
+    PATH=$PATH:/usr/sbin:$share/docker/bin
+    for program; do
+        if [ "$me" != 0 ] || ! command -v "$program" >/dev/null; then
+            echo "skipped: it takes root, and $*"
+            rm -rf "$work"
+            exit 0
+        fi
+    done
+}
+
+# counted FILE: lines "ok WHAT" and "FAILED WHY" are checks of ours; others tell of a failure.
+counted() {
+    local line
+    while read -r line; do
+        case $line in
+            "ok "*) ok "${line#ok }" ;;
+            *) fail "${line#FAILED }" ;;
+        esac
+    done <"$1"
 }
 
 # bundle NAME FILTER COMMAND...: a bundle with a shell; FILTER is jq's, over its configuration.

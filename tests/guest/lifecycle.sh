@@ -33,7 +33,7 @@ check "ps: the host's" sh -c "'$share/umiak' runtime --root '$work/state' ps one
 start two . sleep 1000
 mkdir "$(group two)/init"
 jq .pid "$work/state/two/state.json" >"$(group two)/init/cgroup.procs"
-if echo +memory >"$(group two)/cgroup.subtree_control"; then
+if echo +memory >"$(group two)/cgroup.subtree_control" 2>/dev/null; then
     check "exec beside the init" rt exec -d two sleep 1001
     same "it is there" 2 "$(wc -l <"$(group two)/init/cgroup.procs")"
 fi
@@ -50,14 +50,34 @@ eventually "all have ended" sh -c "! grep -q . '$dir/cgroup.procs'"
 check "delete" rt delete two
 check "its group is gone, too" test ! -e "$dir"
 
+start three . sh -c 'trap "" TERM; while :; do sleep .1; done'
+check "pause before a kill" rt pause three
+check "a paused one can be killed" rt kill three KILL
+eventually "it has ended" sh -c "'$share/umiak' runtime --root '$work/state' state three | jq -e '.status == \"stopped\"'"
+check "delete: it was paused" rt delete three
+
+# Who forks for ever is ended by cgroup.kill at once; in groups below, too, and with nothing that holds the processes together.
+host='.linux.namespaces |= map(select(.type != "pid")) | .mounts |= map(if .type == "proc" then {"destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"]} else . end)'
+# (A shell that cannot fork ends, so that there is always room for others.)
+forks='sh -c "while :; do sh -c \"while :; do sleep .1; done\" & done"'
+start bomb "$host"' | .linux.resources = {"pids": {"limit": 30}}' sh -c "$forks; exec sleep 1006"
+dir=$(group bomb)
+mkdir "$dir/below"
+rt exec -d --cgroup /below bomb sh -c "$forks" >"$work/got" 2>&1
+eventually "it forks to its limit" grep -vq '^max 0$' "$dir/pids.events"
+check "kill --all of what forks" rt kill --all bomb KILL
+eventually "its groups are empty" sh -c "! [ -e '$dir' ] || grep -qx 'populated 0' '$dir/cgroup.events'"
+check "delete: what forked" rt delete bomb
+check "its groups are gone" test ! -e "$dir"
+
 # Without a pid namespace of its own the group is what holds the processes together.
-start three '.linux.namespaces |= map(select(.type != "pid")) | .mounts |= map(if .type == "proc" then {"destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"]} else . end)' sh -c 'setsid sleep 1003 & setsid sleep 1004 & sleep 1005'
+start three "$host" sh -c 'setsid sleep 1003 & setsid sleep 1004 & sleep 1005'
 dir=$(group three)
 rt kill three KILL
 eventually "its init has ended" sh -c "'$share/umiak' runtime --root '$work/state' state three | jq -e '.status == \"stopped\"'"
 check "delete ends those it left" rt delete three
 check "its group is gone as well" test ! -e "$dir"
-check "nobody is left" sh -c "! pgrep -f 'sleep 100[345]'"
+check "nobody is left" sh -c "! pgrep -f 'sleep 100[3456]'"
 
 # What systemd makes of it.
 if [ "$manager" = systemd ]; then

@@ -50,7 +50,7 @@ impl DockerRegistry {
             .unwrap();
         let start = Instant::now();
         while std::net::TcpStream::connect(&host).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(30), "docker-registry does not start");
+            assert!(start.elapsed() < Duration::from_secs(120), "docker-registry does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
         Self { process, host }

@@ -110,6 +110,7 @@ fn sysctls_capabilities_and_domain_name() {
     });
 }
 
+// spec: linux.seccomp.listenerPath, linux.seccomp.listenerMetadata
 #[test]
 fn a_seccomp_listener_gets_the_process() {
     each(|b| {
@@ -155,6 +156,22 @@ fn a_seccomp_listener_gets_the_process() {
     });
 }
 
+#[test]
+fn a_filter_may_deny_what_we_call_ourselves() {
+    each(|b| {
+        b.config["process"]["noNewPrivileges"] = json!(false);
+        b.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["getcwd", "swapon"], "action": "SCMP_ACT_ERRNO", "errnoRet": 71}]});
+        // EPROTO.
+        let (_, err, code) = b.args(&["busybox", "pwd"]).run();
+        assert!(code == 1 && err.contains("Protocol error"), "{code} {err}");
+        b.config["process"]["noNewPrivileges"] = json!(true);
+        let (_, err, code) = b.args(&["busybox", "pwd"]).run();
+        assert!(code == 1 && err.contains("Protocol error"), "{code} {err}");
+    });
+}
+
+// spec: linux.netDevices.*.name
 #[test]
 fn a_network_device_moves_in_with_its_addresses() {
     if rustix::process::geteuid().as_raw() != 0 {
@@ -234,6 +251,7 @@ fn a_container_says_when_it_is_ready() {
     });
 }
 
+// spec: linux.personality.domain
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn the_execution_domain_is_that_of_every_process() {
@@ -265,6 +283,7 @@ fn a_missing_working_directory_is_made() {
     });
 }
 
+// spec-refused: process.apparmorProfile, process.selinuxLabel
 #[test]
 fn labels_need_a_kernel_that_has_them() {
     each(|b| {
@@ -281,11 +300,14 @@ fn labels_need_a_kernel_that_has_them() {
             assert_eq!(b.args(&["true"]).run().2, 0);
         }
         if !Path::new("/sys/fs/selinux/enforce").exists() {
-            for (part, field) in [("process", "selinuxLabel"), ("linux", "mountLabel")] {
-                b.config = good.clone();
-                b.config[part][field] = json!("system_u:object_r:container_file_t:s0");
-                missing(b, field);
-            }
+            b.config = good.clone();
+            b.config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
+            missing(b, "selinuxLabel");
+            // That of files says what labelled processes may do; without any it is only told.
+            b.config = good.clone();
+            b.config["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0");
+            let (_, err, code) = b.args(&["true"]).run();
+            assert!(code == 0 && err.starts_with("warning: linux.mountLabel: SELinux is not there"), "{err}");
         }
         b.config = good;
     });

@@ -21,6 +21,7 @@ mod fields;
 mod killed;
 mod live;
 mod mounts;
+mod spec;
 
 /// Who calls the runtime.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -253,6 +254,7 @@ fn the_program_is_isolated() {
     });
 }
 
+// spec: linux.maskedPaths
 #[test]
 fn masked_and_read_only_paths_hold() {
     each(|b| {
@@ -406,7 +408,7 @@ fn hooks_run_in_their_order() {
         assert_eq!((out.as_str(), code), ("startContainer\n", 0), "{err}");
         let names: Vec<String> = std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect();
         let expected = [
-            "prestart \"status\":\"creating\"",
+            "prestart \"status\":\"created\"",
             "createRuntime \"status\":\"creating\"",
             "createContainer \"status\":\"creating\"",
             "poststart \"status\":\"running\"",
@@ -470,6 +472,7 @@ fn users_limits_sysctls_and_time() {
     });
 }
 
+// spec: linux.namespaces[].path
 #[test]
 fn namespaces_of_another_container_are_joined() {
     each(|b| {

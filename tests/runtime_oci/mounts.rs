@@ -22,6 +22,7 @@ fn remapped() -> Option<Bundle> {
     Some(b)
 }
 
+// spec: mounts[].uidMappings, mounts[].gidMappings
 #[test]
 fn files_are_shown_with_other_ids() {
     let Some(mut b) = remapped() else { return };
@@ -69,6 +70,7 @@ fn a_user_namespace_gets_what_only_root_can_open() {
     assert_eq!(out, "inside\nread-only\n1 3 640 3 4\n", "{err}");
 }
 
+// spec: mounts[].options
 #[test]
 fn options_of_mounts() {
     each(|b| {
@@ -85,7 +87,11 @@ fn options_of_mounts() {
             json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["sync", "noexec", "size=1m"]}),
         );
         mount(b, json!({"destination": "/b", "source": source, "options": ["rbind", "rro", "rnosuid"]}));
-        mount(b, json!({"destination": "/etc/dangling", "source": source.join("file"), "options": ["bind"]}));
+        // What only a tmpfs has is of no effect.
+        mount(
+            b,
+            json!({"destination": "/etc/dangling", "source": source.join("file"), "options": ["bind", "mode=755", "size=1k"]}),
+        );
         mount(
             b,
             json!({"destination": "/copied", "source": source.join("link"), "options": ["bind", "copy-symlink"]}),
@@ -103,6 +109,7 @@ fn options_of_mounts() {
     });
 }
 
+// spec: linux.rootfsPropagation
 #[test]
 fn what_a_shared_root_mounts_is_seen_outside() {
     let caller = callers()[0];
@@ -138,6 +145,7 @@ fn what_a_shared_root_mounts_is_seen_outside() {
     );
 }
 
+// spec: linux.namespaces[].path
 #[test]
 fn a_mount_namespace_is_joined() {
     let caller = callers()[0];
@@ -178,6 +186,22 @@ fn a_mount_namespace_is_joined() {
 }
 
 #[test]
+fn a_user_namespace_of_roots_without_a_mapping_has_roots_id() {
+    let Some(mut b) = remapped() else { return };
+    for kind in ["uidMappings", "gidMappings"] {
+        b.config["linux"].as_object_mut().unwrap().remove(kind);
+    }
+    b.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "devpts");
+    let (out, err, code) = b.sh("cat /proc/self/uid_map /proc/self/gid_map");
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!((words, code), (vec!["0", "0", "1", "0", "0", "1"], 0), "{err}");
+    // Half a mapping is a mistake.
+    b.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    let (_, err, code) = b.sh("true");
+    assert!(code == 1 && err.contains("linux.gidMappings"), "{err}");
+}
+
+#[test]
 fn an_ordinary_users_container_gets_a_user_namespace() {
     for caller in callers().into_iter().filter(|caller| caller.uid != 0) {
         let Some(mut b) = Bundle::new(caller) else { return };
@@ -195,4 +219,50 @@ fn an_ordinary_users_container_gets_a_user_namespace() {
         assert_eq!((out.lines().next(), map[0], map[1].parse()), (Some("0"), "0", Ok(caller.uid)), "{out}");
     }
     let _ = std::fs::metadata("/").map(|m| m.uid());
+}
+
+// spec: linux.namespaces[].type
+#[test]
+fn without_a_mount_namespace_the_mounts_are_the_hosts_until_the_end() {
+    let caller = callers()[0];
+    if caller.uid != 0 {
+        return skip("only root may mount in the host's namespace", true);
+    }
+    let mut b = Bundle::new(caller).unwrap();
+    b.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "mount");
+    let rootfs = b.rootfs();
+    let mounted = || {
+        let all = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        all.lines().filter(|line| line.contains(rootfs.to_str().unwrap())).count()
+    };
+    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+    let (out, err, code) = b.sh("readlink /proc/self/ns/mnt; ls /secret; pwd; ls -d /proc/self; touch /x");
+    assert_eq!(out, format!("{}\nfile\n/\n/proc/self\n", own.display()), "{err}");
+    assert!(code == 1 && err.contains("Read-only"), "{err}");
+    assert_eq!(mounted(), 0, "nothing is left mounted");
+    b.args(&["sleep", "100"]);
+    assert!(b.quiet(&["run", "--detach", "c"]));
+    assert!(mounted() > 1);
+    // Not in the host's root, although the namespace is the same.
+    let output = b.call(&["exec", "c", "sh", "-c", "ls /secret; ls -d /usr"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "file\n", "{output:?}");
+    assert!(b.quiet(&["delete", "--force", "c"]));
+    assert_eq!(mounted(), 0);
+    // What fails half-way leaves nothing either.
+    for (key, value) in [("sysctl", json!({"net.nosuch": "1"})), ("rootfsPropagation", json!("slave"))] {
+        b.config["linux"][key] = value;
+        assert_eq!(b.args(&["true"]).run().2, 1, "{key}");
+        assert_eq!(mounted(), 0, "{key}");
+        b.config["linux"].as_object_mut().unwrap().remove(key);
+    }
+    assert!(b.args(&["/nosuch"]).run().1.contains("no such file"));
+    assert_eq!(mounted(), 0);
+    // By a link, too; but never onto the host's root.
+    symlink("rootfs", b.dir.join("link")).unwrap();
+    b.config["root"]["path"] = json!("link");
+    assert_eq!(b.args(&["true"]).run().2, 0);
+    assert_eq!(mounted(), 0);
+    b.config["root"]["path"] = json!("/");
+    let (_, err, code) = b.run();
+    assert!(code == 1 && err.contains("mounting the rootfs \"/\""), "{err}");
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use serde_json::{Value, json};
 
 use super::args::{Parsed, UsageError};
@@ -13,7 +13,7 @@ use crate::runtime::filters::{self, Prepared};
 use crate::runtime::hooks::{self, HookState};
 use crate::runtime::state::{self, Dir, Record, Status};
 use crate::runtime::{Stdio, config};
-use crate::sys::socket;
+use crate::sys::{capability, ids, socket};
 
 pub(super) fn container(global: &Global, parsed: &Parsed, most: usize) -> Result<Dir, Error> {
     let id = parsed.arguments.first().ok_or(UsageError::Missing("the container id"))?;
@@ -91,6 +91,20 @@ pub(super) fn prepare(path: &Path, bytes: &[u8]) -> Result<Prepared, Error> {
         filters::Error::Seccomp(source) => Error::Runtime(source.into()),
     })?;
     Ok(prepared)
+}
+
+/// Whether root's container has only the capabilities that root itself has: no user namespace gives it
+/// others. Any other caller's has one.
+pub(super) fn only_has_ours(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    ids::euid() == 0 && !namespaces.into_iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User)
+}
+
+/// Leaves out, with a word, the capabilities that this process has not got to give.
+pub(super) fn leave_out_capabilities(log: &Log, process: &mut Process) {
+    // If the kernel does not tell, it will refuse.
+    let held = capability::permitted().unwrap_or(u64::MAX);
+    config::leave_out_capabilities(process, held).iter().for_each(|warning| log.warn(warning));
 }
 
 pub(super) fn stdio(parsed: &Parsed, terminal: bool, foreground: bool) -> Result<Stdio, Error> {

@@ -7,13 +7,15 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, L
 
 use super::args::{Known, Parsed};
 use super::common::{
-    container, listening, prepare, preserved, run_poststart, send_pidfd, stdio, write_pid_file,
+    container, leave_out_capabilities, listening, only_has_ours, prepare, preserved, run_poststart,
+    send_pidfd, stdio, write_pid_file,
 };
 use super::delete::forget;
 use super::notify::Notify;
 use super::{Done, Error, Global};
-use crate::base::idmap::IdRange;
+use crate::base::idmap::{IdMapping, IdRange};
 use crate::runtime::filters::Prepared;
+use crate::runtime::label::Modules;
 use crate::runtime::state::{Dir, Record};
 use crate::runtime::{self, CreateRequest, Created, Gate, Rootfs};
 use crate::security::idmap;
@@ -57,8 +59,12 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
         std::fs::read(&config_path).map_err(|source| Error::Read { path: config_path.clone(), source })?;
     let Prepared { mut spec, filter, warnings } = prepare(&config_path, &config)?;
     warnings.iter().for_each(|warning| global.log.warn(warning));
-    if ids::euid() != 0 {
-        add_user_namespace(&mut spec);
+    add_user_namespace(&mut spec);
+    leave_out_mount_label(global, &mut spec);
+    if only_has_ours(&spec)
+        && let Some(process) = spec.process_mut()
+    {
+        leave_out_capabilities(&global.log, process);
     }
     let preserve_fds = preserved(parsed)?;
 
@@ -88,6 +94,7 @@ pub(super) fn create(global: &Global, parsed: &Parsed, run: bool) -> Done {
             return Err(error);
         }
     };
+    created.keep_outside();
     if !run {
         // The init has it open, too, until it is started: nobody could change the container before.
         lock.release()
@@ -179,14 +186,27 @@ fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
         annotations,
         cgroup: created.cgroup.clone(),
         cache: created.cache.clone(),
+        outside: created.outside(),
         unit: created.unit.clone(),
         resources: None,
     };
     Ok((created, record))
 }
 
+/// A label of files confines nobody by itself: it says what processes with labels may reach. Those get
+/// theirs or an error; where no process has any, files need none. Other runtimes ignore it silently.
+fn leave_out_mount_label(global: &Global, spec: &mut Spec) {
+    let Some(linux) = spec.linux_mut().as_mut() else { return };
+    let given = linux.mount_label().as_deref().is_some_and(|label| !label.is_empty());
+    if given && !Modules::present().selinux {
+        global.log.warn("linux.mountLabel: SELinux is not there, or switched off: files get no label");
+        linux.set_mount_label(None);
+    }
+}
+
 /// An ordinary user's container needs a user namespace; a configuration without one, or without a
-/// mapping for it, gets all the ids that the user has (as crun does).
+/// mapping for it, gets all the ids that the user has (as crun does). Root's needs none, and one that it
+/// asks for without a mapping has root's own id alone: nothing else would be anybody's inside.
 fn add_user_namespace(spec: &mut Spec) {
     let Some(linux) = spec.linux_mut().as_mut() else { return };
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
@@ -196,13 +216,18 @@ fn add_user_namespace(spec: &mut Spec) {
     if joined || mapped(linux.uid_mappings()) || mapped(linux.gid_mappings()) {
         return;
     }
+    let root = ids::euid() == 0;
+    if root && user.is_none() {
+        return;
+    }
     if user.is_none() {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(LinuxNamespaceType::User);
         namespaces.push(namespace);
         linux.set_namespaces(Some(namespaces));
     }
-    let mapping = idmap::rung().mapping;
+    let own = || vec![IdRange { container: 0, host: 0, size: 1 }];
+    let mapping = if root { IdMapping { uids: own(), gids: own() } } else { idmap::rung().mapping };
     let list = |ranges: &[IdRange]| {
         let of = |range: &IdRange| {
             let mapping = LinuxIdMappingBuilder::default().container_id(range.container);

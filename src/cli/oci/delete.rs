@@ -4,7 +4,7 @@ use super::args::{Known, Parsed};
 use super::common::{containers, for_each, run_poststop, stored_hooks, stored_spec};
 use super::{Done, Error, Global};
 use crate::runtime::state::{self, Dir, Record, Status};
-use crate::sys::process;
+use crate::sys::{mount, process};
 
 pub(super) const OPTIONS: &[Known] = &[("force", Some('f'), false), ("regex", Some('r'), false)];
 
@@ -58,6 +58,12 @@ pub(super) fn forget(global: &Global, dir: &Dir, record: &Record) -> Result<(), 
         action: "removing the container's groups of resctrl".to_owned(),
         source,
     })?;
+    if let Some(rootfs) = &record.outside {
+        mount::release(rootfs).map_err(|source| Error::Io {
+            action: format!("unmounting the rootfs \"{}\"", rootfs.display()),
+            source,
+        })?;
+    }
     let spec = stored_hooks(dir, "poststop");
     dir.remove()?;
     if let Ok(Some(spec)) = spec {

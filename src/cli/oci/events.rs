@@ -59,10 +59,27 @@ pub(super) fn events(global: &Global, parsed: &Parsed) -> Done {
             return Ok(0);
         }
         if Instant::now() >= next {
-            tell_stats(&id, &group)?;
+            match tell_stats(&id, &group) {
+                // The end came in between. The kernel takes a process out of its group before it tells of its end, and
+                // systemd removes a group at once.
+                Err(Error::Io { source, .. }) if gone(&source) && has_ended(&pidfd) => return Ok(0),
+                other => other?,
+            };
             next = Instant::now() + interval;
         }
     }
+}
+
+/// Whether a group's file cannot be read because there is no such group any more.
+fn gone(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+/// Whether the process has ended, or does so at once.
+fn has_ended(pidfd: impl AsFd) -> bool {
+    let moment = rustix::time::Timespec { tv_sec: 1, tv_nsec: 0 };
+    let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&moment)).is_ok_and(|count| count > 0)
 }
 
 fn interval(parsed: &Parsed) -> Result<Duration, Error> {

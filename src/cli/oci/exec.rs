@@ -5,7 +5,10 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 
 use super::args::{Known, Parsed, UsageError};
-use super::common::{container, hook_state, prepare, preserved, send_pidfd, stdio, write_pid_file};
+use super::common::{
+    container, hook_state, leave_out_capabilities, only_has_ours, prepare, preserved, send_pidfd, stdio,
+    write_pid_file,
+};
 use super::{Done, Error, Global};
 use crate::runtime::filters::Prepared;
 use crate::runtime::state::{Record, Status};
@@ -46,7 +49,10 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         _ => return Err(Error::NotRunning),
     }
     let Prepared { spec, filter, .. } = prepare(Path::new("config.json"), &dir.config()?)?;
-    let (process, user_by_name) = exec_process(global, parsed, &spec)?;
+    let (mut process, user_by_name) = exec_process(global, parsed, &spec)?;
+    if only_has_ours(&spec) {
+        leave_out_capabilities(&global.log, &mut process);
+    }
     let foreground = !parsed.has("detach");
     let stdio = stdio(parsed, process.terminal().unwrap_or(false), foreground)?;
     let mut executed = runtime::exec(ExecRequest {

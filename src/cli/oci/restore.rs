@@ -101,5 +101,6 @@ fn record(request: &CreateRequest, restored: &Restored, rootfs: std::path::PathB
         cache: CacheGroups::default(),
         unit: restored.unit.clone(),
         resources: None,
+        outside: None,
     }
 }

@@ -4,8 +4,7 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Linux, LinuxIntelRdt, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain,
-    MemoryPolicyModeType as Mode,
+    Linux, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain, MemoryPolicyModeType as Mode,
 };
 
 use super::{NamespacePlan, Op, PlanError, invalid, unsupported};
@@ -201,13 +200,7 @@ pub(super) fn plan_cache(linux: &Linux) -> Result<Option<CachePlan>, PlanError> 
         }
     }
     lines.extend(schemata);
-    Ok(Some(CachePlan { class, schemata: lines, monitor: monitored(rdt) }))
-}
-
-/// Since version 1.3 of the specification one switch has taken the place of two.
-#[allow(deprecated)]
-fn monitored(rdt: &LinuxIntelRdt) -> bool {
-    [rdt.enable_monitoring(), rdt.enable_cmt(), rdt.enable_mbm()].into_iter().any(|on| on.unwrap_or(false))
+    Ok(Some(CachePlan { class, schemata: lines, monitor: rdt.enable_monitoring().unwrap_or(false) }))
 }
 
 /// Devices of the host to be moved, with their new names, sorted.
@@ -250,6 +243,43 @@ pub(super) fn plan_net_devices(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn cache(json: &str) -> Result<Option<CachePlan>, PlanError> {
+        plan_cache(&serde_json::from_str::<Linux>(&format!(r#"{{"intelRdt":{json}}}"#)).unwrap())
+    }
+
+    // spec: linux.intelRdt.closID, linux.intelRdt.schemata, linux.intelRdt.l3CacheSchema
+    // spec: linux.intelRdt.memBwSchema, linux.intelRdt.enableMonitoring
+    #[test]
+    fn schemata_of_the_cache() {
+        let plan = |class: Option<&str>, lines: &[&str], monitor| CachePlan {
+            class: class.map(str::to_owned),
+            schemata: lines.iter().map(|line| (*line).to_owned()).collect(),
+            monitor,
+        };
+        for (json, expected) in [
+            (r#"{"closID":"gold"}"#, plan(Some("gold"), &[], false)),
+            (
+                r#"{"l3CacheSchema":"L3:0=f","memBwSchema":"MB:0=20"}"#,
+                plan(None, &["L3:0=f", "MB:0=20"], false),
+            ),
+            (
+                r#"{"schemata":["L2:0=1","MB:0=9"],"enableMonitoring":true}"#,
+                plan(None, &["L2:0=1", "MB:0=9"], true),
+            ),
+        ] {
+            assert_eq!(cache(json).unwrap(), Some(expected), "{json}");
+        }
+        for json in [
+            r#"{"closID":"../x"}"#,
+            r#"{"closID":"mon_groups"}"#,
+            r#"{"schemata":["L3:0=f"],"l3CacheSchema":"L3:0=f"}"#,
+            r#"{"schemata":["L3:0=f\nMB:0=1"]}"#,
+            r#"{"memBwSchema":"L3:0=f"}"#,
+        ] {
+            assert!(cache(json).is_err(), "{json}");
+        }
+    }
 
     #[test]
     fn the_tables_have_the_specifications_words() {

@@ -57,6 +57,8 @@ pub struct NamespacePlan {
     pub cgroup: bool,
     /// A new time namespace, with its offsets as the kernel reads them.
     pub time: Option<String>,
+    /// There is no mount namespace: what is mounted is mounted in the maker's, on the rootfs.
+    pub outside: bool,
 }
 
 impl NamespacePlan {
@@ -156,6 +158,10 @@ pub enum Op {
     WorkingDirectory(PathBuf),
     /// Make the root mount read-only.
     ReadonlyRoot,
+    /// Take the rootfs that the init's maker mounted where it lies.
+    OutsideRootfs(PathBuf),
+    /// Make the rootfs the `/` of the init alone.
+    Chroot,
     /// Make the rootfs `/`.
     Pivot {
         /// Move instead of pivoting.
@@ -256,7 +262,11 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
         ops.push(Op::NetDevices);
     }
     plan_identity(spec, &namespaces, &mut ops)?;
-    plan_rootfs(request, linux, &attachments, &mut ops)?;
+    if namespaces.outside {
+        ops.push(plan_outside(request, linux)?);
+    } else {
+        plan_rootfs(request, linux, &attachments, &mut ops)?;
+    }
     let own_dev = !attachments.iter().any(|m| m.target == Path::new("/dev") && m.is_bind());
     ops.extend(attachments.into_iter().map(Op::Mount));
     let maker = context.mapping.filter(|_| inputs.root);
@@ -279,7 +289,10 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
     }
     let propagation = root_propagation(linux)?;
     let shared = propagation.is_some_and(|p| p.kind == PropagationKind::Shared);
-    ops.push(Op::Pivot { no_pivot: request.no_pivot, shared });
+    ops.push(match namespaces.outside {
+        true => Op::Chroot,
+        false => Op::Pivot { no_pivot: request.no_pivot, shared },
+    });
     if let Some(propagation) = propagation
         && matches!(propagation.kind, PropagationKind::Shared | PropagationKind::Unbindable)
     {
@@ -455,6 +468,18 @@ fn plan_rootfs(
     Ok(())
 }
 
+/// Without a mount namespace the rootfs is mounted onto itself by the init's maker, who unmounts it with
+/// all that is mounted on it when the container is deleted.
+fn plan_outside(request: &CreateRequest, linux: &Linux) -> Result<Op, PlanError> {
+    if linux.rootfs_propagation().as_ref().is_some_and(|word| !word.is_empty()) {
+        return Err(invalid("linux.rootfsPropagation: linux.namespaces has no mount namespace"));
+    }
+    match &request.rootfs {
+        Rootfs::Dir(path) => Ok(Op::OutsideRootfs(request.bundle.join(path))),
+        Rootfs::Overlay { .. } => Err(invalid("linux.namespaces: an overlay needs a mount namespace")),
+    }
+}
+
 /// A word for a propagation, as in mount options and `rootfsPropagation`.
 pub(super) fn propagation_word(word: &str) -> Option<(PropagationKind, bool)> {
     let (kind, recursive) = match word.strip_prefix('r') {
@@ -597,6 +622,18 @@ mod tests {
     }
 
     #[test]
+    fn without_a_mount_namespace_nothing_is_pivoted() {
+        let mut config = config();
+        config["linux"]["namespaces"] = json!([{"type": "uts"}, {"type": "network"}]);
+        let plan = of(config.clone()).unwrap();
+        let names = names(&plan);
+        assert!(plan.namespaces.outside && names.contains("OutsideRootfs Mount"), "{names}");
+        assert!(names.ends_with("ReadonlyRoot Chroot") && !names.contains("Propagation"), "{names}");
+        config["linux"]["rootfsPropagation"] = json!("slave");
+        assert!(of(config).is_err());
+    }
+
+    #[test]
     fn a_bound_dev_is_left_alone() {
         let mut config = config();
         config["mounts"][1] = json!({"destination": "/dev", "type": "bind", "source": "/dev"});
@@ -607,7 +644,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let cases: [(&str, Value); 19] = [
-            ("/linux/namespaces", json!([{"type": "pid"}])),
+            ("/linux/namespaces", json!([{"type": "user"}])),
             ("/linux/namespaces", json!([{"type": "mount"}, {"type": "mount"}])),
             ("/linux/namespaces/1/path", json!("relative")),
             ("/linux/sysctl", json!({"kernel.hostname": "x"})),

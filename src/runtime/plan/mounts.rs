@@ -107,6 +107,11 @@ pub struct Ids {
     pub recursive: bool,
 }
 
+/// Options of a file system that some callers give to every mount alike. For a bind mount the kernel
+/// ignores them (mount(2), "Creating a bind mount"), so other runtimes let them pass, and nothing that
+/// anybody could have meant is lost. Any other option of that sort is a mistake.
+const OF_A_TMPFS: [&str; 2] = ["mode", "size"];
+
 pub(super) fn plan_mounts(mounts: &[Mount], context: &Context<'_>) -> Result<Vec<MountOp>, PlanError> {
     mounts.iter().enumerate().map(|(index, mount)| plan_mount(index, mount, context)).collect()
 }
@@ -181,7 +186,9 @@ fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Moun
             let missing =
                 || invalid(format!("{}: it is missing, and a bind mount needs it", field("source")));
             let source = source.ok_or_else(missing)?;
-            if let Some((name, _)) = options.data.first() {
+            if let Some((name, _)) =
+                options.data.iter().find(|(name, _)| !OF_A_TMPFS.contains(&name.as_str()))
+            {
                 return Err(invalid(format!("{}: \"{name}\" is none of a bind mount's", field("options"))));
             }
             MountKind::Bind {
@@ -282,6 +289,9 @@ fn filesystem(
         "cgroup" | "cgroup2" => {
             // The kernel shows a cgroup namespace's own tree, which a foreign one would not be.
             if !context.own_cgroup {
+                // Version 1 is a directory of mounts, one for each controller: what is said of the one holds for all,
+                // or its root could freeze the host's groups.
+                options.recursive_attributes.set |= options.attributes.set;
                 return MountKind::Bind {
                     source: "/sys/fs/cgroup".into(),
                     recursive: true,
@@ -481,6 +491,39 @@ mod tests {
         assert_eq!(op.propagation, [Propagation { kind: PropagationKind::Slave, recursive: true }]);
     }
 
+    // spec: linux.mountLabel
+    #[test]
+    fn new_file_systems_get_the_label() {
+        let labelled = Context { label: Some("u:r:t:s0:c1,c2"), ..context(None) };
+        let options =
+            |json: &str| match plan_mount(0, &serde_json::from_str(json).unwrap(), &labelled).unwrap().kind {
+                MountKind::Filesystem { filesystem, .. } => filesystem.options,
+                other => panic!("{other:?}"),
+            };
+        let context = |label: &str| ("context".to_owned(), Some(label.to_owned()));
+        let tmpfs = options(r#"{"destination":"/d","type":"tmpfs","options":["size=1m"]}"#);
+        assert!(tmpfs.contains(&context("u:r:t:s0:c1,c2")) && tmpfs.len() == 2, "{tmpfs:?}");
+        // One of its own counts, and proc has none.
+        let own = options(r#"{"destination":"/d","type":"tmpfs","options":["context=own"]}"#);
+        assert_eq!(own, [context("own")]);
+        assert!(options(r#"{"destination":"/proc","type":"proc"}"#).is_empty());
+    }
+
+    #[test]
+    fn the_hosts_groups_are_bound_with_all_that_is_in_them() {
+        let json =
+            r#"{"destination":"/c","type":"cgroup","source":"cgroup","options":["ro","nosuid","relatime"]}"#;
+        let foreign = Context { own_cgroup: false, ..context(None) };
+        let op = plan_mount(0, &serde_json::from_str(json).unwrap(), &foreign).unwrap();
+        assert!(matches!(&op.kind, MountKind::Bind { recursive: true, .. }), "{:?}", op.kind);
+        assert_eq!(op.recursive_attributes.set & attr::RDONLY, attr::RDONLY);
+        assert_eq!(op.recursive_attributes.set & attr::NOSUID, attr::NOSUID);
+        let own = mount(json, None).unwrap();
+        assert!(
+            matches!(&own.kind, MountKind::Filesystem { filesystem, .. } if filesystem.fstype == "cgroup2")
+        );
+    }
+
     #[test]
     fn an_unmapped_group_of_devpts_is_dropped() {
         let json = r#"{"destination":"/dev/pts","type":"devpts","options":["newinstance","gid=5"]}"#;
@@ -530,7 +573,7 @@ mod tests {
         for json in [
             r#"{"destination":"/a/../b","type":"tmpfs"}"#,
             r#"{"destination":"/a","type":"bind","source":"/x","options":["idmap"]}"#,
-            r#"{"destination":"/a","type":"bind","source":"/x","options":["bind","size=1"]}"#,
+            r#"{"destination":"/a","type":"bind","source":"/x","options":["bind","nr_inodes=1"]}"#,
             r#"{"destination":"/a","type":"bind"}"#,
             r#"{"destination":"/a","type":"bind","source":"/x","options":["idmap=uids=1;gids=2"]}"#,
             r#"{"destination":"/a","type":"bind","source":"/x","options":["idmap=uids=@7-8-9;gids=0-0-1"]}"#,

@@ -30,10 +30,14 @@ pub(super) fn plan_namespaces(linux: &Linux) -> Result<NamespacePlan, PlanError>
             Some(path) => plan.join.push((kind, path.clone())),
         }
     }
-    if seen & libc::CLONE_NEWNS as u64 == 0 {
-        // Its mounts would be the host's.
-        return Err(invalid("linux.namespaces: there is no mount namespace, new or joined"));
+    let (mounts, user) = (libc::CLONE_NEWNS as u64, libc::CLONE_NEWUSER as u64);
+    if seen & mounts == 0 && seen & user != 0 {
+        // Root of that user namespace may mount nothing in ours.
+        return Err(invalid(
+            "linux.namespaces: with a user namespace there must be a mount namespace, new or joined",
+        ));
     }
+    plan.outside = seen & mounts == 0;
     // Joining the others takes capabilities that joining the user namespace gives.
     plan.join.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER as u64);
     let at_clone = (libc::CLONE_NEWUSER | libc::CLONE_NEWPID) as u64;

@@ -35,8 +35,9 @@ impl Terminal {
         Self::start_command(command)
     }
 
+    /// The same for any program.
     #[allow(unsafe_code)]
-    fn start_command(mut command: Command) -> Self {
+    pub fn start_command(mut command: Command) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -81,7 +82,7 @@ impl Terminal {
                 self.seen += at + text.len();
                 return;
             }
-            match self.incoming.recv_timeout(Duration::from_secs(60)) {
+            match self.incoming.recv_timeout(Duration::from_secs(180)) {
                 Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
                 Err(RecvTimeoutError::Timeout) => panic!("{text:?} was never shown, only: {:?}", self.shown),
                 Err(RecvTimeoutError::Disconnected) => {

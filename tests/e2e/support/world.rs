@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long anything may take before the test gives up. A safety net, not a measure.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take before the test gives up. A safety net, not a measure: other tests, and the guest, run
+/// beside it.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One test's own umiak. Dropping it removes its containers and checks that nothing is left.
 pub struct Umiak {
