@@ -75,6 +75,22 @@ pub fn exited(code: Option<i32>, finished: Timestamp, now: Timestamp) -> String 
 }
 
 /// The value of `--since` and `--until`: RFC 3339, a date with or without a time (then in `zone`),
+/// As Go writes a duration: `1h2m3.5s`, `0s`; milliseconds are the smallest part.
+pub fn go_duration(milliseconds: u64) -> String {
+    let (hours, minutes) = (milliseconds / 3_600_000, milliseconds / 60_000 % 60);
+    let (seconds, rest) = (milliseconds / 1000 % 60, milliseconds % 1000);
+    if (1..1000).contains(&milliseconds) {
+        return format!("{milliseconds}ms");
+    }
+    let fraction = if rest == 0 { String::new() } else { format!(".{rest:03}") };
+    let seconds = format!("{seconds}{}s", fraction.trim_end_matches('0'));
+    match (hours, minutes) {
+        (0, 0) => seconds,
+        (0, minutes) => format!("{minutes}m{seconds}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+    }
+}
+
 /// Unix seconds with or without a fraction, or a Go duration that counts back from `now`.
 pub fn parse_point(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, ParseTimeError> {
     if let Ok(time) = text.parse::<Timestamp>() {
@@ -229,6 +245,20 @@ mod tests {
         for text in ["", "yesterday", "1h30", "99999999999999999999", "2026-13-01", "10 minutes", "1.2.3"] {
             let parsed = parse_point(text, now, &zone);
             assert!(parsed.is_err(), "{text}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn durations_as_go_writes_them() {
+        for (milliseconds, text) in [
+            (0, "0s"),
+            (120, "120ms"),
+            (1000, "1s"),
+            (61_500, "1m1.5s"),
+            (3_600_000, "1h0m0s"),
+            (10_800_020, "3h0m0.02s"),
+        ] {
+            assert_eq!(go_duration(milliseconds), text);
         }
     }
 

@@ -20,6 +20,9 @@ pub fn freeze(group: &Path) -> Result<(), Error> {
     let mut waited = Duration::ZERO;
     let mut pause = Duration::from_micros(200);
     while !stands_still(group) {
+        if !group.exists() {
+            return Err(io_error("reading", &group.join("cgroup.events"), std::io::ErrorKind::NotFound));
+        }
         if waited >= PATIENCE {
             set(group, "0")?;
             return Err(Error::NotFrozen { path: group.to_owned() });

@@ -35,6 +35,10 @@ impl Engine {
     pub fn exec(&self, options: &ExecOptions) -> Result<Option<u8>, Error> {
         let (record, status) = self.lookup(&options.container)?;
         let Status::Running(state) = &status else {
+            if let Status::Paused(_) = status {
+                // The program would stand still like all others before it has begun.
+                return Err(Error::Paused(record.name));
+            }
             return Err(Error::NotRunning { name: record.name, status: status.word() });
         };
         let host: BTreeMap<String, String> = std::env::vars_os()

@@ -19,10 +19,14 @@ impl Engine {
         let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
         let memory = memory();
         let (distribution, version) = distribution();
-        let mut running = 0;
+        let (mut running, mut paused) = (0, 0);
         let ids = self.containers.ids()?;
         for id in &ids {
-            running += usize::from(matches!(self.containers.status(id)?, Status::Running(_)));
+            match super::pause::told(self.containers.status(id)?) {
+                Status::Running(_) => running += 1,
+                Status::Paused(_) => paused += 1,
+                _ => {}
+            }
         }
         let ranges = |ranges: &[crate::base::idmap::IdRange]| {
             ranges
@@ -90,9 +94,9 @@ impl Engine {
                 "configFile": "",
                 "containerStore": {
                     "number": ids.len(),
-                    "paused": 0,
+                    "paused": paused,
                     "running": running,
-                    "stopped": ids.len() - running,
+                    "stopped": ids.len() - running - paused,
                 },
                 "graphDriverName": "overlay",
                 "graphRoot": self.paths.root,

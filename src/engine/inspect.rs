@@ -183,7 +183,7 @@ fn capabilities(config: &ContainerConfig) -> Vec<String> {
 
 fn state(status: &Status) -> Value {
     let (pid, monitor, started, cgroup) = match status {
-        Status::Running(s) | Status::Stopping(s) => (
+        Status::Running(s) | Status::Paused(s) | Status::Stopping(s) => (
             if status.running().is_some() { s.pid } else { 0 },
             s.monitor,
             s.started,
@@ -205,8 +205,8 @@ fn state(status: &Status) -> Value {
     json!({
         "OciVersion": "1.2.1",
         "Status": status.word(),
-        "Running": status.running().is_some(),
-        "Paused": false,
+        "Running": matches!(status, Status::Running(_)),
+        "Paused": matches!(status, Status::Paused(_)),
         "Restarting": false,
         "OOMKilled": false,
         "Dead": false,

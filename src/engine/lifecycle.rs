@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{Engine, Error, volumes};
+use super::{Engine, Error, pause, volumes};
 use crate::base::id::ContainerId;
 use crate::base::signal;
 use crate::security::idmap::RungKind;
@@ -36,7 +36,7 @@ impl Engine {
         id: &ContainerId,
         may_run: &dyn Fn(&ContainerId) -> bool,
     ) -> Result<(ContainerRecord, Status), Error> {
-        let (record, status) = (self.containers.record(id)?, self.containers.status(id)?);
+        let (record, status) = (self.containers.record(id)?, pause::told(self.containers.status(id)?));
         let left_behind = match &status {
             Status::Exited(exit) => exit.exit == Exit::Unknown || may_run(id),
             Status::Created => record.config.auto_remove,
@@ -63,7 +63,8 @@ impl Engine {
     /// Sends a signal to the first process of a container.
     pub fn kill(&self, text: &str, signal: i32) -> Result<ContainerRecord, Error> {
         let (record, status) = self.lookup(text)?;
-        let Status::Running(state) = &status else {
+        // A paused one takes signals too: SIGKILL at once, the others when it goes on.
+        let Some(state) = status.running() else {
             return Err(Error::NotRunning { name: record.name, status: status.word() });
         };
         let Some(pidfd) = open(state) else {
@@ -82,6 +83,7 @@ impl Engine {
         let (record, status) = self.load(id)?;
         let state = match status {
             Status::Running(state) | Status::Stopping(state) => state,
+            Status::Paused(_) => return Err(Error::Paused(record.name)),
             Status::Created | Status::Exited(_) => return Ok(false),
         };
         let name = &record.name;
@@ -136,9 +138,12 @@ impl Engine {
                 Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => return Ok(()),
                 other => other?,
             };
-            if let Status::Running(_) | Status::Stopping(_) = status {
-                if !force && matches!(status, Status::Running(_)) {
+            if let Status::Running(_) | Status::Paused(_) | Status::Stopping(_) = status {
+                if !force && status.running().is_some() {
                     return Err(Error::Running(record.name));
+                }
+                if let Status::Paused(state) = &status {
+                    end_paused(&record, state)?;
                 }
                 self.stop(id, Some(timeout.unwrap_or(0)))?;
             }
@@ -203,7 +208,7 @@ impl Engine {
             let (record, status) = self.load(id)?;
             match status {
                 Status::Exited(exit) => return Ok(exit),
-                Status::Running(state) => {
+                Status::Running(state) | Status::Paused(state) => {
                     // The monitor tells even of containers that are removed when they end.
                     if let Some(exit) = self.watch(&record, &state)? {
                         return Ok(exit);
@@ -238,6 +243,22 @@ impl Engine {
             }
         }
     }
+}
+
+/// Ends a container that stands still: killed first, so that nothing of it runs again.
+fn end_paused(record: &ContainerRecord, state: &RunState) -> Result<(), Error> {
+    if let Some(pidfd) = open(state) {
+        ignore_gone(process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL)).map_err(|source| Error::Signal {
+            name: record.name.clone(),
+            signal: signal::name(libc::SIGKILL),
+            source,
+        })?;
+    }
+    if let Some(group) = &state.cgroup {
+        // Gone with its last process, perhaps.
+        let _ = crate::cgroup::freeze::thaw(group);
+    }
+    Ok(())
 }
 
 /// Removes a dead container's control group: the recorded one, or, if whoever made it died before

@@ -64,6 +64,7 @@ impl Engine {
             }
         }
         let reference = self.reference_times(&filters)?;
+        // As with Podman a paused one is listed only among all.
         listed.retain(|c| {
             (all || matches!(c.status, Status::Running(_) | Status::Stopping(_)))
                 && fits(c, &filters, &reference)
@@ -228,6 +229,7 @@ impl Listed {
         match &self.status {
             Status::Created => "Created".into(),
             Status::Running(state) => time::up(timestamp(state.started), now),
+            Status::Paused(_) => "Paused".into(),
             Status::Stopping(_) => "Stopping".into(),
             Status::Exited(exit) => {
                 let code = (exit.exit != Exit::Unknown).then(|| exit.exit.code());
@@ -239,7 +241,9 @@ impl Listed {
     /// The times that Podman gives in seconds: started and ended.
     fn seconds(&self) -> (i64, i64) {
         match &self.status {
-            Status::Running(state) | Status::Stopping(state) => (state.started / 1_000_000_000, 0),
+            Status::Running(state) | Status::Paused(state) | Status::Stopping(state) => {
+                (state.started / 1_000_000_000, 0)
+            }
             Status::Exited(exit) => (exit.started / 1_000_000_000, exit.finished / 1_000_000_000),
             Status::Created => (0, 0),
         }

@@ -48,7 +48,9 @@ impl Engine {
         let mut selected = Selected { options, sink };
         selected.backlog(&mut reader).map_err(error)?;
         let running = match (&status, options.follow) {
-            (Status::Running(state) | Status::Stopping(state), true) => lifecycle::open(state),
+            (Status::Running(state) | Status::Paused(state) | Status::Stopping(state), true) => {
+                lifecycle::open(state)
+            }
             _ => None,
         };
         if let Some(pidfd) = running {

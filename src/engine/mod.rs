@@ -2,8 +2,11 @@
 
 pub mod attach;
 pub mod config;
+pub mod diff;
 pub mod environment;
 pub mod exec;
+pub mod export;
+pub mod files;
 pub mod images;
 pub mod info;
 pub mod inspect;
@@ -12,9 +15,11 @@ pub mod list;
 pub mod logs;
 pub mod mounts;
 pub mod name;
+pub mod pause;
 pub mod request;
 pub mod run;
 pub mod specgen;
+pub mod top;
 pub mod volumes;
 
 use std::cell::OnceCell;
@@ -160,6 +165,50 @@ pub enum Error {
     },
     #[error("container \"{name}\" is {status}, not running")]
     NotRunning { name: String, status: &'static str },
+    #[error("container \"{0}\" is paused")]
+    Paused(String),
+    #[error("container \"{name}\" is {status}, not paused")]
+    NotPaused { name: String, status: &'static str },
+    #[error("{action} container \"{name}\": it has no control group of its own")]
+    Ungrouped { action: &'static str, name: String },
+    #[error("{action} container \"{name}\"")]
+    Freezer {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: Box<crate::cgroup::Error>,
+    },
+    #[error("listing the processes of container \"{name}\"")]
+    Processes {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("container \"{0}\" was made of a directory (--rootfs): what that was before is not known")]
+    NoLayers(String),
+    #[error("exporting container \"{name}\": \"{path}\"")]
+    Export {
+        name: String,
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no container or image \"{0}\" found")]
+    NoObject(String),
+    #[error("{action} \"{name}\"")]
+    Files {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{action} \"{name}\"")]
+    FilesOfOthers {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: crate::sys::child::Error,
+    },
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),
     #[error("there is a volume \"{0}\" already")]
@@ -215,6 +264,9 @@ impl Error {
                 Some("\"umiak rm -f\" removes a container whose records cannot be read".to_owned())
             }
             Self::NotRunning { .. } => Some("\"umiak ps -a\" tells how it ended".to_owned()),
+            Self::Paused(name) => Some(format!("umiak unpause {name} lets it go on")),
+            Self::Ungrouped { .. } => Some(pause::why_ungrouped()),
+            Self::Freezer { source, .. } => source.hint(),
             Self::NoVolume(_) => Some("\"umiak volume ls\" lists all volumes".to_owned()),
             Self::VolumeExists(_) => Some("--ignore takes the one that is there".to_owned()),
             Self::VolumeInUse { user, .. } => {

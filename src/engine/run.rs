@@ -158,11 +158,15 @@ impl Engine {
     /// The store, with the ids that the container's files belong to. Those of `keep-id` are the user's
     /// own in another order, and by its root the user's directories may not be passed.
     fn store_of(&self, record: &ContainerRecord) -> Store {
-        let mapping = match record.config.userns {
+        self.store.clone().with_mapping(self.files_mapping(record))
+    }
+
+    /// In whose user namespace the container's files are read and removed.
+    pub(super) fn files_mapping(&self, record: &ContainerRecord) -> Option<IdMapping> {
+        match record.config.userns {
             UsernsMode::KeepId => self.mapping(UsernsMode::Default),
             UsernsMode::Default => record.mapping.clone(),
-        };
-        self.store.clone().with_mapping(mapping)
+        }
     }
 
     /// `--rootfs DIR`.

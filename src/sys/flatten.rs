@@ -145,7 +145,7 @@ fn is_opaque(dir: &OwnedFd) -> bool {
 }
 
 /// The extended attributes that are not overlayfs's own.
-fn attributes(file: &OwnedFd) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
+pub(super) fn attributes(file: &OwnedFd) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
     let mut names = vec![0; 64 * 1024];
     let length = match fs::flistxattr(file, &mut names[..]) {
         Err(Errno::OPNOTSUPP) => 0,

@@ -252,12 +252,16 @@ pub struct Stat {
 pub struct DetailedStat {
     /// Field 2, without what is no text.
     pub name: String,
+    /// Field 3: `R`, `S`, `Z`, …
+    pub state: char,
     /// Field 4.
     pub parent: i32,
     /// Field 7, the terminal's device number.
     pub terminal: u32,
     /// Fields 14 and 15 together, in clock ticks.
     pub processor_time: u64,
+    /// Field 19.
+    pub nice: i32,
     /// Field 22, in clock ticks since boot.
     pub start_time: u64,
 }
@@ -277,9 +281,11 @@ fn parse_detailed_stat(text: &[u8]) -> Option<DetailedStat> {
     let number = |n| field(n)?.parse::<u64>().ok();
     Some(DetailedStat {
         name: String::from_utf8_lossy(text.get(start + 1..end)?).into_owned(),
+        state: field(3)?.chars().next()?,
         parent: field(4)?.parse().ok()?,
         terminal: field(7)?.parse::<i32>().ok()? as u32,
         processor_time: number(14)? + number(15)?,
+        nice: field(19)?.parse().ok()?,
         start_time: number(22)?,
     })
 }
@@ -585,9 +591,11 @@ mod tests {
         let text = b"12 (a) S 1 (b)) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 19";
         let expected = DetailedStat {
             name: "a) S 1 (b)".into(),
+            state: 'Z',
             parent: 1,
             terminal: 4,
             processor_time: 23,
+            nice: 16,
             start_time: 4242,
         };
         assert_eq!(parse_detailed_stat(text), Some(expected));

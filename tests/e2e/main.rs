@@ -10,6 +10,7 @@ mod containerd;
 mod daemons;
 mod errors;
 mod escape;
+mod files;
 mod images;
 mod lifecycle;
 mod manage;

@@ -145,3 +145,220 @@ fn volumes_are_made_listed_and_removed() {
     umiak.run(&["volume", "lss"]).exits(125).tells("unknown command `volume lss`").hints("volume ls");
     umiak.run(&["volume", "ls", "--sort", "x"]).exits(125).tells("--sort");
 }
+
+/// Whether a container has a control group of its own here.
+fn has_group(umiak: &Umiak, name: &str) -> bool {
+    !umiak.inspect(name, "{{.State.CgroupPath}}").is_empty()
+}
+
+#[test]
+fn paused() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "trap 'exit 7' TERM; while :; do echo x >> /beat; sleep 0.05; done";
+    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+    umiak.run(&["create", "--name", "still", "--network", "none", "busybox", "true"]).ok();
+    umiak.run(&["pause", "still"]).exits(125).tells("created");
+    umiak.run(&["unpause", "box"]).exits(125).tells("running, not paused");
+    umiak.run(&["pause", "nothing"]).exits(125).tells("nothing");
+    umiak.run(&["pause"]).exits(125).tells("name at least one container");
+    umiak.run(&["pause", "--latest", "box"]).exits(125).tells("--latest");
+    if !has_group(&umiak, "box") {
+        umiak.run(&["pause", "box"]).exits(125).tells("no control group of its own").hints("here");
+        umiak.run(&["pause", "--all"]).exits(125).tells("no control group of its own");
+        return;
+    }
+    umiak.run(&["pause", "box"]).ok().says("box");
+    assert_eq!(
+        umiak.inspect("box", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}"),
+        "paused true false"
+    );
+    // Nothing of it runs.
+    let beat = || {
+        let upper = umiak.inspect("box", "{{.GraphDriver.Data.UpperDir}}");
+        std::fs::metadata(format!("{upper}/beat")).unwrap().len()
+    };
+    let before = beat();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(beat(), before);
+    // Who lists, and what cannot be done with it.
+    umiak.run(&["ps", "--format", "{{.Names}}"]).ok().says("");
+    umiak
+        .run(&["ps", "-a", "--filter", "status=paused", "--format", "{{.Names}} {{.Status}}"])
+        .ok()
+        .says("box Paused");
+    umiak
+        .run(&["info", "--format", "{{.Store.ContainerStore.Paused}} {{.Store.ContainerStore.Running}}"])
+        .ok()
+        .says("1 0");
+    for command in [
+        &["exec", "box", "true"][..],
+        &["stop", "box"],
+        &["restart", "box"],
+        &["attach", "box"],
+        &["top", "box"],
+    ] {
+        umiak.run(command).exits(125).tells("is paused").hints("umiak unpause box");
+    }
+    umiak.run(&["pause", "box"]).exits(125).tells("is paused");
+    umiak.run(&["start", "box"]).exits(125).tells("is paused");
+    umiak.run(&["rm", "box"]).exits(2);
+    umiak.run(&["container", "prune", "-f", "--filter", "label=none"]).ok().says("");
+    umiak.run(&["stop", "--all"]).ok().says("");
+    umiak.run(&["pause", "--all"]).ok().says("");
+    umiak.run(&["container", "unpause", "box"]).ok().says("box");
+    eventually("it goes on", || beat() > before);
+    // All of them; a signal that is caught waits until it goes on.
+    let id = umiak.inspect("box", "{{.Id}}");
+    umiak.run(&["pause", "--all"]).ok().says(&id);
+    umiak.run(&["kill", "-s", "TERM", "box"]).ok();
+    assert_eq!(umiak.status("box"), "paused");
+    umiak.run(&["unpause", "--filter", "name=box"]).ok().says(&id);
+    umiak.run(&["wait", "box"]).ok().says("7");
+}
+
+#[test]
+fn paused_containers_can_be_killed_and_removed() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let start = |name: &str| {
+        let words = ["--name", name, "--network", "none", "busybox", "sh", "-c", "sleep 1000 & sleep 1001"];
+        umiak.detached(&words);
+    };
+    start("box");
+    if !has_group(&umiak, "box") {
+        return;
+    }
+    umiak.run(&["pause", "--latest"]).ok();
+    umiak.run(&["kill", "--all"]).ok();
+    umiak.run(&["wait", "box"]).ok().says("137");
+    umiak.run(&["start", "box"]).ok();
+    start("other");
+    umiak.run(&["pause", "box", "other"]).ok().says("box\nother");
+    let file = umiak.dir.join("cid");
+    std::fs::write(&file, umiak.inspect("other", "{{.Id}}") + "\n").unwrap();
+    umiak.run(&["unpause", "--cidfile", file.to_str().unwrap()]).ok();
+    assert_eq!(umiak.status("other"), "running");
+    umiak.run(&["pause", "other"]).ok();
+    umiak.run(&["rm", "-f", "other"]).ok();
+    umiak.run(&["rm", "-f", "-t", "20", "box"]).ok();
+    // Others of the host's pid namespace do not stay behind, standing still.
+    let words = ["--name", "box", "--network", "none", "--pid", "host", "busybox", "sh", "-c"];
+    umiak.detached(&[&words[..], &["sleep 1234 & sleep 1235"]].concat());
+    umiak.run(&["pause", "box"]).ok();
+    umiak.run(&["rm", "-f", "box"]).ok();
+    // A paused one of --rm goes like any other.
+    umiak.detached(&["--rm", "--name", "gone", "--network", "none", "busybox", "sleep", "1000"]);
+    umiak.run(&["pause", "gone"]).ok();
+    umiak.run(&["kill", "gone"]).ok();
+    eventually("it has gone", || umiak.run(&["container", "exists", "gone"]).code == Some(1));
+}
+
+#[test]
+fn processes_are_listed() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "printf 'guest:x:12:12::/:\\n' >> /etc/passwd; sleep 1000 & exec sleep 1001";
+    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
+    eventually("both are there", || umiak.run(&["top", "box"]).ok().stdout.lines().count() == 3);
+    eventually("they have begun", || !umiak.run(&["top", "box"]).ok().stdout.contains("sh -c"));
+    let text = umiak.run(&["container", "top", "box"]).ok().stdout;
+    let heading: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(heading, ["USER", "PID", "PPID", "%CPU", "ELAPSED", "TTY", "TIME", "COMMAND"]);
+    assert!(text.starts_with("USER        PID         PPID "), "{text}");
+    let first: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((first[0], first[1], first[2], &first[7..]), ("root", "1", "0", &["sleep", "1001"][..]));
+    let second: Vec<&str> = text.lines().nth(2).unwrap().split_whitespace().collect();
+    assert_eq!((second[2], &second[7..]), ("1", &["sleep", "1000"][..]));
+    // Pids of both sides, ids by the container's own names, what protects it.
+    let pid = umiak.inspect("box", "{{.State.Pid}}");
+    let text = umiak.run(&["top", "-l", "hpid,pid", "seccomp,%c", "state"]).ok().stdout;
+    let first: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(first, [&pid, "1", "filter", "sleep", "S"]);
+    if Need::ManyIds.missing().is_none() {
+        let words = ["exec", "-d", "-u", "12", "box", "sleep", "77"];
+        umiak.run(&words).ok();
+        eventually("its user is told by name", || {
+            umiak.run(&["top", "box", "user", "group", "ppid", "args"]).ok().stdout.lines().any(|line| {
+                line.split_whitespace().collect::<Vec<_>>() == ["guest", "12", "0", "sleep", "77"]
+            })
+        });
+    }
+    // What are no columns are options of the container's own ps.
+    umiak.run(&["top", "box", "-o", "pid,args"]).ok().has("sleep 1001").has("ps -o").lacks("USER");
+    umiak.run(&["top"]).exits(125).tells("name a container");
+    umiak.run(&["top", "nothing"]).exits(125).tells("nothing");
+    umiak.run(&["create", "--name", "still", "--network", "none", "busybox", "true"]).ok();
+    umiak.run(&["top", "still"]).exits(125).tells("created, not running");
+}
+
+#[test]
+fn a_process_cannot_forge_lines() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let name = "x\n\troot 99 \u{1b}[2J";
+    let script = "while :; do sleep 1000; done";
+    let words = ["--name", "box", "--network", "none", "busybox", "sh", "-c", script, name];
+    umiak.detached(&words);
+    eventually("it has begun", || umiak.run(&["top", "box"]).ok().stdout.lines().count() == 3);
+    let text = umiak.run(&["top", "box", "pid,args"]).ok().stdout;
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(text.contains("99"), "{text}");
+    assert!(!text.contains('\u{1b}') && !text.contains('\t'), "{text:?}");
+}
+
+#[test]
+fn changed_files_are_told() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "mkdir -p /new/deep /root/hidden; echo x > /new/deep/file; echo x >> /etc/passwd; rm /etc/group; \
+                  rm -r /home; touch /root/hidden/file; chmod 700 /root/hidden; ln -s /etc/passwd /new/link";
+    umiak.run(&["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]).ok();
+    let expected = [
+        "C /etc",
+        "D /etc/group",
+        "C /etc/passwd",
+        "D /home",
+        "A /new",
+        "A /new/deep",
+        "A /new/deep/file",
+        "A /new/link",
+        "C /root",
+        "A /root/hidden",
+        "A /root/hidden/file",
+    ];
+    umiak.run(&["diff", "box"]).ok().says(&expected.join("\n"));
+    umiak.run(&["container", "diff", "-l"]).ok().says(&expected.join("\n"));
+    let text = umiak.run(&["diff", "--format", "json", "box"]).ok().stdout;
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["deleted"], serde_json::json!(["/etc/group", "/home"]));
+    assert_eq!(json["added"].as_array().unwrap().len(), 6, "{text}");
+    // A directory that was made anew, and files of other users.
+    let script = "rm -r /home; mkdir /home; echo x > /home/x";
+    umiak.detached(&[
+        "--name",
+        "again",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        &format!("{script}; sleep 1000"),
+    ]);
+    eventually("it is there", || umiak.run(&["diff", "again"]).ok().stdout.contains("A /home/x"));
+    umiak.run(&["diff", "again"]).ok().says("C /etc\nC /home\nD /home/app\nA /home/x");
+    if Need::ManyIds.missing().is_none() {
+        let script = "mkdir -m 700 /own; touch /own/file; chown -R 12:12 /own";
+        umiak.run(&["exec", "again", "sh", "-c", script]).ok();
+        umiak.run(&["diff", "again"]).ok().has("A /own/file");
+    }
+    // An image: what its topmost layer has.
+    umiak.run(&["diff", "busybox"]).ok().has("A /bin/busybox\n").lacks("C ").lacks("D ");
+    umiak.run(&["image", "diff", "busybox"]).ok().has("A /etc/passwd\n");
+    umiak.run(&["diff", "nothing"]).exits(125).tells("nothing");
+    umiak.run(&["image", "diff", "box"]).exits(125).tells("no such image");
+    umiak.run(&["container", "diff", "busybox"]).exits(125).tells("busybox");
+    umiak.run(&["diff"]).exits(125).tells("name a container");
+    umiak.run(&["diff", "--format", "xml", "box"]).exits(125).tells("--format");
+    umiak.run(&["diff", "-l", "box"]).exits(125).tells("--latest");
+}

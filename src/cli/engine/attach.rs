@@ -5,7 +5,7 @@ use clap::{ArgAction, Args};
 use super::{Globals, Outcome, run};
 use crate::engine::attach::{self, DetachKeys, Relay};
 use crate::engine::{Engine, Error};
-use crate::storage::containers::ContainerRecord;
+use crate::storage::containers::{ContainerRecord, Status};
 
 /// Attach to a running container.
 #[derive(Args, Debug, Clone)]
@@ -28,6 +28,9 @@ pub fn run(args: AttachArgs, globals: &Globals) -> Outcome {
     let keys = run::keys(args.detach_keys.as_deref())?;
     let engine = globals.engine()?;
     let (record, status) = engine.lookup(&args.container)?;
+    if let Status::Paused(_) = status {
+        return Err(Error::Paused(record.name).into());
+    }
     if status.running().is_none() {
         return Err(Error::NotRunning { name: record.name, status: status.word() }.into());
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::stop::{Selection, for_each};
 use super::{Failure, Globals, Outcome};
 use crate::base::signal;
+use crate::engine::Error;
 
 /// Send a signal to containers.
 #[derive(Args, Debug, Clone)]
@@ -35,11 +36,14 @@ pub fn run(args: KillArgs, globals: &Globals) -> Outcome {
         cidfiles: &args.cidfile,
         filters: &[],
         all: args.all,
-        stopped: false,
+        latest: false,
+        // The paused ones are among them.
+        stopped: args.all,
     };
     let words = selection.resolve(&engine)?;
-    for_each(&words, |word| {
-        engine.kill(word, signal)?;
-        Ok(Some(word.to_owned()))
+    for_each(&words, |word| match engine.kill(word, signal) {
+        Ok(_) => Ok(Some(word.to_owned())),
+        Err(Error::NotRunning { .. }) if args.all => Ok(None),
+        Err(error) => Err(error.into()),
     })
 }

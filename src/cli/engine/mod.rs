@@ -2,13 +2,16 @@
 
 pub mod attach;
 pub mod completion;
+pub mod diff;
 pub mod exec;
 pub mod exists;
+pub mod export;
 pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
+pub mod pause;
 pub mod prune;
 pub mod ps;
 pub mod pull;
@@ -19,6 +22,7 @@ pub mod rmi;
 pub mod run;
 pub mod stop;
 mod surface;
+pub mod top;
 pub mod unsupported;
 pub mod version;
 pub mod volume;
@@ -131,16 +135,21 @@ fn faces() -> Vec<Face> {
     faces! {
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
+        "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
         "container prune" [], prune::PruneArgs, prune::run, "Remove all containers that do not run";
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
+        "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
+        "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
+        "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
         "images" [], images::ImagesArgs, images::run, "List images";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
+        "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
         "ps" [], ps::PsArgs, ps::run, "List containers";
         "pull" [], pull::PullArgs, pull::run, "Fetch an image";
         "rename" [], rename::RenameArgs, rename::run, "Give a container another name";
@@ -150,6 +159,8 @@ fn faces() -> Vec<Face> {
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
+        "top" [], top::TopArgs, top::run, "List a container's processes";
+        "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
         "version" [], version::VersionArgs, version::run, "Show the version";
         "volume create" [], volume::CreateArgs, volume::create, "Make a volume";
         "volume exists" [], exists::VolumeArgs, exists::volume, "Tell by the exit code whether a volume is there";
@@ -224,8 +235,8 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("system", "info") => "info",
         (
             "container",
-            name @ ("attach" | "create" | "exec" | "kill" | "logs" | "rename" | "restart" | "rm" | "run"
-            | "start" | "stop" | "wait"),
+            name @ ("attach" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
+            | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");

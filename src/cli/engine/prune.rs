@@ -48,7 +48,7 @@ pub fn run(args: PruneArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let (listed, _) =
         engine.list(&ListOptions { all: true, filters: args.filter, ..ListOptions::default() })?;
-    let stopped = listed.iter().filter(|c| !matches!(c.status, Status::Running(_) | Status::Stopping(_)));
+    let stopped = listed.iter().filter(|c| matches!(c.status, Status::Created | Status::Exited(_)));
     let ids: Vec<String> = stopped.map(|container| container.record.id.to_string()).collect();
     for_each(&ids, |id| match engine.remove(&id.parse().map_err(Error::from)?, false, None) {
         Ok(()) => Ok(Some(id.to_owned())),

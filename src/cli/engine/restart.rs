@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::stop::{Selection, for_each};
 use super::{Failure, Globals, Outcome, run};
-use crate::engine::Engine;
+use crate::engine::{Engine, Error};
+use crate::storage::containers::Status;
 
 /// Stop containers and start them again.
 #[derive(Args, Debug, Clone)]
@@ -39,6 +40,7 @@ pub fn run(args: RestartArgs, globals: &Globals) -> Outcome {
         cidfiles: &args.cidfile,
         filters: &args.filter,
         all: args.all || args.running,
+        latest: false,
         stopped: !args.running,
     };
     let words = selection.resolve(&engine)?;
@@ -51,6 +53,9 @@ pub fn run(args: RestartArgs, globals: &Globals) -> Outcome {
 
 fn restart(engine: &Engine, word: &str, timeout: Option<u64>) -> Result<(), Failure> {
     let (record, status) = engine.lookup(word)?;
+    if let Status::Paused(_) = status {
+        return Err(Error::Paused(record.name).into());
+    }
     if record.config.auto_remove && status.running().is_some() {
         return Err(Failure::new(format!("restarting \"{word}\": it is removed when it stops (--rm)")));
     }

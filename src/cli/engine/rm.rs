@@ -44,6 +44,7 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
         cidfiles: &args.cidfile,
         filters: &args.filter,
         all: args.all,
+        latest: false,
         stopped: true,
     };
     let words = selection.resolve(&engine)?;

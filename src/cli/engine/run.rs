@@ -376,6 +376,9 @@ pub fn start(args: StartArgs, globals: &Globals) -> Outcome {
     }
     for text in &args.containers {
         let (record, status) = engine.lookup(text)?;
+        if let Status::Paused(_) = status {
+            return Err(engine::Error::Paused(record.name).into());
+        }
         // Somebody else may be starting it: then that is their container to watch.
         let lock =
             if status.running().is_some() { None } else { engine.charge_unless_running(&record.id)? };

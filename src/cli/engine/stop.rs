@@ -43,6 +43,8 @@ pub struct Selection<'a> {
     pub filters: &'a [String],
     /// All that there are, or that are running.
     pub all: bool,
+    /// The newest of them.
+    pub latest: bool,
     /// Whether stopped ones count.
     pub stopped: bool,
 }
@@ -57,15 +59,21 @@ impl Selection<'_> {
             })?;
             words.push(text.trim().to_owned());
         }
-        if (self.all || !self.filters.is_empty()) && !words.is_empty() {
-            return Err(Failure::new("containers cannot be named together with --all or --filter"));
+        let listed = self.all || self.latest || !self.filters.is_empty();
+        if listed && !words.is_empty() {
+            let flag = if self.latest { "--latest" } else { "--all or --filter" };
+            return Err(Failure::new(format!("containers cannot be named together with {flag}")));
         }
-        if self.all || !self.filters.is_empty() {
+        if self.latest && (self.all || !self.filters.is_empty()) {
+            return Err(Failure::new("--latest cannot be used together with --all or --filter"));
+        }
+        if listed {
             let filters = self.filters.to_vec();
-            let options = ListOptions { all: self.stopped, filters, ..ListOptions::default() };
+            let last = self.latest.then_some(1);
+            let options = ListOptions { all: self.stopped, filters, last, ..ListOptions::default() };
             let (listed, unreadable) = engine.list(&options)?;
             words.extend(listed.into_iter().map(|c| c.record.id.to_string()));
-            if self.filters.is_empty() {
+            if self.filters.is_empty() && !self.latest {
                 words.extend(unreadable.into_iter().map(|c| c.id.to_string()));
             }
         } else if words.is_empty() {
@@ -110,6 +118,7 @@ pub fn run(args: StopArgs, globals: &Globals) -> Outcome {
         cidfiles: &args.cidfile,
         filters: &args.filter,
         all: args.all,
+        latest: false,
         stopped: false,
     };
     let words = selection.resolve(&engine)?;

@@ -151,6 +151,41 @@ pub const FLAGS: &[(&str, &str)] = &[
      a,all cidfile= f,filter= l,latest running t,time=",
     ),
     (
+        "pause",
+        "\
+     a,all cidfile= f,filter= l,latest",
+    ),
+    (
+        "unpause",
+        "\
+     a,all cidfile= f,filter= l,latest",
+    ),
+    (
+        "top",
+        "\
+     h,help l,latest",
+    ),
+    (
+        "container diff",
+        "\
+     format= l,latest",
+    ),
+    (
+        "diff",
+        "\
+     format= l,latest",
+    ),
+    (
+        "export",
+        "\
+     h,help o,output=",
+    ),
+    (
+        "image diff",
+        "\
+     format=",
+    ),
+    (
         "container exists",
         "\
      external",

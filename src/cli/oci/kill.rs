@@ -36,7 +36,7 @@ fn kill_one(dir: &Dir, signal: i32, all: bool) -> Result<(), Error> {
         return Ok(());
     }
     if (all || end)
-        && let Some(list) = processes::of(&record).map_err(io)?
+        && let Some(list) = processes::of(record.pid, record.cgroup.as_deref()).map_err(io)?
     {
         crate::cgroup::signal_each(&list, signal);
         return Ok(());

@@ -27,7 +27,7 @@ pub(super) fn ps(global: &Global, parsed: &Parsed) -> Done {
     if dir.status(&record)?.1.is_none() {
         return Err(Error::NotRunning);
     }
-    let list = processes::of(&record)
+    let list = processes::of(record.pid, record.cgroup.as_deref())
         .map_err(|source| Error::Io { action: format!("listing the processes of \"{id}\""), source })?
         .ok_or(Error::Ungrouped { id: id.clone(), what: "ps" })?;
     match format {
@@ -77,7 +77,7 @@ fn of_program(words: &[String], list: &[i32]) -> Result<String, Error> {
 
 fn own_table(list: &[i32]) -> String {
     let users = std::fs::read("/etc/passwd").unwrap_or_default();
-    let boot = boot_time();
+    let boot = processes::boot_time();
     let mut text = "UID          PID    PPID  C STIME TTY          TIME CMD\n".to_owned();
     for pid in list {
         // One that has ended meanwhile is none of the container's any more.
@@ -86,12 +86,6 @@ fn own_table(list: &[i32]) -> String {
         }
     }
     text
-}
-
-fn boot_time() -> Timestamp {
-    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let seconds: f64 = uptime.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
-    Timestamp::now() - SignedDuration::from_millis((seconds * 1000.0) as i64)
 }
 
 fn line(pid: i32, users: &[u8], boot: Timestamp) -> Option<String> {
@@ -106,36 +100,16 @@ fn line(pid: i32, users: &[u8], boot: Timestamp) -> Option<String> {
     let zone = TimeZone::system();
     let (then, now) = (started.to_zoned(zone.clone()), Timestamp::now().to_zoned(zone));
     let when = if then.date() == now.date() { then.strftime("%H:%M") } else { then.strftime("%b%d") };
-    let command = command(pid, &stat.name);
+    let command = processes::command(pid, &stat.name);
     Some(format!(
         "{user:<8} {pid:>7} {:>7} {:>2} {when} {:<8} {:02}:{:02}:{:02} {command}\n",
         stat.parent,
         (seconds * 100 / age).min(99),
-        terminal(stat.terminal),
+        processes::terminal(stat.terminal),
         seconds / 3600,
         seconds / 60 % 60,
         seconds % 60,
     ))
-}
-
-/// The command line, with what would move a terminal's cursor made visible.
-fn command(pid: i32, name: &str) -> String {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = String::from_utf8_lossy(&bytes);
-    let words = words.trim_end_matches('\0').replace('\0', " ");
-    let text = if words.is_empty() { format!("[{name}]") } else { words };
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-/// `tty_nr` of proc_pid_stat(5): the minor's bits stand around the major's.
-fn terminal(number: u32) -> String {
-    let (major, minor) = (number >> 8 & 0xfff, number & 0xff | number >> 12 & 0xfff00);
-    match major {
-        136..=143 => format!("pts/{}", minor + (major - 136) * 256),
-        4 if minor < 64 => format!("tty{minor}"),
-        4 => format!("ttyS{}", minor - 64),
-        _ => "?".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -149,14 +123,6 @@ mod tests {
         let list = words("--format json -ef");
         assert_eq!(format_of(&list, None).unwrap(), (words("-ef"), "json"));
         assert!(format_of(&words("--format"), None).is_err());
-    }
-
-    #[test]
-    fn terminals_by_number() {
-        assert_eq!(
-            (terminal(0x8803), terminal(0), terminal(0x401)),
-            ("pts/3".into(), "?".into(), "tty1".into())
-        );
     }
 
     #[test]

@@ -326,6 +326,9 @@ pub enum Status {
     Created,
     /// Its first process is there.
     Running(RunState),
+    /// Its first process is there, and stands still with all others. Only who knows of control groups can
+    /// tell this from running ([`Containers::status`](super::Containers::status) cannot).
+    Paused(RunState),
     /// Its first process is gone, but its monitor has not recorded the end yet.
     Stopping(RunState),
     /// It ended, or could not be started.
@@ -338,15 +341,16 @@ impl Status {
         match self {
             Self::Created => "created",
             Self::Running(_) => "running",
+            Self::Paused(_) => "paused",
             Self::Stopping(_) => "stopping",
             Self::Exited(_) => "exited",
         }
     }
 
-    /// The facts of a container that runs.
+    /// The facts of a container whose first process is there, paused or not.
     pub fn running(&self) -> Option<&RunState> {
         match self {
-            Self::Running(state) => Some(state),
+            Self::Running(state) | Self::Paused(state) => Some(state),
             _ => None,
         }
     }

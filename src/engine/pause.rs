@@ -1,0 +1,64 @@
+//! Containers that stand still for a while. Nothing is recorded: the control group says it.
+
+use super::{Engine, Error};
+use crate::cgroup::{self, freeze};
+use crate::storage::containers::{ContainerRecord, RunState, Status};
+
+impl Engine {
+    /// Lets all processes of a running container stand still.
+    pub fn pause(&self, text: &str) -> Result<(), Error> {
+        let (record, status) = self.lookup(text)?;
+        match &status {
+            Status::Running(state) => self.set(record, state, "pausing", freeze::freeze),
+            Status::Paused(_) => Err(Error::Paused(record.name)),
+            _ => Err(Error::NotRunning { name: record.name, status: status.word() }),
+        }
+    }
+
+    /// Lets a paused container go on.
+    pub fn unpause(&self, text: &str) -> Result<(), Error> {
+        let (record, status) = self.lookup(text)?;
+        match &status {
+            Status::Paused(state) => self.set(record, state, "unpausing", freeze::thaw),
+            _ => Err(Error::NotPaused { name: record.name, status: status.word() }),
+        }
+    }
+
+    fn set(
+        &self,
+        record: ContainerRecord,
+        state: &RunState,
+        action: &'static str,
+        how: fn(&std::path::Path) -> Result<(), cgroup::Error>,
+    ) -> Result<(), Error> {
+        let name = record.name;
+        let Some(group) = &state.cgroup else { return Err(Error::Ungrouped { action, name }) };
+        how(group).map_err(|source| match self.load(&record.id) {
+            // It ended in between, and its group with it.
+            Ok((_, status)) if status.running().is_none() => {
+                Error::NotRunning { name, status: status.word() }
+            }
+            _ => Error::Freezer { action, name, source: Box::new(source) },
+        })
+    }
+}
+
+/// The status with what the control group has to say of it.
+pub(super) fn told(status: Status) -> Status {
+    match status {
+        Status::Running(state) if state.cgroup.as_deref().is_some_and(freeze::is_frozen) => {
+            Status::Paused(state)
+        }
+        other => other,
+    }
+}
+
+/// Why a container can have no group: something of the machine, or its own making.
+pub(super) fn why_ungrouped() -> String {
+    let availability = cgroup::availability();
+    if availability.available {
+        "it was made without one (--cgroups=disabled), or when none could be had".to_owned()
+    } else {
+        format!("no container can have one here: {}", availability.why)
+    }
+}

@@ -1,0 +1,158 @@
+//! Going through all files of merged trees, for archives of them. The trees may belong to a container that
+//! runs and changes them meanwhile: nothing is opened but what was seen to be a directory or a regular file.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::flatten::attributes;
+use super::merged::{DEPTH, Level, Tree};
+
+/// A file that was found.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// Its path below the root.
+    pub path: &'a Path,
+    /// What it is.
+    pub stat: Stat,
+    /// Its extended attributes but overlayfs's own; of directories and regular files only.
+    pub attributes: Vec<(OsString, Vec<u8>)>,
+    /// What it has in it.
+    pub content: Content,
+}
+
+/// What a file has in it.
+#[derive(Debug)]
+pub enum Content {
+    /// Other files, which are told after it.
+    Directory,
+    /// Bytes.
+    File(File),
+    /// It is another name of this file, which was told before.
+    Link(PathBuf),
+    /// The path of another file, which may mean anything.
+    Symlink(OsString),
+    /// Nothing: a pipe, or a device.
+    Special,
+}
+
+/// Where going through files failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Below the root.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+type Each<'a> = dyn FnMut(Found<'_>) -> io::Result<()> + 'a;
+
+/// Gives all files of the merged trees (the topmost first) to `each`, directories before what is in them,
+/// in the order of names. Sockets, and what goes away meanwhile, are left out. Directories deeper than
+/// [`DEPTH`] are an error (`ELOOP`).
+pub fn visit(trees: &[Tree], each: &mut Each<'_>) -> Result<(), Failed> {
+    let root = Level::open(trees).map_err(|source| Failed { path: PathBuf::from("/"), source })?;
+    Visit { each, links: HashMap::new() }.level(&root, Path::new(""), DEPTH)
+}
+
+struct Visit<'a, 'b> {
+    each: &'a mut Each<'b>,
+    /// Where an inode with several names was told first.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+impl Visit<'_, '_> {
+    fn level(&mut self, level: &Level, path: &Path, depth: u32) -> Result<(), Failed> {
+        let failed = |path: &Path, source| Failed { path: path.to_owned(), source };
+        if depth == 0 {
+            return Err(failed(path, Errno::LOOP.into()));
+        }
+        // A directory that has been removed has no entries, which is an error to the kernel.
+        let entries = unless_gone(level.entries()).map_err(|source| failed(path, source))?;
+        for (name, entry) in entries.unwrap_or_default() {
+            let path = path.join(OsStr::from_bytes(name.to_bytes()));
+            if entry.kind() == FileType::Directory {
+                let inside = level.enter(&name, &entry);
+                let Some(inside) = unless_gone(inside).map_err(|source| failed(&path, source))? else {
+                    continue;
+                };
+                // Another file, of the same name, has taken its place.
+                let Some(top) = inside.top() else { continue };
+                let told = attributes(top).and_then(|attributes| {
+                    let stat = fs::fstat(top)?;
+                    (self.each)(Found { path: &path, stat, attributes, content: Content::Directory })
+                });
+                told.map_err(|source| failed(&path, source))?;
+                self.level(&inside, &path, depth - 1)?;
+            } else {
+                let told = self.one(level.directory(&entry), &name, &path, entry.stat);
+                unless_gone(told).map_err(|source| failed(&path, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, dir: &OwnedFd, name: &CStr, path: &Path, stat: Stat) -> io::Result<()> {
+        if stat.st_nlink > 1 {
+            let key = (stat.st_dev, stat.st_ino);
+            if let Some(first) = self.links.get(&key) {
+                let content = Content::Link(first.clone());
+                return (self.each)(Found { path, stat, attributes: Vec::new(), content });
+            }
+            self.links.insert(key, path.to_owned());
+        }
+        let (stat, attributes, content) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                let Some(file) = open_regular(dir, name)? else { return Ok(()) };
+                (fs::fstat(&file)?, attributes(&file)?, Content::File(file.into()))
+            }
+            FileType::Symlink => {
+                let target = match fs::readlinkat(dir, name, Vec::new()) {
+                    // It is no link any more.
+                    Err(Errno::INVAL) => return Ok(()),
+                    other => other?.into_bytes(),
+                };
+                (stat, Vec::new(), Content::Symlink(OsString::from_vec(target)))
+            }
+            FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
+                (stat, Vec::new(), Content::Special)
+            }
+            _ => return Ok(()),
+        };
+        (self.each)(Found { path, stat, attributes, content })
+    }
+}
+
+/// Opens a regular file for reading; `None` if it is another kind of file by now. A device or a pipe must
+/// not even be opened: that alone may do something, or wait.
+fn open_regular(dir: &OwnedFd, name: &CStr) -> io::Result<Option<OwnedFd>> {
+    let held = fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fs::fstat(&held)?.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let again = format!("/proc/self/fd/{}", held.as_raw_fd());
+    Ok(Some(fs::open(again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+}
+
+/// What was there a moment ago, and is a file of another kind now, is gone too.
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ESTALE)
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
