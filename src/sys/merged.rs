@@ -60,6 +60,16 @@ fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
+/// Whether an open file has this extended attribute. Those of overlayfs that can only be understood with a
+/// mount are root's alone: in user namespaces it makes none (`userxattr`).
+pub(super) fn has_attribute(file: impl AsFd, name: &str) -> io::Result<bool> {
+    match fs::fgetxattr(file, name, &mut [0_u8; 0]) {
+        Ok(_) => Ok(true),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn stat(dir: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<Option<Stat>> {
     match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
@@ -179,6 +189,11 @@ impl Level {
                 Some(_) => break,
             }
             let layer = Layer { dir: open_dir(&layer.dir, name)?, plain: layer.plain };
+            if has_attribute(&layer.dir, "trusted.overlay.redirect")? {
+                return Err(io::Error::other(
+                    "overlayfs has left a part of it under another name (redirect_dir)",
+                ));
+            }
             let opaque = layer.is_opaque()?;
             layers.push(layer);
             if opaque {

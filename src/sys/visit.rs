@@ -13,7 +13,7 @@ use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::flatten::attributes;
-use super::merged::{DEPTH, Level, Tree};
+use super::merged::{DEPTH, Level, Tree, has_attribute};
 
 /// A file that was found.
 #[derive(Debug)]
@@ -111,7 +111,16 @@ impl Visit<'_, '_> {
         let (stat, attributes, content) = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
                 let Some(file) = open_regular(dir, name)? else { return Ok(()) };
-                (fs::fstat(&file)?, attributes(&file)?, Content::File(file.into()))
+                let stat = fs::fstat(&file)?;
+                if stat.st_size > 0
+                    && stat.st_blocks == 0
+                    && has_attribute(&file, "trusted.overlay.metacopy")?
+                {
+                    return Err(io::Error::other(
+                        "overlayfs has left what is in it in a layer below (metacopy)",
+                    ));
+                }
+                (stat, attributes(&file)?, Content::File(file.into()))
             }
             FileType::Symlink => {
                 let target = match fs::readlinkat(dir, name, Vec::new()) {

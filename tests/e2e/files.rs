@@ -105,6 +105,27 @@ fn exports_fail_whole() {
 }
 
 #[test]
+fn what_only_a_mount_can_read_is_an_error() {
+    requires!(Need::Root, Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "mkdir /moved; truncate -s 5000 /bare";
+    umiak.run(&["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]).ok();
+    let upper = umiak.inspect("box", "{{.GraphDriver.Data.UpperDir}}");
+    let set = |file: &str, name: &str| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(format!("{upper}/{file}"), name, b"/home", flags).unwrap();
+    };
+    umiak.run(&["export", "box"]).ok();
+    // As overlayfs does it where redirect_dir and metacopy are on.
+    set("bare", "trusted.overlay.metacopy");
+    umiak.run(&["export", "box"]).exits(125).tells("bare").tells("metacopy");
+    rustix::fs::unlink(format!("{upper}/bare")).unwrap();
+    set("moved", "trusted.overlay.redirect");
+    umiak.run(&["export", "box"]).exits(125).tells("moved").tells("redirect_dir");
+    umiak.run(&["diff", "box"]).exits(125).tells("redirect_dir");
+}
+
+#[test]
 fn an_export_follows_no_link() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();

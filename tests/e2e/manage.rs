@@ -362,3 +362,22 @@ fn changed_files_are_told() {
     umiak.run(&["diff", "--format", "xml", "box"]).exits(125).tells("--format");
     umiak.run(&["diff", "-l", "box"]).exits(125).tells("--latest");
 }
+
+#[test]
+fn the_newest_container_needs_no_name() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["stop", "--latest"]).exits(125).tells("there is no container");
+    umiak.run(&["top", "--latest"]).exits(125).tells("there is no container");
+    let old = umiak.detached(&["--network", "none", "busybox", "sleep", "1000"]);
+    let new = umiak.detached(&["--network", "none", "busybox", "sleep", "1000"]);
+    umiak.run(&["stop", "-l", "-t", "0"]).ok().says(&new);
+    umiak.run(&["restart", "-l", "-t", "0"]).ok().says(&new);
+    assert_eq!((umiak.status(&old), umiak.status(&new)), ("running".to_owned(), "running".to_owned()));
+    umiak.run(&["kill", "--latest"]).ok().says(&new);
+    umiak.run(&["wait", &new]).ok().says("137");
+    umiak.run(&["rm", "--latest"]).ok().says(&new);
+    umiak.run(&["rm", "--latest", &old]).exits(125).tells("--latest");
+    umiak.run(&["rm", "--latest", "--all"]).exits(125).tells("--latest");
+    assert_eq!(umiak.status(&old), "running");
+}

@@ -62,16 +62,16 @@ fn name(args: &DiffArgs, engine: &Engine) -> Result<String, Failure> {
     match (&args.name, args.latest) {
         (Some(_), true) => Err(Failure::new("nothing can be named together with --latest")),
         (Some(name), false) => Ok(name.clone()),
-        (None, true) => newest(engine)?.ok_or_else(|| Failure::new("there is no container")),
+        (None, true) => newest(engine),
         (None, false) => Err(none()),
     }
 }
 
 /// The newest container.
-pub(super) fn newest(engine: &Engine) -> Result<Option<String>, Failure> {
+pub(super) fn newest(engine: &Engine) -> Result<String, Failure> {
     let newest =
         Selection { names: &[], cidfiles: &[], filters: &[], all: false, latest: true, stopped: true };
-    Ok(newest.resolve(engine)?.pop())
+    newest.resolve(engine)?.pop().ok_or_else(|| Failure::new("there is no container"))
 }
 
 fn show(changes: &[Change], format: Option<&str>) -> Outcome {

@@ -21,6 +21,9 @@ pub struct KillArgs {
     /// The signal, by name or number
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
     signal: String,
+    /// The newest container
+    #[arg(short, long)]
+    latest: bool,
     /// Containers, by name or ID
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -36,7 +39,7 @@ pub fn run(args: KillArgs, globals: &Globals) -> Outcome {
         cidfiles: &args.cidfile,
         filters: &[],
         all: args.all,
-        latest: false,
+        latest: args.latest,
         // The paused ones are among them.
         stopped: args.all,
     };

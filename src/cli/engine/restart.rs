@@ -27,6 +27,9 @@ pub struct RestartArgs {
     /// Seconds until a container is killed
     #[arg(short = 't', long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
+    /// The newest container
+    #[arg(short, long)]
+    latest: bool,
     /// Containers, by name or ID
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -40,7 +43,7 @@ pub fn run(args: RestartArgs, globals: &Globals) -> Outcome {
         cidfiles: &args.cidfile,
         filters: &args.filter,
         all: args.all || args.running,
-        latest: false,
+        latest: args.latest,
         stopped: !args.running,
     };
     let words = selection.resolve(&engine)?;

@@ -31,6 +31,9 @@ pub struct RmArgs {
     /// Remove the volumes without a name as well
     #[arg(short, long)]
     volumes: bool,
+    /// The newest container
+    #[arg(short, long)]
+    latest: bool,
     /// Containers, by name or ID
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -44,7 +47,7 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
         cidfiles: &args.cidfile,
         filters: &args.filter,
         all: args.all,
-        latest: false,
+        latest: args.latest,
         stopped: true,
     };
     let words = selection.resolve(&engine)?;

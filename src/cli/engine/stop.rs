@@ -28,6 +28,9 @@ pub struct StopArgs {
     /// Seconds until the container is killed
     #[arg(short = 't', long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
+    /// The newest container
+    #[arg(short, long)]
+    latest: bool,
     /// Containers, by name or ID
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -73,6 +76,9 @@ impl Selection<'_> {
             let options = ListOptions { all: self.stopped, filters, last, ..ListOptions::default() };
             let (listed, unreadable) = engine.list(&options)?;
             words.extend(listed.into_iter().map(|c| c.record.id.to_string()));
+            if self.latest && words.is_empty() {
+                return Err(Failure::new("there is no container"));
+            }
             if self.filters.is_empty() && !self.latest {
                 words.extend(unreadable.into_iter().map(|c| c.id.to_string()));
             }
@@ -118,7 +124,7 @@ pub fn run(args: StopArgs, globals: &Globals) -> Outcome {
         cidfiles: &args.cidfile,
         filters: &args.filter,
         all: args.all,
-        latest: false,
+        latest: args.latest,
         stopped: false,
     };
     let words = selection.resolve(&engine)?;

@@ -27,7 +27,7 @@ pub struct TopArgs {
 pub fn run(args: TopArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let (container, words) = if args.latest {
-        (super::diff::newest(&engine)?, &args.words[..])
+        (Some(super::diff::newest(&engine)?), &args.words[..])
     } else {
         (args.words.first().cloned(), args.words.get(1..).unwrap_or_default())
     };
