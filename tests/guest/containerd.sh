@@ -56,7 +56,7 @@ fi
 check "ctr run -d" run -d --null-io --memory-limit=67108864 --cpus=0.5 two sh -c 'trap "exit 5" TERM; while :; do sleep .2; done'
 # It makes no cgroup namespace, so the limits are read outside.
 same "ctr run: limits" "67108864 50000 100000" "$(cd "$(find /sys/fs/cgroup -type d \( -path '*/ctr/two' -o -name ctr-two.scope \))" && echo $(cat memory.max cpu.max))"
-same "ctr task exec" in "$(ctr task exec --exec-id e1 two echo in)"
+same "ctr task exec" in "$(ctr task exec --exec-id e1 two sh -c "echo in; sleep 2")"
 if whole; then
     ctr task exec --exec-id e2 two sh -c 'exit 9' >/dev/null 2>&1
     same "ctr task exec: its exit code" 9 $?
