@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{Engine, Error, pause, volumes};
 use crate::base::id::ContainerId;
@@ -274,9 +273,7 @@ fn remove_cgroup(id: &ContainerId, recorded: Option<std::path::PathBuf>) {
 
 /// The container's first process, if it is still the same.
 pub fn open(state: &RunState) -> Option<OwnedFd> {
-    let pidfd = pidfd_open(Pid::from_raw(state.pid)?, PidfdFlags::empty()).ok()?;
-    // Asked after the descriptor was had: a pid used anew in between has another start time.
-    process::is_alive(state.pid, state.start_time).then_some(pidfd)
+    process::open_alive(state.pid, state.start_time)
 }
 
 fn ignore_gone(result: io::Result<()>) -> io::Result<()> {

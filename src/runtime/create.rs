@@ -150,14 +150,7 @@ pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
                 .map_err(|e| Error::host(format!("making the start gate \"{}\"", path.display()), e))?,
         ),
     };
-    let outcome = cgroup::create(&cgroup::Request {
-        wanted: linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        id: &request.id,
-        resources: linux.and_then(|linux| linux.resources().as_ref()),
-        annotations: request.spec.annotations().as_ref(),
-        manager: request.cgroup,
-        complete: request.complete_cgroup,
-    })?;
+    let outcome = cgroup::create(&request.cgroup_request())?;
     let (mut group, scope, no_cgroup) = match outcome {
         Outcome::Made(group) => (Some(group), None, None),
         Outcome::Later(scope) => (None, Some(scope), None),

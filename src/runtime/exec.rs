@@ -34,10 +34,9 @@ pub struct Executed {
 /// Runs a program in a running container; returns when it has been executed, or its error
 /// ([`Error::exit_code`] tells 126 and 127). The caller must be single-threaded.
 pub fn exec(mut request: ExecRequest) -> Result<Executed, Error> {
-    let container = match request.pidfd.take() {
-        Some(checked) => checked,
-        None => open_checked(&request)?,
-    };
+    let checked = request.pidfd.take();
+    let container = checked.or_else(|| process::open_alive(request.pid, request.start_time));
+    let container = container.ok_or(Error::NotRunning)?;
     let filter = match (request.filter.take(), &request.seccomp) {
         (None, Some(profile)) => Some(crate::seccomp::compile(profile)?),
         (ready, _) => ready,
@@ -89,15 +88,6 @@ pub fn exec(mut request: ExecRequest) -> Result<Executed, Error> {
         return Err(error);
     }
     Ok(Executed { pid: child.pid, pidfd: child.pidfd, terminal })
-}
-
-/// A pidfd first, then the start time: what is checked is what is held.
-fn open_checked(request: &ExecRequest) -> Result<OwnedFd, Error> {
-    let container = process::pidfd_open(request.pid).map_err(|_| Error::NotRunning)?;
-    match process::start_time(request.pid) {
-        Ok(time) if time == request.start_time => Ok(container),
-        _ => Err(Error::NotRunning),
-    }
 }
 
 /// The process on its way in.

@@ -149,10 +149,7 @@ impl Hosts<'_> {
 /// Does something in the container's namespaces, in a process of its own that nothing in there can
 /// look into.
 fn inside(record: &Record, work: &dyn Fn(Hosts<'_>) -> Result<(), Failure>) -> Result<(), Error> {
-    let container = process::pidfd_open(record.pid).map_err(|_| Error::NotRunning)?;
-    if process::start_time(record.pid).ok() != Some(record.start_time) {
-        return Err(Error::NotRunning);
-    }
+    let container = process::open_alive(record.pid, record.start_time).ok_or(Error::NotRunning)?;
     let namespaces = namespace::differing(record.pid, 0)
         .map_err(|e| Error::host("reading the container's namespaces", e))?;
     if namespaces & libc::CLONE_NEWNS as u64 == 0 {

@@ -134,6 +134,19 @@ pub struct CreateRequest {
 }
 
 impl CreateRequest {
+    /// What is asked for as its control group.
+    pub(crate) fn cgroup_request(&self) -> cgroup::Request<'_> {
+        let linux = self.spec.linux().as_ref();
+        cgroup::Request {
+            wanted: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            id: &self.id,
+            resources: linux.and_then(|linux| linux.resources().as_ref()),
+            annotations: self.spec.annotations().as_ref(),
+            manager: self.cgroup,
+            complete: self.complete_cgroup,
+        }
+    }
+
     /// A request with the ordinary answers to everything that is optional.
     pub fn new(id: String, spec: Spec, bundle: PathBuf, rootfs: Rootfs) -> Self {
         Self {

@@ -285,10 +285,7 @@ fn running(record: &Record) -> Option<OwnedFd> {
     if record.boot_id != host::boot_id() {
         return None;
     }
-    // The pidfd first, then its start time: what is checked is what is held.
-    let pidfd = process::pidfd_open(record.pid).ok()?;
-    let stat = process::stat(record.pid).ok()?;
-    (stat.start_time == record.start_time && !matches!(stat.state, b'Z' | b'X')).then_some(pidfd)
+    process::open_alive(record.pid, record.start_time)
 }
 
 /// The ids of all recorded containers, sorted.

@@ -324,6 +324,13 @@ pub fn is_alive(pid: i32, start_time: u64) -> bool {
     stat(pid).is_ok_and(|stat| stat.start_time == start_time && !matches!(stat.state, b'Z' | b'X'))
 }
 
+/// A pidfd of process `pid` if [`is_alive`] says so. The descriptor is had first: what is checked is what is
+/// held.
+pub fn open_alive(pid: i32, start_time: u64) -> Option<OwnedFd> {
+    let pidfd = pidfd_open(pid).ok()?;
+    is_alive(pid, start_time).then_some(pidfd)
+}
+
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The command's name, field 2, may contain anything, also `)`: the fields start after the last one.
     let end = text.iter().rposition(|b| *b == b')')?;

@@ -181,22 +181,10 @@ fn docker_on_a_terminal_in_health_and_again() {
     let daemon = Daemon::new();
     daemon.import();
     let common = ["run", "--runtime", "umiak", "--network", "none"];
-    let mut terminal = Terminal::start_command(
+    let terminal = Terminal::start_command(
         daemon.docker_command(&[&common[..], &["--rm", "-it", "box", "sh"]].concat()),
     );
-    terminal.send(b"tty; echo rea''dy\n");
-    terminal.expect("/dev/pts/0");
-    terminal.expect("ready");
-    terminal.resize(132, 50);
-    terminal.send(b"until [ \"$(stty size)\" = '50 132' ]; do :; done; echo size' 'is right\n");
-    terminal.expect("size is right");
-    terminal.send(b"sh -c \"echo sle''eping; sleep 1000\"\n");
-    terminal.expect("sleeping");
-    terminal.send(b"\x03");
-    terminal.send(b"echo inter''rupted $?\n");
-    terminal.expect("interrupted 130");
-    terminal.send(b"exit 7\n");
-    assert_eq!(terminal.wait().0, Some(7));
+    terminal.use_shell();
 
     let health = ["-d", "--name", "well", "--health-cmd", "cat /tmp/well", "--health-interval", "100ms"];
     daemon.container(&[&health[..], &["--health-retries", "1"]].concat(), &["sleep", "1000"]).ok();

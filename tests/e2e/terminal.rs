@@ -12,19 +12,7 @@ fn a_shell_on_a_terminal() {
     terminal.expect("/dev/pts/0");
     terminal.expect("24 80");
     terminal.expect("TERM=xterm");
-    terminal.resize(132, 50);
-    terminal.send(b"until [ \"$(stty size)\" = '50 132' ]; do :; done; echo size' 'is right\n");
-    terminal.expect("size is right");
-    // ^C reaches the foreground process, not umiak.
-    // The mark is printed by the program: from then on the shell does not read the line itself.
-    terminal.send(b"sh -c \"echo sle''eping; sleep 1000\"\n");
-    terminal.expect("sleeping");
-    terminal.send(b"\x03");
-    terminal.send(b"echo inter''rupted $?\n");
-    terminal.expect("interrupted 130");
-    terminal.send(b"exit 7\n");
-    let (code, _) = terminal.wait();
-    assert_eq!(code, Some(7));
+    terminal.use_shell();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::stop::{Selection, is_missing};
+use super::selection::{Selection, is_missing};
 use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::{Engine, Error};
@@ -69,9 +69,7 @@ fn name(args: &DiffArgs, engine: &Engine) -> Result<String, Failure> {
 
 /// The newest container.
 pub(super) fn newest(engine: &Engine) -> Result<String, Failure> {
-    let newest =
-        Selection { names: &[], cidfiles: &[], filters: &[], all: false, latest: true, stopped: true };
-    newest.resolve(engine)?.pop().ok_or_else(|| Failure::new("there is no container"))
+    Selection::newest().resolve(engine, &[], true)?.pop().ok_or_else(|| Failure::new("there is no container"))
 }
 
 fn show(changes: &[Change], format: Option<&str>) -> Outcome {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::stop::is_missing;
+use super::selection::is_missing;
 use super::{Globals, Outcome};
 use crate::engine;
 

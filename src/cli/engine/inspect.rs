@@ -47,7 +47,7 @@ fn inspect(engine: &Engine, kind: &str, name: &str) -> Result<Value, Failure> {
     if kind != "image" {
         match engine.inspect(name) {
             Ok(value) => return Ok(value),
-            Err(error) if super::stop::is_missing(&error) => {}
+            Err(error) if super::selection::is_missing(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -20,6 +20,7 @@ pub mod restart;
 pub mod rm;
 pub mod rmi;
 pub mod run;
+pub mod selection;
 pub mod stop;
 mod surface;
 pub mod top;

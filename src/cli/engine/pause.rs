@@ -1,31 +1,19 @@
 //! `pause` and `unpause`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::stop::{Selection, for_each};
+use super::selection::{Selection, for_each};
 use super::{Globals, Outcome};
 use crate::engine::{Engine, Error};
 
 /// Which containers are to stand still, or to go on.
 #[derive(Args, Debug, Clone)]
 pub struct PauseArgs {
-    /// All running, or all paused containers
-    #[arg(short, long)]
-    all: bool,
-    /// Read the container's ID from a file
-    #[arg(long, value_name = "FILE")]
-    cidfile: Vec<PathBuf>,
+    #[command(flatten)]
+    selection: Selection,
     /// The containers that fit
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// The newest container
-    #[arg(short, long)]
-    latest: bool,
-    /// Containers, by name or ID
-    #[arg(value_name = "CONTAINER")]
-    containers: Vec<String>,
 }
 
 /// `pause`.
@@ -46,16 +34,8 @@ fn each(
     act: fn(&Engine, &str) -> Result<(), Error>,
 ) -> Outcome {
     let engine = globals.engine()?;
-    let selection = Selection {
-        names: &args.containers,
-        cidfiles: &args.cidfile,
-        filters: &args.filter,
-        all: args.all,
-        latest: args.latest,
-        stopped,
-    };
-    let words = selection.resolve(&engine)?;
-    let named = !args.all && args.filter.is_empty();
+    let words = args.selection.resolve(&engine, &args.filter, stopped)?;
+    let named = !args.selection.all && args.filter.is_empty();
     for_each(&words, |word| match act(&engine, word) {
         Ok(()) => Ok(Some(word.to_owned())),
         // Of many only those count to which it can be done.

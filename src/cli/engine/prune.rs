@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use clap::Args;
 
-use super::stop::for_each;
+use super::selection::for_each;
 use super::{Failure, Globals, Outcome};
 use crate::engine::Error;
 use crate::engine::list::ListOptions;

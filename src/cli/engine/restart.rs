@@ -1,10 +1,8 @@
 //! `restart`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::stop::{Selection, for_each};
+use super::selection::{Selection, for_each};
 use super::{Failure, Globals, Outcome, run};
 use crate::engine::{Engine, Error};
 use crate::storage::containers::Status;
@@ -12,12 +10,8 @@ use crate::storage::containers::Status;
 /// Stop containers and start them again.
 #[derive(Args, Debug, Clone)]
 pub struct RestartArgs {
-    /// Restart all containers, the stopped ones too
-    #[arg(short, long)]
-    all: bool,
-    /// Read the container's ID from a file
-    #[arg(long, value_name = "FILE")]
-    cidfile: Vec<PathBuf>,
+    #[command(flatten)]
+    selection: Selection,
     /// Restart the containers that fit
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -27,26 +21,13 @@ pub struct RestartArgs {
     /// Seconds until a container is killed
     #[arg(short = 't', long, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Option<i64>,
-    /// The newest container
-    #[arg(short, long)]
-    latest: bool,
-    /// Containers, by name or ID
-    #[arg(value_name = "CONTAINER")]
-    containers: Vec<String>,
 }
 
 /// `restart`.
-pub fn run(args: RestartArgs, globals: &Globals) -> Outcome {
+pub fn run(mut args: RestartArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
-    let selection = Selection {
-        names: &args.containers,
-        cidfiles: &args.cidfile,
-        filters: &args.filter,
-        all: args.all || args.running,
-        latest: args.latest,
-        stopped: !args.running,
-    };
-    let words = selection.resolve(&engine)?;
+    args.selection.all |= args.running;
+    let words = args.selection.resolve(&engine, &args.filter, !args.running)?;
     let timeout = super::stop::timeout(args.time);
     for_each(&words, |word| {
         restart(&engine, word, timeout)?;

@@ -1,21 +1,15 @@
 //! `rm`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::stop::{Selection, for_each, is_missing};
+use super::selection::{Selection, for_each, is_missing};
 use super::{Globals, Outcome};
 
 /// Remove containers.
 #[derive(Args, Debug, Clone)]
 pub struct RmArgs {
-    /// Remove all containers
-    #[arg(short, long)]
-    all: bool,
-    /// Read the container's ID from a file
-    #[arg(long, value_name = "FILE")]
-    cidfile: Vec<PathBuf>,
+    #[command(flatten)]
+    selection: Selection,
     /// Remove the containers that fit
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -31,27 +25,13 @@ pub struct RmArgs {
     /// Remove the volumes without a name as well
     #[arg(short, long)]
     volumes: bool,
-    /// The newest container
-    #[arg(short, long)]
-    latest: bool,
-    /// Containers, by name or ID
-    #[arg(value_name = "CONTAINER")]
-    containers: Vec<String>,
 }
 
 /// `rm`. Podman's exit codes: 1 for a container that is not there, 2 for one that is running.
 pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
-    let selection = Selection {
-        names: &args.containers,
-        cidfiles: &args.cidfile,
-        filters: &args.filter,
-        all: args.all,
-        latest: args.latest,
-        stopped: true,
-    };
-    let words = selection.resolve(&engine)?;
-    if args.all {
+    let words = args.selection.resolve(&engine, &args.filter, true)?;
+    if args.selection.all {
         // What nobody names any more: of commands that were killed.
         let _ = engine.containers.sweep_names();
     }

@@ -243,7 +243,7 @@ pub fn rm(args: RmArgs, globals: &Globals) -> Outcome {
     } else {
         args.volumes.clone()
     };
-    super::stop::for_each(&names, |name| {
+    super::selection::for_each(&names, |name| {
         let result = engine.volume(name).and_then(|volume| {
             if args.force {
                 for user in engine.volume_users()?.remove(&volume.name).unwrap_or_default() {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::base::time;
 
-use super::stop::{for_each, is_missing};
+use super::selection::{for_each, is_missing};
 use super::{Failure, Globals, Outcome};
 
 /// Wait until containers stop.

@@ -72,8 +72,7 @@ pub(super) fn preserved(parsed: &Parsed) -> Result<u32, Error> {
     Ok(number(parsed, "preserve-fds")?.saturating_add(listening()).min(1 << 20))
 }
 
-/// Reads a container's configuration and tells what was left out of it.
-/// Reads a configuration. What was left out of a stored one was told when it was stored: no `log`.
+/// Reads a container's configuration and tells what was left out of it. What was left out of a stored one was told when it was stored: no `log`.
 pub(super) fn parse_spec(log: Option<&Log>, path: &Path, bytes: &[u8]) -> Result<Spec, Error> {
     let config = config::parse(bytes).map_err(|source| Error::Config { path: path.to_owned(), source })?;
     if let Some(log) = log {
@@ -86,11 +85,10 @@ pub(super) fn parse_spec(log: Option<&Log>, path: &Path, bytes: &[u8]) -> Result
 pub(super) fn prepare(path: &Path, bytes: &[u8]) -> Result<Prepared, Error> {
     // Not in a directory that others could have made before us.
     let kept = super::own_directory().map(|own| own.join("filters"));
-    let prepared = filters::prepare(bytes, kept.as_deref()).map_err(|error| match error {
+    filters::prepare(bytes, kept.as_deref()).map_err(|error| match error {
         filters::Error::Config(source) => Error::Config { path: path.to_owned(), source },
         filters::Error::Seccomp(source) => Error::Runtime(source.into()),
-    })?;
-    Ok(prepared)
+    })
 }
 
 /// Whether root's container has only the capabilities that root itself has: no user namespace gives it

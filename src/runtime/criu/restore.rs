@@ -77,15 +77,7 @@ struct Place {
 impl Place {
     /// Makes the container's group, with criu in it: what it restores is born there.
     fn make(request: &CreateRequest, pid: i32) -> Result<Self, Error> {
-        let linux = request.spec.linux().as_ref();
-        let outcome = cgroup::create(&cgroup::Request {
-            wanted: linux.and_then(|linux| linux.cgroups_path().as_deref()),
-            id: &request.id,
-            resources: linux.and_then(|linux| linux.resources().as_ref()),
-            annotations: request.spec.annotations().as_ref(),
-            manager: request.cgroup,
-            complete: request.complete_cgroup,
-        })?;
+        let outcome = cgroup::create(&request.cgroup_request())?;
         match outcome {
             Outcome::Made(group) => {
                 let place = Self { cgroup: Some(group.path.clone()), unit: None, reason: None };

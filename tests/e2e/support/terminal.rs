@@ -23,6 +23,25 @@ pub struct Terminal {
 }
 
 impl Terminal {
+    /// Works with a shell as a person does: a terminal of the container's own, another size, ^C; ends it with 7.
+    pub fn use_shell(mut self) {
+        self.send(b"tty; echo rea''dy\n");
+        self.expect("/dev/pts/0");
+        self.expect("ready");
+        self.resize(132, 50);
+        self.send(b"until [ \"$(stty size)\" = '50 132' ]; do :; done; echo size' 'is right\n");
+        self.expect("size is right");
+        // ^C reaches the foreground process, not the engine.
+        // The mark is printed by the program: from then on the shell does not read the line itself.
+        self.send(b"sh -c \"echo sle''eping; sleep 1000\"\n");
+        self.expect("sleeping");
+        self.send(b"\x03");
+        self.send(b"echo inter''rupted $?\n");
+        self.expect("interrupted 130");
+        self.send(b"exit 7\n");
+        assert_eq!(self.wait().0, Some(7));
+    }
+
     /// Starts a command on a terminal of 80 columns and 24 rows.
     pub fn start(umiak: &Umiak, args: &[&str]) -> Self {
         Self::start_command(umiak.command(args))
