@@ -1,6 +1,7 @@
 //! The engine (L5): composes storage, images, the runtime and the monitor into containers.
 
 pub mod attach;
+pub mod commit;
 pub mod config;
 pub mod diff;
 pub mod environment;
@@ -90,6 +91,8 @@ pub enum Error {
     Store(#[from] crate::storage::Error),
     #[error(transparent)]
     Images(#[from] images::Error),
+    #[error(transparent)]
+    Commit(#[from] commit::Error),
     #[error(transparent)]
     Name(#[from] ParseIdError),
     #[error("image \"{0}\" was removed at this moment")]
@@ -277,6 +280,7 @@ impl Error {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
             Self::Images(error) => error.hint(),
+            Self::Commit(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {
                 Some("--stop-signal chooses another".to_owned())
             }

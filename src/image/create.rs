@@ -85,50 +85,43 @@ impl Format {
 /// it whatever happens.
 #[derive(Debug)]
 pub struct Spooled {
-    file: File,
+    /// Has the archive from its start.
+    pub file: File,
     /// Digest of the archive.
     pub diff_id: Digest,
     /// Its bytes.
     pub size: u64,
 }
 
-/// Where an archive is written to; it is hashed on the way.
+/// A file for an archive, without a name, in the store's staging area.
+pub fn spool_file(store: &Store) -> Result<File, Error> {
+    let path = store.path("staging");
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
+    Ok(file.map_err(|source| Error::Spool { path, source: source.into() })?.into())
+}
+
+/// Writes an archive to such a file and hashes it on the way.
 #[derive(Debug)]
-pub struct Spool {
-    file: File,
+pub struct Spool<'a> {
+    file: &'a File,
     hash: Sha256,
     size: u64,
 }
 
-impl Spool {
-    /// An empty one, in the store's staging area.
-    pub fn new(store: &Store) -> Result<Self, Error> {
-        let path = store.path("staging");
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|source| Error::Spool { path, source: source.into() })?;
-        Ok(Self { file: file.into(), hash: Sha256::new(), size: 0 })
+impl<'a> Spool<'a> {
+    /// Begins at the file's start.
+    pub fn new(file: &'a File) -> Self {
+        Self { file, hash: Sha256::new(), size: 0 }
     }
 
-    /// All is written.
-    pub fn finish(self) -> Spooled {
-        Spooled { file: self.file, diff_id: Digest::from_bytes(self.hash.finalize().into()), size: self.size }
-    }
-
-    /// The file, which a process that writes to it in this one's stead inherits.
-    pub fn into_file(self) -> File {
-        self.file
+    /// All is written: the digest of the archive, and its bytes.
+    pub fn finish(self) -> (Digest, u64) {
+        (Digest::from_bytes(self.hash.finalize().into()), self.size)
     }
 }
 
-impl Spooled {
-    /// What a process that inherited the file wrote into it, and said of it.
-    pub fn told(file: File, diff_id: Digest, size: u64) -> Self {
-        Self { file, diff_id, size }
-    }
-}
-
-impl Write for Spool {
+impl Write for Spool<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hash.update(&bytes[..count]);
@@ -294,10 +287,10 @@ fn add_layer(
     Ok(LayerRef { chain_id, diff_id, blob, blob_size: size, size })
 }
 
-/// Copies an archive of any supported compression, at most to `limit` bytes, and hashes it.
-pub fn spool(store: &Store, source: &mut (dyn Read + Send), limit: u64) -> Result<Spooled, Error> {
-    let mut spool = Spool::new(store)?;
-    let path = store.path("staging");
-    layer::decompress(source, &mut spool, limit).map_err(|source| Error::Spool { path, source })?;
+/// Writes an archive of any supported compression to a file of [`spool_file`], uncompressed and at most to
+/// `limit` bytes: its digest, and its bytes. Starts threads.
+pub fn spool(file: &File, source: &mut (dyn Read + Send), limit: u64) -> io::Result<(Digest, u64)> {
+    let mut spool = Spool::new(file);
+    layer::decompress(source, &mut spool, limit)?;
     Ok(spool.finish())
 }

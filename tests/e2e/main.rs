@@ -6,6 +6,7 @@ mod support;
 
 mod callers;
 mod cgroups;
+mod commit;
 mod containerd;
 mod daemons;
 mod errors;

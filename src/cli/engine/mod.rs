@@ -1,6 +1,7 @@
 //! The engine's face: Podman's commands and flags, one file a command.
 
 pub mod attach;
+pub mod commit;
 pub mod completion;
 pub mod diff;
 pub mod exec;
@@ -135,6 +136,7 @@ macro_rules! faces {
 fn faces() -> Vec<Face> {
     faces! {
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
+        "commit" [], commit::CommitArgs, commit::run, "Make an image of a container's files";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
         "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
@@ -146,6 +148,7 @@ fn faces() -> Vec<Face> {
         "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
         "images" [], images::ImagesArgs, images::run, "List images";
+        "import" [], commit::ImportArgs, commit::import, "Make an image of an archive of files";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
@@ -232,11 +235,11 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("container", "ls" | "list" | "ps") => "ps",
         ("image", "ls" | "list") => "images",
         ("image", "rm") => "rmi",
-        ("image", "pull") => "pull",
+        ("image", name @ ("import" | "pull")) => name,
         ("system", "info") => "info",
         (
             "container",
-            name @ ("attach" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
+            name @ ("attach" | "commit" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
             | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {

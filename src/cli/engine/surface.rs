@@ -230,4 +230,14 @@ pub const FLAGS: &[(&str, &str)] = &[
         "\
      a,all f,force help t,time=",
     ),
+    (
+        "commit",
+        "\
+     a,author= c,change= config= f,format= iidfile= include-volumes m,message= p,pause q,quiet s,squash",
+    ),
+    (
+        "import",
+        "\
+     arch= c,change= h,help m,message= os= q,quiet variant=",
+    ),
 ];

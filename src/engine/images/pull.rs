@@ -313,7 +313,8 @@ impl Failure {
     }
 }
 
-fn layer_hint(error: &image::layer::Error) -> Option<String> {
+/// What may help with a layer that could not be taken in.
+pub(in crate::engine) fn layer_hint(error: &image::layer::Error) -> Option<String> {
     match error {
         image::layer::Error::Unpack { source: image::unpack::Error::Owner { .. }, .. } => {
             Some("give the user more subordinate ids: usermod --add-subuids … --add-subgids …".to_owned())
@@ -400,7 +401,7 @@ fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> R
 
 /// Nobody need wait for the disk: until the layers are marked as synced they count only during
 /// this boot (docs/adr/0002-state-layout.md).
-fn sync_later(store: &Store, image: &ImageRecord) {
+pub(in crate::engine) fn sync_later(store: &Store, image: &ImageRecord) {
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
     let _ = child::detach(|| drop(store.sync_layers(&layers)));
 }
