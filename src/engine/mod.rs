@@ -13,6 +13,7 @@ pub mod info;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;
+pub mod lists;
 pub mod logs;
 pub mod mounts;
 pub mod name;
@@ -93,6 +94,8 @@ pub enum Error {
     Images(#[from] images::Error),
     #[error(transparent)]
     Commit(#[from] commit::Error),
+    #[error(transparent)]
+    Lists(#[from] lists::Error),
     #[error(transparent)]
     Name(#[from] ParseIdError),
     #[error("image \"{0}\" was removed at this moment")]
@@ -281,6 +284,7 @@ impl Error {
             }
             Self::Images(error) => error.hint(),
             Self::Commit(error) => error.hint(),
+            Self::Lists(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {
                 Some("--stop-signal chooses another".to_owned())
             }

@@ -226,6 +226,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
         variant,
         config,
         made_from: None,
+        list: None,
     };
     store.put_image(&record)?;
     Ok(store.image_by_id(&id)?.unwrap_or(record))

@@ -6,6 +6,7 @@ pub mod create;
 pub mod hello;
 pub mod instruction;
 pub mod layer;
+pub mod list;
 pub mod manifest;
 pub mod pack;
 mod pipe;

@@ -69,6 +69,33 @@ pub struct ImageRecord {
     /// What a synthesised image was made from, so that it is made anew when that changes.
     #[serde(default)]
     pub made_from: Option<String>,
+    /// It stands for several images, and has neither layers nor a configuration of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<ImageList>,
+}
+
+/// A manifest list that is made here (OCI image specification, `image-index.md`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageList {
+    /// Annotations of the list itself.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// The descriptor of a manifest that this list is about.
+    #[serde(default)]
+    pub subject: Option<serde_json::Value>,
+    /// The images.
+    #[serde(default)]
+    pub entries: Vec<ListEntry>,
+}
+
+/// An image of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntry {
+    /// Its descriptor, with its platform and annotations (OCI image specification, `descriptor.md`).
+    pub descriptor: serde_json::Value,
+    /// Where it was taken from, as a transport is written; `None` for an image that is here.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 /// The `config` member of an image's configuration: what a container takes from its image. What
@@ -197,6 +224,27 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("removing", &path),
             _ => Ok(()),
         }
+    }
+
+    /// The image here that has this manifest.
+    pub fn image_by_manifest(&self, manifest: &Digest) -> Result<Option<ImageRecord>> {
+        Ok(self.images()?.into_iter().find(|image| image.manifest == *manifest))
+    }
+
+    /// Changes a record that is there, alone, so that nobody else's change is lost. `None` if it is not
+    /// there; nothing is changed if `change` fails.
+    pub fn change_image<T, E>(
+        &self,
+        id: &Digest,
+        change: impl FnOnce(&mut ImageRecord) -> std::result::Result<T, E>,
+    ) -> Result<Option<std::result::Result<T, E>>> {
+        let _lock = self.lock_exclusive()?;
+        let Some(mut record) = self.read_image(id)? else { return Ok(None) };
+        let told = change(&mut record);
+        if told.is_ok() {
+            self.put_image(&record)?;
+        }
+        Ok(Some(told))
     }
 
     /// Whether the image of this id is there.

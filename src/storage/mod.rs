@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::digest::Digest;
 
-pub use images::{ContainerConfig, ImageRecord, LayerRef};
+pub use images::{ContainerConfig, ImageList, ImageRecord, LayerRef, ListEntry};
 pub use layers::{LayerRecord, LayerSlot, Ownership, StagedLayer};
 pub use paths::Paths;
 pub use store::{FORMAT, Pins, Store, StoreLock};

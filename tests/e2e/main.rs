@@ -14,6 +14,7 @@ mod escape;
 mod files;
 mod images;
 mod lifecycle;
+mod lists;
 mod manage;
 mod registries;
 mod robustness;

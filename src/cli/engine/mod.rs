@@ -12,6 +12,7 @@ pub mod info;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
+pub mod manifest;
 pub mod pause;
 pub mod prune;
 pub mod ps;
@@ -153,6 +154,13 @@ fn faces() -> Vec<Face> {
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
+        "manifest add" [], manifest::AddArgs, manifest::add, "Add an image to a list";
+        "manifest annotate" [], manifest::AnnotateArgs, manifest::annotate, "Say something of an image in a list";
+        "manifest create" [], manifest::CreateArgs, manifest::create, "Make a list of images for several platforms";
+        "manifest exists" [], manifest::ExistsArgs, manifest::exists, "Tell by the exit code whether a list is there";
+        "manifest inspect" [], manifest::InspectArgs, manifest::inspect, "Show a list, here or at a registry";
+        "manifest remove" [], manifest::RemoveArgs, manifest::remove, "Take an image out of a list";
+        "manifest rm" [], manifest::RmArgs, manifest::rm, "Remove lists";
         "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
         "ps" [], ps::PsArgs, ps::run, "List containers";
         "pull" [], pull::PullArgs, pull::run, "Fetch an image";
@@ -219,9 +227,10 @@ pub fn command() -> Command {
 
 /// Commands with a second word. Those of `container` and `image` that stand here are the ones that
 /// have no name of one word ([`ungroup`]).
-const GROUPS: [(&str, &str); 4] = [
+const GROUPS: [(&str, &str); 5] = [
     ("container", "Commands about containers"),
     ("image", "Commands about images"),
+    ("manifest", "Commands about lists of images for several platforms"),
     ("system", "Commands about the whole store"),
     ("volume", "Commands about volumes"),
 ];
