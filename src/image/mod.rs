@@ -1,16 +1,21 @@
-//! Images (L3): references, manifests, transports, registries, unpacking.
+//! Images (L3): references, manifests, transports, registries, unpacking, handing out.
 
 pub mod archive;
 pub mod auth;
+pub mod compress;
+pub mod content;
+pub mod destination;
 pub mod hello;
 pub mod layer;
 pub mod manifest;
 mod pipe;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod registries;
 pub mod registry;
 mod resolver;
+pub mod rewrite;
 pub mod source;
 mod tls;
 pub mod transport;
@@ -19,6 +24,7 @@ pub mod unpack;
 pub use auth::Credentials;
 pub use manifest::Platform;
 pub use pull::{Progress, PullOptions, Silent, pull};
+pub use push::{PushOptions, push};
 pub use reference::Reference;
 pub use registries::Registries;
 pub use transport::Transport;
