@@ -11,11 +11,12 @@ use super::files::Files;
 use super::images::Failure;
 use super::{Engine, Error as EngineError};
 use crate::base::digest::Digest;
-use crate::image::create::{self, Draft, Format, Spool, Spooled};
+use crate::image::create::{self, Draft, Spool, Spooled};
 use crate::image::instruction::Instruction;
 use crate::image::manifest::{Platform, go_architecture};
 use crate::image::pack::Packer;
 use crate::image::reference::ParseReferenceError;
+use crate::image::rewrite::Form;
 use crate::image::{Reference, source};
 use crate::storage::containers::{ContainerRecord, RootfsSource, Status};
 use crate::storage::{self, ImageRecord};
@@ -110,7 +111,7 @@ pub struct NewImage {
     /// Changes of the configuration.
     pub changes: Vec<Instruction>,
     /// How it is described.
-    pub format: Format,
+    pub format: Form,
 }
 
 /// The flags of `commit` alone.

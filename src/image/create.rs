@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::layer::{self, Expected};
-use super::manifest::{Descriptor, Platform};
+use super::manifest::{Compression, Descriptor, Platform};
+use super::rewrite::{self, Form};
 use super::unpack;
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::{self, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, Pins, Store};
@@ -35,50 +36,6 @@ pub enum Error {
     /// A manifest of the store is not there, or not what it should be.
     #[error("the manifest {0} of the image is not in the store")]
     NoManifest(Digest),
-}
-
-/// The words in which an image is described.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// OCI image specification.
-    #[default]
-    Oci,
-    /// Docker's image manifest version 2, schema 2.
-    Docker,
-}
-
-impl Format {
-    /// The media type of a manifest.
-    pub fn manifest(self) -> &'static str {
-        match self {
-            Self::Oci => "application/vnd.oci.image.manifest.v1+json",
-            Self::Docker => "application/vnd.docker.distribution.manifest.v2+json",
-        }
-    }
-
-    /// The media type of a configuration.
-    pub fn config(self) -> &'static str {
-        match self {
-            Self::Oci => "application/vnd.oci.image.config.v1+json",
-            Self::Docker => "application/vnd.docker.container.image.v1+json",
-        }
-    }
-
-    /// The media type of a layer that has `other` elsewhere. Docker has no word for Zstandard.
-    pub fn layer(self, other: &str) -> &'static str {
-        match (self, other) {
-            (Self::Oci, other) if other.ends_with("zstd") => "application/vnd.oci.image.layer.v1.tar+zstd",
-            (Self::Oci, other) if other.ends_with("gzip") => "application/vnd.oci.image.layer.v1.tar+gzip",
-            (Self::Oci, _) => "application/vnd.oci.image.layer.v1.tar",
-            (Self::Docker, other) if other.ends_with("zstd") => {
-                "application/vnd.docker.image.rootfs.diff.tar.zstd"
-            }
-            (Self::Docker, other) if other.ends_with("gzip") => {
-                "application/vnd.docker.image.rootfs.diff.tar.gzip"
-            }
-            (Self::Docker, _) => "application/vnd.docker.image.rootfs.diff.tar",
-        }
-    }
 }
 
 /// An uncompressed archive that waits to become a layer: a file without a name, so that nothing is left of
@@ -148,7 +105,7 @@ pub struct Draft<'a> {
     /// Full names.
     pub names: Vec<String>,
     /// How it is described.
-    pub format: Format,
+    pub format: Form,
 }
 
 /// Makes the image: unpacks the new layer, then writes the record. Starts threads: the caller has entered
@@ -175,7 +132,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
         }
     };
     if let Some(layer) = &added {
-        let kind = draft.format.layer("");
+        let kind = draft.format.layer(Compression::None);
         descriptors.push(json!({ "mediaType": kind, "digest": layer.diff_id, "size": layer.size }));
     }
     layers.extend(added);
@@ -198,7 +155,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
     let config_bytes = config.to_string().into_bytes();
     let manifest = json!({
         "schemaVersion": 2,
-        "mediaType": draft.format.manifest(),
+        "mediaType": draft.format.media_type(),
         "config": {
             "mediaType": draft.format.config(),
             "digest": Digest::of(&config_bytes), "size": config_bytes.len(),
@@ -217,7 +174,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
         names: draft.names,
         manifest: manifest_digest,
         index: None,
-        media_type: draft.format.manifest().to_owned(),
+        media_type: draft.format.media_type().to_owned(),
         size: layers.iter().map(|layer| layer.size).sum(),
         layers,
         created,
@@ -248,14 +205,14 @@ fn pin(store: &Store, below: &[LayerRef], chain: &[ChainId]) -> Result<Pins, Err
 }
 
 /// The descriptors of an image's layers, in the words of `format`.
-fn layer_descriptors(store: &Store, base: &ImageRecord, format: Format) -> Result<Vec<Value>, Error> {
+fn layer_descriptors(store: &Store, base: &ImageRecord, format: Form) -> Result<Vec<Value>, Error> {
     let missing = || Error::NoManifest(base.manifest);
     let bytes = store.read_blob(&base.manifest)?.ok_or_else(missing)?;
     let manifest: Value = serde_json::from_slice(&bytes).map_err(|_| missing())?;
     let layers = manifest.get("layers").and_then(Value::as_array).ok_or_else(missing)?;
     let described = |layer: &Value| {
         let kind = layer.get("mediaType").and_then(Value::as_str).unwrap_or_default();
-        json!({ "mediaType": format.layer(kind), "digest": layer["digest"], "size": layer["size"] })
+        json!({ "mediaType": format.layer(rewrite::compression(kind).unwrap_or(Compression::Gzip)), "digest": layer["digest"], "size": layer["size"] })
     };
     let described: Vec<Value> = layers.iter().map(described).collect();
     if described.len() == base.layers.len() { Ok(described) } else { Err(missing()) }

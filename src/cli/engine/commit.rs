@@ -10,8 +10,8 @@ use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::commit::{self, CommitOptions, NewImage};
 use crate::image::Platform;
-use crate::image::create::Format;
 use crate::image::instruction::Instruction;
+use crate::image::rewrite::Form;
 use crate::storage::ImageRecord;
 
 /// Make an image of a container's files.
@@ -90,8 +90,8 @@ fn changes(lines: &[String]) -> Result<Vec<Instruction>, Failure> {
 /// `commit`.
 pub fn run(args: CommitArgs, globals: &Globals) -> Outcome {
     let format = match &*args.format {
-        "oci" => Format::Oci,
-        "docker" | "v2s2" => Format::Docker,
+        "oci" => Form::Oci,
+        "docker" | "v2s2" => Form::Docker,
         other => return Err(Failure::new(format!("--format \"{other}\": choose oci or docker"))),
     };
     let new = NewImage {
