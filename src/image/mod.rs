@@ -1,6 +1,7 @@
 //! Images (L3): references, manifests, transports, registries, unpacking, handing out.
 
 pub mod archive;
+pub mod artifact;
 pub mod auth;
 pub mod compress;
 pub mod content;

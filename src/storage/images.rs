@@ -177,12 +177,7 @@ impl Store {
     }
 
     fn tag_path(&self, name: &str) -> PathBuf {
-        // '%' occurs in no reference, so this can be undone; over-long names are hashed.
-        let mut file = name.replace('/', "%2F");
-        if file.len() > 200 {
-            file = format!("%{}", Digest::of(name.as_bytes()).hex());
-        }
-        self.path("tags").join(format!("{file}.json"))
+        self.path("tags").join(name_file(name))
     }
 
     /// Stores an image durably, then gives it its names, taking them from whatever had them.
@@ -415,6 +410,16 @@ impl Store {
         };
         Ok(self.images()?.into_iter().find(fits).map(|image| image.id))
     }
+}
+
+/// The file that is named after a full name.
+pub(super) fn name_file(name: &str) -> String {
+    // '%' occurs in no reference, so this can be undone; over-long names are hashed.
+    let mut file = name.replace('/', "%2F");
+    if file.len() > 200 {
+        file = format!("%{}", Digest::of(name.as_bytes()).hex());
+    }
+    format!("{file}.json")
 }
 
 /// What a short name of an image here may lack, in Podman's order.

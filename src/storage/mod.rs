@@ -7,6 +7,7 @@
 //! - a lock that nobody holds marks rubbish, which anybody may sweep;
 //! - counts of references are computed, never stored.
 
+pub mod artifacts;
 pub mod blobs;
 pub mod containers;
 pub mod images;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::digest::Digest;
 
+pub use artifacts::ArtifactRecord;
 pub use images::{ContainerConfig, ImageList, ImageRecord, LayerRef, ListEntry};
 pub use layers::{LayerRecord, LayerSlot, Ownership, StagedLayer};
 pub use paths::Paths;
