@@ -12,10 +12,12 @@ pub mod info;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;
+pub mod load;
 pub mod logs;
 pub mod mounts;
 pub mod name;
 pub mod pause;
+pub mod push;
 pub mod request;
 pub mod run;
 pub mod specgen;
@@ -90,6 +92,8 @@ pub enum Error {
     Store(#[from] crate::storage::Error),
     #[error(transparent)]
     Images(#[from] images::Error),
+    #[error(transparent)]
+    Push(#[from] push::Error),
     #[error(transparent)]
     Name(#[from] ParseIdError),
     #[error("image \"{0}\" was removed at this moment")]
@@ -277,6 +281,7 @@ impl Error {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
             Self::Images(error) => error.hint(),
+            Self::Push(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {
                 Some("--stop-signal chooses another".to_owned())
             }

@@ -14,8 +14,10 @@ use crate::sys::child;
 use crate::{image, storage};
 
 pub use inspect::inspect;
+pub(in crate::engine) use pull::{Failure, registries, sync_later};
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
+pub(in crate::engine) use remove::matching_name;
 
 /// What goes wrong with images.
 #[derive(Debug, thiserror::Error)]
