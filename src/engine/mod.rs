@@ -14,10 +14,12 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod list;
 pub mod lists;
+pub mod load;
 pub mod logs;
 pub mod mounts;
 pub mod name;
 pub mod pause;
+pub mod push;
 pub mod request;
 pub mod run;
 pub mod specgen;
@@ -96,6 +98,8 @@ pub enum Error {
     Commit(#[from] commit::Error),
     #[error(transparent)]
     Lists(#[from] lists::Error),
+    #[error(transparent)]
+    Push(#[from] push::Error),
     #[error(transparent)]
     Name(#[from] ParseIdError),
     #[error("image \"{0}\" was removed at this moment")]
@@ -285,6 +289,7 @@ impl Error {
             Self::Images(error) => error.hint(),
             Self::Commit(error) => error.hint(),
             Self::Lists(error) => error.hint(),
+            Self::Push(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {
                 Some("--stop-signal chooses another".to_owned())
             }

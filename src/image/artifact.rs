@@ -131,7 +131,9 @@ impl Manifest {
     /// Adds a file.
     pub fn add(&mut self, file: File) -> Result<(), Error> {
         let title = file.title().map(str::to_owned);
-        if let Some(title) = title.filter(|title| self.layers.iter().any(|known| known.title() == Some(title))) {
+        if let Some(title) =
+            title.filter(|title| self.layers.iter().any(|known| known.title() == Some(title)))
+        {
             return Err(Error::Twice(title));
         }
         self.layers.push(file);

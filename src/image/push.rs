@@ -77,6 +77,9 @@ pub enum Error {
     /// The manifest.
     #[error("the image's manifest is unusable")]
     Manifest(#[source] manifest::Error),
+    /// An OCI layout with another kind of manifest.
+    #[error("an OCI layout takes OCI's manifests only")]
+    Form,
     /// A layer cannot be compressed.
     #[error("compressing the layer {digest}")]
     Compress {
@@ -121,7 +124,10 @@ pub fn push(
         let (diff_ids, layers) = (image.layers.len(), manifest.layers.len());
         return Err(Error::Manifest(manifest::Error::LayerCount { diff_ids, layers }));
     }
-    let form = options.form.unwrap_or(Form::of(&manifest.media_type));
+    let form = match (options.form, destination.form()) {
+        (Some(asked), Some(only)) if asked != only => return Err(Error::Form),
+        (asked, only) => asked.or(only).unwrap_or(Form::of(&manifest.media_type)),
+    };
     let placing = Placing {
         store,
         destination,

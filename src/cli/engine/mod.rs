@@ -17,11 +17,13 @@ pub mod pause;
 pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod push;
 pub mod rename;
 pub mod restart;
 pub mod rm;
 pub mod rmi;
 pub mod run;
+pub mod save;
 pub mod selection;
 pub mod stop;
 mod surface;
@@ -153,6 +155,7 @@ fn faces() -> Vec<Face> {
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
+        "load" [], save::LoadArgs, save::load, "Read images from an archive";
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
         "manifest add" [], manifest::AddArgs, manifest::add, "Add an image to a list";
         "manifest annotate" [], manifest::AnnotateArgs, manifest::annotate, "Say something of an image in a list";
@@ -164,11 +167,13 @@ fn faces() -> Vec<Face> {
         "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
         "ps" [], ps::PsArgs, ps::run, "List containers";
         "pull" [], pull::PullArgs, pull::run, "Fetch an image";
+        "push" [], push::PushArgs, push::run, "Upload an image";
         "rename" [], rename::RenameArgs, rename::run, "Give a container another name";
         "restart" [], restart::RestartArgs, restart::run, "Stop containers and start them again";
         "rm" [], rm::RmArgs, rm::run, "Remove containers";
         "rmi" [], rmi::RmiArgs, rmi::run, "Remove images";
         "run" [], run::RunArgs, run::run, "Create and start a container";
+        "save" [], save::SaveArgs, save::save, "Write images as an archive";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "top" [], top::TopArgs, top::run, "List a container's processes";
@@ -244,7 +249,7 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("container", "ls" | "list" | "ps") => "ps",
         ("image", "ls" | "list") => "images",
         ("image", "rm") => "rmi",
-        ("image", name @ ("import" | "pull")) => name,
+        ("image", name @ ("import" | "load" | "pull" | "push" | "save")) => name,
         ("system", "info") => "info",
         (
             "container",

@@ -16,9 +16,10 @@ use crate::{image, storage};
 
 pub use inspect::inspect;
 pub use look::{SourceImage, look, root_document};
-pub(in crate::engine) use pull::{Failure, layer_hint, sync_later};
+pub(in crate::engine) use pull::{Failure, layer_hint, registries, sync_later};
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
+pub(in crate::engine) use remove::matching_name;
 
 /// What goes wrong with images.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ use tar::{EntryType, Header};
 use super::{Destination, Error, Image, LAYOUT, Layers, copy, empty_index, index_entry};
 use crate::base::digest::{ChainId, Digest};
 use crate::image::registry::Content;
+use crate::image::rewrite::Form;
 
 /// A tar archive that is being written.
 struct Tar {
@@ -99,6 +100,10 @@ impl OciArchive {
 }
 
 impl Destination for OciArchive {
+    fn form(&self) -> Option<Form> {
+        Some(Form::Oci)
+    }
+
     fn parallel(&self) -> bool {
         false
     }

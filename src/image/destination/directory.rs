@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{Destination, Error, Image, LAYOUT, REF_NAME, copy, empty_index, index_entry};
 use crate::base::digest::Digest;
 use crate::image::registry::Content;
+use crate::image::rewrite::Form;
 use crate::sys::atomic::Pending;
 use crate::sys::lock::Lock;
 
@@ -71,6 +72,10 @@ impl Layout {
 }
 
 impl Destination for Layout {
+    fn form(&self) -> Option<Form> {
+        Some(Form::Oci)
+    }
+
     fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
         Ok(is_file_of(&self.blobs().join(digest.hex()), size))
     }

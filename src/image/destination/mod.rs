@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::reference::Reference;
 use super::registry::{self, Content, Mounted, Registry};
+use super::rewrite::Form;
 use crate::base::digest::Digest;
 
 pub use archive::{DockerArchive, OciArchive};
@@ -90,6 +91,11 @@ pub trait Destination: Sync {
     /// What it wants of layers.
     fn layers(&self) -> Layers {
         Layers::Any
+    }
+
+    /// The one kind of manifest that it takes.
+    fn form(&self) -> Option<Form> {
+        None
     }
 
     /// Whether it takes several blobs at a time.
