@@ -5,6 +5,7 @@ pub mod artifact;
 pub mod auth;
 pub mod compress;
 pub mod content;
+pub mod copy;
 pub mod create;
 pub mod destination;
 pub mod hello;

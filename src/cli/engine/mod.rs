@@ -162,6 +162,7 @@ fn faces() -> Vec<Face> {
         "manifest create" [], manifest::CreateArgs, manifest::create, "Make a list of images for several platforms";
         "manifest exists" [], manifest::ExistsArgs, manifest::exists, "Tell by the exit code whether a list is there";
         "manifest inspect" [], manifest::InspectArgs, manifest::inspect, "Show a list, here or at a registry";
+        "manifest push" [], manifest::PushArgs, manifest::push, "Upload a list, and its images";
         "manifest remove" [], manifest::RemoveArgs, manifest::remove, "Take an image out of a list";
         "manifest rm" [], manifest::RmArgs, manifest::rm, "Remove lists";
         "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
