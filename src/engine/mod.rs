@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod list;
 pub mod load;
+pub mod login;
 pub mod logs;
 pub mod mounts;
 pub mod name;
@@ -94,6 +95,8 @@ pub enum Error {
     Images(#[from] images::Error),
     #[error(transparent)]
     Push(#[from] push::Error),
+    #[error(transparent)]
+    Login(#[from] login::Error),
     #[error(transparent)]
     Name(#[from] ParseIdError),
     #[error("image \"{0}\" was removed at this moment")]
@@ -282,6 +285,7 @@ impl Error {
             }
             Self::Images(error) => error.hint(),
             Self::Push(error) => error.hint(),
+            Self::Login(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {
                 Some("--stop-signal chooses another".to_owned())
             }

@@ -7,6 +7,7 @@ pub mod content;
 pub mod destination;
 pub mod hello;
 pub mod layer;
+pub mod login;
 pub mod manifest;
 mod pipe;
 pub mod pull;
