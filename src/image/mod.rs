@@ -12,6 +12,7 @@ pub mod hello;
 pub mod instruction;
 pub mod layer;
 pub mod list;
+pub mod login;
 pub mod manifest;
 pub mod pack;
 mod pipe;

@@ -11,6 +11,7 @@ pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod kill;
+pub mod login;
 pub mod logs;
 pub mod manifest;
 pub mod pause;
@@ -156,6 +157,8 @@ fn faces() -> Vec<Face> {
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
         "load" [], save::LoadArgs, save::load, "Read images from an archive";
+        "login" [], login::LoginArgs, login::login, "Log in to a registry";
+        "logout" [], login::LogoutArgs, login::logout, "Log out of a registry";
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
         "manifest add" [], manifest::AddArgs, manifest::add, "Add an image to a list";
         "manifest annotate" [], manifest::AnnotateArgs, manifest::annotate, "Say something of an image in a list";
