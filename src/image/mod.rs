@@ -7,6 +7,7 @@ pub mod layer;
 pub mod manifest;
 mod pipe;
 pub mod pull;
+pub mod recipe;
 pub mod reference;
 pub mod registries;
 pub mod registry;

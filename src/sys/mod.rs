@@ -23,6 +23,7 @@ pub mod pty;
 pub mod sched;
 pub mod seal;
 pub mod seccomp;
+pub mod share;
 pub mod signal;
 pub mod socket;
 pub mod tree;

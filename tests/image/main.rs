@@ -2,6 +2,7 @@
 
 mod hostile;
 mod peers;
+mod recipe;
 mod registry;
 #[path = "../common/skip.rs"]
 mod skip;
