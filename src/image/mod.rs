@@ -2,9 +2,12 @@
 
 pub mod archive;
 pub mod auth;
+pub mod create;
 pub mod hello;
+pub mod instruction;
 pub mod layer;
 pub mod manifest;
+pub mod pack;
 mod pipe;
 pub mod pull;
 pub mod recipe;

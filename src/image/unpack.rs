@@ -406,7 +406,7 @@ fn failed(entry: &Entry, source: io::Error) -> Error {
 
 /// Whether an archive may set the attribute: overlayfs' own would let a layer redirect lookups
 /// (`trusted.overlay.redirect`), labels and ACL's ids are the host's business.
-fn may_take(name: &[u8]) -> bool {
+pub(super) fn may_take(name: &[u8]) -> bool {
     name == b"security.capability"
         || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
         || name.starts_with(b"system.posix_acl_")

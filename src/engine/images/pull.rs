@@ -1,170 +1,18 @@
-//! Images for containers: found in the store or pulled into it, shown, removed.
+//! An image for a container: the one in the store, or one that is pulled.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::Engine;
+use super::{Error, PullPolicy};
 use crate::base::digest::Digest;
 use crate::base::{report, suggest};
-use crate::image::manifest::{ParsePlatformError, go_architecture};
-use crate::image::reference::ParseReferenceError;
-use crate::image::transport::ParseTransportError;
-use crate::image::{
-    self, Platform, Progress, Reference, Registries, Transport, hello, pull, registries, source,
-};
+use crate::engine::Engine;
+use crate::image::manifest::go_architecture;
+use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, pull, source};
 use crate::security::idmap::RungKind;
-use crate::storage::containers::ContainerRecord;
-use crate::storage::{self, ImageRecord, Ownership, Store};
+use crate::storage::{ImageRecord, Ownership, Store};
 use crate::sys::child;
-
-/// What goes wrong with images.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The store.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
-    /// The name is no name.
-    #[error(transparent)]
-    Reference(#[from] ParseReferenceError),
-    /// The source is no source.
-    #[error(transparent)]
-    Transport(#[from] ParseTransportError),
-    /// `--platform`.
-    #[error(transparent)]
-    Platform(#[from] ParsePlatformError),
-    /// `registries.conf`.
-    #[error(transparent)]
-    Registries(#[from] registries::Error),
-    /// Credentials.
-    #[error(transparent)]
-    Auth(#[from] image::auth::Error),
-    /// Options that exclude each other.
-    #[error("--platform cannot be used together with --os, --arch or --variant")]
-    PlatformTwice,
-    /// `--creds`.
-    #[error("--creds takes user[:password]")]
-    Creds,
-    /// A policy that is none.
-    #[error("\"{0}\" is not a pull policy: use always, missing, newer or never")]
-    Policy(String),
-    /// Nothing here, and pulling was forbidden.
-    #[error("there is no image \"{name}\" here, and pulling is off")]
-    NotHere {
-        /// As the user named it.
-        name: String,
-        /// An image here with a name like it.
-        similar: Option<String>,
-    },
-    /// No such image.
-    #[error("there is no image \"{0}\"")]
-    NoSuchImage(String),
-    /// The pull failed. What failed in it was in another process: its chain of errors as text.
-    #[error("pulling \"{name}\": {message}")]
-    Pull {
-        /// What was to be pulled.
-        name: String,
-        /// Why it failed.
-        message: String,
-        /// What may help.
-        hint: Option<String>,
-        /// The name may be a slip.
-        misnamed: bool,
-    },
-    /// The process that works on the store.
-    #[error("pulling \"{name}\"")]
-    Child {
-        /// What was to be pulled.
-        name: String,
-        /// Why.
-        #[source]
-        source: child::Error,
-    },
-    /// `rmi` of an image that containers use.
-    #[error("removing image \"{name}\": it is used by {}", list(containers))]
-    InUse {
-        /// As the user named it.
-        name: String,
-        /// Names of the containers.
-        containers: Vec<String>,
-    },
-    /// `rmi` by id of an image with several names.
-    #[error("removing image \"{id}\": it has several names ({})", names.join(", "))]
-    SeveralNames {
-        /// The short id.
-        id: String,
-        /// Its names.
-        names: Vec<String>,
-    },
-}
-
-fn list(containers: &[String]) -> String {
-    let plural = if containers.len() == 1 { "container" } else { "containers" };
-    format!("{plural} {}", containers.join(", "))
-}
-
-impl Error {
-    /// How to mend it, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Pull { hint, .. } => hint.clone(),
-            Self::Registries(error) => error.hint(),
-            Self::Auth(error) => error.hint(),
-            Self::NotHere { similar: Some(image), .. } => Some(format!("did you mean {image}?")),
-            Self::NotHere { name, .. } => Some(format!("umiak pull {name}")),
-            Self::NoSuchImage(_) => Some("\"umiak images\" lists what is here".to_owned()),
-            Self::InUse { containers, .. } => {
-                Some(format!("umiak rm {}, or umiak rmi --force", containers.join(" ")))
-            }
-            // Asked only now: who can enter one need not be asked.
-            Self::Child { source: child::Error::Enter(_), .. } => {
-                crate::security::idmap::check_user_namespaces().err().map(|unavailable| unavailable.hint)
-            }
-            Self::SeveralNames { .. } => Some("remove it by its names, or with --force".to_owned()),
-            _ => None,
-        }
-    }
-
-    /// Podman's exit code of `rmi`.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::NoSuchImage(_) => 1,
-            Self::InUse { .. } => 2,
-            _ => 125,
-        }
-    }
-}
-
-/// When to pull an image that a container is to be made from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PullPolicy {
-    /// Always; a failure is one even if there is an image here.
-    Always,
-    /// If there is none here.
-    #[default]
-    Missing,
-    /// If the registry has another one; what is here serves if it cannot be asked.
-    Newer,
-    /// Never.
-    Never,
-}
-
-impl FromStr for PullPolicy {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "always" | "true" => Ok(Self::Always),
-            "missing" | "ifnotpresent" | "" => Ok(Self::Missing),
-            "newer" | "ifnewer" => Ok(Self::Newer),
-            "never" | "false" => Ok(Self::Never),
-            _ => Err(Error::Policy(text.to_owned()).to_string()),
-        }
-    }
-}
 
 /// The flags of `pull` that `run` and `create` share.
 #[derive(Clone, Debug, Default)]
@@ -371,7 +219,8 @@ fn candidates(store: &Store, name: &str, local: Option<&ImageRecord>) -> Result<
     Ok(candidates.into_iter().map(Transport::Registry).collect())
 }
 
-fn registries() -> Result<Registries, Error> {
+/// `registries.conf` of this user.
+pub(in crate::engine) fn registries() -> Result<Registries, Error> {
     Ok(Registries::read(&|name| std::env::var_os(name))?)
 }
 
@@ -423,15 +272,18 @@ fn find_attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> R
 
 /// What a child that failed tells.
 #[derive(Debug, Serialize, Deserialize)]
-struct Failure {
-    message: String,
-    hint: Option<String>,
+pub(in crate::engine) struct Failure {
+    /// The chain of errors.
+    pub message: String,
+    /// What may help.
+    pub hint: Option<String>,
     /// The name may be a slip: nothing answers to it.
-    misnamed: bool,
+    pub misnamed: bool,
 }
 
 impl Failure {
-    fn new(error: &dyn std::error::Error, hint: Option<String>) -> Self {
+    /// Of an error, with what may help.
+    pub fn new(error: &dyn std::error::Error, hint: Option<String>) -> Self {
         Self { message: report::chain(error), hint, misnamed: false }
     }
 
@@ -484,15 +336,26 @@ fn in_child<T: Serialize + serde::de::DeserializeOwned>(
     enter: bool,
     work: impl FnOnce(&Store) -> Result<T, Failure>,
 ) -> Result<T, Error> {
-    let rung = enter.then(|| at.engine.rung());
-    let mapping = rung.filter(|rung| rung.kind != RungKind::Root).map(|rung| &rung.mapping);
-    let result = child::call(mapping, || work(&at.store));
-    match result {
+    match at.engine.in_child(enter, || work(&at.store)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(Failure { message, hint, misnamed })) => {
             Err(Error::Pull { name: name.to_owned(), message, hint, misnamed })
         }
         Err(source) => Err(Error::Child { name: name.to_owned(), source }),
+    }
+}
+
+impl Engine {
+    /// Runs work in a forked child; with `enter` as root of the user namespace that owns the layers' files,
+    /// where there is one. The caller must be single-threaded.
+    pub(in crate::engine) fn in_child<T: Serialize + serde::de::DeserializeOwned>(
+        &self,
+        enter: bool,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<Result<T, Failure>, child::Error> {
+        let rung = enter.then(|| self.rung());
+        let mapping = rung.filter(|rung| rung.kind != RungKind::Root).map(|rung| &rung.mapping);
+        child::call(mapping, work)
     }
 }
 
@@ -590,163 +453,9 @@ fn newer(
     }
 }
 
-/// What `rmi` did to one image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Names that were taken away.
-    pub untagged: Vec<String>,
-    /// The image itself, if it is gone.
-    pub deleted: Option<Digest>,
-}
-
-impl Engine {
-    /// Removes a name, and with its last name the image, by Podman's rules: an image with several
-    /// names goes by id only by `force`; one that containers use goes only by `force`, which
-    /// removes the containers too. Layers go by [`Engine::collect_images`].
-    pub fn remove_image(&self, name: &str, force: bool) -> Result<Removed, super::Error> {
-        let found = self.store.image(name).map_err(Error::from)?;
-        let image = found.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
-        let by_name = matching_name(&image, name);
-        if image.names.len() > 1 {
-            if let Some(tag) = by_name {
-                self.store.untag(&tag).map_err(Error::from)?;
-                return Ok(Removed { untagged: vec![tag], deleted: None });
-            }
-            if !force {
-                return Err(Error::SeveralNames { id: image.id.short(), names: image.names }.into());
-            }
-        }
-        let users = self.users_of(&image.id)?;
-        if !users.is_empty() && !force {
-            let containers = users.into_iter().map(|record| record.name).collect();
-            return Err(Error::InUse { name: name.to_owned(), containers }.into());
-        }
-        for user in users {
-            self.remove(&user.id, true, Some(0))?;
-        }
-        // Alone, so that no container is being made from it meanwhile.
-        let _lock = self.store.lock_exclusive().map_err(Error::from)?;
-        let users = self.users_of(&image.id)?;
-        if !users.is_empty() {
-            let containers = users.into_iter().map(|record| record.name).collect();
-            return Err(Error::InUse { name: name.to_owned(), containers }.into());
-        }
-        self.store.remove_image(&image).map_err(Error::from)?;
-        Ok(Removed { untagged: image.names, deleted: Some(image.id) })
-    }
-
-    /// Removes the layers and blobs that nothing refers to any more.
-    pub fn collect_images(&self) -> Result<(), super::Error> {
-        let mapping = match self.rung().kind {
-            RungKind::Root => None,
-            _ => Some(self.rung().mapping.clone()),
-        };
-        let store = self.store.clone().with_mapping(mapping);
-        store.collect().map_err(Error::from)?;
-        Ok(store.sweep().map_err(Error::from)?)
-    }
-
-    fn users_of(&self, id: &Digest) -> Result<Vec<ContainerRecord>, super::Error> {
-        let mut users = Vec::new();
-        for container in self.containers.ids()? {
-            match self.containers.record(&container) {
-                Ok(record) if record.image_id == Some(*id) => users.push(record),
-                // Being made or removed this moment, or damaged: `ps` tells of the latter.
-                _ => {}
-            }
-        }
-        Ok(users)
-    }
-
-    /// How many containers use each image.
-    pub fn image_users(&self) -> Result<BTreeMap<Digest, usize>, super::Error> {
-        let mut users = BTreeMap::new();
-        for container in self.containers.ids()? {
-            if let Ok(ContainerRecord { image_id: Some(id), .. }) = self.containers.record(&container) {
-                *users.entry(id).or_default() += 1;
-            }
-        }
-        Ok(users)
-    }
-}
-
-/// Which of the image's names the user meant; `None` if it was an id or a digest.
-fn matching_name(image: &ImageRecord, name: &str) -> Option<String> {
-    if name.contains('@') {
-        return None;
-    }
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let tagged = if last.contains(':') { name.to_owned() } else { format!("{name}:latest") };
-    let exact = image.names.iter().find(|known| **known == tagged);
-    let suffix = format!("/{tagged}");
-    exact.or_else(|| image.names.iter().find(|known| known.ends_with(&suffix))).cloned()
-}
-
-/// What `podman image inspect` shows of an image; `None` if there is none.
-pub fn inspect(store: &Store, name: &str) -> Result<Option<Value>, Error> {
-    let Some(image) = store.image(name)? else { return Ok(None) };
-    let container = image.config.get("config").cloned().unwrap_or_else(|| json!({}));
-    let text = |key: &str| image.config.get(key).cloned().unwrap_or_else(|| json!(""));
-    let layers: Vec<String> = image.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-    let lower: Vec<String> = image
-        .layers
-        .iter()
-        .rev()
-        .skip(1)
-        .map(|layer| store.layer_dir(&layer.chain_id).display().to_string())
-        .collect();
-    let mut data = serde_json::Map::new();
-    if !lower.is_empty() {
-        data.insert("LowerDir".to_owned(), lower.join(":").into());
-    }
-    if let Some(top) = image.layers.last() {
-        data.insert("UpperDir".to_owned(), store.layer_dir(&top.chain_id).display().to_string().into());
-    }
-    let labels = container.get("Labels").filter(|labels| !labels.is_null()).cloned();
-    let user = container.get("User").cloned().unwrap_or_else(|| json!(""));
-    Ok(Some(json!({
-        "Id": image.id.hex(),
-        "Digest": image.manifest,
-        "RepoTags": image.names,
-        "RepoDigests": image.repo_digests,
-        "Parent": "",
-        "Comment": text("comment"),
-        "Created": image.created,
-        "Config": container,
-        "Version": text("docker_version"),
-        "Author": text("author"),
-        "Architecture": image.architecture,
-        "Variant": image.variant.clone().unwrap_or_default(),
-        "Os": image.os,
-        "Size": image.size,
-        "VirtualSize": image.size,
-        "GraphDriver": { "Name": "overlay", "Data": data },
-        "RootFS": { "Type": "layers", "Layers": layers },
-        "Labels": labels,
-        "Annotations": annotations(store, &image),
-        "ManifestType": image.media_type,
-        "User": user,
-        "History": image.config.get("history").cloned().unwrap_or_else(|| json!([])),
-        "NamesHistory": image.names,
-    })))
-}
-
-fn annotations(store: &Store, image: &ImageRecord) -> Value {
-    let manifest = store.read_blob(&image.manifest).ok().flatten();
-    let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-    manifest.and_then(|m| m.get("annotations").cloned()).filter(Value::is_object).unwrap_or_else(|| json!({}))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn policies() {
-        assert_eq!("always".parse(), Ok(PullPolicy::Always));
-        assert_eq!("ifnotpresent".parse(), Ok(PullPolicy::Missing));
-        assert!("sometimes".parse::<PullPolicy>().is_err());
-    }
 
     #[test]
     fn platforms_come_from_either_kind_of_flag() {
