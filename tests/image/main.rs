@@ -4,6 +4,7 @@ mod hostile;
 mod peers;
 mod recipe;
 mod registry;
+mod share;
 #[path = "../common/skip.rs"]
 mod skip;
 mod store;
