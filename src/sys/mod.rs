@@ -27,5 +27,6 @@ pub mod share;
 pub mod signal;
 pub mod socket;
 pub mod tree;
+pub mod usage;
 pub mod userns;
 pub mod visit;

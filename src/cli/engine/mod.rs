@@ -23,6 +23,7 @@ pub mod run;
 pub mod selection;
 pub mod stop;
 mod surface;
+pub mod system;
 pub mod top;
 pub mod unsupported;
 pub mod version;
@@ -145,6 +146,7 @@ fn faces() -> Vec<Face> {
         "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
         "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
+        "image prune" [], system::ImagePruneArgs, system::image_prune, "Remove images that nothing uses";
         "images" [], images::ImagesArgs, images::run, "List images";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
@@ -160,6 +162,8 @@ fn faces() -> Vec<Face> {
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
+        "system df" [], system::DfArgs, system::df, "Show what images, containers and volumes take";
+        "system prune" [], system::PruneArgs, system::prune, "Remove everything that nothing uses";
         "top" [], top::TopArgs, top::run, "List a container's processes";
         "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
         "version" [], version::VersionArgs, version::run, "Show the version";
