@@ -1,6 +1,7 @@
 //! The engine (L5): composes storage, images, the runtime and the monitor into containers.
 
 pub mod attach;
+pub mod check;
 pub mod config;
 pub mod diff;
 pub mod environment;

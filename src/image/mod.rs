@@ -19,6 +19,7 @@ pub mod source;
 mod tls;
 pub mod transport;
 pub mod unpack;
+pub mod verify;
 
 pub use auth::Credentials;
 pub use manifest::Platform;

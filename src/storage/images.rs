@@ -121,10 +121,10 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 }
 
 #[derive(Serialize, Deserialize)]
-struct Tag {
+pub(super) struct Tag {
     version: u32,
-    name: String,
-    id: Digest,
+    pub(super) name: String,
+    pub(super) id: Digest,
 }
 
 impl ImageRecord {
@@ -150,7 +150,7 @@ impl Store {
         self.path("images").join(format!("{}.json", id.hex()))
     }
 
-    fn tag_path(&self, name: &str) -> PathBuf {
+    pub(super) fn tag_path(&self, name: &str) -> PathBuf {
         // '%' occurs in no reference, so this can be undone; over-long names are hashed.
         let mut file = name.replace('/', "%2F");
         if file.len() > 200 {

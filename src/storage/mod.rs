@@ -15,6 +15,7 @@ pub mod names;
 pub mod paths;
 pub mod share;
 mod store;
+pub mod survey;
 
 use std::io;
 use std::path::{Path, PathBuf};

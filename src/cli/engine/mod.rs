@@ -1,6 +1,7 @@
 //! The engine's face: Podman's commands and flags, one file a command.
 
 pub mod attach;
+pub mod check;
 pub mod completion;
 pub mod diff;
 pub mod exec;
@@ -162,6 +163,7 @@ fn faces() -> Vec<Face> {
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
+        "system check" [], check::CheckArgs, check::run, "Look for damage in the store";
         "system df" [], system::DfArgs, system::df, "Show what images, containers and volumes take";
         "system prune" [], system::PruneArgs, system::prune, "Remove everything that nothing uses";
         "top" [], top::TopArgs, top::run, "List a container's processes";

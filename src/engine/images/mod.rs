@@ -14,6 +14,7 @@ use crate::sys::child;
 use crate::{image, storage};
 
 pub use inspect::inspect;
+pub(in crate::engine) use pull::mend;
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
 
