@@ -1,6 +1,7 @@
 //! The engine (L5): composes storage, images, the runtime and the monitor into containers.
 
 pub mod attach;
+pub mod check;
 pub mod commit;
 pub mod config;
 pub mod diff;
@@ -20,11 +21,13 @@ pub mod logs;
 pub mod mounts;
 pub mod name;
 pub mod pause;
+pub mod prune;
 pub mod push;
 pub mod request;
 pub mod run;
 pub mod specgen;
 pub mod top;
+pub mod usage;
 pub mod volumes;
 
 use std::cell::OnceCell;

@@ -230,19 +230,25 @@ fn add_layer(
         let spool = |source| Error::Spool { path: store.path("staging"), source };
         spooled.file.rewind().map_err(spool)?;
         let blob = Descriptor { media_type: String::new(), digest: diff_id, size };
-        let unpack = unpack::Options { ownership, max_file: size, max_entries: u64::MAX, lower };
+        let unpack = unpack::Options {
+            ownership,
+            max_file: size,
+            max_entries: u64::MAX,
+            lower,
+            staged: Some(&staged),
+        };
         let expected = Expected { blob: &blob, diff_id, limit: size, unpack };
-        let taken = layer::take(&mut spooled.file, Some(&staged.blob()), &staged.diff(), expected, &|_| {})?;
+        let taken = layer::take(&mut spooled.file, None, &staged.diff(), expected, &|_| {})?;
         let mut record = LayerRecord::new(diff_id, diff_id, ownership)?;
         record.size = taken.size;
         record.entries = taken.report.entries;
         record.skipped_devices = taken.report.skipped_devices;
         record.skipped_xattrs = taken.report.skipped_xattrs;
         record.plain_whiteouts = taken.report.plain_whiteouts;
+        record.shared = taken.report.shared;
         staged.publish(&record)?;
     }
-    let blob = store.blob_path(&diff_id).exists().then_some(diff_id);
-    Ok(LayerRef { chain_id, diff_id, blob, blob_size: size, size })
+    Ok(LayerRef { chain_id, diff_id, blob: Some(diff_id), blob_size: size, size })
 }
 
 /// Writes an archive of any supported compression to a file of [`spool_file`], uncompressed and at most to

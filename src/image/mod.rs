@@ -18,6 +18,7 @@ pub mod pack;
 mod pipe;
 pub mod pull;
 pub mod push;
+pub mod recipe;
 pub mod reference;
 pub mod registries;
 pub mod registry;
@@ -27,6 +28,7 @@ pub mod source;
 mod tls;
 pub mod transport;
 pub mod unpack;
+pub mod verify;
 
 pub use auth::Credentials;
 pub use manifest::Platform;

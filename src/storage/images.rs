@@ -22,7 +22,8 @@ pub struct LayerRef {
     pub chain_id: ChainId,
     /// Digest of the uncompressed archive.
     pub diff_id: Digest,
-    /// Digest of the blob in the manifest; `None` for an image that was never a blob.
+    /// Digest of the blob in the manifest, whether the blob itself is kept or not; `None` for an image that
+    /// was never a blob, or was pulled by an earlier version while its layer was there from another blob.
     pub blob: Option<Digest>,
     /// Size of that blob in bytes.
     pub blob_size: u64,
@@ -147,10 +148,10 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 }
 
 #[derive(Serialize, Deserialize)]
-struct Tag {
+pub(super) struct Tag {
     version: u32,
-    name: String,
-    id: Digest,
+    pub(super) name: String,
+    pub(super) id: Digest,
 }
 
 impl ImageRecord {
@@ -176,7 +177,7 @@ impl Store {
         self.path("images").join(format!("{}.json", id.hex()))
     }
 
-    fn tag_path(&self, name: &str) -> PathBuf {
+    pub(super) fn tag_path(&self, name: &str) -> PathBuf {
         self.path("tags").join(name_file(name))
     }
 

@@ -14,7 +14,9 @@ pub mod images;
 pub mod layers;
 pub mod names;
 pub mod paths;
+pub mod share;
 mod store;
+pub mod survey;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,7 @@ use crate::base::digest::Digest;
 
 pub use artifacts::ArtifactRecord;
 pub use images::{ContainerConfig, ImageList, ImageRecord, LayerRef, ListEntry};
-pub use layers::{LayerRecord, LayerSlot, Ownership, StagedLayer};
+pub use layers::{LayerFiles, LayerRecord, LayerSlot, Ownership, StagedLayer};
 pub use paths::Paths;
 pub use store::{FORMAT, Pins, Store, StoreLock};
 

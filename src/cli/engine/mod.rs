@@ -1,6 +1,7 @@
 //! The engine's face: Podman's commands and flags, one file a command.
 
 pub mod attach;
+pub mod check;
 pub mod commit;
 pub mod completion;
 pub mod diff;
@@ -28,6 +29,7 @@ pub mod save;
 pub mod selection;
 pub mod stop;
 mod surface;
+pub mod system;
 pub mod top;
 pub mod unsupported;
 pub mod version;
@@ -151,6 +153,7 @@ fn faces() -> Vec<Face> {
         "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
         "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
+        "image prune" [], system::ImagePruneArgs, system::image_prune, "Remove images that nothing uses";
         "images" [], images::ImagesArgs, images::run, "List images";
         "import" [], commit::ImportArgs, commit::import, "Make an image of an archive of files";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
@@ -180,6 +183,9 @@ fn faces() -> Vec<Face> {
         "save" [], save::SaveArgs, save::save, "Write images as an archive";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
+        "system check" [], check::CheckArgs, check::run, "Look for damage in the store";
+        "system df" [], system::DfArgs, system::df, "Show what images, containers and volumes take";
+        "system prune" [], system::PruneArgs, system::prune, "Remove everything that nothing uses";
         "top" [], top::TopArgs, top::run, "List a container's processes";
         "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
         "version" [], version::VersionArgs, version::run, "Show the version";

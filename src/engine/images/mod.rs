@@ -16,6 +16,7 @@ use crate::{image, storage};
 
 pub use inspect::inspect;
 pub use look::{SourceImage, look, root_document};
+pub(in crate::engine) use pull::mend;
 pub(in crate::engine) use pull::{Failure, layer_hint, registries, sync_later};
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;

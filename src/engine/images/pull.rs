@@ -447,6 +447,50 @@ pub(in crate::engine) fn sync_later(store: &Store, image: &ImageRecord) {
     let _ = child::detach(|| drop(store.sync_layers(&layers)));
 }
 
+/// Makes an image whole again: of what is here of it, else from where it came. The text of the error says
+/// why neither could be.
+pub(in crate::engine) fn mend(engine: &Engine, image: &ImageRecord) -> Result<(), String> {
+    let at = At::new(engine);
+    let name = image.display_name();
+    let whole = || -> Result<bool, Error> {
+        let store = &at.store;
+        let records =
+            [image.manifest, image.id].iter().all(|blob| matches!(store.read_blob(blob), Ok(Some(_))));
+        Ok(records && is_whole(store, image)?)
+    };
+    let mut why = "what is here does not give it back, and it came from no registry".to_owned();
+    let renewed = renew(&at, image, &name).and_then(|_| whole());
+    if renewed.map_err(|error| report::chain(&error))? {
+        return Ok(());
+    }
+    if image.made_from.is_some() {
+        return make_hello(&at, &name).map(drop).map_err(|error| report::chain(&error));
+    }
+    // A blob that is not what its name says would stand in the way.
+    for blob in [image.manifest, image.id] {
+        if at.store.read_blob(&blob).is_err() {
+            at.store.discard(&at.store.blob_path(&blob)).map_err(|error| report::chain(&error))?;
+        }
+    }
+    let platform = Some(format!("{}/{}", image.os, image.architecture));
+    let options = PullOptions { platform, variant: None, ..PullOptions::default() };
+    for source in &image.repo_digests {
+        let Ok(reference) = source.parse::<Reference>() else { continue };
+        if reference.registry() == Some("localhost") {
+            continue;
+        }
+        match pull_from(&at, &[Transport::Registry(reference)], source, &options, &image::Silent) {
+            Ok(_) => match whole() {
+                Ok(true) => return Ok(()),
+                Ok(false) => why = format!("{source} is another image now"),
+                Err(error) => why = report::chain(&error),
+            },
+            Err(error) => why = report::chain(&error),
+        }
+    }
+    Err(why)
+}
+
 /// Unpacks layers that are missing anew, if all of their blobs are kept; says whether it did.
 fn renew(at: &At<'_>, image: &ImageRecord, name: &str) -> Result<bool, Error> {
     let options = PullOptions::default().resolve(at.ownership())?;
