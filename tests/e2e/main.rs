@@ -14,6 +14,7 @@ mod files;
 mod images;
 mod lifecycle;
 mod manage;
+mod names;
 mod registries;
 mod robustness;
 mod run;

@@ -6,6 +6,7 @@ pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod export;
+pub mod history;
 pub mod images;
 pub mod info;
 pub mod inspect;
@@ -23,6 +24,7 @@ pub mod run;
 pub mod selection;
 pub mod stop;
 mod surface;
+pub mod tag;
 pub mod top;
 pub mod unsupported;
 pub mod version;
@@ -143,8 +145,10 @@ fn faces() -> Vec<Face> {
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
         "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
+        "history" [], history::HistoryArgs, history::run, "Show how an image was made";
         "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
+        "image tree" [], history::TreeArgs, history::tree, "Show an image's layers";
         "images" [], images::ImagesArgs, images::run, "List images";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
@@ -160,8 +164,10 @@ fn faces() -> Vec<Face> {
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
+        "tag" [], tag::TagArgs, tag::tag, "Give an image further names";
         "top" [], top::TopArgs, top::run, "List a container's processes";
         "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
+        "untag" [], tag::UntagArgs, tag::untag, "Take names from an image";
         "version" [], version::VersionArgs, version::run, "Show the version";
         "volume create" [], volume::CreateArgs, volume::create, "Make a volume";
         "volume exists" [], exists::VolumeArgs, exists::volume, "Tell by the exit code whether a volume is there";
@@ -232,7 +238,7 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("container", "ls" | "list" | "ps") => "ps",
         ("image", "ls" | "list") => "images",
         ("image", "rm") => "rmi",
-        ("image", "pull") => "pull",
+        ("image", name @ ("history" | "pull" | "search" | "tag" | "untag")) => name,
         ("system", "info") => "info",
         (
             "container",

@@ -181,6 +181,26 @@ pub const FLAGS: &[(&str, &str)] = &[
      h,help o,output=",
     ),
     (
+        "history",
+        "\
+     format= h,help H,human no-trunc q,quiet",
+    ),
+    (
+        "image tree",
+        "\
+     h,help whatrequires",
+    ),
+    (
+        "tag",
+        "\
+     h,help",
+    ),
+    (
+        "untag",
+        "\
+     h,help",
+    ),
+    (
         "image diff",
         "\
      format=",

@@ -1,6 +1,8 @@
 //! Images for containers: found in the store or pulled into it, shown, removed.
 
+mod history;
 mod inspect;
+mod names;
 mod pull;
 mod remove;
 
@@ -13,6 +15,7 @@ use crate::image::transport::ParseTransportError;
 use crate::sys::child;
 use crate::{image, storage};
 
+pub use history::{HistoryEntry, TreeLayer};
 pub use inspect::inspect;
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
@@ -58,6 +61,17 @@ pub enum Error {
     /// No such image.
     #[error("there is no image \"{0}\"")]
     NoSuchImage(String),
+    /// `tag` and `untag` with a digest.
+    #[error("\"{0}\" has a digest: a name to give or take is a tag")]
+    NameWithDigest(String),
+    /// `untag` of what the image is not called.
+    #[error("the image \"{image}\" is not called \"{name}\"")]
+    NotItsName {
+        /// As the user named it.
+        image: String,
+        /// The full name.
+        name: String,
+    },
     /// The pull failed. What failed in it was in another process: its chain of errors as text.
     #[error("pulling \"{name}\": {message}")]
     Pull {
