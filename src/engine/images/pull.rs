@@ -84,6 +84,7 @@ impl PullOptions {
             creds,
             location: None,
             cert_dir: self.cert_dir.clone(),
+            ..image::registry::Options::default()
         };
         Ok(image::PullOptions {
             platform: self.platform()?,
