@@ -14,6 +14,7 @@ mod resolver;
 pub mod source;
 mod tls;
 pub mod transport;
+pub mod trust;
 pub mod unpack;
 
 pub use auth::Credentials;

@@ -3,15 +3,15 @@
 
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::layer::{self, Expected};
 use super::manifest::{self, Config, Descriptor, Platform};
 use super::registry::{self, Registry};
 use super::source::{self, Directory, DockerArchive, Layout, Source};
 use super::transport::Transport;
-use super::unpack;
+use super::{trust, unpack};
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::{
     self, ContainerConfig, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, StagedLayer,
@@ -31,6 +31,8 @@ pub struct PullOptions {
     pub parallel: usize,
     /// Most bytes of one uncompressed layer.
     pub max_layer: u64,
+    /// Which images may be taken; all without one.
+    pub policy: Option<Arc<trust::Policy>>,
 }
 
 impl Default for PullOptions {
@@ -43,6 +45,7 @@ impl Default for PullOptions {
             // Each layer has three threads, of which one waits for the network.
             parallel: parallel.clamp(2, 6),
             max_layer: 64 << 30,
+            policy: None,
         }
     }
 }
@@ -59,6 +62,9 @@ pub enum Error {
     /// A layer.
     #[error(transparent)]
     Layer(#[from] layer::Error),
+    /// It may not be taken.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
     /// The configuration or the manifest.
     #[error("the image \"{what}\" is unusable")]
     Manifest {
@@ -108,6 +114,7 @@ pub fn pull(
     let what = transport.to_string();
     let resolved = source::resolve(&*source, &options.platform, &what)?;
     let source::Resolved { manifest, bytes: manifest_bytes, index, names } = resolved;
+    trust::check(options.policy.as_deref(), transport, &options.registry, &manifest_bytes)?;
     let unusable = |source| Error::Manifest { what: what.clone(), source };
     let config_bytes = source::checked_blob(&*source, &manifest.config)?;
     let config = Config::parse(&config_bytes).map_err(unusable)?;

@@ -206,7 +206,7 @@ fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// Tag, content and what follows of a DER element.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {

@@ -20,4 +20,5 @@ mod robustness;
 mod run;
 mod start;
 mod terminal;
+mod trust;
 mod volumes;

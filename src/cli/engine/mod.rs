@@ -21,6 +21,7 @@ pub mod restart;
 pub mod rm;
 pub mod rmi;
 pub mod run;
+pub mod search;
 pub mod selection;
 pub mod stop;
 mod surface;
@@ -162,6 +163,7 @@ fn faces() -> Vec<Face> {
         "rm" [], rm::RmArgs, rm::run, "Remove containers";
         "rmi" [], rmi::RmiArgs, rmi::run, "Remove images";
         "run" [], run::RunArgs, run::run, "Create and start a container";
+        "search" [], search::SearchArgs, search::run, "Search registries for images";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "tag" [], tag::TagArgs, tag::tag, "Give an image further names";

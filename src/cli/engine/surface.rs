@@ -191,6 +191,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      h,help whatrequires",
     ),
     (
+        "search",
+        "\
+     authfile= cert-dir= compatible creds= f,filter= format= h,help limit= list-tags no-trunc tls-verify",
+    ),
+    (
         "tag",
         "\
      h,help",

@@ -5,6 +5,7 @@ mod inspect;
 mod names;
 mod pull;
 mod remove;
+mod search;
 
 use std::str::FromStr;
 
@@ -19,6 +20,7 @@ pub use history::{HistoryEntry, TreeLayer};
 pub use inspect::inspect;
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
+pub use search::{Hit, all_tags, search};
 
 /// What goes wrong with images.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,9 @@ pub enum Error {
     /// Credentials.
     #[error(transparent)]
     Auth(#[from] image::auth::Error),
+    /// `policy.json`.
+    #[error(transparent)]
+    Trust(#[from] image::trust::policy::Error),
     /// Options that exclude each other.
     #[error("--platform cannot be used together with --os, --arch or --variant")]
     PlatformTwice,
@@ -61,6 +66,9 @@ pub enum Error {
     /// No such image.
     #[error("there is no image \"{0}\"")]
     NoSuchImage(String),
+    /// `--all-tags` of something else than a repository.
+    #[error("\"{0}\" has no tags to list: name a repository of a registry, without tag and digest")]
+    NoRepository(String),
     /// `tag` and `untag` with a digest.
     #[error("\"{0}\" has a digest: a name to give or take is a tag")]
     NameWithDigest(String),

@@ -1,6 +1,8 @@
 //! An image for a container: the one in the store, or one that is pulled.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,7 @@ use crate::base::digest::Digest;
 use crate::base::{report, suggest};
 use crate::engine::Engine;
 use crate::image::manifest::go_architecture;
+use crate::image::trust::Policy;
 use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, pull, source};
 use crate::security::idmap::RungKind;
 use crate::storage::{ImageRecord, Ownership, Store};
@@ -33,6 +36,12 @@ pub struct PullOptions {
     pub creds: Option<String>,
     /// `--cert-dir`.
     pub cert_dir: Option<PathBuf>,
+    /// `--retry`.
+    pub retry: Option<u32>,
+    /// `--retry-delay`.
+    pub retry_delay: Option<Duration>,
+    /// `--signature-policy`.
+    pub signature_policy: Option<PathBuf>,
 }
 
 impl PullOptions {
@@ -84,7 +93,8 @@ impl PullOptions {
             creds,
             location: None,
             cert_dir: self.cert_dir.clone(),
-            ..image::registry::Options::default()
+            retry: self.retry,
+            retry_delay: self.retry_delay,
         };
         Ok(image::PullOptions {
             platform: self.platform()?,
@@ -96,14 +106,14 @@ impl PullOptions {
 }
 
 /// Where an image goes.
-struct At<'a> {
+pub(super) struct At<'a> {
     engine: &'a Engine,
     /// The engine's, with this user's ownership of layers.
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl<'a> At<'a> {
-    fn new(engine: &'a Engine) -> Self {
+    pub(super) fn new(engine: &'a Engine) -> Self {
         let store = engine.store.clone().with_ownership(engine.ownership());
         Self { engine, store }
     }
@@ -204,7 +214,11 @@ fn make_hello(at: &At<'_>, name: &str) -> Result<ImageRecord, Error> {
 }
 
 /// Where a name may be pulled from, in the order to try.
-fn candidates(store: &Store, name: &str, local: Option<&ImageRecord>) -> Result<Vec<Transport>, Error> {
+pub(super) fn candidates(
+    store: &Store,
+    name: &str,
+    local: Option<&ImageRecord>,
+) -> Result<Vec<Transport>, Error> {
     let reference: Reference = name.parse()?;
     if !reference.is_short() {
         return Ok(vec![Transport::Registry(reference)]);
@@ -226,24 +240,29 @@ pub(in crate::engine) fn registries() -> Result<Registries, Error> {
 }
 
 /// One place that an image may come from: its name, and how to ask there.
-struct Attempt {
-    source: Transport,
-    options: image::PullOptions,
+pub(super) struct Attempt {
+    pub(super) source: Transport,
+    pub(super) options: image::PullOptions,
 }
 
 /// Where the sources lead by registries.conf, with the credentials for each place.
 ///
 /// Only for a process that pulls and ends: secrets must not get into the memory of a monitor, which is
 /// a fork of the command (docs/adr/0001-fork-model.md).
-fn attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Failure> {
+pub(super) fn attempts(
+    at: &At<'_>,
+    sources: &[Transport],
+    options: &PullOptions,
+) -> Result<Vec<Attempt>, Failure> {
     // This process has none; what a helper writes is nobody else's business.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     find_attempts(at, sources, options).map_err(|error| Failure::new(&error, error.hint()))
 }
 
 fn find_attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Error> {
-    let resolved = options.resolve(at.ownership())?;
     let env = |name: &str| std::env::var_os(name);
+    let policy = Policy::load(options.signature_policy.as_deref(), &env)?.map(Arc::new);
+    let resolved = image::PullOptions { policy, ..options.resolve(at.ownership())? };
     let mut configuration = None;
     let mut attempts = Vec::new();
     for source in sources {
@@ -297,10 +316,23 @@ impl Failure {
         }
     }
 
+    pub(super) fn of_registry(error: &image::registry::Error) -> Self {
+        Self { misnamed: error.may_be_a_slip(), ..Self::new(error, error.hint()) }
+    }
+
+    /// Several places failed.
+    pub(super) fn of_all(failures: Vec<Self>) -> Self {
+        let hint = failures.iter().find_map(|failure| failure.hint.clone());
+        let misnamed = failures.iter().all(|failure| failure.misnamed);
+        let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+        Self { message: messages.join("; "), hint, misnamed }
+    }
+
     fn of_pull(error: &pull::Error) -> Self {
         let hint = match error {
             pull::Error::Source(source::Error::Registry(error)) => error.hint(),
             pull::Error::Layer(layer) => layer_hint(layer),
+            pull::Error::Trust(error) => error.hint(),
             pull::Error::Manifest { source: image::manifest::Error::NoPlatform { .. }, .. }
             | pull::Error::Source(source::Error::Manifest {
                 source: image::manifest::Error::NoPlatform { .. },
@@ -331,7 +363,7 @@ fn layer_hint(error: &image::layer::Error) -> Option<String> {
 
 /// Runs work on the store in a forked child, which enters the user namespace that owns the files
 /// where there is one.
-fn in_child<T: Serialize + serde::de::DeserializeOwned>(
+pub(super) fn in_child<T: Serialize + serde::de::DeserializeOwned>(
     at: &At<'_>,
     name: &str,
     enter: bool,
@@ -393,10 +425,7 @@ fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> R
         }
     }
     progress.ended();
-    let hint = failures.iter().find_map(|failure| failure.hint.clone());
-    let misnamed = failures.iter().all(|failure| failure.misnamed);
-    let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
-    Err(Failure { message: messages.join("; "), hint, misnamed })
+    Err(Failure::of_all(failures))
 }
 
 /// Nobody need wait for the disk: until the layers are marked as synced they count only during

@@ -125,6 +125,12 @@ pub enum Error {
         /// What it says.
         found: String,
     },
+    /// An answer that makes no sense.
+    #[error("the registry {host} answered with something that is not understood")]
+    Nonsense {
+        /// Host and port.
+        host: String,
+    },
     /// An authentication scheme that is not known.
     #[error("the registry {host} demands an unknown kind of authentication: \"{challenge}\"")]
     Challenge {
