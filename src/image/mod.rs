@@ -6,6 +6,7 @@ pub mod hello;
 pub mod layer;
 pub mod manifest;
 mod pipe;
+mod proxy;
 pub mod pull;
 pub mod reference;
 pub mod registries;

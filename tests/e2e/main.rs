@@ -18,6 +18,7 @@ mod names;
 mod registries;
 mod robustness;
 mod run;
+mod search;
 mod start;
 mod terminal;
 mod trust;

@@ -339,3 +339,54 @@ fn upload_attachment(repository: &str, digest: &Digest, payload: &[u8], signatur
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     registry.put_manifest(&tag, media_type, manifest.to_string().as_bytes()).unwrap();
 }
+
+#[test]
+fn the_policy_is_shown_and_changed() {
+    let umiak = Umiak::new();
+    let own = umiak.dir.join("home/.config/containers/policy.json");
+    let key = umiak.file("key.pub", "nonsense").display().to_string();
+    let (_, registries_d) = lookaside(&umiak, "");
+    let file = umiak.file("p.json", "{\"default\":[{\"type\":\"reject\"}],\"transports\":{\"docker\":{\"a.io\":[{\"type\":\"insecureAcceptAnything\"}]}}}");
+    let file = file.to_str().unwrap();
+    let set = |args: &[&str]| umiak.run(&[&["image", "trust", "set", "--policypath", file], args].concat());
+    set(&["-f", &key, "b.io/x"]).ok().says("");
+    set(&["-t", "sigstoreSigned", "-f", &key, "c.io"]).ok();
+    set(&["-t", "reject", "*.d.io"]).ok();
+    set(&["-t", "accept", "default"]).ok();
+    for (bad, why) in [
+        (&["b.io"][..], "needs a public key"),
+        (&["-t", "reject", "-f", &key, "b.io"], "takes no public key"),
+        (&["-t", "trust", "b.io"], "not a type of trust"),
+        (&["-t", "accept", "no scope"], "neither"),
+        (&["-f", "/no/such/key", "b.io"], "/no/such/key"),
+    ] {
+        set(bad).exits(125).tells(why);
+    }
+    let show =
+        ["image", "trust", "show", "--policypath", file, "--registrypath", registries_d.to_str().unwrap()];
+    let store = format!("file://{}", umiak.dir.join("signatures").display());
+    let table = umiak.run(&show).ok().stdout;
+    let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["TRANSPORT", "NAME", "TYPE", "ID", "STORE"]);
+    assert_eq!(words[1], ["all", "default", "accept", &store]);
+    assert_eq!(words[2], ["repository", "*.d.io", "reject", &store]);
+    assert_eq!(words[3], ["repository", "a.io", "accept", &store]);
+    assert_eq!(words[4], ["repository", "b.io/x", "signed", &store]);
+    assert_eq!(words[5], ["repository", "c.io", "sigstoreSigned", "N/A", &store]);
+    let json: serde_json::Value =
+        serde_json::from_str(&umiak.run(&[&show[..], &["--json"]].concat()).ok().stdout).unwrap();
+    assert_eq!(json[4]["gpg_id"], "N/A");
+    assert_eq!(
+        umiak.run(&[&show[..], &["--raw"]].concat()).ok().stdout,
+        std::fs::read_to_string(file).unwrap()
+    );
+    // An ordinary user's own policy is made where there was none.
+    if !rustix::process::geteuid().is_root() {
+        umiak.run(&["image", "trust", "set", "-t", "reject", "quay.io"]).ok();
+        umiak.run(&["pull", "quay.io/x"]).exits(125).tells("quay.io");
+        assert!(std::fs::read_to_string(&own).unwrap().contains("quay.io"));
+    }
+    std::fs::write(file, "{").unwrap();
+    umiak.run(&show).exits(125).tells("parsing the policy");
+    set(&["-t", "accept", "b.io"]).exits(125).tells("parsing the policy");
+}

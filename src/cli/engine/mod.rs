@@ -27,6 +27,7 @@ pub mod stop;
 mod surface;
 pub mod tag;
 pub mod top;
+pub mod trust;
 pub mod unsupported;
 pub mod version;
 pub mod volume;
@@ -150,6 +151,7 @@ fn faces() -> Vec<Face> {
         "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
         "image tree" [], history::TreeArgs, history::tree, "Show an image's layers";
+        "image trust" [], trust::TrustArgs, trust::run, "Show and change which images are let in";
         "images" [], images::ImagesArgs, images::run, "List images";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";

@@ -196,6 +196,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      authfile= cert-dir= compatible creds= f,filter= format= h,help limit= list-tags no-trunc tls-verify",
     ),
     (
+        "image trust",
+        "\
+     f,pubkeysfile= h,help j,json n,noheading raw t,type=",
+    ),
+    (
         "tag",
         "\
      h,help",

@@ -6,6 +6,7 @@ mod names;
 mod pull;
 mod remove;
 mod search;
+pub mod trust;
 
 use std::str::FromStr;
 
