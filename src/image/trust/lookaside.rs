@@ -111,9 +111,10 @@ impl Lookaside {
             let map = value.map().ok_or_else(|| no_map(key))?;
             match key.as_str() {
                 "default-docker" => {
-                    if self.default.replace(section(map).map_err(&invalid)?).is_some() {
-                        return Err(invalid("\"default-docker\" is there already, from another file".into()));
-                    }
+                    let found = section(map).map_err(&invalid)?;
+                    let before = self.default.replace(found);
+                    let again = || invalid("\"default-docker\" is there already, from another file".into());
+                    before.map_or(Ok(()), |_| Err(again()))?;
                 }
                 "docker" => {
                     for (scope, value) in map {

@@ -290,7 +290,7 @@ impl Asked<'_> {
                 // Signatures are where the image is, also if that is a mirror.
                 let place = options.location.as_ref().unwrap_or(reference);
                 let lookaside = Lookaside::read(&|name| std::env::var_os(name))?;
-                let mut found = self.from_lookaside(&lookaside, place)?;
+                let mut found = self.in_lookaside(&lookaside, place)?;
                 if lookaside.section(place).and_then(|section| section.attachments) == Some(true) {
                     let attached = self.attached(place, options);
                     found
@@ -305,7 +305,7 @@ impl Asked<'_> {
         }
     }
 
-    fn from_lookaside(&self, lookaside: &Lookaside, place: &Reference) -> Result<Vec<Signature>, Error> {
+    fn in_lookaside(&self, lookaside: &Lookaside, place: &Reference) -> Result<Vec<Signature>, Error> {
         self.numbered(|number| {
             let Some(url) = lookaside.url(place, &self.manifest, number) else { return Ok(None) };
             match url.strip_prefix("file://") {

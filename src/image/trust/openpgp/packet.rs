@@ -93,7 +93,7 @@ fn packet(bytes: &mut Bytes<'_>) -> Result<Packet, Error> {
     loop {
         let (length, last) = match bytes.byte()? {
             short @ 0..=191 => (usize::from(short), true),
-            middle @ 192..=223 => ((usize::from(middle) - 192 << 8) + bytes.number(1)? + 192, true),
+            middle @ 192..=223 => (((usize::from(middle) - 192) << 8) + bytes.number(1)? + 192, true),
             255 => (bytes.number(4)?, true),
             // Only data may come in parts (RFC 4880, 4.2.2.4).
             _ if !matches!(tag, tag::COMPRESSED | tag::LITERAL) => return Err(Error::NotOpenPgp),

@@ -95,7 +95,7 @@ impl Signature {
             let length = match bytes.byte()? {
                 short @ 0..=191 => usize::from(short),
                 255 => bytes.number(4)?,
-                middle => (usize::from(middle) - 192 << 8) + bytes.number(1)? + 192,
+                middle => ((usize::from(middle) - 192) << 8) + bytes.number(1)? + 192,
             };
             let mut body = Bytes(bytes.take(length)?);
             let first = body.byte()?;
