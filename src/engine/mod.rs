@@ -16,10 +16,12 @@ pub mod logs;
 pub mod mounts;
 pub mod name;
 pub mod pause;
+pub mod prune;
 pub mod request;
 pub mod run;
 pub mod specgen;
 pub mod top;
+pub mod usage;
 pub mod volumes;
 
 use std::cell::OnceCell;

@@ -2,12 +2,16 @@
 
 pub mod archive;
 pub mod auth;
+pub mod create;
 pub mod hello;
+pub mod instruction;
 pub mod layer;
 pub mod manifest;
+pub mod pack;
 mod pipe;
 mod proxy;
 pub mod pull;
+pub mod recipe;
 pub mod reference;
 pub mod registries;
 pub mod registry;

@@ -22,7 +22,8 @@ pub struct LayerRef {
     pub chain_id: ChainId,
     /// Digest of the uncompressed archive.
     pub diff_id: Digest,
-    /// Digest of the blob in the manifest; `None` for an image that was never a blob.
+    /// Digest of the blob in the manifest, whether the blob itself is kept or not; `None` for an image that
+    /// was never a blob, or was pulled by an earlier version while its layer was there from another blob.
     pub blob: Option<Digest>,
     /// Size of that blob in bytes.
     pub blob_size: u64,

@@ -13,6 +13,7 @@ pub mod images;
 pub mod layers;
 pub mod names;
 pub mod paths;
+pub mod share;
 mod store;
 
 use std::io;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::base::digest::Digest;
 
 pub use images::{ContainerConfig, ImageRecord, LayerRef};
-pub use layers::{LayerRecord, LayerSlot, Ownership, StagedLayer};
+pub use layers::{LayerFiles, LayerRecord, LayerSlot, Ownership, StagedLayer};
 pub use paths::Paths;
 pub use store::{FORMAT, Pins, Store, StoreLock};
 

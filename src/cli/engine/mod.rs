@@ -25,6 +25,7 @@ pub mod search;
 pub mod selection;
 pub mod stop;
 mod surface;
+pub mod system;
 pub mod tag;
 pub mod top;
 pub mod trust;
@@ -152,6 +153,7 @@ fn faces() -> Vec<Face> {
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
         "image tree" [], history::TreeArgs, history::tree, "Show an image's layers";
         "image trust" [], trust::TrustArgs, trust::run, "Show and change which images are let in";
+        "image prune" [], system::ImagePruneArgs, system::image_prune, "Remove images that nothing uses";
         "images" [], images::ImagesArgs, images::run, "List images";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
@@ -169,6 +171,8 @@ fn faces() -> Vec<Face> {
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "tag" [], tag::TagArgs, tag::tag, "Give an image further names";
+        "system df" [], system::DfArgs, system::df, "Show what images, containers and volumes take";
+        "system prune" [], system::PruneArgs, system::prune, "Remove everything that nothing uses";
         "top" [], top::TopArgs, top::run, "List a container's processes";
         "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
         "untag" [], tag::UntagArgs, tag::untag, "Take names from an image";
