@@ -12,11 +12,14 @@ pub mod info;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;
+pub mod load;
+pub mod login;
 pub mod logs;
 pub mod mounts;
 pub mod name;
 pub mod pause;
 pub mod prune;
+pub mod push;
 pub mod request;
 pub mod run;
 pub mod specgen;
@@ -92,6 +95,10 @@ pub enum Error {
     Store(#[from] crate::storage::Error),
     #[error(transparent)]
     Images(#[from] images::Error),
+    #[error(transparent)]
+    Push(#[from] push::Error),
+    #[error(transparent)]
+    Login(#[from] login::Error),
     #[error(transparent)]
     Name(#[from] ParseIdError),
     #[error("image \"{0}\" was removed at this moment")]
@@ -279,6 +286,8 @@ impl Error {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
             Self::Images(error) => error.hint(),
+            Self::Push(error) => error.hint(),
+            Self::Login(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {
                 Some("--stop-signal chooses another".to_owned())
             }

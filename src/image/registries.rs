@@ -270,6 +270,11 @@ impl Registries {
         named.unwrap_or_else(|| vec!["docker.io".to_owned()])
     }
 
+    /// The first registry that short names are searched in, if the files name one.
+    pub fn first(&self) -> Option<&str> {
+        self.search.as_deref()?.first().map(String::as_str)
+    }
+
     /// The full names that a short name may mean, in the order to try; a full name means itself.
     pub fn candidates(&self, reference: &Reference) -> Result<Vec<Reference>, Error> {
         if !reference.is_short() {

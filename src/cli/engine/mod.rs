@@ -11,16 +11,19 @@ pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod kill;
+pub mod login;
 pub mod logs;
 pub mod pause;
 pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod push;
 pub mod rename;
 pub mod restart;
 pub mod rm;
 pub mod rmi;
 pub mod run;
+pub mod save;
 pub mod search;
 pub mod selection;
 pub mod stop;
@@ -158,16 +161,21 @@ fn faces() -> Vec<Face> {
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
+        "load" [], save::LoadArgs, save::load, "Read images from an archive";
+        "login" [], login::LoginArgs, login::login, "Log in to a registry";
+        "logout" [], login::LogoutArgs, login::logout, "Log out of a registry";
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
         "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
         "ps" [], ps::PsArgs, ps::run, "List containers";
         "pull" [], pull::PullArgs, pull::run, "Fetch an image";
+        "push" [], push::PushArgs, push::run, "Upload an image";
         "rename" [], rename::RenameArgs, rename::run, "Give a container another name";
         "restart" [], restart::RestartArgs, restart::run, "Stop containers and start them again";
         "rm" [], rm::RmArgs, rm::run, "Remove containers";
         "rmi" [], rmi::RmiArgs, rmi::run, "Remove images";
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "search" [], search::SearchArgs, search::run, "Search registries for images";
+        "save" [], save::SaveArgs, save::save, "Write images as an archive";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "tag" [], tag::TagArgs, tag::tag, "Give an image further names";
@@ -246,7 +254,9 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("container", "ls" | "list" | "ps") => "ps",
         ("image", "ls" | "list") => "images",
         ("image", "rm") => "rmi",
-        ("image", name @ ("history" | "pull" | "search" | "tag" | "untag")) => name,
+        ("image", name @ ("history" | "load" | "pull" | "push" | "save" | "search" | "tag" | "untag")) => {
+            name
+        }
         ("system", "info") => "info",
         (
             "container",

@@ -56,6 +56,35 @@ pub const FLAGS: &[(&str, &str)] = &[
      platform= policy= q,quiet retry= retry-delay= tls-verify variant=",
     ),
     (
+        "load",
+        "\
+     h,help i,input= q,quiet",
+    ),
+    (
+        "login",
+        "\
+     authfile= cert-dir= compat-auth-file= get-login h,help p,password= password-stdin secret= \
+     tls-verify u,username= v,verbose",
+    ),
+    (
+        "logout",
+        "\
+     a,all authfile= compat-auth-file= h,help",
+    ),
+    (
+        "push",
+        "\
+     authfile= cert-dir= compress compression-format= compression-level= creds= digestfile= \
+     disable-content-trust encrypt-layer= encryption-key= force-compression f,format= h,help q,quiet \
+     remove-signatures retry= retry-delay= sign-by= sign-by-sigstore= sign-by-sigstore-private-key= \
+     sign-by-sq-fingerprint= sign-passphrase-file= tls-verify",
+    ),
+    (
+        "save",
+        "\
+     compress format= h,help m,multi-image-archive o,output= q,quiet uncompressed",
+    ),
+    (
         "images",
         "\
      a,all digests f,filter= format= history no-trunc n,noheading q,quiet sort=",

@@ -19,8 +19,10 @@ use crate::{image, storage};
 
 pub use history::{HistoryEntry, TreeLayer};
 pub use inspect::inspect;
+pub(in crate::engine) use pull::{Failure, registries, sync_later};
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
+pub(in crate::engine) use remove::matching_name;
 pub use search::{Hit, all_tags, search};
 
 /// What goes wrong with images.

@@ -328,7 +328,8 @@ impl Failure {
         Self { message: messages.join("; "), hint, misnamed }
     }
 
-    fn of_pull(error: &pull::Error) -> Self {
+    /// Of a pull.
+    pub fn of_pull(error: &pull::Error) -> Self {
         let hint = match error {
             pull::Error::Source(source::Error::Registry(error)) => error.hint(),
             pull::Error::Layer(layer) => layer_hint(layer),
@@ -430,7 +431,7 @@ fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> R
 
 /// Nobody need wait for the disk: until the layers are marked as synced they count only during
 /// this boot (docs/adr/0002-state-layout.md).
-fn sync_later(store: &Store, image: &ImageRecord) {
+pub(in crate::engine) fn sync_later(store: &Store, image: &ImageRecord) {
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
     let _ = child::detach(|| drop(store.sync_layers(&layers)));
 }

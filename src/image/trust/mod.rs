@@ -140,11 +140,12 @@ struct Asked<'a> {
 /// (docs/adr/0014-no-policy.md). `manifest` is that of the image itself, not of an index.
 pub fn check(
     policy: Option<&Policy>,
-    transport: &Transport,
+    source: &dyn Source,
     registry: &registry::Options,
     manifest: &[u8],
 ) -> Result<(), Error> {
-    let Some(policy) = policy else { return Ok(()) };
+    let (Some(policy), Some(transport)) = (policy, source.transport()) else { return Ok(()) };
+    let transport = &transport;
     let asked = Asked { policy, transport, manifest: Digest::of(manifest), what: transport.to_string() };
     let (path, what) = (|| policy.path.clone(), || asked.what.clone());
     let mut signatures = None;
