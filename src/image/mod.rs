@@ -16,6 +16,7 @@ pub mod login;
 pub mod manifest;
 pub mod pack;
 mod pipe;
+mod proxy;
 pub mod pull;
 pub mod push;
 pub mod recipe;
@@ -27,6 +28,7 @@ pub mod rewrite;
 pub mod source;
 mod tls;
 pub mod transport;
+pub mod trust;
 pub mod unpack;
 pub mod verify;
 
