@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod check;
+pub mod commit;
 pub mod config;
 pub mod diff;
 pub mod environment;
@@ -13,11 +14,14 @@ pub mod info;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;
+pub mod lists;
+pub mod load;
 pub mod logs;
 pub mod mounts;
 pub mod name;
 pub mod pause;
 pub mod prune;
+pub mod push;
 pub mod request;
 pub mod run;
 pub mod specgen;
@@ -93,6 +97,12 @@ pub enum Error {
     Store(#[from] crate::storage::Error),
     #[error(transparent)]
     Images(#[from] images::Error),
+    #[error(transparent)]
+    Commit(#[from] commit::Error),
+    #[error(transparent)]
+    Lists(#[from] lists::Error),
+    #[error(transparent)]
+    Push(#[from] push::Error),
     #[error(transparent)]
     Name(#[from] ParseIdError),
     #[error("image \"{0}\" was removed at this moment")]
@@ -280,6 +290,9 @@ impl Error {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
             Self::Images(error) => error.hint(),
+            Self::Commit(error) => error.hint(),
+            Self::Lists(error) => error.hint(),
+            Self::Push(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {
                 Some("--stop-signal chooses another".to_owned())
             }

@@ -251,7 +251,7 @@ fn fetch(
     Ok(())
 }
 
-fn read_some(source: &mut dyn Read, buffer: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
+pub(super) fn read_some(source: &mut dyn Read, buffer: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
     buffer.resize(limit, 0);
     let mut filled = 0;
     while filled < limit {
@@ -266,7 +266,7 @@ fn read_some(source: &mut dyn Read, buffer: &mut Vec<u8>, limit: usize) -> io::R
     Ok(filled)
 }
 
-enum Inflate {
+pub(super) enum Inflate {
     /// The stream is damaged.
     Failed(io::Error),
     /// More than the limit came out.
@@ -298,7 +298,7 @@ impl Output {
     }
 }
 
-fn inflate(mut source: PipeReader, next: pipe::Writer, limit: u64) -> Result<(), Inflate> {
+pub(super) fn inflate(mut source: PipeReader, next: pipe::Writer, limit: u64) -> Result<(), Inflate> {
     let mut output = Output { next, size: 0, limit };
     match Compression::detect(source.fill_buf()?) {
         Compression::None => plain(&mut source, &mut output)?,

@@ -1,20 +1,27 @@
-//! Images (L3): references, manifests, transports, registries, unpacking.
+//! Images (L3): references, manifests, transports, registries, unpacking, handing out.
 
 pub mod archive;
+pub mod artifact;
 pub mod auth;
+pub mod compress;
+pub mod content;
 pub mod create;
+pub mod destination;
 pub mod hello;
 pub mod instruction;
 pub mod layer;
+pub mod list;
 pub mod manifest;
 pub mod pack;
 mod pipe;
 pub mod pull;
+pub mod push;
 pub mod recipe;
 pub mod reference;
 pub mod registries;
 pub mod registry;
 mod resolver;
+pub mod rewrite;
 pub mod source;
 mod tls;
 pub mod transport;
@@ -24,6 +31,7 @@ pub mod verify;
 pub use auth::Credentials;
 pub use manifest::Platform;
 pub use pull::{Progress, PullOptions, Silent, pull};
+pub use push::{PushOptions, push};
 pub use reference::Reference;
 pub use registries::Registries;
 pub use transport::Transport;

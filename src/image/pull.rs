@@ -104,13 +104,23 @@ pub fn pull(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<ImageRecord, Error> {
-    let store = &store.clone().with_ownership(options.ownership);
     let source = open(store, transport, options)?;
-    let what = transport.to_string();
-    let resolved = source::resolve(&*source, &options.platform, &what)?;
+    pull_from(store, &*source, transport.to_string(), options, progress)
+}
+
+/// The same from a source that is open; `what` is what errors call it.
+pub fn pull_from(
+    store: &Store,
+    source: &dyn Source,
+    what: String,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<ImageRecord, Error> {
+    let store = &store.clone().with_ownership(options.ownership);
+    let resolved = source::resolve(source, &options.platform, &what)?;
     let source::Resolved { manifest, bytes: manifest_bytes, index, names } = resolved;
     let unusable = |source| Error::Manifest { what: what.clone(), source };
-    let config_bytes = source::checked_blob(&*source, &manifest.config)?;
+    let config_bytes = source::checked_blob(source, &manifest.config)?;
     let config = Config::parse(&config_bytes).map_err(unusable)?;
     // What only a container will read is looked at now: an image that cannot be run is refused here.
     container_config(&config_bytes).map_err(unusable)?;
@@ -127,7 +137,7 @@ pub fn pull(
         .zip(diff_ids.iter().zip(&chain))
         .map(|(blob, (diff_id, chain_id))| Job { blob, diff_id: *diff_id, chain_id: *chain_id })
         .collect();
-    let layers = take_layers(store, &*source, &jobs, options, progress)?;
+    let layers = take_layers(store, source, &jobs, options, progress)?;
 
     let _lock = store.lock_shared()?;
     let manifest_digest = store.write_blob(&manifest_bytes)?;
@@ -160,6 +170,7 @@ pub fn pull(
         variant: platform.variant,
         config: serde_json::from_slice(&config_bytes).map_err(|e| unusable(manifest::Error::Config(e)))?,
         made_from: None,
+        list: None,
     };
     store.put_image(&record)?;
     // With the names that it had before.
@@ -249,7 +260,8 @@ fn untagged(name: &str) -> &str {
     }
 }
 
-fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Box<dyn Source>, Error> {
+/// Opens what a transport names.
+pub fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Box<dyn Source>, Error> {
     let scratch = store.path("staging");
     let limit = options.max_layer;
     Ok(match transport {

@@ -63,6 +63,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A tar archive of something else.
+    #[error("\"{}\" holds no image: it has neither an index.json nor a manifest.json", .0.display())]
+    NoArchive(PathBuf),
     /// It has no image of that name.
     #[error("\"{}\" has no image \"{wanted}\": it has {}", path.display(), list(available))]
     NoSuchImage {
@@ -153,8 +156,13 @@ impl Files {
     /// Opens an archive and notes where its members are. A compressed one is first decompressed
     /// into an unnamed file in `scratch`.
     fn archive(path: &Path, scratch: &Path, limit: u64) -> Result<Self, Error> {
+        let file = open_regular(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        Self::archive_in(file, path, scratch, limit)
+    }
+
+    /// The same of an open file, which errors call `path`.
+    fn archive_in(mut file: File, path: &Path, scratch: &Path, limit: u64) -> Result<Self, Error> {
         let open_error = |source| Error::Open { path: path.to_owned(), source };
-        let mut file = open_regular(path).map_err(open_error)?;
         let mut start = [0; 4];
         let count = file.read_at(&mut start, 0).map_err(open_error)?;
         if Compression::detect(&start[..count]) != Compression::None {
@@ -345,19 +353,21 @@ impl Read for Section {
 
 /// An OCI layout, as a directory or in an archive.
 pub struct Layout {
-    files: Files,
+    files: Arc<Files>,
     tag: Option<String>,
+    /// The one image of it that is meant, by its place in the index.
+    place: Option<usize>,
 }
 
 impl Layout {
     /// A directory.
     pub fn directory(path: &Path, tag: Option<String>) -> Result<Self, Error> {
-        Ok(Self { files: Files::directory(path)?, tag })
+        Ok(Self { files: Arc::new(Files::directory(path)?), tag, place: None })
     }
 
     /// An archive; a compressed one needs room in `scratch`, at most `limit` bytes.
     pub fn archive(path: &Path, tag: Option<String>, scratch: &Path, limit: u64) -> Result<Self, Error> {
-        Ok(Self { files: Files::archive(path, scratch, limit)?, tag })
+        Ok(Self { files: Arc::new(Files::archive(path, scratch, limit)?), tag, place: None })
     }
 }
 
@@ -371,6 +381,9 @@ impl Source for Layout {
     }
 
     fn select(&self, entries: Vec<IndexEntry>) -> Result<Vec<IndexEntry>, Error> {
+        if let Some(place) = self.place {
+            return Ok(entries.into_iter().skip(place).take(1).collect());
+        }
         let path = self.files.path().to_owned();
         let available: Vec<String> = entries.iter().filter_map(|e| e.name.clone()).collect();
         match &self.tag {
@@ -449,7 +462,7 @@ impl Source for Directory {
 
 /// An archive as `docker save` writes it.
 pub struct DockerArchive {
-    files: Files,
+    files: Arc<Files>,
     names: Vec<String>,
     manifest: Vec<u8>,
     members: HashMap<Digest, String>,
@@ -465,22 +478,30 @@ struct SavedImage {
     layers: Option<Vec<String>>,
 }
 
+impl SavedImage {
+    fn names(&self) -> Vec<String> {
+        let tags = self.repo_tags.iter().flatten().filter_map(|tag| tag.parse::<Reference>().ok());
+        tags.filter_map(|tag| if tag.is_short() { tag.at("docker.io") } else { tag }.tagged()).collect()
+    }
+}
+
+fn saved_images(files: &Files) -> Result<Vec<SavedImage>, Error> {
+    let bytes = files.read("manifest.json")?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::Manifest {
+        what: files.path().display().to_string(),
+        source: manifest::Error::Parse(e),
+    })
+}
+
 impl DockerArchive {
     /// Opens it and makes a manifest for the image `name`, or for its only one.
     pub fn new(path: &Path, name: Option<&Reference>, scratch: &Path, limit: u64) -> Result<Self, Error> {
-        let files = Files::archive(path, scratch, limit)?;
-        let unusable = |source| Error::Manifest { what: path.display().to_string(), source };
-        let bytes = files.read("manifest.json")?;
-        let images: Vec<SavedImage> =
-            serde_json::from_slice(&bytes).map_err(|e| unusable(manifest::Error::Parse(e)))?;
-        let names = |image: &SavedImage| -> Vec<String> {
-            let tags = image.repo_tags.iter().flatten().filter_map(|tag| tag.parse::<Reference>().ok());
-            tags.filter_map(|tag| if tag.is_short() { tag.at("docker.io") } else { tag }.tagged()).collect()
-        };
-        let available: Vec<String> = images.iter().flat_map(names).collect();
+        let files = Arc::new(Files::archive(path, scratch, limit)?);
+        let images = saved_images(&files)?;
+        let available: Vec<String> = images.iter().flat_map(SavedImage::names).collect();
         let wanted = name.and_then(Reference::tagged);
         let image = match (&wanted, images.as_slice()) {
-            (Some(wanted), images) => images.iter().find(|image| names(image).contains(wanted)),
+            (Some(wanted), images) => images.iter().find(|image| image.names().contains(wanted)),
             (None, [image]) => Some(image),
             (None, []) => None,
             (None, _) => return Err(Error::WhichImage { path: path.to_owned(), available }),
@@ -489,7 +510,13 @@ impl DockerArchive {
             let wanted = wanted.unwrap_or_default();
             return Err(Error::NoSuchImage { path: path.to_owned(), wanted, available });
         };
-        let names = wanted.map_or_else(|| names(image), |wanted| vec![wanted]);
+        let names = wanted.map_or_else(|| image.names(), |wanted| vec![wanted]);
+        Self::of(files, image, names)
+    }
+
+    /// Makes a manifest for one of its images.
+    fn of(files: Arc<Files>, image: &SavedImage, names: Vec<String>) -> Result<Self, Error> {
+        let unusable = |source| Error::Manifest { what: files.path().display().to_string(), source };
         let config = files.read(&image.config)?;
         let layers = image.layers.clone().unwrap_or_default();
         let parsed = Config::parse(&config).map_err(unusable)?;
@@ -560,6 +587,46 @@ impl Source for DockerArchive {
     fn names(&self) -> Vec<String> {
         self.names.clone()
     }
+}
+
+/// All images of a directory or an archive, of whichever kind it is.
+pub fn all_images(path: &Path, scratch: &Path, limit: u64) -> Result<Vec<Box<dyn Source>>, Error> {
+    if !path.is_dir() {
+        let file = open_regular(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        return all_in(file, path, scratch, limit);
+    }
+    let files = Arc::new(Files::directory(path)?);
+    if files.open("index.json").is_ok() {
+        return layouts(files);
+    }
+    Ok(vec![Box::new(Directory::new(path)?)])
+}
+
+/// All images of an archive that is open, which errors call `path`.
+pub fn all_in(file: File, path: &Path, scratch: &Path, limit: u64) -> Result<Vec<Box<dyn Source>>, Error> {
+    let files = Arc::new(Files::archive_in(file, path, scratch, limit)?);
+    // One that has both describes the same images twice: OCI's manifests have their digests.
+    if files.stored("index.json").is_some() && files.stored("oci-layout").is_some() {
+        return layouts(files);
+    }
+    if files.stored("manifest.json").is_none() {
+        return Err(Error::NoArchive(path.to_owned()));
+    }
+    let mut found: Vec<Box<dyn Source>> = Vec::new();
+    for image in saved_images(&files)? {
+        found.push(Box::new(DockerArchive::of(files.clone(), &image, image.names())?));
+    }
+    Ok(found)
+}
+
+fn layouts(files: Arc<Files>) -> Result<Vec<Box<dyn Source>>, Error> {
+    let bytes = files.read("index.json")?;
+    let unusable = |source| Error::Manifest { what: files.path().display().to_string(), source };
+    let Document::Index(entries) = Document::parse(&bytes, None).map_err(unusable)? else {
+        return Err(unusable(manifest::Error::MediaType("of an image".to_owned())));
+    };
+    let one = |place| Box::new(Layout { files: files.clone(), tag: None, place: Some(place) }) as _;
+    Ok((0..entries.len()).map(one).collect())
 }
 
 /// Reads a manifest and makes sure that it is the one that was asked for.

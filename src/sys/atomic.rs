@@ -74,7 +74,7 @@ pub fn create_new(path: &Path, bytes: &[u8], mode: u32, durability: Durability) 
 }
 
 fn unnamed(dir: &OwnedFd, mode: u32) -> io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
     Ok(fs::openat(dir, ".", flags, Mode::from_raw_mode(mode))?)
 }
 
@@ -106,6 +106,61 @@ fn create_new_named(
         sync_dir(dir)?;
     }
     result
+}
+
+/// A file that gets its name only when it is complete. Where the file system has files without a name,
+/// who is killed before leaves nothing; else a file whose name begins with a dot.
+#[derive(Debug)]
+pub struct Pending {
+    /// To write to.
+    pub file: std::fs::File,
+    dir: OwnedFd,
+    temporary: Option<String>,
+}
+
+impl Pending {
+    /// Makes it, to be read too, in the directory `dir`, with `mode` less the umask.
+    pub fn create(dir: &Path, mode: u32) -> io::Result<Self> {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let dir = fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let file = match unnamed(&dir, mode) {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) =>
+            {
+                let temporary = format!(".umiak-{:016x}", random()?);
+                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let file = fs::openat(&dir, &temporary, flags, Mode::from_raw_mode(mode))?;
+                return Ok(Self { file: file.into(), dir, temporary: Some(temporary) });
+            }
+            other => other?,
+        };
+        Ok(Self { file: file.into(), dir, temporary: None })
+    }
+
+    /// Gives it its name, taking it from whatever has it.
+    pub fn publish(mut self, name: &std::ffi::OsStr) -> io::Result<()> {
+        let temporary = match self.temporary.take() {
+            Some(temporary) => temporary,
+            None => {
+                let temporary = format!(".umiak-{:016x}", random()?);
+                let magic = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                fs::linkat(CWD, magic, &self.dir, &temporary, AtFlags::SYMLINK_FOLLOW)?;
+                temporary
+            }
+        };
+        fs::renameat(&self.dir, &temporary, &self.dir, name).inspect_err(|_| {
+            let _ = fs::unlinkat(&self.dir, &temporary, AtFlags::empty());
+        })?;
+        Ok(())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            let _ = fs::unlinkat(&self.dir, temporary, AtFlags::empty());
+        }
+    }
 }
 
 /// Makes the names in a directory durable.
@@ -143,6 +198,23 @@ fn split(path: &Path) -> io::Result<(&Path, &Path)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pending_file_has_no_name_until_it_is_whole() {
+        let dir = std::env::temp_dir().join(format!("umiak-pending-{:x}", random().unwrap()));
+        std::fs::create_dir(&dir).unwrap();
+        let names = || std::fs::read_dir(&dir).unwrap().count();
+        drop(Pending::create(&dir, 0o644).unwrap());
+        assert_eq!(names(), 0);
+        for text in ["first", "second"] {
+            let mut pending = Pending::create(&dir, 0o644).unwrap();
+            pending.file.write_all(text.as_bytes()).unwrap();
+            pending.publish("name".as_ref()).unwrap();
+            assert_eq!(std::fs::read_to_string(dir.join("name")).unwrap(), text);
+        }
+        assert_eq!(names(), 1);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn a_new_file_is_whole_and_takes_no_others_place() {

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod check;
+pub mod commit;
 pub mod completion;
 pub mod diff;
 pub mod exec;
@@ -12,15 +13,18 @@ pub mod info;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
+pub mod manifest;
 pub mod pause;
 pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod push;
 pub mod rename;
 pub mod restart;
 pub mod rm;
 pub mod rmi;
 pub mod run;
+pub mod save;
 pub mod selection;
 pub mod stop;
 mod surface;
@@ -137,6 +141,7 @@ macro_rules! faces {
 fn faces() -> Vec<Face> {
     faces! {
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
+        "commit" [], commit::CommitArgs, commit::run, "Make an image of a container's files";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
         "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
@@ -149,18 +154,29 @@ fn faces() -> Vec<Face> {
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
         "image prune" [], system::ImagePruneArgs, system::image_prune, "Remove images that nothing uses";
         "images" [], images::ImagesArgs, images::run, "List images";
+        "import" [], commit::ImportArgs, commit::import, "Make an image of an archive of files";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
+        "load" [], save::LoadArgs, save::load, "Read images from an archive";
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
+        "manifest add" [], manifest::AddArgs, manifest::add, "Add an image to a list";
+        "manifest annotate" [], manifest::AnnotateArgs, manifest::annotate, "Say something of an image in a list";
+        "manifest create" [], manifest::CreateArgs, manifest::create, "Make a list of images for several platforms";
+        "manifest exists" [], manifest::ExistsArgs, manifest::exists, "Tell by the exit code whether a list is there";
+        "manifest inspect" [], manifest::InspectArgs, manifest::inspect, "Show a list, here or at a registry";
+        "manifest remove" [], manifest::RemoveArgs, manifest::remove, "Take an image out of a list";
+        "manifest rm" [], manifest::RmArgs, manifest::rm, "Remove lists";
         "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
         "ps" [], ps::PsArgs, ps::run, "List containers";
         "pull" [], pull::PullArgs, pull::run, "Fetch an image";
+        "push" [], push::PushArgs, push::run, "Upload an image";
         "rename" [], rename::RenameArgs, rename::run, "Give a container another name";
         "restart" [], restart::RestartArgs, restart::run, "Stop containers and start them again";
         "rm" [], rm::RmArgs, rm::run, "Remove containers";
         "rmi" [], rmi::RmiArgs, rmi::run, "Remove images";
         "run" [], run::RunArgs, run::run, "Create and start a container";
+        "save" [], save::SaveArgs, save::save, "Write images as an archive";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "system check" [], check::CheckArgs, check::run, "Look for damage in the store";
@@ -222,9 +238,10 @@ pub fn command() -> Command {
 
 /// Commands with a second word. Those of `container` and `image` that stand here are the ones that
 /// have no name of one word ([`ungroup`]).
-const GROUPS: [(&str, &str); 4] = [
+const GROUPS: [(&str, &str); 5] = [
     ("container", "Commands about containers"),
     ("image", "Commands about images"),
+    ("manifest", "Commands about lists of images for several platforms"),
     ("system", "Commands about the whole store"),
     ("volume", "Commands about volumes"),
 ];
@@ -238,11 +255,11 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("container", "ls" | "list" | "ps") => "ps",
         ("image", "ls" | "list") => "images",
         ("image", "rm") => "rmi",
-        ("image", "pull") => "pull",
+        ("image", name @ ("import" | "load" | "pull" | "push" | "save")) => name,
         ("system", "info") => "info",
         (
             "container",
-            name @ ("attach" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
+            name @ ("attach" | "commit" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
             | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {

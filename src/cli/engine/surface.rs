@@ -56,6 +56,35 @@ pub const FLAGS: &[(&str, &str)] = &[
      platform= policy= q,quiet retry= retry-delay= tls-verify variant=",
     ),
     (
+        "load",
+        "\
+     h,help i,input= q,quiet",
+    ),
+    (
+        "login",
+        "\
+     authfile= cert-dir= compat-auth-file= get-login h,help p,password= password-stdin secret= \
+     tls-verify u,username= v,verbose",
+    ),
+    (
+        "logout",
+        "\
+     a,all authfile= compat-auth-file= h,help",
+    ),
+    (
+        "push",
+        "\
+     authfile= cert-dir= compress compression-format= compression-level= creds= digestfile= \
+     disable-content-trust encrypt-layer= encryption-key= force-compression f,format= h,help q,quiet \
+     remove-signatures retry= retry-delay= sign-by= sign-by-sigstore= sign-by-sigstore-private-key= \
+     sign-by-sq-fingerprint= sign-passphrase-file= tls-verify",
+    ),
+    (
+        "save",
+        "\
+     compress format= h,help m,multi-image-archive o,output= q,quiet uncompressed",
+    ),
+    (
         "images",
         "\
      a,all digests f,filter= format= history no-trunc n,noheading q,quiet sort=",
@@ -229,5 +258,54 @@ pub const FLAGS: &[(&str, &str)] = &[
         "volume rm",
         "\
      a,all f,force help t,time=",
+    ),
+    (
+        "commit",
+        "\
+     a,author= c,change= config= f,format= iidfile= include-volumes m,message= p,pause q,quiet s,squash",
+    ),
+    (
+        "import",
+        "\
+     arch= c,change= h,help m,message= os= q,quiet variant=",
+    ),
+    (
+        "manifest add",
+        "\
+     all annotation= arch= artifact artifact-config= artifact-config-type= artifact-exclude-titles \
+     artifact-layer-type= artifact-subject= artifact-type= authfile= cert-dir= creds= features= os= os- \
+     version= tls-verify variant=",
+    ),
+    (
+        "manifest annotate",
+        "\
+     annotation= arch= features= index os= os-features= os-version= subject= variant=",
+    ),
+    (
+        "manifest create",
+        "\
+     all a,amend annotation= tls-verify",
+    ),
+    (
+        "manifest exists",
+        "\
+     h,help",
+    ),
+    (
+        "manifest inspect",
+        "\
+     authfile= tls-verify",
+    ),
+    (
+        "manifest push",
+        "\
+     add-compression= all authfile= cert-dir= compression-format= compression-level= creds= digestfile= \
+     force-compression f,format= q,quiet remove-signatures rm sign-by= sign-by-sigstore= sign-by- \
+     sigstore-private-key= sign-by-sq-fingerprint= sign-passphrase-file= tls-verify",
+    ),
+    (
+        "manifest rm",
+        "\
+     i,ignore",
     ),
 ];

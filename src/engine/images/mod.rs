@@ -1,6 +1,7 @@
 //! Images for containers: found in the store or pulled into it, shown, removed.
 
 mod inspect;
+mod look;
 mod pull;
 mod remove;
 
@@ -14,9 +15,11 @@ use crate::sys::child;
 use crate::{image, storage};
 
 pub use inspect::inspect;
-pub(in crate::engine) use pull::mend;
+pub use look::{SourceImage, look, root_document};
+pub(in crate::engine) use pull::{Failure, layer_hint, mend, registries, sync_later};
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
+pub(in crate::engine) use remove::matching_name;
 
 /// What goes wrong with images.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,15 @@ pub enum Error {
     /// A policy that is none.
     #[error("\"{0}\" is not a pull policy: use always, missing, newer or never")]
     Policy(String),
+    /// A list of images for several platforms.
+    #[error("using the manifest list \"{name}\"")]
+    List {
+        /// As the user named it.
+        name: String,
+        /// Why it has no image for this.
+        #[source]
+        source: image::list::Error,
+    },
     /// Nothing here, and pulling was forbidden.
     #[error("there is no image \"{name}\" here, and pulling is off")]
     NotHere {

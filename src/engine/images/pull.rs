@@ -9,7 +9,7 @@ use crate::base::digest::Digest;
 use crate::base::{report, suggest};
 use crate::engine::Engine;
 use crate::image::manifest::go_architecture;
-use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, pull, source};
+use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, list, pull, source};
 use crate::security::idmap::RungKind;
 use crate::storage::{ImageRecord, Ownership, Store};
 use crate::sys::child;
@@ -36,7 +36,8 @@ pub struct PullOptions {
 }
 
 impl PullOptions {
-    fn platform(&self) -> Result<Platform, Error> {
+    /// The platform that the flags name, the machine's else.
+    pub(super) fn platform(&self) -> Result<Platform, Error> {
         let apart = self.os.is_some() || self.arch.is_some() || self.variant.is_some();
         if let Some(platform) = &self.platform {
             if apart {
@@ -84,6 +85,7 @@ impl PullOptions {
             creds,
             location: None,
             cert_dir: self.cert_dir.clone(),
+            ..image::registry::Options::default()
         };
         Ok(image::PullOptions {
             platform: self.platform()?,
@@ -95,14 +97,14 @@ impl PullOptions {
 }
 
 /// Where an image goes.
-struct At<'a> {
-    engine: &'a Engine,
+pub(super) struct At<'a> {
+    pub engine: &'a Engine,
     /// The engine's, with this user's ownership of layers.
-    store: Store,
+    pub store: Store,
 }
 
 impl<'a> At<'a> {
-    fn new(engine: &'a Engine) -> Self {
+    pub fn new(engine: &'a Engine) -> Self {
         let store = engine.store.clone().with_ownership(engine.ownership());
         Self { engine, store }
     }
@@ -132,6 +134,7 @@ pub fn ensure(
         return make_hello(&at, name);
     }
     let local = match at.store.image_to_run(name)? {
+        Some(image) if image.list.is_some() => return of_list(&at, &image, policy, options, &progress),
         Some(image) if !options.fits(&image)? => None,
         Some(image) if is_whole(&at.store, &image)? || renew(&at, &image, name)? => Some(image),
         _ => None,
@@ -156,6 +159,35 @@ pub fn ensure(
                 error => error,
             })
         }
+    }
+}
+
+/// The image for this machine in a list that is here.
+fn of_list(
+    at: &At<'_>,
+    record: &ImageRecord,
+    policy: PullPolicy,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<ImageRecord, Error> {
+    let name = record.display_name();
+    let list = record.list.clone().unwrap_or_default();
+    let chosen = list::choose(&list, &options.platform()?);
+    let (manifest, source) = chosen.map_err(|source| Error::List { name: name.clone(), source })?;
+    if let Some(image) = at.store.image_by_manifest(&manifest)?
+        && is_whole(&at.store, &image)?
+    {
+        return Ok(image);
+    }
+    match source {
+        Some(source) if policy != PullPolicy::Never => {
+            let mut transport: Transport = source.parse()?;
+            if let Transport::Registry(reference) = &transport {
+                transport = Transport::Registry(format!("{}@{manifest}", reference.name()).parse()?);
+            }
+            pull_from(at, &[transport], &source, options, progress)
+        }
+        _ => Err(Error::NotHere { name: manifest.to_string(), similar: None }),
     }
 }
 
@@ -203,7 +235,11 @@ fn make_hello(at: &At<'_>, name: &str) -> Result<ImageRecord, Error> {
 }
 
 /// Where a name may be pulled from, in the order to try.
-fn candidates(store: &Store, name: &str, local: Option<&ImageRecord>) -> Result<Vec<Transport>, Error> {
+pub(super) fn candidates(
+    store: &Store,
+    name: &str,
+    local: Option<&ImageRecord>,
+) -> Result<Vec<Transport>, Error> {
     let reference: Reference = name.parse()?;
     if !reference.is_short() {
         return Ok(vec![Transport::Registry(reference)]);
@@ -225,16 +261,20 @@ pub(in crate::engine) fn registries() -> Result<Registries, Error> {
 }
 
 /// One place that an image may come from: its name, and how to ask there.
-struct Attempt {
-    source: Transport,
-    options: image::PullOptions,
+pub(super) struct Attempt {
+    pub source: Transport,
+    pub options: image::PullOptions,
 }
 
 /// Where the sources lead by registries.conf, with the credentials for each place.
 ///
 /// Only for a process that pulls and ends: secrets must not get into the memory of a monitor, which is
 /// a fork of the command (docs/adr/0001-fork-model.md).
-fn attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Failure> {
+pub(super) fn attempts(
+    at: &At<'_>,
+    sources: &[Transport],
+    options: &PullOptions,
+) -> Result<Vec<Attempt>, Failure> {
     // This process has none; what a helper writes is nobody else's business.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     find_attempts(at, sources, options).map_err(|error| Failure::new(&error, error.hint()))
@@ -296,7 +336,8 @@ impl Failure {
         }
     }
 
-    fn of_pull(error: &pull::Error) -> Self {
+    /// Of a pull.
+    pub fn of_pull(error: &pull::Error) -> Self {
         let hint = match error {
             pull::Error::Source(source::Error::Registry(error)) => error.hint(),
             pull::Error::Layer(layer) => layer_hint(layer),
@@ -313,7 +354,8 @@ impl Failure {
     }
 }
 
-fn layer_hint(error: &image::layer::Error) -> Option<String> {
+/// What may help with a layer that could not be taken in.
+pub(in crate::engine) fn layer_hint(error: &image::layer::Error) -> Option<String> {
     match error {
         image::layer::Error::Unpack { source: image::unpack::Error::Owner { .. }, .. } => {
             Some("give the user more subordinate ids: usermod --add-subuids … --add-subgids …".to_owned())
@@ -330,7 +372,7 @@ fn layer_hint(error: &image::layer::Error) -> Option<String> {
 
 /// Runs work on the store in a forked child, which enters the user namespace that owns the files
 /// where there is one.
-fn in_child<T: Serialize + serde::de::DeserializeOwned>(
+pub(super) fn in_child<T: Serialize + serde::de::DeserializeOwned>(
     at: &At<'_>,
     name: &str,
     enter: bool,
@@ -400,7 +442,7 @@ fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> R
 
 /// Nobody need wait for the disk: until the layers are marked as synced they count only during
 /// this boot (docs/adr/0002-state-layout.md).
-fn sync_later(store: &Store, image: &ImageRecord) {
+pub(in crate::engine) fn sync_later(store: &Store, image: &ImageRecord) {
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
     let _ = child::detach(|| drop(store.sync_layers(&layers)));
 }

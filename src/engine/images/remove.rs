@@ -90,7 +90,7 @@ impl Engine {
 }
 
 /// Which of the image's names the user meant; `None` if it was an id or a digest.
-fn matching_name(image: &ImageRecord, name: &str) -> Option<String> {
+pub(in crate::engine) fn matching_name(image: &ImageRecord, name: &str) -> Option<String> {
     if name.contains('@') {
         return None;
     }

@@ -1,0 +1,142 @@
+//! `push`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+
+use super::{Failure, Globals, Outcome};
+use crate::cli::progress;
+use crate::engine::{self, push::Reach};
+use crate::image::PushOptions;
+use crate::image::compress::Format;
+use crate::image::rewrite::Form;
+
+/// Upload an image.
+#[derive(Args, Debug, Clone)]
+pub struct PushArgs {
+    /// Take credentials from this file
+    #[arg(long, value_name = "PATH")]
+    authfile: Option<PathBuf>,
+    /// Take certificates from this directory
+    #[arg(long, value_name = "PATH")]
+    cert_dir: Option<PathBuf>,
+    /// Compress layers that are not, also for a directory
+    #[arg(long)]
+    compress: bool,
+    /// How to compress: gzip or zstd
+    #[arg(long, value_name = "FORMAT")]
+    compression_format: Option<String>,
+    /// How hard to compress: 1 to 9
+    #[arg(long, value_name = "LEVEL")]
+    compression_level: Option<u32>,
+    /// User and password for the registry
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    creds: Option<String>,
+    /// Write the digest of the manifest into this file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+    /// Does nothing: there is no content trust of Docker's
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = ArgAction::Set, hide = true)]
+    disable_content_trust: Option<bool>,
+    /// Compress anew what is compressed in another way than --compression-format says (then the default)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = ArgAction::Set)]
+    force_compression: Option<bool>,
+    /// Kind of the manifest: oci or v2s2
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Leave signatures behind; none are kept here
+    #[arg(long)]
+    remove_signatures: bool,
+    /// How many times more to try what fails
+    #[arg(long, value_name = "NUMBER")]
+    retry: Option<u32>,
+    /// How long to wait before: 2s, 500ms, 1m
+    #[arg(long, value_name = "DURATION")]
+    retry_delay: Option<String>,
+    /// Demand HTTPS and a certificate that is known
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = ArgAction::Set)]
+    tls_verify: Option<bool>,
+    /// The image, by name or ID
+    image: String,
+    /// Where to: REGISTRY/NAME[:TAG], docker://…, oci:DIR[:TAG], oci-archive:FILE[:TAG],
+    /// docker-archive:FILE[:NAME] or dir:DIR; the registry in the image's name by default
+    destination: Option<String>,
+}
+
+/// The value of `--retry-delay`: Go's durations.
+pub fn delay(text: Option<&str>) -> Result<Option<Duration>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let parsed = crate::base::time::parse_duration(text).ok().and_then(|span| Duration::try_from(span).ok());
+    let wrong = || Failure::new(format!("--retry-delay: \"{text}\" is not a duration, such as 2s"));
+    parsed.map(Some).ok_or_else(wrong)
+}
+
+/// What `--compression-format` and `--compression-level` say.
+fn compression(format: Option<&str>, level: Option<u32>) -> Result<Option<Format>, Failure> {
+    match (format, level) {
+        (None, None) => Ok(None),
+        (None | Some("gzip"), level @ (None | Some(1..=9))) => {
+            Ok(Some(level.map_or(Format::GZIP, Format::Gzip)))
+        }
+        (None | Some("gzip"), Some(level)) => {
+            Err(Failure::new(format!("--compression-level: gzip has the levels 1 to 9, not {level}")))
+        }
+        (Some("zstd"), None) => Ok(Some(Format::Zstd)),
+        (Some("zstd"), Some(_)) => {
+            Err(Failure::new("--compression-level is not supported yet together with zstd"))
+        }
+        (Some("zstd:chunked"), _) => {
+            Err(Failure::new("--compression-format zstd:chunked is not supported yet"))
+        }
+        (Some(other), _) => {
+            Err(Failure::new(format!("--compression-format: \"{other}\" is neither gzip nor zstd")))
+        }
+    }
+}
+
+fn form(text: Option<&str>) -> Result<Option<Form>, Failure> {
+    match text {
+        None => Ok(None),
+        Some("oci") => Ok(Some(Form::Oci)),
+        Some("v2s2" | "docker") => Ok(Some(Form::Docker)),
+        Some("v2s1") => Err(Failure::new("--format: v2s1 is obsolete, no registry needs it any more")),
+        Some(other) => Err(Failure::new(format!("--format: \"{other}\" is neither oci nor v2s2"))),
+    }
+}
+
+/// Pushes.
+pub fn run(args: PushArgs, globals: &Globals) -> Outcome {
+    let engine = globals.engine()?;
+    let compression = compression(args.compression_format.as_deref(), args.compression_level)?;
+    let options = PushOptions {
+        form: form(args.format.as_deref())?,
+        compression,
+        force_compression: args.force_compression.unwrap_or(args.compression_format.is_some()),
+        compress: args.compress,
+        ..PushOptions::default()
+    };
+    let reach = Reach {
+        tls_verify: args.tls_verify,
+        authfile: args.authfile,
+        creds: args.creds,
+        cert_dir: args.cert_dir,
+        retry: args.retry,
+        retry_delay: delay(args.retry_delay.as_deref())?,
+    };
+    let progress = progress::for_pull(args.quiet);
+    let pushed = engine.push(&args.image, args.destination.as_deref(), &reach, options, &progress);
+    let digest = pushed.map_err(engine::Error::from)?;
+    if let Some(path) = args.digestfile {
+        std::fs::write(&path, digest.to_string()).map_err(|error| {
+            Failure::new(format!("writing the digest to \"{}\": {error}", path.display()))
+        })?;
+    }
+    Ok(0)
+}
