@@ -20,5 +20,6 @@ mod registries;
 mod robustness;
 mod run;
 mod start;
+mod store;
 mod terminal;
 mod volumes;
