@@ -25,6 +25,7 @@ mod robustness;
 mod run;
 mod search;
 mod start;
+mod store;
 mod terminal;
 mod trust;
 mod volumes;
