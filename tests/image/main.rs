@@ -7,3 +7,4 @@ mod registry;
 mod skip;
 mod store;
 mod support;
+mod upload;
