@@ -1,6 +1,8 @@
 //! The engine (L5): composes storage, images, the runtime and the monitor into containers.
 
 pub mod attach;
+pub mod check;
+pub mod commit;
 pub mod config;
 pub mod diff;
 pub mod environment;
@@ -12,17 +14,20 @@ pub mod info;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;
+pub mod lists;
 pub mod load;
 pub mod login;
 pub mod logs;
 pub mod mounts;
 pub mod name;
 pub mod pause;
+pub mod prune;
 pub mod push;
 pub mod request;
 pub mod run;
 pub mod specgen;
 pub mod top;
+pub mod usage;
 pub mod volumes;
 
 use std::cell::OnceCell;
@@ -93,6 +98,10 @@ pub enum Error {
     Store(#[from] crate::storage::Error),
     #[error(transparent)]
     Images(#[from] images::Error),
+    #[error(transparent)]
+    Commit(#[from] commit::Error),
+    #[error(transparent)]
+    Lists(#[from] lists::Error),
     #[error(transparent)]
     Push(#[from] push::Error),
     #[error(transparent)]
@@ -284,6 +293,8 @@ impl Error {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
             Self::Images(error) => error.hint(),
+            Self::Commit(error) => error.hint(),
+            Self::Lists(error) => error.hint(),
             Self::Push(error) => error.hint(),
             Self::Login(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {

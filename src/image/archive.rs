@@ -141,6 +141,11 @@ impl<R: Skip> Reader<R> {
         &self.stream
     }
 
+    /// The stream, to change how it passes what is read.
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.stream
+    }
+
     /// The stream, to read what follows the archive's end.
     pub fn into_inner(self) -> R {
         self.stream

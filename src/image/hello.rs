@@ -122,6 +122,7 @@ pub fn ensure(store: &Store) -> Result<ImageRecord, Error> {
         variant: None,
         config,
         made_from: Some(made_from),
+        list: None,
     };
     let former = store.image_by_name(NAME)?;
     store.put_image(&record)?;
@@ -148,10 +149,11 @@ fn take(
     let LayerSlot::Vacant(staged) = store.reserve_layer(chain_id)? else { return Ok(()) };
     let blob = Descriptor { media_type: String::new(), digest: diff_id, size: total };
     let ownership = if rustix::process::geteuid().is_root() { Ownership::Host } else { Ownership::Single };
-    let unpack = unpack::Options { ownership, max_file: size, max_entries: 2, lower: &[] };
+    let unpack =
+        unpack::Options { ownership, max_file: size, max_entries: 2, lower: &[], staged: Some(&staged) };
     let expected = Expected { blob: &blob, diff_id, limit: total, unpack };
     let mut archive = archive(file, size);
-    let taken = layer::take(&mut archive, Some(&staged.blob()), &staged.diff(), expected, &|_| {})?;
+    let taken = layer::take(&mut archive, None, &staged.diff(), expected, &|_| {})?;
     // The one file is root's, who is the user whichever ids are mapped.
     let mut record = LayerRecord::new(diff_id, diff_id, store.ownership().unwrap_or(ownership))?;
     record.size = taken.size;

@@ -100,6 +100,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was read is at fault, and not the place where it was to go.
+    pub fn blames_source(&self) -> bool {
+        match self {
+            Self::Read { .. }
+            | Self::Size { .. }
+            | Self::Digest { .. }
+            | Self::DiffId { .. }
+            | Self::Inflate { .. }
+            | Self::TooLarge { .. } => true,
+            Self::Unpack { source, .. } => {
+                matches!(source, unpack::Error::Archive(_) | unpack::Error::Name(_))
+            }
+            Self::Write { .. } | Self::Thread(_) => false,
+        }
+    }
+
     /// Whether the layer links to a file that is in a layer below, if anywhere.
     pub fn wants_lower(&self) -> bool {
         matches!(self, Self::Unpack { source: unpack::Error::NoTarget { .. }, .. })
@@ -132,8 +148,8 @@ pub struct Taken {
     pub report: Report,
 }
 
-/// Takes a layer in: reads the blob from `source`, keeps it in the file `keep` if one is given,
-/// and unpacks it into the directory `root`. `progress` is told how many bytes came.
+/// Takes a layer in: reads the blob from `source`, keeps it in the file `keep` if one is given and it
+/// is compressed (else the recipe gives it back), and unpacks it into the directory `root`. `progress` is told how many bytes came.
 pub fn take(
     source: &mut dyn Read,
     keep: Option<&Path>,
@@ -191,7 +207,7 @@ fn fetch(
 ) -> Result<(), Error> {
     let digest = blob.digest;
     let write_error = |source| Error::Write { path: keep.unwrap_or(Path::new("")).to_owned(), source };
-    let mut file = keep.map(File::create_new).transpose().map_err(write_error)?;
+    let mut file = None;
     let mut hash = Sha256::new();
     let mut size = 0;
     loop {
@@ -203,6 +219,11 @@ fn fetch(
             .map_err(|source| Error::Read { digest, source })?;
         if count == 0 {
             break;
+        }
+        if let (0, Some(keep)) = (size, keep)
+            && Compression::detect(&buffer) != Compression::None
+        {
+            file = Some(File::create_new(keep).map_err(write_error)?);
         }
         size += count as u64;
         if size > blob.size {

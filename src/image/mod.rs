@@ -1,17 +1,25 @@
 //! Images (L3): references, manifests, transports, registries, unpacking, handing out.
 
 pub mod archive;
+pub mod artifact;
 pub mod auth;
 pub mod compress;
 pub mod content;
+pub mod copy;
+pub mod create;
 pub mod destination;
 pub mod hello;
+pub mod instruction;
 pub mod layer;
+pub mod list;
 pub mod login;
 pub mod manifest;
+pub mod pack;
 mod pipe;
+mod proxy;
 pub mod pull;
 pub mod push;
+pub mod recipe;
 pub mod reference;
 pub mod registries;
 pub mod registry;
@@ -20,7 +28,9 @@ pub mod rewrite;
 pub mod source;
 mod tls;
 pub mod transport;
+pub mod trust;
 pub mod unpack;
+pub mod verify;
 
 pub use auth::Credentials;
 pub use manifest::Platform;

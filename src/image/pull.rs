@@ -3,18 +3,19 @@
 
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::layer::{self, Expected};
 use super::manifest::{self, Config, Descriptor, Platform};
+use super::recipe;
 use super::registry::{self, Registry};
 use super::source::{self, Directory, DockerArchive, Layout, Source};
 use super::transport::Transport;
-use super::unpack;
+use super::{trust, unpack};
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::{
-    self, ContainerConfig, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, StagedLayer,
+    self, ContainerConfig, FORMAT, ImageRecord, LayerFiles, LayerRecord, LayerRef, LayerSlot, Ownership,
     Store,
 };
 
@@ -31,6 +32,8 @@ pub struct PullOptions {
     pub parallel: usize,
     /// Most bytes of one uncompressed layer.
     pub max_layer: u64,
+    /// Which images may be taken; all without one.
+    pub policy: Option<Arc<trust::Policy>>,
 }
 
 impl Default for PullOptions {
@@ -43,6 +46,7 @@ impl Default for PullOptions {
             // Each layer has three threads, of which one waits for the network.
             parallel: parallel.clamp(2, 6),
             max_layer: 64 << 30,
+            policy: None,
         }
     }
 }
@@ -59,6 +63,9 @@ pub enum Error {
     /// A layer.
     #[error(transparent)]
     Layer(#[from] layer::Error),
+    /// It may not be taken.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
     /// The configuration or the manifest.
     #[error("the image \"{what}\" is unusable")]
     Manifest {
@@ -118,6 +125,7 @@ pub fn pull_from(
     let store = &store.clone().with_ownership(options.ownership);
     let resolved = source::resolve(source, &options.platform, &what)?;
     let source::Resolved { manifest, bytes: manifest_bytes, index, names } = resolved;
+    trust::check(options.policy.as_deref(), source, &options.registry, &manifest_bytes)?;
     let unusable = |source| Error::Manifest { what: what.clone(), source };
     let config_bytes = source::checked_blob(source, &manifest.config)?;
     let config = Config::parse(&config_bytes).map_err(unusable)?;
@@ -169,14 +177,15 @@ pub fn pull_from(
         variant: platform.variant,
         config: serde_json::from_slice(&config_bytes).map_err(|e| unusable(manifest::Error::Config(e)))?,
         made_from: None,
+        list: None,
     };
     store.put_image(&record)?;
     // With the names that it had before.
     Ok(store.image_by_id(&id)?.unwrap_or(record))
 }
 
-/// Unpacks those layers of an image that are missing from the blobs that are kept: lost with a power
-/// cut, or unpacked for another mapping of ids. Fails if a blob is not there.
+/// Unpacks those layers of an image that are missing from what is here of them: lost with a power
+/// cut, or unpacked for another mapping of ids. Fails if neither a blob nor a recipe gives one.
 ///
 /// Starts threads, as [`pull`] does.
 pub fn renew(store: &Store, image: &ImageRecord, options: &PullOptions) -> Result<(), Error> {
@@ -258,7 +267,8 @@ fn untagged(name: &str) -> &str {
     }
 }
 
-fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Box<dyn Source>, Error> {
+/// Opens what a transport names.
+pub fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Box<dyn Source>, Error> {
     let scratch = store.path("staging");
     let limit = options.max_layer;
     Ok(match transport {
@@ -358,67 +368,107 @@ fn take_layer(
     stop: &AtomicBool,
 ) -> Result<LayerRef, Error> {
     let digest = job.blob.digest;
-    let staged = match store.reserve_layer(job.chain_id)? {
-        LayerSlot::Ready(record) => {
-            progress.finished(&digest, true);
-            return Ok(layer_ref(store, job, record.size));
-        }
-        LayerSlot::Vacant(staged) => staged,
-    };
-    progress.started(&digest, job.blob.size);
-    let limits = unpack::Options {
-        ownership: options.ownership,
-        max_file: options.max_layer,
-        max_entries: 20_000_000,
-        lower,
-    };
-    let expected = Expected {
-        blob: job.blob,
-        diff_id: job.diff_id,
-        limit: unpacked_limit(job.blob.size, options.max_layer),
-        unpack: limits,
-    };
     let told = |bytes| progress.advanced(&digest, bytes);
-    let take = |reader: Box<dyn Read + Send + '_>, keep: Option<PathBuf>, staged: &StagedLayer| {
-        let mut reader = Stoppable { inner: reader, stop };
-        layer::take(&mut reader, keep.as_deref(), &staged.diff(), expected, &told)
-    };
-    let kept = store.blob_path(&digest);
-    let from_store = match std::fs::File::open(&kept) {
-        // The same blob lies elsewhere in another image, or its unpacked form was lost with a power cut.
-        Ok(file) if file.metadata().is_ok_and(|stat| stat.len() == job.blob.size) => {
-            Some(take(Box::new(file), None, &staged))
+    let mut begun = false;
+    for origin in origins(store, job) {
+        let staged = match store.reserve_layer(job.chain_id)? {
+            LayerSlot::Ready(record) => {
+                progress.finished(&digest, true);
+                return Ok(layer_ref(job, record.size));
+            }
+            LayerSlot::Vacant(staged) => staged,
+        };
+        if !std::mem::replace(&mut begun, true) {
+            progress.started(&digest, job.blob.size);
         }
-        _ => None,
-    };
-    let (taken, staged) = match from_store {
-        Some(Ok(taken)) => (taken, staged),
-        // What a power cut left of it is not what was written.
-        Some(Err(layer::Error::Digest { .. } | layer::Error::Inflate { .. })) => {
-            drop(staged);
-            store.discard(&kept)?;
-            return take_layer(store, source, job, lower, options, progress, stop);
-        }
-        Some(Err(error)) => return Err(error.into()),
-        None => (take(source.blob(job.blob)?, Some(staged.blob()), &staged)?, staged),
-    };
-    let mut record = LayerRecord::new(job.diff_id, digest, options.ownership)?;
-    record.size = taken.size;
-    record.entries = taken.report.entries;
-    record.skipped_devices = taken.report.skipped_devices;
-    record.skipped_xattrs = taken.report.skipped_xattrs;
-    record.plain_whiteouts = taken.report.plain_whiteouts;
-    staged.publish(&record)?;
-    progress.finished(&digest, false);
-    Ok(layer_ref(store, job, taken.size))
+        let unpack = unpack::Options {
+            ownership: options.ownership,
+            max_file: options.max_layer,
+            max_entries: 20_000_000,
+            lower,
+            staged: Some(&staged),
+        };
+        let limit = unpacked_limit(job.blob.size, options.max_layer);
+        let expected = Expected { blob: job.blob, diff_id: job.diff_id, limit, unpack };
+        let take = |inner: Box<dyn Read + Send + '_>, keep: Option<PathBuf>, expected: Expected<'_>| {
+            let mut reader = Stoppable { inner, stop };
+            layer::take(&mut reader, keep.as_deref(), &staged.diff(), expected, &told)
+        };
+        let taken = match &origin {
+            Origin::Blob(path) => match std::fs::File::open(path) {
+                Ok(file) => take(Box::new(file), None, expected),
+                Err(_) => continue,
+            },
+            Origin::Recipe(files) => {
+                let Some(kept) = files.record() else { continue };
+                let Ok(archive) = recipe::Reader::open(&files.recipe(), &files.tree(), &files.aside()) else {
+                    continue;
+                };
+                let archived = Descriptor { media_type: String::new(), digest: job.diff_id, size: kept.size };
+                take(Box::new(archive), None, Expected { blob: &archived, ..expected })
+            }
+            Origin::Source => {
+                // What a registry gave it gives again; anything else may be gone tomorrow.
+                let keep = source.repository().is_none().then(|| staged.blob());
+                take(source.blob(job.blob)?, keep, expected)
+            }
+        };
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(error) if error.wants_lower() || stop.load(Ordering::Relaxed) => return Err(error.into()),
+            // What a power cut left of it is not what was written.
+            Err(error) if error.blames_source() && !matches!(origin, Origin::Source) => {
+                drop(staged);
+                if let Origin::Blob(path) = origin {
+                    store.discard(&path)?;
+                }
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut record = LayerRecord::new(job.diff_id, digest, options.ownership)?;
+        record.size = taken.size;
+        record.entries = taken.report.entries;
+        record.skipped_devices = taken.report.skipped_devices;
+        record.skipped_xattrs = taken.report.skipped_xattrs;
+        record.plain_whiteouts = taken.report.plain_whiteouts;
+        record.shared = taken.report.shared;
+        staged.publish(&record)?;
+        progress.finished(&digest, false);
+        return Ok(layer_ref(job, taken.size));
+    }
+    // The source is the last origin, and either gives the layer or an error.
+    Err(source::Error::Open { path: store.blob_path(&digest), source: io::ErrorKind::NotFound.into() }.into())
 }
 
-fn layer_ref(store: &Store, job: &Job<'_>, size: u64) -> LayerRef {
+/// What a layer can be made of.
+enum Origin {
+    /// The same blob lies here: it belongs to another image too, or was unpacked before.
+    Blob(PathBuf),
+    /// The layer was unpacked for another mapping of ids, or a power cut took its being trusted: what
+    /// is made of it is checked by its digest.
+    Recipe(LayerFiles),
+    /// What is pulled from.
+    Source,
+}
+
+fn origins(store: &Store, job: &Job<'_>) -> Vec<Origin> {
+    let mut origins = Vec::new();
+    let kept = store.blob_path(&job.blob.digest);
+    if std::fs::metadata(&kept).is_ok_and(|stat| stat.len() == job.blob.size) {
+        origins.push(Origin::Blob(kept));
+    }
+    let kinds = store.layer_kinds(&job.chain_id).into_iter();
+    origins.extend(kinds.filter(|files| files.recipe().exists()).map(Origin::Recipe));
+    origins.push(Origin::Source);
+    origins
+}
+
+fn layer_ref(job: &Job<'_>, size: u64) -> LayerRef {
     LayerRef {
         chain_id: job.chain_id,
         diff_id: job.diff_id,
-        // A layer that came from another blob of the same content has no blob of this digest.
-        blob: store.blob_path(&job.blob.digest).exists().then_some(job.blob.digest),
+        blob: Some(job.blob.digest),
         blob_size: job.blob.size,
         size,
     }

@@ -5,7 +5,7 @@
 //! attributes with which overlayfs steers itself are not taken from an archive.
 
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{OFlags, SeekFrom};
 
 use super::archive::{self, Entry, Kind, Reader, Skip};
-use crate::storage::Ownership;
+use super::recipe::{self, Tap};
+use crate::storage::share::FileList;
+use crate::storage::{Ownership, StagedLayer};
 use crate::sys::path::Root;
 use crate::sys::tree::{self, Metadata, Node, Replaced, Writer};
 
@@ -30,6 +32,9 @@ pub struct Options<'a> {
     /// Trees of the layers below, topmost first, if they are there already: a hard link may name
     /// a file of theirs.
     pub lower: &'a [PathBuf],
+    /// The layer that the tree is made for: gets a recipe (see [`recipe`]), and shares the content of
+    /// files with other layers. `None` for a tree that the archive will never be wanted back from.
+    pub staged: Option<&'a StagedLayer>,
 }
 
 /// What was unpacked and what was left out.
@@ -43,6 +48,8 @@ pub struct Report {
     pub skipped_xattrs: u64,
     /// Whiteouts are files as in the archive: the file system refuses overlayfs's.
     pub plain_whiteouts: bool,
+    /// Bytes of files that are those of other layers.
+    pub shared: u64,
 }
 
 /// A layer that cannot be unpacked.
@@ -102,6 +109,15 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// What the tree does not hold cannot be written down.
+    #[error("writing \"{}\"", path.display())]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The directory cannot be opened or finished.
     #[error("unpacking into \"{}\"", path.display())]
     Root {
@@ -116,37 +132,54 @@ pub enum Error {
 /// Unpacks the archive in `stream` into the empty directory `root`, and reads the stream to its end.
 pub fn unpack(stream: impl Skip, root: &Path, options: Options<'_>) -> Result<Report, Error> {
     let at_root = |source| Error::Root { path: root.to_owned(), source };
+    let recipe_path = options.staged.map(StagedLayer::recipe).unwrap_or_default();
+    let at_recipe = |source| Error::Recipe { path: recipe_path.clone(), source };
+    let recipe = options.staged.map(|_| recipe::Writer::create(&recipe_path)).transpose();
+    let mut writer = Writer::new(root).map_err(at_root)?;
+    if let Some(staged) = options.staged {
+        writer.set_aside_in(staged.aside());
+    }
     let mut unpacker = Unpacker {
-        reader: Reader::new(stream),
-        writer: Writer::new(root).map_err(at_root)?,
+        reader: Reader::new(Tap::new(stream, recipe.map_err(at_recipe)?)),
+        writer,
         options,
         report: Report::default(),
+        files: FileList::default(),
     };
     while let Some(entry) = unpacker.reader.next_entry()? {
         if unpacker.reader.entries() > options.max_entries {
             return Err(Error::Entries(options.max_entries));
         }
         unpacker.entry(&entry)?;
+        unpacker.note_moved();
     }
-    unpacker.report.entries = unpacker.reader.entries();
-    unpacker.report.plain_whiteouts = unpacker.writer.is_plain();
-    unpacker.writer.finish().map_err(at_root)?;
+    let Unpacker { reader, writer, mut report, files, .. } = unpacker;
+    report.entries = reader.entries();
+    report.plain_whiteouts = writer.is_plain();
     // What follows the end of the archive is padding, but part of what the digest is about.
-    let mut rest = unpacker.reader.into_inner();
+    let mut rest = reader.into_inner();
     loop {
         let count = rest.fill_buf().map_err(archive::Error::Read)?.len();
         if count == 0 {
-            return Ok(unpacker.report);
+            break;
         }
         rest.consume(count);
     }
+    rest.finish().map_err(at_recipe)?;
+    if let Some(staged) = options.staged {
+        // Before the directories get their times, which links in them would change.
+        report.shared = staged.share(files).map_err(at_recipe)?;
+    }
+    writer.finish().map_err(at_root)?;
+    Ok(report)
 }
 
 struct Unpacker<'a, R> {
-    reader: Reader<R>,
+    reader: Reader<Tap<R>>,
     writer: Writer,
     options: Options<'a>,
     report: Report,
+    files: FileList,
 }
 
 impl<R: Skip> Unpacker<'_, R> {
@@ -181,6 +214,15 @@ impl<R: Skip> Unpacker<'_, R> {
         made.map_err(|source| failed(entry, source))
     }
 
+    /// Tells the recipe what later entries took the place of.
+    fn note_moved(&mut self) {
+        for (path, number) in self.writer.take_moved() {
+            if let Some(recipe) = self.reader.get_mut().recipe() {
+                recipe.moved(&path, number);
+            }
+        }
+    }
+
     fn hard_link(&mut self, path: &Path, target: &Path, entry: &Entry) -> Result<(), Error> {
         let made = match self.writer.hard_link(path, target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -193,6 +235,9 @@ impl<R: Skip> Unpacker<'_, R> {
             }
             other => other,
         };
+        if let Ok(real) = self.writer.real(target) {
+            self.files.linked(&real);
+        }
         made.map_err(|source| failed(entry, source))
     }
 
@@ -259,16 +304,18 @@ impl<R: Skip> Unpacker<'_, R> {
         let fail = |source| failed(entry, source);
         let fd = self.writer.create_file(path, entry.mode).map_err(fail)?;
         let mut file = std::fs::File::from(fd);
+        let mut hash = recipe::hasher();
         match &entry.sparse {
-            None => self.copy(&mut file, entry.size, entry)?,
+            None => self.copy(&mut file, entry.size, entry, &mut hash)?,
             Some(pieces) => {
                 for (offset, length) in pieces {
                     rustix::fs::seek(&file, SeekFrom::Start(*offset)).map_err(|e| fail(e.into()))?;
-                    self.copy(&mut file, *length, entry)?;
+                    self.copy(&mut file, *length, entry, &mut hash)?;
                 }
                 file.set_len(entry.size).map_err(fail)?;
             }
         }
+        self.note_file(path, entry, &hash).map_err(fail)?;
         self.writer.finish_file(file.as_fd(), metadata).map_err(fail)?;
         // After the owner: chown(2) takes security.capability off again.
         for (name, value) in &entry.xattrs {
@@ -282,17 +329,47 @@ impl<R: Skip> Unpacker<'_, R> {
         Ok(())
     }
 
-    fn copy(&mut self, file: &mut std::fs::File, mut left: u64, entry: &Entry) -> Result<(), Error> {
+    /// Tells the recipe, and the list for sharing, what was written.
+    fn note_file(&mut self, path: &Path, entry: &Entry, hash: &recipe::Hasher) -> io::Result<()> {
+        if self.options.staged.is_none() {
+            return Ok(());
+        }
+        self.note_moved();
+        let real = self.writer.real(path)?;
+        let hash = hash.digest128();
+        if let Some(recipe) = self.reader.get_mut().recipe() {
+            recipe.file(&real, entry.size, entry.sparse.as_deref(), hash);
+        }
+        // The hash of a sparse file leaves its holes out.
+        if entry.sparse.is_none() {
+            self.files.add(hash, entry.size, &real);
+        }
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        file: &mut std::fs::File,
+        mut left: u64,
+        entry: &Entry,
+        hash: &mut recipe::Hasher,
+    ) -> Result<(), Error> {
+        let keeps = self.options.staged.is_some();
+        self.reader.get_mut().content = true;
         while left > 0 {
             let piece = self.reader.data(left)?;
             if piece.is_empty() {
                 return Err(archive::Error::Read(io::ErrorKind::UnexpectedEof.into()).into());
             }
             file.write_all(piece).map_err(|source| failed(entry, source))?;
+            if keeps {
+                hash.update(piece);
+            }
             let count = piece.len();
             self.reader.consume(count);
             left -= count as u64;
         }
+        self.reader.get_mut().content = false;
         Ok(())
     }
 
@@ -329,7 +406,7 @@ fn failed(entry: &Entry, source: io::Error) -> Error {
 
 /// Whether an archive may set the attribute: overlayfs' own would let a layer redirect lookups
 /// (`trusted.overlay.redirect`), labels and ACL's ids are the host's business.
-fn may_take(name: &[u8]) -> bool {
+pub(super) fn may_take(name: &[u8]) -> bool {
     name == b"security.capability"
         || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
         || name.starts_with(b"system.posix_acl_")
@@ -352,7 +429,7 @@ fn lossy(name: &[u8]) -> String {
 
 /// The path beneath the root that a name means: without leading slash (as tar(1) does), `.` and
 /// empty parts. `None` if it has a `..` or a NUL.
-fn clean(name: &[u8]) -> Option<PathBuf> {
+pub(super) fn clean(name: &[u8]) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for part in name.split(|b| *b == b'/') {
         match part {

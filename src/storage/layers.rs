@@ -1,6 +1,7 @@
 //! Unpacked layers: `layers/<chain id>/` holds `diff/`, the tree as overlayfs wants it (whiteouts
-//! as 0:0 character devices, opaque directories as an attribute; else [`Store::layer_tree`]), and
-//! `layer.json`.
+//! as 0:0 character devices, opaque directories as an attribute; else [`Store::layer_tree`]),
+//! `layer.json`, `recipe` and sometimes `aside/`, which with the tree give the archive back, and
+//! `files`, by which other layers find what they can share ([`super::share`]).
 //!
 //! A layer whose files all belong to the one id that is mapped lies in `layers/<chain id>-single/`:
 //! the same layer unpacked for more ids is another tree, and containers of both kinds may exist.
@@ -52,9 +53,16 @@ pub struct LayerRecord {
     /// The tree is not for overlayfs: see [`Store::layer_tree`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_whiteouts: bool,
+    /// Bytes of files that shared their content with other layers when this one was made.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shared: u64,
     /// The boot during which it was unpacked (`/proc/sys/kernel/random/boot_id`): until it is
     /// marked as synced the layer counts only during this boot.
     pub boot_id: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What [`Store::reserve_layer`] finds.
@@ -79,6 +87,8 @@ pub struct StagedLayer {
 
 const SYNCED: &str = "synced";
 const PLAIN: &str = "plain";
+const RECIPE: &str = "recipe";
+const ASIDE: &str = "aside";
 
 /// What the directories of layers with [`Ownership::Single`] end with.
 pub(super) const SINGLE: &str = "-single";
@@ -93,8 +103,16 @@ impl Store {
     /// overlayfs's whiteouts they are files as in the archive, and the tree has another name, so
     /// that no overlay can be mounted of it.
     pub fn layer_tree(&self, chain_id: &ChainId) -> PathBuf {
-        let plain = self.layer_path(chain_id).join(PLAIN);
-        if plain.exists() { plain } else { self.layer_dir(chain_id) }
+        tree_in(&self.layer_path(chain_id))
+    }
+
+    /// The directories that may hold this layer, unpacked for whichever mapping of ids, the one that
+    /// this store would use first: whatever they are worth, the files in them can be looked at.
+    pub fn layer_kinds(&self, chain_id: &ChainId) -> Vec<LayerFiles> {
+        let own = self.layer_path(chain_id);
+        let (plain, single) = self.layer_places(chain_id);
+        let other = if own == plain { single } else { plain };
+        [own, other].into_iter().filter(|dir| dir.exists()).map(|dir| LayerFiles { dir }).collect()
     }
 
     fn layer_path(&self, chain_id: &ChainId) -> PathBuf {
@@ -184,10 +202,93 @@ impl Store {
     }
 }
 
+/// The files of a layer that is there.
+#[derive(Clone, Debug)]
+pub struct LayerFiles {
+    dir: PathBuf,
+}
+
+impl LayerFiles {
+    pub(super) fn at(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The directory of it all.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes the marks away by which the layer is trusted.
+    pub(super) fn distrust(&self, write: impl Fn(&Path, &[u8]) -> Result<()>) -> Result<()> {
+        let path = self.dir.join("layer.json");
+        let record = self.record().map(|record| LayerRecord { boot_id: "damaged".to_owned(), ..record });
+        let bytes = record.and_then(|record| serde_json::to_vec(&record).ok()).unwrap_or_default();
+        write(&path, &bytes)?;
+        let marker = self.dir.join(SYNCED);
+        match fs::remove_file(&marker) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("removing", &marker),
+            _ => Ok(()),
+        }
+    }
+
+    /// The unpacked tree.
+    pub fn tree(&self) -> PathBuf {
+        tree_in(&self.dir)
+    }
+
+    /// What gives the archive back with the tree; layers of old stores have none, but a blob.
+    pub fn recipe(&self) -> PathBuf {
+        self.dir.join(RECIPE)
+    }
+
+    /// Files that a later entry of the archive took the place of; exists only if there are any.
+    pub fn aside(&self) -> PathBuf {
+        self.dir.join(ASIDE)
+    }
+
+    /// The layer's record, if it can be read, whether its content can be trusted or not.
+    pub fn record(&self) -> Option<LayerRecord> {
+        serde_json::from_slice(&fs::read(self.dir.join("layer.json")).ok()?).ok()
+    }
+}
+
+pub(super) fn tree_in(dir: &Path) -> PathBuf {
+    let plain = dir.join(PLAIN);
+    if plain.exists() { plain } else { dir.join("diff") }
+}
+
 impl StagedLayer {
     /// The directory to unpack into.
     pub fn diff(&self) -> PathBuf {
         self.path.join("diff")
+    }
+
+    /// The file for what the tree does not hold of the archive.
+    pub fn recipe(&self) -> PathBuf {
+        self.path.join(RECIPE)
+    }
+
+    /// The directory for files that a later entry takes the place of.
+    pub fn aside(&self) -> PathBuf {
+        self.path.join(ASIDE)
+    }
+
+    /// The file for the list by which files are shared.
+    pub(super) fn files(&self) -> PathBuf {
+        self.path.join("files")
+    }
+
+    /// A name for what is on its way.
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn is_single(&self) -> bool {
+        self.store.ownership == Some(Ownership::Single)
     }
 
     /// A file to download the layer's blob into; published with the layer if it is there.
@@ -250,13 +351,14 @@ impl LayerRecord {
             skipped_xattrs: 0,
             ownership,
             plain_whiteouts: false,
+            shared: 0,
             boot_id: boot_id()?,
         })
     }
 }
 
 /// The record in a layer's directory, if its content can be trusted.
-fn layer_at(path: &Path) -> Result<Option<LayerRecord>> {
+pub(super) fn layer_at(path: &Path) -> Result<Option<LayerRecord>> {
     let file = path.join("layer.json");
     let bytes = match fs::read(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -208,12 +208,22 @@ impl Level {
         &self.0[entry.layer].dir
     }
 
+    /// The names in the topmost layer alone: those that are there, and those that are gone.
+    pub(super) fn own_names(&self) -> io::Result<BTreeMap<CString, Option<Stat>>> {
+        Ok(self.0.first().map_or_else(|| Ok(BTreeMap::new()), Layer::names)?)
+    }
+
+    /// Whether the topmost layer hides what lower ones have in this directory.
+    pub(super) fn is_opaque(&self) -> io::Result<bool> {
+        Ok(self.0.first().map_or(Ok(false), Layer::is_opaque)?)
+    }
+
     /// The topmost layer's directory, whose owner and mode are those that count.
     pub fn top(&self) -> Option<&OwnedFd> {
         self.0.first().map(|layer| &layer.dir)
     }
 
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self(Vec::new())
     }
 }
@@ -338,13 +348,17 @@ impl Walk {
     }
 
     fn same(&self, a: &Stat, b: &Stat) -> bool {
-        let directory = FileType::from_raw_mode(a.st_mode) == FileType::Directory;
-        a.st_mode == b.st_mode
-            && (directory || a.st_size == b.st_size)
-            && (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec)
-            && a.st_rdev == b.st_rdev
-            && (!self.owners || (a.st_uid, a.st_gid) == (b.st_uid, b.st_gid))
+        same(a, b) && (!self.owners || (a.st_uid, a.st_gid) == (b.st_uid, b.st_gid))
     }
+}
+
+/// Whether nothing but the owner, or bytes that were changed without a trace, can differ.
+pub(super) fn same(a: &Stat, b: &Stat) -> bool {
+    let directory = FileType::from_raw_mode(a.st_mode) == FileType::Directory;
+    a.st_mode == b.st_mode
+        && (directory || a.st_size == b.st_size)
+        && (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec)
+        && a.st_rdev == b.st_rdev
 }
 
 #[cfg(test)]

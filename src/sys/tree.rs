@@ -116,13 +116,31 @@ pub const OPAQUE: &str = ".wh..wh..opq";
 #[derive(Debug)]
 pub struct Writer {
     root: Root,
-    /// Open ancestors of the last path, outermost first, each with its path.
-    open: Vec<(PathBuf, OwnedFd)>,
+    /// Open ancestors of the last path, outermost first.
+    open: Vec<Ancestor>,
     directories: Vec<(PathBuf, Metadata)>,
     umask: u32,
     /// As what new files are born.
     born: (u32, u32),
     plain: bool,
+    aside: Option<Aside>,
+}
+
+#[derive(Debug)]
+struct Ancestor {
+    path: PathBuf,
+    fd: OwnedFd,
+    /// Where it really is, if a link may have led there.
+    real: Option<PathBuf>,
+}
+
+/// Where files and directories go that a later entry takes the place of.
+#[derive(Debug)]
+struct Aside {
+    place: PathBuf,
+    fd: Option<OwnedFd>,
+    count: u64,
+    moved: Vec<(PathBuf, u64)>,
 }
 
 impl Writer {
@@ -130,7 +148,30 @@ impl Writer {
     pub fn new(root: &Path) -> io::Result<Self> {
         let born = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let (root, umask) = (Root::open(root)?, umask()?);
-        Ok(Self { root, open: Vec::new(), directories: Vec::new(), umask, born, plain: false })
+        Ok(Self { root, open: Vec::new(), directories: Vec::new(), umask, born, plain: false, aside: None })
+    }
+
+    /// From now on files and directories that are replaced are not removed but moved into the
+    /// directory `place`, made when it is needed, under a number (hexadecimal).
+    pub fn set_aside_in(&mut self, place: PathBuf) {
+        self.aside = Some(Aside { place, fd: None, count: 0, moved: Vec::new() });
+    }
+
+    /// What was set aside since this was asked last: where it really was, and its number.
+    pub fn take_moved(&mut self) -> Vec<(PathBuf, u64)> {
+        self.aside.as_mut().map(|aside| std::mem::take(&mut aside.moved)).unwrap_or_default()
+    }
+
+    /// The path by which `path` is reached without links; its directory is made if it is missing.
+    pub fn real(&mut self, path: &Path) -> io::Result<PathBuf> {
+        let (_, name) = self.parent(path)?;
+        Ok(match self.open.last().and_then(|ancestor| ancestor.real.as_ref()) {
+            // The path of the parent, which is the last one opened, or else the root.
+            Some(real) if path.parent().is_some_and(|parent| !parent.as_os_str().is_empty()) => {
+                real.join(name)
+            }
+            _ => path.to_owned(),
+        })
     }
 
     /// Whether something is hidden by a file named [`WHITEOUT`] or [`OPAQUE`], because the file
@@ -151,31 +192,35 @@ impl Writer {
         if path.as_os_str().is_empty() {
             return Ok(self.root.as_fd());
         }
-        while self.open.last().is_some_and(|(open, _)| !path.starts_with(open)) {
+        while self.open.last().is_some_and(|open| !path.starts_with(&open.path)) {
             self.open.pop();
         }
-        if self.open.last().is_none_or(|(open, _)| open != path) {
-            let fd = self.open_directory(path)?;
-            self.open.push((path.to_owned(), fd));
+        if self.open.last().is_none_or(|open| open.path != path) {
+            let (fd, real) = self.open_directory(path)?;
+            self.open.push(Ancestor { path: path.to_owned(), fd, real });
         }
-        Ok(self.open.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd()))
+        Ok(self.open.last().map_or(self.root.as_fd(), |open| open.fd.as_fd()))
     }
 
-    fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+    fn open_directory(&self, path: &Path) -> io::Result<(OwnedFd, Option<PathBuf>)> {
         if path.components().any(|c| !matches!(c, Component::Normal(_))) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // From the nearest open ancestor, and only through real directories: the common case.
-        let (base, rest) = match self.open.last() {
-            Some((open, fd)) => (fd.as_fd(), path.strip_prefix(open).unwrap_or(path)),
-            None => (self.root.as_fd(), path),
+        let (base, rest, base_real) = match self.open.last() {
+            Some(open) => {
+                (open.fd.as_fd(), path.strip_prefix(&open.path).unwrap_or(path), open.real.as_ref())
+            }
+            None => (self.root.as_fd(), path, None),
         };
         let strict = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
         match fs::openat2(base, rest, flags, Mode::empty(), strict) {
-            Ok(fd) => Ok(fd),
+            Ok(fd) => Ok((fd, base_real.map(|real| real.join(rest)))),
             Err(Errno::NOENT | Errno::LOOP | Errno::AGAIN | Errno::INTR) => {
-                self.root.create_dir_all_beside_links(path, 0o755)
+                let fd = self.root.create_dir_all_beside_links(path, 0o755)?;
+                let real = self.root.place_of(&fd)?.strip_prefix("/").map(Path::to_owned).ok();
+                Ok((fd, real.filter(|real| real != path)))
             }
             Err(error) => Err(error.into()),
         }
@@ -199,6 +244,10 @@ impl Writer {
 
     /// Removes what has this name, a tree as a whole. Absence is no error.
     pub fn remove(&mut self, path: &Path) -> io::Result<()> {
+        if self.set_aside(path)? {
+            self.open.clear();
+            return Ok(());
+        }
         let (dir, name) = self.parent(path)?;
         match fs::unlinkat(dir, name, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => remove_tree(dir, name)?,
@@ -208,6 +257,39 @@ impl Writer {
         // Descriptors of directories that are gone, or were reached through a link, must not be used on.
         self.open.clear();
         Ok(())
+    }
+
+    /// Moves a file with content, or a directory, out of the way; says whether it did.
+    fn set_aside(&mut self, path: &Path) -> io::Result<bool> {
+        let Some(mut aside) = self.aside.take() else { return Ok(false) };
+        let done = self.set_aside_into(&mut aside, path);
+        self.aside = Some(aside);
+        done
+    }
+
+    fn set_aside_into(&mut self, aside: &mut Aside, path: &Path) -> io::Result<bool> {
+        let real = self.real(path)?;
+        let (dir, name) = self.parent(path)?;
+        let kind = match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        if !matches!(kind, FileType::RegularFile | FileType::Directory) {
+            return Ok(false);
+        }
+        let place = match &mut aside.fd {
+            Some(fd) => fd,
+            none => {
+                fs::mkdir(&aside.place, Mode::RWXU)?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                none.insert(fs::open(&aside.place, flags, Mode::empty())?)
+            }
+        };
+        fs::renameat(dir, name, place, format!("{:x}", aside.count))?;
+        aside.moved.push((real, aside.count));
+        aside.count += 1;
+        Ok(true)
     }
 
     /// Opens a new regular file for writing, and replaces what had its name.
@@ -453,6 +535,29 @@ fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
             None => return Ok(fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?),
         }
     }
+}
+
+/// Everything below the directory `root`, as paths relative to it, in no order. Links are not followed.
+pub fn paths(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let root = Root::open(root)?;
+    let mut paths = Vec::new();
+    let mut pending = vec![PathBuf::new()];
+    while let Some(directory) = pending.pop() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        for entry in fs::Dir::new(root.open_strict(&directory, flags, 0)?)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let path = directory.join(OsStr::from_bytes(name.to_bytes()));
+            if entry.file_type() == FileType::Directory {
+                pending.push(path.clone());
+            }
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 /// Sets an extended attribute of an open file.

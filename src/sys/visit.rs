@@ -13,7 +13,7 @@ use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::flatten::attributes;
-use super::merged::{DEPTH, Level, Tree, has_attribute};
+use super::merged::{DEPTH, Entry, Level, Tree, has_attribute, same};
 
 /// A file that was found.
 #[derive(Debug)]
@@ -41,6 +41,10 @@ pub enum Content {
     Symlink(OsString),
     /// Nothing: a pipe, or a device.
     Special,
+    /// Nothing: it is gone, but was in the trees below ([`visit_layer`]).
+    Whiteout,
+    /// This directory hides what the trees below have in it; told after it ([`visit_layer`]).
+    Opaque,
 }
 
 /// Where going through files failed.
@@ -62,15 +66,34 @@ pub fn visit(trees: &[Tree], each: &mut Each<'_>) -> Result<(), Failed> {
     Visit { each, links: HashMap::new() }.level(&root, Path::new(""), DEPTH)
 }
 
+/// Gives what `upper` changes of the merged trees `lower` to `each`, as a layer has it (OCI image
+/// specification, `layer.md`): what is new or changed, the directories on the way to it, and what is gone.
+/// The root itself comes first, with an empty path. With `whole` the upper tree is no layer but has
+/// everything: what it lacks is gone, and what has the same mode, size and time is the same.
+///
+/// Otherwise as [`visit`].
+pub fn visit_layer(upper: &Tree, lower: &[Tree], whole: bool, each: &mut Each<'_>) -> Result<(), Failed> {
+    let at_root = |source| Failed { path: PathBuf::from("/"), source };
+    let level = Level::open(std::slice::from_ref(upper)).map_err(at_root)?;
+    let below = Level::open(lower).map_err(at_root)?;
+    let mut visit = Visit { each, links: HashMap::new() };
+    let mut layer = Layer { visit: &mut visit, whole, pending: Vec::new() };
+    layer.directory(&level, Path::new("")).map_err(at_root)?;
+    layer.level(&level, &below, Path::new(""), DEPTH)
+}
+
 struct Visit<'a, 'b> {
     each: &'a mut Each<'b>,
     /// Where an inode with several names was told first.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
+fn failed(path: &Path, source: io::Error) -> Failed {
+    Failed { path: path.to_owned(), source }
+}
+
 impl Visit<'_, '_> {
     fn level(&mut self, level: &Level, path: &Path, depth: u32) -> Result<(), Failed> {
-        let failed = |path: &Path, source| Failed { path: path.to_owned(), source };
         if depth == 0 {
             return Err(failed(path, Errno::LOOP.into()));
         }
@@ -85,11 +108,7 @@ impl Visit<'_, '_> {
                 };
                 // Another file, of the same name, has taken its place.
                 let Some(top) = inside.top() else { continue };
-                let told = attributes(top).and_then(|attributes| {
-                    let stat = fs::fstat(top)?;
-                    (self.each)(Found { path: &path, stat, attributes, content: Content::Directory })
-                });
-                told.map_err(|source| failed(&path, source))?;
+                self.directory(top, &path).map_err(|source| failed(&path, source))?;
                 self.level(&inside, &path, depth - 1)?;
             } else {
                 let told = self.one(level.directory(&entry), &name, &path, entry.stat);
@@ -97,6 +116,12 @@ impl Visit<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn directory(&mut self, directory: &OwnedFd, path: &Path) -> io::Result<()> {
+        let attributes = attributes(directory)?;
+        let stat = fs::fstat(directory)?;
+        (self.each)(Found { path, stat, attributes, content: Content::Directory })
     }
 
     fn one(&mut self, dir: &OwnedFd, name: &CStr, path: &Path, stat: Stat) -> io::Result<()> {
@@ -136,6 +161,109 @@ impl Visit<'_, '_> {
             _ => return Ok(()),
         };
         (self.each)(Found { path, stat, attributes, content })
+    }
+}
+
+/// Goes through one layer, beside the merged ones below it.
+struct Layer<'a, 'b, 'c> {
+    visit: &'a mut Visit<'b, 'c>,
+    whole: bool,
+    /// Directories that are the same below, told when something in them turns out not to be: without them
+    /// what unpacks the layer would make them anew.
+    pending: Vec<(PathBuf, OwnedFd)>,
+}
+
+impl Layer<'_, '_, '_> {
+    fn directory(&mut self, level: &Level, path: &Path) -> io::Result<()> {
+        level.top().map_or(Ok(()), |top| self.visit.directory(top, path))
+    }
+
+    /// Something is about to be told.
+    fn flush(&mut self) -> Result<(), Failed> {
+        for (path, directory) in std::mem::take(&mut self.pending) {
+            self.visit.directory(&directory, &path).map_err(|source| failed(&path, source))?;
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, path: &Path, stat: Stat, content: Content) -> Result<(), Failed> {
+        self.flush()?;
+        let found = Found { path, stat, attributes: Vec::new(), content };
+        (self.visit.each)(found).map_err(|source| failed(path, source))
+    }
+
+    fn level(&mut self, upper: &Level, lower: &Level, path: &Path, depth: u32) -> Result<(), Failed> {
+        if depth == 0 {
+            return Err(failed(path, Errno::LOOP.into()));
+        }
+        let names = unless_gone(upper.own_names()).map_err(|source| failed(path, source))?;
+        let mut names = names.unwrap_or_default();
+        if self.whole {
+            for name in lower.entries().map_err(|source| failed(path, source))?.into_keys() {
+                names.entry(name).or_insert(None);
+            }
+        }
+        for (name, found) in names {
+            let path = path.join(OsStr::from_bytes(name.to_bytes()));
+            let below = lower.find(&name).map_err(|source| failed(&path, source))?;
+            match (found, below) {
+                (None, None) => {}
+                (None, Some(below)) => self.mark(&path, below.stat, Content::Whiteout)?,
+                (Some(stat), below) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                    let told = self.inside((upper, lower), (&name, &path), (stat, below), depth);
+                    told?;
+                }
+                (Some(stat), Some(below)) if self.whole && same(&stat, &below.stat) => {}
+                (Some(stat), _) => {
+                    self.flush()?;
+                    let entry = Entry { layer: 0, stat };
+                    let told = self.visit.one(upper.directory(&entry), &name, &path, stat);
+                    unless_gone(told).map_err(|source| failed(&path, source))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn inside(
+        &mut self,
+        (upper, lower): (&Level, &Level),
+        (name, path): (&CStr, &Path),
+        (stat, below): (Stat, Option<Entry>),
+        depth: u32,
+    ) -> Result<(), Failed> {
+        let wrong = |source| failed(path, source);
+        let Some(inside) = unless_gone(upper.enter(name, &Entry { layer: 0, stat })).map_err(wrong)? else {
+            return Ok(());
+        };
+        let Some(top) = inside.top() else { return Ok(()) };
+        let beneath = match below.filter(|below| below.kind() == FileType::Directory) {
+            Some(below) => Some((below, lower.enter(name, &below).map_err(wrong)?)),
+            None => None,
+        };
+        // In a whole tree nothing says so; what is gone is told one by one.
+        let opaque = !self.whole && inside.is_opaque().map_err(wrong)?;
+        let depth_of = self.pending.len();
+        match &beneath {
+            Some((below, _)) if self.whole && same(&stat, &below.stat) => {
+                self.pending.push((path.to_owned(), top.try_clone().map_err(wrong)?));
+            }
+            _ => {
+                self.flush()?;
+                self.visit.directory(top, path).map_err(wrong)?;
+            }
+        }
+        let hidden = match beneath {
+            Some(_) if opaque => {
+                self.mark(path, stat, Content::Opaque)?;
+                Level::empty()
+            }
+            Some((_, beneath)) => beneath,
+            None => Level::empty(),
+        };
+        self.level(&inside, &hidden, path, depth - 1)?;
+        self.pending.truncate(depth_of);
+        Ok(())
     }
 }
 

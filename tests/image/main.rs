@@ -2,7 +2,9 @@
 
 mod hostile;
 mod peers;
+mod recipe;
 mod registry;
+mod share;
 #[path = "../common/skip.rs"]
 mod skip;
 mod store;

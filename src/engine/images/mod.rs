@@ -1,8 +1,13 @@
 //! Images for containers: found in the store or pulled into it, shown, removed.
 
+mod history;
 mod inspect;
+mod look;
+mod names;
 mod pull;
 mod remove;
+mod search;
+pub mod trust;
 
 use std::str::FromStr;
 
@@ -13,11 +18,15 @@ use crate::image::transport::ParseTransportError;
 use crate::sys::child;
 use crate::{image, storage};
 
+pub use history::{HistoryEntry, TreeLayer};
 pub use inspect::inspect;
-pub(in crate::engine) use pull::{Failure, registries, sync_later};
+pub use look::{SourceImage, look, root_document};
+pub(in crate::engine) use pull::mend;
+pub(in crate::engine) use pull::{Failure, layer_hint, registries, sync_later};
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
 pub(in crate::engine) use remove::matching_name;
+pub use search::{Hit, all_tags, search};
 
 /// What goes wrong with images.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +49,9 @@ pub enum Error {
     /// Credentials.
     #[error(transparent)]
     Auth(#[from] image::auth::Error),
+    /// `policy.json`.
+    #[error(transparent)]
+    Trust(#[from] image::trust::policy::Error),
     /// Options that exclude each other.
     #[error("--platform cannot be used together with --os, --arch or --variant")]
     PlatformTwice,
@@ -49,6 +61,15 @@ pub enum Error {
     /// A policy that is none.
     #[error("\"{0}\" is not a pull policy: use always, missing, newer or never")]
     Policy(String),
+    /// A list of images for several platforms.
+    #[error("using the manifest list \"{name}\"")]
+    List {
+        /// As the user named it.
+        name: String,
+        /// Why it has no image for this.
+        #[source]
+        source: image::list::Error,
+    },
     /// Nothing here, and pulling was forbidden.
     #[error("there is no image \"{name}\" here, and pulling is off")]
     NotHere {
@@ -60,6 +81,20 @@ pub enum Error {
     /// No such image.
     #[error("there is no image \"{0}\"")]
     NoSuchImage(String),
+    /// `--all-tags` of something else than a repository.
+    #[error("\"{0}\" has no tags to list: name a repository of a registry, without tag and digest")]
+    NoRepository(String),
+    /// `tag` and `untag` with a digest.
+    #[error("\"{0}\" has a digest: a name to give or take is a tag")]
+    NameWithDigest(String),
+    /// `untag` of what the image is not called.
+    #[error("the image \"{image}\" is not called \"{name}\"")]
+    NotItsName {
+        /// As the user named it.
+        image: String,
+        /// The full name.
+        name: String,
+    },
     /// The pull failed. What failed in it was in another process: its chain of errors as text.
     #[error("pulling \"{name}\": {message}")]
     Pull {

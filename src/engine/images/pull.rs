@@ -1,6 +1,8 @@
 //! An image for a container: the one in the store, or one that is pulled.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,8 @@ use crate::base::digest::Digest;
 use crate::base::{report, suggest};
 use crate::engine::Engine;
 use crate::image::manifest::go_architecture;
-use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, pull, source};
+use crate::image::trust::Policy;
+use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, list, pull, source};
 use crate::security::idmap::RungKind;
 use crate::storage::{ImageRecord, Ownership, Store};
 use crate::sys::child;
@@ -33,10 +36,17 @@ pub struct PullOptions {
     pub creds: Option<String>,
     /// `--cert-dir`.
     pub cert_dir: Option<PathBuf>,
+    /// `--retry`.
+    pub retry: Option<u32>,
+    /// `--retry-delay`.
+    pub retry_delay: Option<Duration>,
+    /// `--signature-policy`.
+    pub signature_policy: Option<PathBuf>,
 }
 
 impl PullOptions {
-    fn platform(&self) -> Result<Platform, Error> {
+    /// The platform that the flags name, the machine's else.
+    pub(super) fn platform(&self) -> Result<Platform, Error> {
         let apart = self.os.is_some() || self.arch.is_some() || self.variant.is_some();
         if let Some(platform) = &self.platform {
             if apart {
@@ -84,7 +94,8 @@ impl PullOptions {
             creds,
             location: None,
             cert_dir: self.cert_dir.clone(),
-            ..image::registry::Options::default()
+            retry: self.retry,
+            retry_delay: self.retry_delay,
         };
         Ok(image::PullOptions {
             platform: self.platform()?,
@@ -96,14 +107,14 @@ impl PullOptions {
 }
 
 /// Where an image goes.
-struct At<'a> {
-    engine: &'a Engine,
+pub(super) struct At<'a> {
+    pub engine: &'a Engine,
     /// The engine's, with this user's ownership of layers.
-    store: Store,
+    pub store: Store,
 }
 
 impl<'a> At<'a> {
-    fn new(engine: &'a Engine) -> Self {
+    pub fn new(engine: &'a Engine) -> Self {
         let store = engine.store.clone().with_ownership(engine.ownership());
         Self { engine, store }
     }
@@ -133,6 +144,7 @@ pub fn ensure(
         return make_hello(&at, name);
     }
     let local = match at.store.image_to_run(name)? {
+        Some(image) if image.list.is_some() => return of_list(&at, &image, policy, options, &progress),
         Some(image) if !options.fits(&image)? => None,
         Some(image) if is_whole(&at.store, &image)? || renew(&at, &image, name)? => Some(image),
         _ => None,
@@ -157,6 +169,35 @@ pub fn ensure(
                 error => error,
             })
         }
+    }
+}
+
+/// The image for this machine in a list that is here.
+fn of_list(
+    at: &At<'_>,
+    record: &ImageRecord,
+    policy: PullPolicy,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<ImageRecord, Error> {
+    let name = record.display_name();
+    let list = record.list.clone().unwrap_or_default();
+    let chosen = list::choose(&list, &options.platform()?);
+    let (manifest, source) = chosen.map_err(|source| Error::List { name: name.clone(), source })?;
+    if let Some(image) = at.store.image_by_manifest(&manifest)?
+        && is_whole(&at.store, &image)?
+    {
+        return Ok(image);
+    }
+    match source {
+        Some(source) if policy != PullPolicy::Never => {
+            let mut transport: Transport = source.parse()?;
+            if let Transport::Registry(reference) = &transport {
+                transport = Transport::Registry(format!("{}@{manifest}", reference.name()).parse()?);
+            }
+            pull_from(at, &[transport], &source, options, progress)
+        }
+        _ => Err(Error::NotHere { name: manifest.to_string(), similar: None }),
     }
 }
 
@@ -204,7 +245,11 @@ fn make_hello(at: &At<'_>, name: &str) -> Result<ImageRecord, Error> {
 }
 
 /// Where a name may be pulled from, in the order to try.
-fn candidates(store: &Store, name: &str, local: Option<&ImageRecord>) -> Result<Vec<Transport>, Error> {
+pub(super) fn candidates(
+    store: &Store,
+    name: &str,
+    local: Option<&ImageRecord>,
+) -> Result<Vec<Transport>, Error> {
     let reference: Reference = name.parse()?;
     if !reference.is_short() {
         return Ok(vec![Transport::Registry(reference)]);
@@ -226,24 +271,29 @@ pub(in crate::engine) fn registries() -> Result<Registries, Error> {
 }
 
 /// One place that an image may come from: its name, and how to ask there.
-struct Attempt {
-    source: Transport,
-    options: image::PullOptions,
+pub(super) struct Attempt {
+    pub source: Transport,
+    pub options: image::PullOptions,
 }
 
 /// Where the sources lead by registries.conf, with the credentials for each place.
 ///
 /// Only for a process that pulls and ends: secrets must not get into the memory of a monitor, which is
 /// a fork of the command (docs/adr/0001-fork-model.md).
-fn attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Failure> {
+pub(super) fn attempts(
+    at: &At<'_>,
+    sources: &[Transport],
+    options: &PullOptions,
+) -> Result<Vec<Attempt>, Failure> {
     // This process has none; what a helper writes is nobody else's business.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     find_attempts(at, sources, options).map_err(|error| Failure::new(&error, error.hint()))
 }
 
 fn find_attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Error> {
-    let resolved = options.resolve(at.ownership())?;
     let env = |name: &str| std::env::var_os(name);
+    let policy = Policy::load(options.signature_policy.as_deref(), &env)?.map(Arc::new);
+    let resolved = image::PullOptions { policy, ..options.resolve(at.ownership())? };
     let mut configuration = None;
     let mut attempts = Vec::new();
     for source in sources {
@@ -297,11 +347,24 @@ impl Failure {
         }
     }
 
+    pub(super) fn of_registry(error: &image::registry::Error) -> Self {
+        Self { misnamed: error.may_be_a_slip(), ..Self::new(error, error.hint()) }
+    }
+
+    /// Several places failed.
+    pub(super) fn of_all(failures: Vec<Self>) -> Self {
+        let hint = failures.iter().find_map(|failure| failure.hint.clone());
+        let misnamed = failures.iter().all(|failure| failure.misnamed);
+        let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+        Self { message: messages.join("; "), hint, misnamed }
+    }
+
     /// Of a pull.
     pub fn of_pull(error: &pull::Error) -> Self {
         let hint = match error {
             pull::Error::Source(source::Error::Registry(error)) => error.hint(),
             pull::Error::Layer(layer) => layer_hint(layer),
+            pull::Error::Trust(error) => error.hint(),
             pull::Error::Manifest { source: image::manifest::Error::NoPlatform { .. }, .. }
             | pull::Error::Source(source::Error::Manifest {
                 source: image::manifest::Error::NoPlatform { .. },
@@ -315,7 +378,8 @@ impl Failure {
     }
 }
 
-fn layer_hint(error: &image::layer::Error) -> Option<String> {
+/// What may help with a layer that could not be taken in.
+pub(in crate::engine) fn layer_hint(error: &image::layer::Error) -> Option<String> {
     match error {
         image::layer::Error::Unpack { source: image::unpack::Error::Owner { .. }, .. } => {
             Some("give the user more subordinate ids: usermod --add-subuids … --add-subgids …".to_owned())
@@ -332,7 +396,7 @@ fn layer_hint(error: &image::layer::Error) -> Option<String> {
 
 /// Runs work on the store in a forked child, which enters the user namespace that owns the files
 /// where there is one.
-fn in_child<T: Serialize + serde::de::DeserializeOwned>(
+pub(super) fn in_child<T: Serialize + serde::de::DeserializeOwned>(
     at: &At<'_>,
     name: &str,
     enter: bool,
@@ -394,10 +458,7 @@ fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> R
         }
     }
     progress.ended();
-    let hint = failures.iter().find_map(|failure| failure.hint.clone());
-    let misnamed = failures.iter().all(|failure| failure.misnamed);
-    let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
-    Err(Failure { message: messages.join("; "), hint, misnamed })
+    Err(Failure::of_all(failures))
 }
 
 /// Nobody need wait for the disk: until the layers are marked as synced they count only during
@@ -405,6 +466,50 @@ fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> R
 pub(in crate::engine) fn sync_later(store: &Store, image: &ImageRecord) {
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
     let _ = child::detach(|| drop(store.sync_layers(&layers)));
+}
+
+/// Makes an image whole again: of what is here of it, else from where it came. The text of the error says
+/// why neither could be.
+pub(in crate::engine) fn mend(engine: &Engine, image: &ImageRecord) -> Result<(), String> {
+    let at = At::new(engine);
+    let name = image.display_name();
+    let whole = || -> Result<bool, Error> {
+        let store = &at.store;
+        let records =
+            [image.manifest, image.id].iter().all(|blob| matches!(store.read_blob(blob), Ok(Some(_))));
+        Ok(records && is_whole(store, image)?)
+    };
+    let mut why = "what is here does not give it back, and it came from no registry".to_owned();
+    let renewed = renew(&at, image, &name).and_then(|_| whole());
+    if renewed.map_err(|error| report::chain(&error))? {
+        return Ok(());
+    }
+    if image.made_from.is_some() {
+        return make_hello(&at, &name).map(drop).map_err(|error| report::chain(&error));
+    }
+    // A blob that is not what its name says would stand in the way.
+    for blob in [image.manifest, image.id] {
+        if at.store.read_blob(&blob).is_err() {
+            at.store.discard(&at.store.blob_path(&blob)).map_err(|error| report::chain(&error))?;
+        }
+    }
+    let platform = Some(format!("{}/{}", image.os, image.architecture));
+    let options = PullOptions { platform, variant: None, ..PullOptions::default() };
+    for source in &image.repo_digests {
+        let Ok(reference) = source.parse::<Reference>() else { continue };
+        if reference.registry() == Some("localhost") {
+            continue;
+        }
+        match pull_from(&at, &[Transport::Registry(reference)], source, &options, &image::Silent) {
+            Ok(_) => match whole() {
+                Ok(true) => return Ok(()),
+                Ok(false) => why = format!("{source} is another image now"),
+                Err(error) => why = report::chain(&error),
+            },
+            Err(error) => why = report::chain(&error),
+        }
+    }
+    Err(why)
 }
 
 /// Unpacks layers that are missing anew, if all of their blobs are kept; says whether it did.

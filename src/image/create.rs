@@ -1,0 +1,260 @@
+//! Images that are made here: a layer out of an archive of ours, a configuration, a manifest.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::layer::{self, Expected};
+use super::manifest::{Compression, Descriptor, Platform};
+use super::rewrite::{self, Form};
+use super::unpack;
+use crate::base::digest::{ChainId, Digest};
+use crate::storage::{self, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, Pins, Store};
+
+/// An image cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The layer.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// The archive cannot be kept until it is unpacked.
+    #[error("writing an archive into \"{}\"", path.display())]
+    Spool {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A manifest of the store is not there, or not what it should be.
+    #[error("the manifest {0} of the image is not in the store")]
+    NoManifest(Digest),
+}
+
+/// An uncompressed archive that waits to become a layer: a file without a name, so that nothing is left of
+/// it whatever happens.
+#[derive(Debug)]
+pub struct Spooled {
+    /// Has the archive from its start.
+    pub file: File,
+    /// Digest of the archive.
+    pub diff_id: Digest,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// A file for an archive, without a name, in the store's staging area.
+pub fn spool_file(store: &Store) -> Result<File, Error> {
+    let path = store.path("staging");
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
+    Ok(file.map_err(|source| Error::Spool { path, source: source.into() })?.into())
+}
+
+/// Writes an archive to such a file and hashes it on the way.
+#[derive(Debug)]
+pub struct Spool<'a> {
+    file: &'a File,
+    hash: Sha256,
+    size: u64,
+}
+
+impl<'a> Spool<'a> {
+    /// Begins at the file's start.
+    pub fn new(file: &'a File) -> Self {
+        Self { file, hash: Sha256::new(), size: 0 }
+    }
+
+    /// All is written: the digest of the archive, and its bytes.
+    pub fn finish(self) -> (Digest, u64) {
+        (Digest::from_bytes(self.hash.finalize().into()), self.size)
+    }
+}
+
+impl Write for Spool<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What an image is made of.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    /// The image whose layers come first.
+    pub base: Option<&'a ImageRecord>,
+    /// The layer that comes upon them.
+    pub layer: Option<Spooled>,
+    /// All of the configuration but `rootfs` and `history`, to which [`make`] adds.
+    pub config: serde_json::Map<String, Value>,
+    /// The history's new entry.
+    pub history: Value,
+    /// Full names.
+    pub names: Vec<String>,
+    /// How it is described.
+    pub format: Form,
+}
+
+/// Makes the image: unpacks the new layer, then writes the record. Starts threads: the caller has entered
+/// the user namespace that owns the files of layers before. Nothing is synced to the disk but the record:
+/// [`Store::sync_layers`] does that.
+pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<ImageRecord, Error> {
+    let store = &store.clone().with_ownership(ownership);
+    let mut layers = draft.base.map(|base| base.layers.clone()).unwrap_or_default();
+    let mut descriptors = match draft.base {
+        Some(base) => layer_descriptors(store, base, draft.format)?,
+        None => Vec::new(),
+    };
+    let (_pins, added) = match draft.layer {
+        None => (pin(store, &layers, &[])?, None),
+        Some(spooled) => {
+            let diff_ids: Vec<Digest> =
+                layers.iter().map(|layer| layer.diff_id).chain([spooled.diff_id]).collect();
+            let chain = ChainId::chain(&diff_ids);
+            let pins = pin(store, &layers, &chain)?;
+            let lower: Vec<PathBuf> =
+                layers.iter().rev().map(|layer| store.layer_tree(&layer.chain_id)).collect();
+            let chain_id = chain.last().copied().unwrap_or(ChainId(spooled.diff_id));
+            (pins, Some(add_layer(store, spooled, chain_id, &lower, ownership)?))
+        }
+    };
+    if let Some(layer) = &added {
+        let kind = draft.format.layer(Compression::None);
+        descriptors.push(json!({ "mediaType": kind, "digest": layer.diff_id, "size": layer.size }));
+    }
+    layers.extend(added);
+
+    let platform = Platform::host();
+    let mut config = draft.config;
+    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
+    config.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
+    let history = config.entry("history").or_insert_with(|| json!([]));
+    if let Value::Array(history) = history {
+        history.push(draft.history);
+    }
+    let text = |key: &str| config.get(key).and_then(Value::as_str).map(str::to_owned);
+    let (created, variant) = (text("created"), text("variant"));
+    let architecture = text("architecture").unwrap_or(platform.architecture);
+    let os = text("os").unwrap_or(platform.os);
+    config.insert("architecture".to_owned(), architecture.clone().into());
+    config.insert("os".to_owned(), os.clone().into());
+    let config = Value::Object(config);
+    let config_bytes = config.to_string().into_bytes();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": draft.format.media_type(),
+        "config": {
+            "mediaType": draft.format.config(),
+            "digest": Digest::of(&config_bytes), "size": config_bytes.len(),
+        },
+        "layers": descriptors,
+    });
+
+    let _lock = store.lock_shared()?;
+    let manifest_digest = store.write_blob(manifest.to_string().as_bytes())?;
+    let id = store.write_blob(&config_bytes)?;
+    let repo_digests = draft.names.iter().map(|name| format!("{}@{manifest_digest}", repository(name)));
+    let record = ImageRecord {
+        version: FORMAT,
+        id,
+        repo_digests: repo_digests.collect(),
+        names: draft.names,
+        manifest: manifest_digest,
+        index: None,
+        media_type: draft.format.media_type().to_owned(),
+        size: layers.iter().map(|layer| layer.size).sum(),
+        layers,
+        created,
+        architecture,
+        os,
+        variant,
+        config,
+        made_from: None,
+        list: None,
+    };
+    store.put_image(&record)?;
+    Ok(store.image_by_id(&id)?.unwrap_or(record))
+}
+
+fn repository(name: &str) -> &str {
+    match name.rfind(':') {
+        Some(at) if !name[at..].contains('/') => &name[..at],
+        _ => name,
+    }
+}
+
+/// Keeps what the image stands on, and what it will have, from being collected meanwhile.
+fn pin(store: &Store, below: &[LayerRef], chain: &[ChainId]) -> Result<Pins, Error> {
+    let layers: Vec<ChainId> =
+        below.iter().map(|layer| layer.chain_id).chain(chain.iter().copied()).collect();
+    let blobs: Vec<Digest> = below.iter().filter_map(|layer| layer.blob).collect();
+    Ok(store.pin(&layers, &blobs)?)
+}
+
+/// The descriptors of an image's layers, in the words of `format`.
+fn layer_descriptors(store: &Store, base: &ImageRecord, format: Form) -> Result<Vec<Value>, Error> {
+    let missing = || Error::NoManifest(base.manifest);
+    let bytes = store.read_blob(&base.manifest)?.ok_or_else(missing)?;
+    let manifest: Value = serde_json::from_slice(&bytes).map_err(|_| missing())?;
+    let layers = manifest.get("layers").and_then(Value::as_array).ok_or_else(missing)?;
+    let described = |layer: &Value| {
+        let kind = layer.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+        json!({ "mediaType": format.layer(rewrite::compression(kind).unwrap_or(Compression::Gzip)), "digest": layer["digest"], "size": layer["size"] })
+    };
+    let described: Vec<Value> = layers.iter().map(described).collect();
+    if described.len() == base.layers.len() { Ok(described) } else { Err(missing()) }
+}
+
+fn add_layer(
+    store: &Store,
+    mut spooled: Spooled,
+    chain_id: ChainId,
+    lower: &[PathBuf],
+    ownership: Ownership,
+) -> Result<LayerRef, Error> {
+    let (diff_id, size) = (spooled.diff_id, spooled.size);
+    if let LayerSlot::Vacant(staged) = store.reserve_layer(chain_id)? {
+        let spool = |source| Error::Spool { path: store.path("staging"), source };
+        spooled.file.rewind().map_err(spool)?;
+        let blob = Descriptor { media_type: String::new(), digest: diff_id, size };
+        let unpack = unpack::Options {
+            ownership,
+            max_file: size,
+            max_entries: u64::MAX,
+            lower,
+            staged: Some(&staged),
+        };
+        let expected = Expected { blob: &blob, diff_id, limit: size, unpack };
+        let taken = layer::take(&mut spooled.file, None, &staged.diff(), expected, &|_| {})?;
+        let mut record = LayerRecord::new(diff_id, diff_id, ownership)?;
+        record.size = taken.size;
+        record.entries = taken.report.entries;
+        record.skipped_devices = taken.report.skipped_devices;
+        record.skipped_xattrs = taken.report.skipped_xattrs;
+        record.plain_whiteouts = taken.report.plain_whiteouts;
+        record.shared = taken.report.shared;
+        staged.publish(&record)?;
+    }
+    Ok(LayerRef { chain_id, diff_id, blob: Some(diff_id), blob_size: size, size })
+}
+
+/// Writes an archive of any supported compression to a file of [`spool_file`], uncompressed and at most to
+/// `limit` bytes: its digest, and its bytes. Starts threads.
+pub fn spool(file: &File, source: &mut (dyn Read + Send), limit: u64) -> io::Result<(Digest, u64)> {
+    let mut spool = Spool::new(file);
+    layer::decompress(source, &mut spool, limit)?;
+    Ok(spool.finish())
+}

@@ -1,0 +1,308 @@
+//! Which files of a layer have the content of files of other layers.
+//!
+//! While a layer is unpacked its files are listed by a hash of their content. The list lies beside the
+//! tree (`files`): its largest files first, as a sketch of the layer, then all, sorted by hash. A
+//! new layer is compared with the sketches of those that are there, and shares files with the few that
+//! have most in common with it. There is no index of the whole store, which would have to be kept
+//! right; what a hash says is checked by comparing bytes. See `docs/adr/0011-content-of-layers.md`.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::layers::{SINGLE, StagedLayer, layer_at, tree_in};
+use crate::sys::path::Root;
+use crate::sys::share::Sharer;
+
+const MAGIC: &[u8; 8] = b"umiakfl1";
+/// Magic, number of files in the sketch, number of files.
+const HEAD: usize = 16;
+/// Hash and size.
+const SKETCHED: usize = 24;
+/// Hash, size, and where the path is.
+const LISTED: usize = 28;
+/// Files in a sketch.
+const SKETCH: usize = 64;
+/// How many of a new layer's largest files are looked for in each other layer.
+const PROBES: usize = 16;
+/// With how many layers one shares.
+const PARTNERS: usize = 4;
+/// Layers with less content do not look for others.
+const WORTHWHILE: u64 = 64 << 10;
+/// Bytes of memory for the list of one layer. Files beyond are not shared.
+const MAX_LIST: usize = 8 << 20;
+/// Files of one content that are looked at.
+const MAX_EQUAL: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    hash: u128,
+    size: u64,
+    path: u32,
+}
+
+/// The regular files of a layer that is being unpacked.
+#[derive(Debug, Default)]
+pub struct FileList {
+    files: Vec<Listed>,
+    paths: Vec<u8>,
+    linked: HashSet<PathBuf>,
+}
+
+impl FileList {
+    /// Takes in a file: the hash of its content, its size in bytes, its path in the tree.
+    pub fn add(&mut self, hash: u128, size: u64, path: &Path) {
+        let name = path.as_os_str().as_bytes();
+        let taken = self.paths.len() + self.files.len() * LISTED;
+        let (Ok(length), true) = (u16::try_from(name.len()), size > 0 && taken < MAX_LIST) else { return };
+        self.files.push(Listed { hash, size, path: self.paths.len() as u32 });
+        self.paths.extend_from_slice(&length.to_le_bytes());
+        self.paths.extend_from_slice(name);
+    }
+
+    /// Says that a file has several names in this layer: it is never shared, for it would become
+    /// one with them wherever it is.
+    pub fn linked(&mut self, path: &Path) {
+        if self.linked.len() * 100 < MAX_LIST {
+            self.linked.insert(path.to_owned());
+        } else {
+            self.files.clear();
+            self.paths.clear();
+        }
+    }
+
+    fn path(&self, listed: &Listed) -> &Path {
+        let at = listed.path as usize;
+        let length = usize::from(u16::from_le_bytes([self.paths[at], self.paths[at + 1]]));
+        Path::new(OsStr::from_bytes(&self.paths[at + 2..at + 2 + length]))
+    }
+
+    /// Sorted by hash, without those that have several names.
+    fn finish(&mut self) {
+        let mut files = std::mem::take(&mut self.files);
+        if !self.linked.is_empty() {
+            files.retain(|listed| !self.linked.contains(self.path(listed)));
+        }
+        files.sort_unstable_by_key(|listed| listed.hash);
+        self.files = files;
+    }
+
+    fn largest(&self, count: usize) -> Vec<Listed> {
+        let mut files = self.files.clone();
+        if files.len() > count {
+            files.select_nth_unstable_by_key(count, |listed| std::cmp::Reverse(listed.size));
+            files.truncate(count);
+        }
+        files
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = BufWriter::new(file);
+        let sketch = self.largest(SKETCH);
+        file.write_all(MAGIC)?;
+        file.write_all(&(sketch.len() as u32).to_le_bytes())?;
+        file.write_all(&(self.files.len() as u32).to_le_bytes())?;
+        for listed in &sketch {
+            file.write_all(&listed.hash.to_le_bytes())?;
+            file.write_all(&listed.size.to_le_bytes())?;
+        }
+        for listed in &self.files {
+            file.write_all(&listed.hash.to_le_bytes())?;
+            file.write_all(&listed.size.to_le_bytes())?;
+            file.write_all(&listed.path.to_le_bytes())?;
+        }
+        file.write_all(&self.paths)?;
+        file.into_inner().map_err(|error| error.into_error())?;
+        Ok(())
+    }
+}
+
+/// The list of a layer that is there.
+struct Other {
+    file: File,
+    sketch: Vec<(u128, u64)>,
+    count: usize,
+    dir: PathBuf,
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut number = [0; N];
+    number.copy_from_slice(&bytes[at..at + N]);
+    number
+}
+
+impl Other {
+    fn open(dir: PathBuf) -> io::Result<Option<Self>> {
+        let file = match File::open(dir.join("files")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut head = [0; HEAD + SKETCH * SKETCHED];
+        let mut filled = 0;
+        while filled < head.len() {
+            match file.read_at(&mut head[filled..], filled as u64)? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        let sketched = u32::from_le_bytes(number(&head, 8)) as usize;
+        if filled < HEAD || &head[..8] != MAGIC || sketched > SKETCH || HEAD + sketched * SKETCHED > filled {
+            return Ok(None);
+        }
+        let sketch = (0..sketched)
+            .map(|n| HEAD + n * SKETCHED)
+            .map(|at| (u128::from_le_bytes(number(&head, at)), u64::from_le_bytes(number(&head, at + 16))))
+            .collect();
+        Ok(Some(Self { file, sketch, count: u32::from_le_bytes(number(&head, 12)) as usize, dir }))
+    }
+
+    fn list_at(&self) -> u64 {
+        (HEAD + self.sketch.len() * SKETCHED) as u64
+    }
+
+    /// Whether it has a file of this content. Hashes are spread evenly, so where one stands in the
+    /// sorted list is known to within a few times the root of the list's length.
+    fn has(&self, hash: u128) -> io::Result<bool> {
+        let expected = (((hash >> 64) * self.count as u128) >> 64) as usize;
+        let around = 4 * self.count.isqrt() + 8;
+        let (from, to) = (expected.saturating_sub(around), (expected + around).min(self.count));
+        let mut window = vec![0; to.saturating_sub(from) * LISTED];
+        self.file.read_exact_at(&mut window, self.list_at() + (from * LISTED) as u64)?;
+        let (listed, _) = window.as_chunks::<LISTED>();
+        Ok(listed.binary_search_by_key(&hash, |listed| u128::from_le_bytes(number(listed, 0))).is_ok())
+    }
+
+    fn path(&self, listed: &Listed) -> io::Result<PathBuf> {
+        let at = self.list_at() + (self.count * LISTED) as u64 + u64::from(listed.path);
+        let mut length = [0; 2];
+        self.file.read_exact_at(&mut length, at)?;
+        let mut name = vec![0; u16::from_le_bytes(length).into()];
+        self.file.read_exact_at(&mut name, at + 2)?;
+        Ok(PathBuf::from(OsStr::from_bytes(&name)))
+    }
+
+    /// All that it has of the contents in `wanted`, which is sorted.
+    fn common(&self, wanted: &[Listed]) -> io::Result<Vec<Listed>> {
+        use std::io::Seek;
+        let mut file = &self.file;
+        file.seek(io::SeekFrom::Start(self.list_at()))?;
+        let mut list = BufReader::with_capacity(64 << 10, file);
+        let mut common = Vec::new();
+        let mut at = 0;
+        let mut record = [0; LISTED];
+        for _ in 0..self.count {
+            list.read_exact(&mut record)?;
+            let hash = u128::from_le_bytes(number(&record, 0));
+            while wanted.get(at).is_some_and(|listed| listed.hash < hash) {
+                at += 1;
+            }
+            if wanted.get(at).is_some_and(|listed| listed.hash == hash) {
+                let (size, path) =
+                    (u64::from_le_bytes(number(&record, 16)), u32::from_le_bytes(number(&record, 24)));
+                common.push(Listed { hash, size, path });
+            }
+        }
+        Ok(common)
+    }
+}
+
+/// Files that a hard link must not join although nothing can write to them: some programs refuse
+/// configuration and tables with several names (cron, for one).
+fn may_link(path: &Path) -> bool {
+    !path.starts_with("etc") && !path.starts_with("var")
+}
+
+impl StagedLayer {
+    /// Writes the list of the layer's files and lets those share their content that other layers
+    /// have as well. Gives the bytes that are shared. Sharing is a matter of space only: what
+    /// fails there is passed over; an error is one of writing the list.
+    pub fn share(&self, mut files: FileList) -> io::Result<u64> {
+        files.finish();
+        if files.files.is_empty() {
+            return Ok(0);
+        }
+        files.write(&self.files())?;
+        if files.files.iter().map(|listed| listed.size).sum::<u64>() < WORTHWHILE {
+            return Ok(0);
+        }
+        let Ok(mut sharer) = Sharer::new(&self.diff(), self.scratch()) else { return Ok(0) };
+        let mut shared = 0;
+        for other in self.partners(&files) {
+            shared += share_with(&mut files, &other, &mut sharer).unwrap_or(0);
+        }
+        Ok(shared)
+    }
+
+    /// The layers that have most in common with this one.
+    fn partners(&self, files: &FileList) -> Vec<Other> {
+        let largest = files.largest(PROBES);
+        let mut partners: Vec<(u64, Other)> = Vec::new();
+        let Ok(layers) = fs::read_dir(self.store().path("layers")) else { return Vec::new() };
+        for entry in layers.flatten() {
+            let single = entry.file_name().as_bytes().ends_with(SINGLE.as_bytes());
+            if single != self.is_single() {
+                continue;
+            }
+            let Ok(Some(other)) = Other::open(entry.path()) else { continue };
+            let known = |hash: u128| files.files.binary_search_by_key(&hash, |listed| listed.hash).is_ok();
+            let mut common: u64 =
+                other.sketch.iter().filter(|(hash, _)| known(*hash)).map(|(_, size)| size).sum();
+            for listed in &largest {
+                let sketched = other.sketch.iter().any(|(hash, _)| *hash == listed.hash);
+                if !sketched && other.has(listed.hash).unwrap_or(false) {
+                    common += listed.size;
+                }
+            }
+            if common > 0 {
+                partners.push((common, other));
+                partners.sort_unstable_by_key(|(common, _)| std::cmp::Reverse(*common));
+                partners.truncate(PARTNERS);
+            }
+        }
+        let usable = |other: &Other| matches!(layer_at(&other.dir), Ok(Some(_)));
+        partners.into_iter().map(|(_, other)| other).filter(usable).collect()
+    }
+}
+
+/// Takes out of `files` what shares its content now.
+fn share_with(files: &mut FileList, other: &Other, sharer: &mut Sharer) -> io::Result<u64> {
+    let common = other.common(&files.files)?;
+    let tree = Root::open(&tree_in(&other.dir))?;
+    let mut shared = 0;
+    let mut left = Vec::with_capacity(files.files.len());
+    let mut at = 0;
+    for listed in &files.files {
+        while common.get(at).is_some_and(|other| other.hash < listed.hash) {
+            at += 1;
+        }
+        let equal = common[at..].iter().take_while(|other| other.hash == listed.hash).take(MAX_EQUAL);
+        let path = files.path(listed);
+        let mut done = false;
+        let mut first = None;
+        for candidate in equal.filter(|other| other.size == listed.size) {
+            let theirs = other.path(candidate)?;
+            // Only under the same path: wherever one of two is seen, the other is not, so no two files
+            // that were different become one.
+            if theirs == path && may_link(path) {
+                done = sharer.share(&tree, &theirs, path, true).unwrap_or(false);
+                first = None;
+                break;
+            }
+            first = first.or(Some(theirs));
+        }
+        if let Some(theirs) = first.filter(|_| !sharer.only_links()) {
+            done = sharer.share(&tree, &theirs, path, false).unwrap_or(false);
+        }
+        match done {
+            true => shared += listed.size,
+            false => left.push(*listed),
+        }
+    }
+    files.files = left;
+    Ok(shared)
+}
