@@ -9,3 +9,4 @@ mod share;
 mod skip;
 mod store;
 mod support;
+mod upload;
