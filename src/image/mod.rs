@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod auth;
+pub mod chunked;
 pub mod compress;
 pub mod content;
 pub mod create;
