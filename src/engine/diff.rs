@@ -9,7 +9,7 @@ use crate::sys::merged::{self, Change, Tree};
 const ACTION: &str = "comparing the files of";
 
 /// What the runtime and we put into every container: nobody has changed it. Podman's list.
-const OURS: &[&[u8]] = &[
+pub(super) const OURS: &[&[u8]] = &[
     b"/dev",
     b"/etc/hostname",
     b"/etc/hosts",

@@ -1,6 +1,8 @@
 //! The engine (L5): composes storage, images, the runtime and the monitor into containers.
 
 pub mod attach;
+pub mod check;
+pub mod commit;
 pub mod config;
 pub mod diff;
 pub mod environment;
@@ -12,6 +14,7 @@ pub mod info;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;
+pub mod lists;
 pub mod load;
 pub mod login;
 pub mod logs;
@@ -95,6 +98,10 @@ pub enum Error {
     Store(#[from] crate::storage::Error),
     #[error(transparent)]
     Images(#[from] images::Error),
+    #[error(transparent)]
+    Commit(#[from] commit::Error),
+    #[error(transparent)]
+    Lists(#[from] lists::Error),
     #[error(transparent)]
     Push(#[from] push::Error),
     #[error(transparent)]
@@ -286,6 +293,8 @@ impl Error {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
             Self::Images(error) => error.hint(),
+            Self::Commit(error) => error.hint(),
+            Self::Lists(error) => error.hint(),
             Self::Push(error) => error.hint(),
             Self::Login(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::layer::{self, Expected};
-use super::manifest::{Descriptor, Platform};
+use super::manifest::{Compression, Descriptor, Platform};
+use super::rewrite::{self, Form};
 use super::unpack;
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::{self, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, Pins, Store};
@@ -37,98 +38,47 @@ pub enum Error {
     NoManifest(Digest),
 }
 
-/// The words in which an image is described.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// OCI image specification.
-    #[default]
-    Oci,
-    /// Docker's image manifest version 2, schema 2.
-    Docker,
-}
-
-impl Format {
-    /// The media type of a manifest.
-    pub fn manifest(self) -> &'static str {
-        match self {
-            Self::Oci => "application/vnd.oci.image.manifest.v1+json",
-            Self::Docker => "application/vnd.docker.distribution.manifest.v2+json",
-        }
-    }
-
-    /// The media type of a configuration.
-    pub fn config(self) -> &'static str {
-        match self {
-            Self::Oci => "application/vnd.oci.image.config.v1+json",
-            Self::Docker => "application/vnd.docker.container.image.v1+json",
-        }
-    }
-
-    /// The media type of a layer that has `other` elsewhere. Docker has no word for Zstandard.
-    pub fn layer(self, other: &str) -> &'static str {
-        match (self, other) {
-            (Self::Oci, other) if other.ends_with("zstd") => "application/vnd.oci.image.layer.v1.tar+zstd",
-            (Self::Oci, other) if other.ends_with("gzip") => "application/vnd.oci.image.layer.v1.tar+gzip",
-            (Self::Oci, _) => "application/vnd.oci.image.layer.v1.tar",
-            (Self::Docker, other) if other.ends_with("zstd") => {
-                "application/vnd.docker.image.rootfs.diff.tar.zstd"
-            }
-            (Self::Docker, other) if other.ends_with("gzip") => {
-                "application/vnd.docker.image.rootfs.diff.tar.gzip"
-            }
-            (Self::Docker, _) => "application/vnd.docker.image.rootfs.diff.tar",
-        }
-    }
-}
-
 /// An uncompressed archive that waits to become a layer: a file without a name, so that nothing is left of
 /// it whatever happens.
 #[derive(Debug)]
 pub struct Spooled {
-    file: File,
+    /// Has the archive from its start.
+    pub file: File,
     /// Digest of the archive.
     pub diff_id: Digest,
     /// Its bytes.
     pub size: u64,
 }
 
-/// Where an archive is written to; it is hashed on the way.
+/// A file for an archive, without a name, in the store's staging area.
+pub fn spool_file(store: &Store) -> Result<File, Error> {
+    let path = store.path("staging");
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
+    Ok(file.map_err(|source| Error::Spool { path, source: source.into() })?.into())
+}
+
+/// Writes an archive to such a file and hashes it on the way.
 #[derive(Debug)]
-pub struct Spool {
-    file: File,
+pub struct Spool<'a> {
+    file: &'a File,
     hash: Sha256,
     size: u64,
 }
 
-impl Spool {
-    /// An empty one, in the store's staging area.
-    pub fn new(store: &Store) -> Result<Self, Error> {
-        let path = store.path("staging");
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|source| Error::Spool { path, source: source.into() })?;
-        Ok(Self { file: file.into(), hash: Sha256::new(), size: 0 })
+impl<'a> Spool<'a> {
+    /// Begins at the file's start.
+    pub fn new(file: &'a File) -> Self {
+        Self { file, hash: Sha256::new(), size: 0 }
     }
 
-    /// All is written.
-    pub fn finish(self) -> Spooled {
-        Spooled { file: self.file, diff_id: Digest::from_bytes(self.hash.finalize().into()), size: self.size }
-    }
-
-    /// The file, which a process that writes to it in this one's stead inherits.
-    pub fn into_file(self) -> File {
-        self.file
+    /// All is written: the digest of the archive, and its bytes.
+    pub fn finish(self) -> (Digest, u64) {
+        (Digest::from_bytes(self.hash.finalize().into()), self.size)
     }
 }
 
-impl Spooled {
-    /// What a process that inherited the file wrote into it, and said of it.
-    pub fn told(file: File, diff_id: Digest, size: u64) -> Self {
-        Self { file, diff_id, size }
-    }
-}
-
-impl Write for Spool {
+impl Write for Spool<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hash.update(&bytes[..count]);
@@ -155,7 +105,7 @@ pub struct Draft<'a> {
     /// Full names.
     pub names: Vec<String>,
     /// How it is described.
-    pub format: Format,
+    pub format: Form,
 }
 
 /// Makes the image: unpacks the new layer, then writes the record. Starts threads: the caller has entered
@@ -182,7 +132,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
         }
     };
     if let Some(layer) = &added {
-        let kind = draft.format.layer("");
+        let kind = draft.format.layer(Compression::None);
         descriptors.push(json!({ "mediaType": kind, "digest": layer.diff_id, "size": layer.size }));
     }
     layers.extend(added);
@@ -205,7 +155,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
     let config_bytes = config.to_string().into_bytes();
     let manifest = json!({
         "schemaVersion": 2,
-        "mediaType": draft.format.manifest(),
+        "mediaType": draft.format.media_type(),
         "config": {
             "mediaType": draft.format.config(),
             "digest": Digest::of(&config_bytes), "size": config_bytes.len(),
@@ -224,7 +174,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
         names: draft.names,
         manifest: manifest_digest,
         index: None,
-        media_type: draft.format.manifest().to_owned(),
+        media_type: draft.format.media_type().to_owned(),
         size: layers.iter().map(|layer| layer.size).sum(),
         layers,
         created,
@@ -233,6 +183,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
         variant,
         config,
         made_from: None,
+        list: None,
     };
     store.put_image(&record)?;
     Ok(store.image_by_id(&id)?.unwrap_or(record))
@@ -254,14 +205,14 @@ fn pin(store: &Store, below: &[LayerRef], chain: &[ChainId]) -> Result<Pins, Err
 }
 
 /// The descriptors of an image's layers, in the words of `format`.
-fn layer_descriptors(store: &Store, base: &ImageRecord, format: Format) -> Result<Vec<Value>, Error> {
+fn layer_descriptors(store: &Store, base: &ImageRecord, format: Form) -> Result<Vec<Value>, Error> {
     let missing = || Error::NoManifest(base.manifest);
     let bytes = store.read_blob(&base.manifest)?.ok_or_else(missing)?;
     let manifest: Value = serde_json::from_slice(&bytes).map_err(|_| missing())?;
     let layers = manifest.get("layers").and_then(Value::as_array).ok_or_else(missing)?;
     let described = |layer: &Value| {
         let kind = layer.get("mediaType").and_then(Value::as_str).unwrap_or_default();
-        json!({ "mediaType": format.layer(kind), "digest": layer["digest"], "size": layer["size"] })
+        json!({ "mediaType": format.layer(rewrite::compression(kind).unwrap_or(Compression::Gzip)), "digest": layer["digest"], "size": layer["size"] })
     };
     let described: Vec<Value> = layers.iter().map(described).collect();
     if described.len() == base.layers.len() { Ok(described) } else { Err(missing()) }
@@ -300,10 +251,10 @@ fn add_layer(
     Ok(LayerRef { chain_id, diff_id, blob: Some(diff_id), blob_size: size, size })
 }
 
-/// Copies an archive of any supported compression, at most to `limit` bytes, and hashes it.
-pub fn spool(store: &Store, source: &mut (dyn Read + Send), limit: u64) -> Result<Spooled, Error> {
-    let mut spool = Spool::new(store)?;
-    let path = store.path("staging");
-    layer::decompress(source, &mut spool, limit).map_err(|source| Error::Spool { path, source })?;
+/// Writes an archive of any supported compression to a file of [`spool_file`], uncompressed and at most to
+/// `limit` bytes: its digest, and its bytes. Starts threads.
+pub fn spool(file: &File, source: &mut (dyn Read + Send), limit: u64) -> io::Result<(Digest, u64)> {
+    let mut spool = Spool::new(file);
+    layer::decompress(source, &mut spool, limit)?;
     Ok(spool.finish())
 }

@@ -122,6 +122,7 @@ pub fn ensure(store: &Store) -> Result<ImageRecord, Error> {
         variant: None,
         config,
         made_from: Some(made_from),
+        list: None,
     };
     let former = store.image_by_name(NAME)?;
     store.put_image(&record)?;

@@ -54,6 +54,9 @@ pub enum Instruction {
     Workdir(String),
 }
 
+/// From the instruction's name and what follows it.
+type Parse = fn(&'static str, &str) -> Result<Instruction, Error>;
+
 impl Instruction {
     /// Parses `WORD value` or `WORD=value`; the word may be of any case.
     pub fn parse(text: &str) -> Result<Self, Error> {
@@ -63,7 +66,7 @@ impl Instruction {
         let separated = rest.chars().next().is_none_or(|c| c == '=' || c.is_whitespace());
         let value = rest.strip_prefix('=').unwrap_or(rest).trim();
         let word = word.to_ascii_uppercase();
-        let (name, parse): (&'static str, fn(&'static str, &str) -> Result<Self, Error>) = match &*word {
+        let (name, parse): (&'static str, Parse) = match &*word {
             "CMD" => ("CMD", |_, value| Ok(Self::Cmd(command(value)))),
             "ENTRYPOINT" => ("ENTRYPOINT", |_, value| Ok(Self::Entrypoint(command(value)))),
             "ENV" => ("ENV", |name, value| Ok(Self::Env(pairs(name, value)?))),

@@ -1,15 +1,18 @@
 //! Images (L3): references, manifests, transports, registries, unpacking, handing out.
 
 pub mod archive;
+pub mod artifact;
 pub mod auth;
 pub mod chunked;
 pub mod compress;
 pub mod content;
+pub mod copy;
 pub mod create;
 pub mod destination;
 pub mod hello;
 pub mod instruction;
 pub mod layer;
+pub mod list;
 pub mod login;
 pub mod manifest;
 pub mod pack;
@@ -28,6 +31,7 @@ mod tls;
 pub mod transport;
 pub mod trust;
 pub mod unpack;
+pub mod verify;
 
 pub use auth::Credentials;
 pub use manifest::Platform;

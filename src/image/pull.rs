@@ -183,6 +183,7 @@ pub fn pull_from(
         variant: platform.variant,
         config: serde_json::from_slice(&config_bytes).map_err(|e| unusable(manifest::Error::Config(e)))?,
         made_from: None,
+        list: None,
     };
     store.put_image(&record)?;
     // With the names that it had before.
@@ -272,7 +273,8 @@ fn untagged(name: &str) -> &str {
     }
 }
 
-fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Box<dyn Source>, Error> {
+/// Opens what a transport names.
+pub fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Box<dyn Source>, Error> {
     let scratch = store.path("staging");
     let limit = options.max_layer;
     Ok(match transport {

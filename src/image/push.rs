@@ -99,6 +99,10 @@ pub enum Error {
 pub struct Pushed {
     /// The digest of the manifest.
     pub manifest: Digest,
+    /// Bytes of the manifest.
+    pub size: u64,
+    /// Its kind.
+    pub form: Form,
 }
 
 /// Puts an image somewhere. `origins` are the registries that it may have come from.
@@ -169,7 +173,7 @@ pub fn push(
         names: &options.names,
         platform: &platform,
     })?;
-    Ok(Pushed { manifest: Digest::of(&bytes) })
+    Ok(Pushed { manifest: Digest::of(&bytes), size: bytes.len() as u64, form })
 }
 
 /// The other repositories of the destination's registry that have a layer's blob, as far as images here

@@ -19,6 +19,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -126,7 +127,8 @@ pub struct Writer {
 impl Writer {
     /// Starts the new file `path`.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = BufWriter::with_capacity(64 << 10, File::create_new(path)?);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        let file = BufWriter::with_capacity(64 << 10, file);
         let mut out = GzEncoder::new(file, Compression::fast());
         out.write_all(MAGIC)?;
         Ok(Self { out, gathered: Vec::with_capacity(GATHER), zeros: 0, total: 0, failed: None })

@@ -7,9 +7,10 @@ use super::manifest::{Compression, Error};
 use crate::base::digest::Digest;
 
 /// The kind of a manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
     /// OCI image specification.
+    #[default]
     Oci,
     /// Docker's schema 2.
     Docker,
@@ -34,8 +35,16 @@ impl Form {
         }
     }
 
+    /// The media type of a configuration.
+    pub fn config(self) -> &'static str {
+        match self {
+            Self::Oci => OCI_CONFIG,
+            Self::Docker => DOCKER_CONFIG,
+        }
+    }
+
     /// The media type of a layer.
-    fn layer(self, compression: Compression) -> &'static str {
+    pub fn layer(self, compression: Compression) -> &'static str {
         match (self, compression) {
             (Self::Oci, Compression::None) => "application/vnd.oci.image.layer.v1.tar",
             (Self::Oci, Compression::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -86,8 +95,7 @@ pub fn rewrite(
         }
     }
     if let Some(config) = manifest.get_mut("config").and_then(Value::as_object_mut) {
-        let kind = if to == Form::Oci { OCI_CONFIG } else { DOCKER_CONFIG };
-        config.insert("mediaType".into(), kind.into());
+        config.insert("mediaType".into(), to.config().into());
         if to == Form::Docker {
             config.remove("annotations");
         }

@@ -2,8 +2,10 @@
 //! file that is named after the digest of its content.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
 
 use super::{Error, IoContext, Result, Store};
 use crate::base::digest::Digest;
@@ -27,6 +29,23 @@ impl Store {
             return Err(Error::Digest { expected: *digest, found });
         }
         Ok(Some(bytes))
+    }
+
+    /// Reads a blob of any size and checks it against its digest.
+    pub fn verify_blob(&self, digest: &Digest) -> Result<()> {
+        let path = self.blob_path(digest);
+        let mut file = fs::File::open(&path).context("opening", &path)?;
+        let mut hash = sha2::Sha256::new();
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let count = file.read(&mut buffer).context("reading", &path)?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&buffer[..count]);
+        }
+        let found = Digest::from_bytes(hash.finalize().into());
+        if found == *digest { Ok(()) } else { Err(Error::Digest { expected: *digest, found }) }
     }
 
     /// Stores a small blob durably and returns its digest.

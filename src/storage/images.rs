@@ -70,6 +70,33 @@ pub struct ImageRecord {
     /// What a synthesised image was made from, so that it is made anew when that changes.
     #[serde(default)]
     pub made_from: Option<String>,
+    /// It stands for several images, and has neither layers nor a configuration of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<ImageList>,
+}
+
+/// A manifest list that is made here (OCI image specification, `image-index.md`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageList {
+    /// Annotations of the list itself.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// The descriptor of a manifest that this list is about.
+    #[serde(default)]
+    pub subject: Option<serde_json::Value>,
+    /// The images.
+    #[serde(default)]
+    pub entries: Vec<ListEntry>,
+}
+
+/// An image of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntry {
+    /// Its descriptor, with its platform and annotations (OCI image specification, `descriptor.md`).
+    pub descriptor: serde_json::Value,
+    /// Where it was taken from, as a transport is written; `None` for an image that is here.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 /// The `config` member of an image's configuration: what a container takes from its image. What
@@ -121,10 +148,10 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 }
 
 #[derive(Serialize, Deserialize)]
-struct Tag {
+pub(super) struct Tag {
     version: u32,
-    name: String,
-    id: Digest,
+    pub(super) name: String,
+    pub(super) id: Digest,
 }
 
 impl ImageRecord {
@@ -150,13 +177,8 @@ impl Store {
         self.path("images").join(format!("{}.json", id.hex()))
     }
 
-    fn tag_path(&self, name: &str) -> PathBuf {
-        // '%' occurs in no reference, so this can be undone; over-long names are hashed.
-        let mut file = name.replace('/', "%2F");
-        if file.len() > 200 {
-            file = format!("%{}", Digest::of(name.as_bytes()).hex());
-        }
-        self.path("tags").join(format!("{file}.json"))
+    pub(super) fn tag_path(&self, name: &str) -> PathBuf {
+        self.path("tags").join(name_file(name))
     }
 
     /// Stores an image durably, then gives it its names, taking them from whatever had them.
@@ -198,6 +220,27 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("removing", &path),
             _ => Ok(()),
         }
+    }
+
+    /// The image here that has this manifest.
+    pub fn image_by_manifest(&self, manifest: &Digest) -> Result<Option<ImageRecord>> {
+        Ok(self.images()?.into_iter().find(|image| image.manifest == *manifest))
+    }
+
+    /// Changes a record that is there, alone, so that nobody else's change is lost. `None` if it is not
+    /// there; nothing is changed if `change` fails.
+    pub fn change_image<T, E>(
+        &self,
+        id: &Digest,
+        change: impl FnOnce(&mut ImageRecord) -> std::result::Result<T, E>,
+    ) -> Result<Option<std::result::Result<T, E>>> {
+        let _lock = self.lock_exclusive()?;
+        let Some(mut record) = self.read_image(id)? else { return Ok(None) };
+        let told = change(&mut record);
+        if told.is_ok() {
+            self.put_image(&record)?;
+        }
+        Ok(Some(told))
     }
 
     /// Whether the image of this id is there.
@@ -368,6 +411,16 @@ impl Store {
         };
         Ok(self.images()?.into_iter().find(fits).map(|image| image.id))
     }
+}
+
+/// The file that is named after a full name.
+pub(super) fn name_file(name: &str) -> String {
+    // '%' occurs in no reference, so this can be undone; over-long names are hashed.
+    let mut file = name.replace('/', "%2F");
+    if file.len() > 200 {
+        file = format!("%{}", Digest::of(name.as_bytes()).hex());
+    }
+    format!("{file}.json")
 }
 
 /// What a short name of an image here may lack, in Podman's order.

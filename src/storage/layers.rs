@@ -209,6 +209,28 @@ pub struct LayerFiles {
 }
 
 impl LayerFiles {
+    pub(super) fn at(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The directory of it all.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes the marks away by which the layer is trusted.
+    pub(super) fn distrust(&self, write: impl Fn(&Path, &[u8]) -> Result<()>) -> Result<()> {
+        let path = self.dir.join("layer.json");
+        let record = self.record().map(|record| LayerRecord { boot_id: "damaged".to_owned(), ..record });
+        let bytes = record.and_then(|record| serde_json::to_vec(&record).ok()).unwrap_or_default();
+        write(&path, &bytes)?;
+        let marker = self.dir.join(SYNCED);
+        match fs::remove_file(&marker) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("removing", &marker),
+            _ => Ok(()),
+        }
+    }
+
     /// The unpacked tree.
     pub fn tree(&self) -> PathBuf {
         tree_in(&self.dir)

@@ -7,6 +7,7 @@
 //! - a lock that nobody holds marks rubbish, which anybody may sweep;
 //! - counts of references are computed, never stored.
 
+pub mod artifacts;
 pub mod blobs;
 pub mod containers;
 pub mod images;
@@ -15,13 +16,15 @@ pub mod names;
 pub mod paths;
 pub mod share;
 mod store;
+pub mod survey;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::digest::Digest;
 
-pub use images::{ContainerConfig, ImageRecord, LayerRef};
+pub use artifacts::ArtifactRecord;
+pub use images::{ContainerConfig, ImageList, ImageRecord, LayerRef, ListEntry};
 pub use layers::{LayerFiles, LayerRecord, LayerSlot, Ownership, StagedLayer};
 pub use paths::Paths;
 pub use store::{FORMAT, Pins, Store, StoreLock};

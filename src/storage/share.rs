@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::layers::{SINGLE, StagedLayer, layer_at, tree_in};
@@ -101,7 +101,8 @@ impl FileList {
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
-        let mut file = BufWriter::new(File::create_new(path)?);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = BufWriter::new(file);
         let sketch = self.largest(SKETCH);
         file.write_all(MAGIC)?;
         file.write_all(&(sketch.len() as u32).to_le_bytes())?;
@@ -167,7 +168,7 @@ impl Other {
     /// Whether it has a file of this content. Hashes are spread evenly, so where one stands in the
     /// sorted list is known to within a few times the root of the list's length.
     fn has(&self, hash: u128) -> io::Result<bool> {
-        let expected = ((hash >> 64) * self.count as u128 >> 64) as usize;
+        let expected = (((hash >> 64) * self.count as u128) >> 64) as usize;
         let around = 4 * self.count.isqrt() + 8;
         let (from, to) = (expected.saturating_sub(around), (expected + around).min(self.count));
         let mut window = vec![0; to.saturating_sub(from) * LISTED];

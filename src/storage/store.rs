@@ -230,6 +230,10 @@ impl Store {
                 blobs.extend(layer.blob);
             }
         }
+        for artifact in self.artifacts()? {
+            blobs.insert(artifact.manifest);
+            blobs.extend(artifact.blobs);
+        }
         // A container keeps its layers even if its image went by some other way.
         let of_store = Containers::new(&self.paths.root, &self.paths.runroot);
         let mut all_known = true;

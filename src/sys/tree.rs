@@ -537,6 +537,29 @@ fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     }
 }
 
+/// Everything below the directory `root`, as paths relative to it, in no order. Links are not followed.
+pub fn paths(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let root = Root::open(root)?;
+    let mut paths = Vec::new();
+    let mut pending = vec![PathBuf::new()];
+    while let Some(directory) = pending.pop() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        for entry in fs::Dir::new(root.open_strict(&directory, flags, 0)?)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let path = directory.join(OsStr::from_bytes(name.to_bytes()));
+            if entry.file_type() == FileType::Directory {
+                pending.push(path.clone());
+            }
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
 /// Sets an extended attribute of an open file.
 pub fn set_xattr(file: BorrowedFd<'_>, name: &OsStr, value: &[u8]) -> io::Result<()> {
     Ok(fs::fsetxattr(file, name.as_bytes(), value, XattrFlags::empty())?)

@@ -6,6 +6,7 @@ mod support;
 
 mod callers;
 mod cgroups;
+mod commit;
 mod containerd;
 mod daemons;
 mod errors;
@@ -13,6 +14,7 @@ mod escape;
 mod files;
 mod images;
 mod lifecycle;
+mod lists;
 mod login;
 mod manage;
 mod names;

@@ -1,6 +1,8 @@
 //! The engine's face: Podman's commands and flags, one file a command.
 
 pub mod attach;
+pub mod check;
+pub mod commit;
 pub mod completion;
 pub mod diff;
 pub mod exec;
@@ -13,6 +15,7 @@ pub mod inspect;
 pub mod kill;
 pub mod login;
 pub mod logs;
+pub mod manifest;
 pub mod pause;
 pub mod prune;
 pub mod ps;
@@ -143,6 +146,7 @@ macro_rules! faces {
 fn faces() -> Vec<Face> {
     faces! {
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
+        "commit" [], commit::CommitArgs, commit::run, "Make an image of a container's files";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
         "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
@@ -158,6 +162,7 @@ fn faces() -> Vec<Face> {
         "image trust" [], trust::TrustArgs, trust::run, "Show and change which images are let in";
         "image prune" [], system::ImagePruneArgs, system::image_prune, "Remove images that nothing uses";
         "images" [], images::ImagesArgs, images::run, "List images";
+        "import" [], commit::ImportArgs, commit::import, "Make an image of an archive of files";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
@@ -165,6 +170,14 @@ fn faces() -> Vec<Face> {
         "login" [], login::LoginArgs, login::login, "Log in to a registry";
         "logout" [], login::LogoutArgs, login::logout, "Log out of a registry";
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
+        "manifest add" [], manifest::AddArgs, manifest::add, "Add an image to a list";
+        "manifest annotate" [], manifest::AnnotateArgs, manifest::annotate, "Say something of an image in a list";
+        "manifest create" [], manifest::CreateArgs, manifest::create, "Make a list of images for several platforms";
+        "manifest exists" [], manifest::ExistsArgs, manifest::exists, "Tell by the exit code whether a list is there";
+        "manifest inspect" [], manifest::InspectArgs, manifest::inspect, "Show a list, here or at a registry";
+        "manifest push" [], manifest::PushArgs, manifest::push, "Upload a list, and its images";
+        "manifest remove" [], manifest::RemoveArgs, manifest::remove, "Take an image out of a list";
+        "manifest rm" [], manifest::RmArgs, manifest::rm, "Remove lists";
         "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
         "ps" [], ps::PsArgs, ps::run, "List containers";
         "pull" [], pull::PullArgs, pull::run, "Fetch an image";
@@ -178,6 +191,7 @@ fn faces() -> Vec<Face> {
         "save" [], save::SaveArgs, save::save, "Write images as an archive";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
+        "system check" [], check::CheckArgs, check::run, "Look for damage in the store";
         "tag" [], tag::TagArgs, tag::tag, "Give an image further names";
         "system df" [], system::DfArgs, system::df, "Show what images, containers and volumes take";
         "system prune" [], system::PruneArgs, system::prune, "Remove everything that nothing uses";
@@ -238,9 +252,10 @@ pub fn command() -> Command {
 
 /// Commands with a second word. Those of `container` and `image` that stand here are the ones that
 /// have no name of one word ([`ungroup`]).
-const GROUPS: [(&str, &str); 4] = [
+const GROUPS: [(&str, &str); 5] = [
     ("container", "Commands about containers"),
     ("image", "Commands about images"),
+    ("manifest", "Commands about lists of images for several platforms"),
     ("system", "Commands about the whole store"),
     ("volume", "Commands about volumes"),
 ];
@@ -254,13 +269,14 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("container", "ls" | "list" | "ps") => "ps",
         ("image", "ls" | "list") => "images",
         ("image", "rm") => "rmi",
-        ("image", name @ ("history" | "load" | "pull" | "push" | "save" | "search" | "tag" | "untag")) => {
-            name
-        }
+        (
+            "image",
+            name @ ("history" | "import" | "load" | "pull" | "push" | "save" | "search" | "tag" | "untag"),
+        ) => name,
         ("system", "info") => "info",
         (
             "container",
-            name @ ("attach" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
+            name @ ("attach" | "commit" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
             | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {

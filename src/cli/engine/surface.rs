@@ -289,4 +289,53 @@ pub const FLAGS: &[(&str, &str)] = &[
         "\
      a,all f,force help t,time=",
     ),
+    (
+        "commit",
+        "\
+     a,author= c,change= config= f,format= iidfile= include-volumes m,message= p,pause q,quiet s,squash",
+    ),
+    (
+        "import",
+        "\
+     arch= c,change= h,help m,message= os= q,quiet variant=",
+    ),
+    (
+        "manifest add",
+        "\
+     all annotation= arch= artifact artifact-config= artifact-config-type= artifact-exclude-titles \
+     artifact-layer-type= artifact-subject= artifact-type= authfile= cert-dir= creds= features= os= os- \
+     version= tls-verify variant=",
+    ),
+    (
+        "manifest annotate",
+        "\
+     annotation= arch= features= index os= os-features= os-version= subject= variant=",
+    ),
+    (
+        "manifest create",
+        "\
+     all a,amend annotation= tls-verify",
+    ),
+    (
+        "manifest exists",
+        "\
+     h,help",
+    ),
+    (
+        "manifest inspect",
+        "\
+     authfile= tls-verify",
+    ),
+    (
+        "manifest push",
+        "\
+     add-compression= all authfile= cert-dir= compression-format= compression-level= creds= digestfile= \
+     force-compression f,format= q,quiet remove-signatures rm sign-by= sign-by-sigstore= sign-by- \
+     sigstore-private-key= sign-by-sq-fingerprint= sign-passphrase-file= tls-verify",
+    ),
+    (
+        "manifest rm",
+        "\
+     i,ignore",
+    ),
 ];

@@ -2,6 +2,7 @@
 
 mod history;
 mod inspect;
+mod look;
 mod names;
 mod pull;
 mod remove;
@@ -19,7 +20,9 @@ use crate::{image, storage};
 
 pub use history::{HistoryEntry, TreeLayer};
 pub use inspect::inspect;
-pub(in crate::engine) use pull::{Failure, registries, sync_later};
+pub use look::{SourceImage, look, root_document};
+pub(in crate::engine) use pull::mend;
+pub(in crate::engine) use pull::{Failure, layer_hint, registries, sync_later};
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
 pub(in crate::engine) use remove::matching_name;
@@ -58,6 +61,15 @@ pub enum Error {
     /// A policy that is none.
     #[error("\"{0}\" is not a pull policy: use always, missing, newer or never")]
     Policy(String),
+    /// A list of images for several platforms.
+    #[error("using the manifest list \"{name}\"")]
+    List {
+        /// As the user named it.
+        name: String,
+        /// Why it has no image for this.
+        #[source]
+        source: image::list::Error,
+    },
     /// Nothing here, and pulling was forbidden.
     #[error("there is no image \"{name}\" here, and pulling is off")]
     NotHere {

@@ -12,7 +12,7 @@ use crate::base::{report, suggest};
 use crate::engine::Engine;
 use crate::image::manifest::go_architecture;
 use crate::image::trust::Policy;
-use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, pull, source};
+use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, list, pull, source};
 use crate::security::idmap::RungKind;
 use crate::storage::{ImageRecord, Ownership, Store};
 use crate::sys::child;
@@ -45,7 +45,8 @@ pub struct PullOptions {
 }
 
 impl PullOptions {
-    fn platform(&self) -> Result<Platform, Error> {
+    /// The platform that the flags name, the machine's else.
+    pub(super) fn platform(&self) -> Result<Platform, Error> {
         let apart = self.os.is_some() || self.arch.is_some() || self.variant.is_some();
         if let Some(platform) = &self.platform {
             if apart {
@@ -107,13 +108,13 @@ impl PullOptions {
 
 /// Where an image goes.
 pub(super) struct At<'a> {
-    engine: &'a Engine,
+    pub engine: &'a Engine,
     /// The engine's, with this user's ownership of layers.
-    pub(super) store: Store,
+    pub store: Store,
 }
 
 impl<'a> At<'a> {
-    pub(super) fn new(engine: &'a Engine) -> Self {
+    pub fn new(engine: &'a Engine) -> Self {
         let store = engine.store.clone().with_ownership(engine.ownership());
         Self { engine, store }
     }
@@ -143,6 +144,7 @@ pub fn ensure(
         return make_hello(&at, name);
     }
     let local = match at.store.image_to_run(name)? {
+        Some(image) if image.list.is_some() => return of_list(&at, &image, policy, options, &progress),
         Some(image) if !options.fits(&image)? => None,
         Some(image) if is_whole(&at.store, &image)? || renew(&at, &image, name)? => Some(image),
         _ => None,
@@ -167,6 +169,35 @@ pub fn ensure(
                 error => error,
             })
         }
+    }
+}
+
+/// The image for this machine in a list that is here.
+fn of_list(
+    at: &At<'_>,
+    record: &ImageRecord,
+    policy: PullPolicy,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<ImageRecord, Error> {
+    let name = record.display_name();
+    let list = record.list.clone().unwrap_or_default();
+    let chosen = list::choose(&list, &options.platform()?);
+    let (manifest, source) = chosen.map_err(|source| Error::List { name: name.clone(), source })?;
+    if let Some(image) = at.store.image_by_manifest(&manifest)?
+        && is_whole(&at.store, &image)?
+    {
+        return Ok(image);
+    }
+    match source {
+        Some(source) if policy != PullPolicy::Never => {
+            let mut transport: Transport = source.parse()?;
+            if let Transport::Registry(reference) = &transport {
+                transport = Transport::Registry(format!("{}@{manifest}", reference.name()).parse()?);
+            }
+            pull_from(at, &[transport], &source, options, progress)
+        }
+        _ => Err(Error::NotHere { name: manifest.to_string(), similar: None }),
     }
 }
 
@@ -241,8 +272,8 @@ pub(in crate::engine) fn registries() -> Result<Registries, Error> {
 
 /// One place that an image may come from: its name, and how to ask there.
 pub(super) struct Attempt {
-    pub(super) source: Transport,
-    pub(super) options: image::PullOptions,
+    pub source: Transport,
+    pub options: image::PullOptions,
 }
 
 /// Where the sources lead by registries.conf, with the credentials for each place.
@@ -347,7 +378,8 @@ impl Failure {
     }
 }
 
-fn layer_hint(error: &image::layer::Error) -> Option<String> {
+/// What may help with a layer that could not be taken in.
+pub(in crate::engine) fn layer_hint(error: &image::layer::Error) -> Option<String> {
     match error {
         image::layer::Error::Unpack { source: image::unpack::Error::Owner { .. }, .. } => {
             Some("give the user more subordinate ids: usermod --add-subuids … --add-subgids …".to_owned())
@@ -434,6 +466,50 @@ fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> R
 pub(in crate::engine) fn sync_later(store: &Store, image: &ImageRecord) {
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
     let _ = child::detach(|| drop(store.sync_layers(&layers)));
+}
+
+/// Makes an image whole again: of what is here of it, else from where it came. The text of the error says
+/// why neither could be.
+pub(in crate::engine) fn mend(engine: &Engine, image: &ImageRecord) -> Result<(), String> {
+    let at = At::new(engine);
+    let name = image.display_name();
+    let whole = || -> Result<bool, Error> {
+        let store = &at.store;
+        let records =
+            [image.manifest, image.id].iter().all(|blob| matches!(store.read_blob(blob), Ok(Some(_))));
+        Ok(records && is_whole(store, image)?)
+    };
+    let mut why = "what is here does not give it back, and it came from no registry".to_owned();
+    let renewed = renew(&at, image, &name).and_then(|_| whole());
+    if renewed.map_err(|error| report::chain(&error))? {
+        return Ok(());
+    }
+    if image.made_from.is_some() {
+        return make_hello(&at, &name).map(drop).map_err(|error| report::chain(&error));
+    }
+    // A blob that is not what its name says would stand in the way.
+    for blob in [image.manifest, image.id] {
+        if at.store.read_blob(&blob).is_err() {
+            at.store.discard(&at.store.blob_path(&blob)).map_err(|error| report::chain(&error))?;
+        }
+    }
+    let platform = Some(format!("{}/{}", image.os, image.architecture));
+    let options = PullOptions { platform, variant: None, ..PullOptions::default() };
+    for source in &image.repo_digests {
+        let Ok(reference) = source.parse::<Reference>() else { continue };
+        if reference.registry() == Some("localhost") {
+            continue;
+        }
+        match pull_from(&at, &[Transport::Registry(reference)], source, &options, &image::Silent) {
+            Ok(_) => match whole() {
+                Ok(true) => return Ok(()),
+                Ok(false) => why = format!("{source} is another image now"),
+                Err(error) => why = report::chain(&error),
+            },
+            Err(error) => why = report::chain(&error),
+        }
+    }
+    Err(why)
 }
 
 /// Unpacks layers that are missing anew, if all of their blobs are kept; says whether it did.

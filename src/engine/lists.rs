@@ -1,0 +1,407 @@
+//! Lists of images for several platforms (`manifest …`). In the store they are images without layers.
+
+use serde_json::Value;
+
+use super::commit::full_name;
+use super::images::{self, Failure, PullOptions, SourceImage};
+use super::push::{Reach, came_from, failure};
+use super::{Engine, Error as EngineError, commit};
+use crate::base::digest::Digest;
+use crate::image::destination::{self, Remote};
+use crate::image::list::{self, DOCKER_LIST, INDEX, Remarks};
+use crate::image::manifest::{self, Descriptor, Platform};
+use crate::image::push::{self, Origin};
+use crate::image::registry::{self, Registry};
+use crate::image::rewrite::Form;
+use crate::image::source::{self, Source};
+use crate::image::{Progress, PushOptions, Reference, Transport, copy, pull};
+use crate::storage::{self, FORMAT, ImageList, ImageRecord, Store};
+use crate::sys::{atomic, host};
+
+/// What goes wrong with lists.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// Asking for an image.
+    #[error(transparent)]
+    Images(#[from] images::Error),
+    /// Its name.
+    #[error(transparent)]
+    Name(#[from] commit::Error),
+    /// The change.
+    #[error("changing the manifest list \"{name}\"")]
+    List {
+        /// As the user named it.
+        name: String,
+        /// Why.
+        #[source]
+        source: list::Error,
+    },
+    /// There is no such list.
+    #[error("there is no manifest list \"{0}\"")]
+    NoList(String),
+    /// It is an image.
+    #[error("\"{0}\" is an image, not a manifest list")]
+    NotAList(String),
+    /// The name is taken.
+    #[error("making the manifest list \"{0}\": there is an image or a list of this name already")]
+    Exists(String),
+    /// Random bytes.
+    #[error("asking the kernel for random bytes")]
+    Random(#[source] std::io::Error),
+    /// A list goes to registries only.
+    #[error("pushing a manifest list to \"{0}\" is not supported yet: it takes a registry")]
+    NoRegistry(String),
+    /// What came is no list.
+    #[error("\"{0}\" is neither a manifest list here nor one at a registry")]
+    NoDocument(String),
+}
+
+impl Error {
+    /// How to mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Images(error) => error.hint(),
+            Self::NoList(name) => Some(format!("umiak manifest create {name} makes one")),
+            Self::Exists(_) => Some("--amend takes the list that is there".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Which entries of a list at a registry are taken, and how it is asked.
+#[derive(Clone, Debug, Default)]
+pub struct AddOptions {
+    /// All of a list's, rather than the one for a platform.
+    pub all: bool,
+    /// How to ask, and the platform.
+    pub pull: PullOptions,
+    /// What is said of the image.
+    pub remarks: Remarks,
+}
+
+impl Engine {
+    /// Makes an empty list; with `amend` one that is there will do.
+    pub fn create_list(&self, name: &str, amend: bool) -> Result<ImageRecord, EngineError> {
+        let names = full_name(Some(name)).map_err(Error::from)?;
+        let known = match names.first() {
+            Some(full) => self.store.image_by_name(full).map_err(Error::from)?,
+            None => None,
+        };
+        match known {
+            Some(known) if amend && known.list.is_some() => return Ok(known),
+            Some(_) => return Err(Error::Exists(name.to_owned()).into()),
+            None => {}
+        }
+        let mut id = [0; 32];
+        atomic::fill_random(&mut id).map_err(Error::Random)?;
+        let mut record = ImageRecord {
+            version: FORMAT,
+            // Not that of its content, which changes.
+            id: Digest::from_bytes(id),
+            names,
+            repo_digests: Vec::new(),
+            manifest: Digest::from_bytes(id),
+            index: None,
+            media_type: INDEX.to_owned(),
+            layers: Vec::new(),
+            size: 0,
+            created: Some(now()),
+            architecture: String::new(),
+            os: String::new(),
+            variant: None,
+            config: Value::Null,
+            made_from: None,
+            list: Some(ImageList::default()),
+        };
+        let _lock = self.store.lock_shared().map_err(Error::from)?;
+        self.write_document(&mut record).map_err(Error::from)?;
+        self.store.put_image(&record).map_err(Error::from)?;
+        Ok(record)
+    }
+
+    /// Writes the list as a registry would get it, which is what its digest is of.
+    fn write_document(&self, record: &mut ImageRecord) -> Result<(), storage::Error> {
+        let Some(list) = &record.list else { return Ok(()) };
+        let bytes = list::document(list, INDEX).to_string().into_bytes();
+        record.manifest = self.store.write_blob(&bytes)?;
+        record.size = bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The list of this name.
+    pub fn find_list(&self, name: &str) -> Result<(ImageRecord, ImageList), EngineError> {
+        let found = self.store.image(name).map_err(Error::from)?;
+        let record = found.ok_or_else(|| Error::NoList(name.to_owned()))?;
+        match record.list.clone() {
+            Some(list) => Ok((record, list)),
+            None => Err(Error::NotAList(name.to_owned()).into()),
+        }
+    }
+
+    /// Changes a list; returns its id.
+    fn change_list(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut ImageList) -> Result<(), list::Error>,
+    ) -> Result<Digest, EngineError> {
+        let (record, _) = self.find_list(name)?;
+        let failed = |source| Error::List { name: name.to_owned(), source };
+        let changed = self.store.change_image(&record.id, |record| -> Result<(), Error> {
+            let Some(list) = &mut record.list else { return Err(Error::NotAList(name.to_owned())) };
+            change(list).map_err(failed)?;
+            Ok(self.write_document(record)?)
+        });
+        changed.map_err(Error::from)?.ok_or_else(|| Error::NoList(name.to_owned()))??;
+        Ok(record.id)
+    }
+
+    /// Adds an image, which may be here or be named by a transport; returns the list's id.
+    pub fn add_to_list(&self, name: &str, image: &str, options: &AddOptions) -> Result<Digest, EngineError> {
+        // Before anything is asked for.
+        self.find_list(name)?;
+        let found = self.images_of(image, options)?;
+        self.change_list(name, |list| {
+            found
+                .into_iter()
+                .try_for_each(|(descriptor, source)| list::add(list, descriptor, source, &options.remarks))
+        })
+    }
+
+    /// The descriptors of what a name means, and where that is if it is not here.
+    fn images_of(
+        &self,
+        name: &str,
+        options: &AddOptions,
+    ) -> Result<Vec<(Value, Option<String>)>, EngineError> {
+        if !Transport::is_explicit(name)
+            && let Some(image) = self.store.image(name).map_err(Error::from)?
+        {
+            if let Some(list) = image.list {
+                return Ok(list.entries.into_iter().map(|entry| (entry.descriptor, entry.source)).collect());
+            }
+            let platform = Platform {
+                os: image.os.clone(),
+                architecture: image.architecture.clone(),
+                variant: image.variant.clone(),
+            };
+            let bytes = self.store.read_blob(&image.manifest).map_err(Error::from)?;
+            let bytes =
+                bytes.ok_or_else(|| images::Error::NoSuchImage(name.to_owned())).map_err(Error::from)?;
+            return Ok(vec![(list::descriptor(&image.media_type, &bytes, Some(&platform)), None)]);
+        }
+        let found = images::look(self, name, &options.pull, options.all).map_err(Error::from)?;
+        Ok(found.into_iter().map(|SourceImage { descriptor, source }| (descriptor, Some(source))).collect())
+    }
+
+    /// Says something of an image in a list, which `image` names by digest or as an image that is here.
+    pub fn annotate_list(&self, name: &str, image: &str, remarks: &Remarks) -> Result<Digest, EngineError> {
+        let digest = self.digest_in_list(image)?;
+        self.change_list(name, |list| list::annotate(list, &digest, remarks))
+    }
+
+    /// Says something of the list itself.
+    pub fn annotate_index(&self, name: &str, annotations: &[String]) -> Result<Digest, EngineError> {
+        self.change_list(name, |list| {
+            list.annotations.extend(list::annotations(annotations)?);
+            Ok(())
+        })
+    }
+
+    /// Takes an image out of a list.
+    pub fn remove_from_list(&self, name: &str, image: &str) -> Result<Digest, EngineError> {
+        let digest = self.digest_in_list(image)?;
+        self.change_list(name, |list| list::remove(list, &digest))
+    }
+
+    fn digest_in_list(&self, text: &str) -> Result<String, EngineError> {
+        if text.parse::<Digest>().is_ok() {
+            return Ok(text.to_owned());
+        }
+        let image = self.store.image(text).map_err(Error::from)?;
+        Ok(image.map_or_else(|| text.to_owned(), |image| image.manifest.to_string()))
+    }
+
+    /// The document of a list that is here, or of what a registry has under the name.
+    pub fn inspect_list(&self, name: &str, options: &PullOptions) -> Result<Value, EngineError> {
+        if !Transport::is_explicit(name)
+            && let Some(image) = self.store.image(name).map_err(Error::from)?
+        {
+            let Some(list) = image.list else { return Err(Error::NotAList(name.to_owned()).into()) };
+            return Ok(list::document(&list, &image.media_type));
+        }
+        let bytes = images::root_document(self, name, options).map_err(Error::from)?;
+        let document: Value =
+            serde_json::from_slice(&bytes).map_err(|_| Error::NoDocument(name.to_owned()))?;
+        if document.get("manifests").is_none() && document.get("layers").is_none() {
+            return Err(Error::NoDocument(name.to_owned()).into());
+        }
+        Ok(document)
+    }
+}
+
+/// How a list is pushed.
+#[derive(Clone, Debug, Default)]
+pub struct PushList {
+    /// Its images as well.
+    pub all: bool,
+    /// How they are pushed, and what kind of list it becomes.
+    pub options: PushOptions,
+}
+
+/// An image of a list, ready to go.
+enum Member {
+    /// From here, with the registries that it may have come from.
+    Here(Box<ImageRecord>, Vec<Origin>),
+    /// From a registry.
+    There(Reference, Box<registry::Options>),
+    /// From a directory or an archive.
+    Path(Transport),
+}
+
+impl Engine {
+    /// Pushes a list, with its images if that is asked for; returns the digest of the list there.
+    ///
+    /// The caller must be single-threaded.
+    pub fn push_list(
+        &self,
+        name: &str,
+        destination: Option<&str>,
+        reach: &Reach,
+        push: &PushList,
+        progress: &dyn Progress,
+    ) -> Result<Digest, EngineError> {
+        const PUSHING: &str = "pushing";
+        let (record, list) = self.find_list(name)?;
+        let transport: Transport = match (destination, record.names.first()) {
+            (Some(text), _) => text.parse().map_err(super::push::Error::from)?,
+            (None, Some(own)) => Transport::Registry(own.parse().map_err(super::push::Error::from)?),
+            (None, None) => return Err(super::push::Error::Nowhere(name.to_owned()).into()),
+        };
+        let Transport::Registry(target) = transport else {
+            return Err(Error::NoRegistry(transport.to_string()).into());
+        };
+        let target = if target.is_short() { target.at("docker.io") } else { target };
+        let store = self.store.clone().with_ownership(self.ownership());
+        let told = self.in_child(false, || {
+            // This process has none; what a helper writes is nobody else's business.
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+            let prepared = self.members(&list, &target, reach, push.all);
+            let (options, members) = prepared.map_err(|error| Failure::new(&error, error.hint()))?;
+            let done = self.in_child(true, || {
+                let result = push_members(&store, &list, &members, (&target, &options), push, progress);
+                progress.ended();
+                result
+            });
+            done.unwrap_or_else(|error| Err(Failure::new(&error, None)))
+        });
+        let name = name.to_owned();
+        match told {
+            Ok(Ok(digest)) => Ok(digest),
+            Ok(Err(Failure { message, hint, .. })) => {
+                Err(super::push::Error::Failed { action: PUSHING, name, message, hint }.into())
+            }
+            Err(source) => Err(super::push::Error::Child { action: PUSHING, name, source }.into()),
+        }
+    }
+
+    /// Where the images of a list are, and how to ask there.
+    fn members(
+        &self,
+        list: &ImageList,
+        target: &Reference,
+        reach: &Reach,
+        all: bool,
+    ) -> Result<(registry::Options, Vec<Member>), Error> {
+        let configuration = images::registries()?;
+        let to = reach.options(target, &configuration, true)?;
+        let mut members = Vec::new();
+        for entry in list.entries.iter().filter(|_| all) {
+            let options = |reference: &Reference| {
+                reach.options(reference, &configuration, reference.registry() == target.registry())
+            };
+            let digest: Option<Digest> = entry.descriptor["digest"].as_str().and_then(|d| d.parse().ok());
+            let here = digest.map(|digest| self.store.image_by_manifest(&digest)).transpose()?.flatten();
+            members.push(match (here, &entry.source) {
+                (Some(image), _) => {
+                    let origins = came_from(&image).into_iter().filter_map(|reference| {
+                        // What cannot be asked is passed over: there are other ways.
+                        Some(Origin { options: options(&reference).ok()?, reference })
+                    });
+                    let origins = origins.collect();
+                    Member::Here(Box::new(image), origins)
+                }
+                (None, Some(source)) => match source.parse().map_err(images::Error::from)? {
+                    Transport::Registry(reference) => {
+                        let options = Box::new(options(&reference)?);
+                        Member::There(reference, options)
+                    }
+                    path => Member::Path(path),
+                },
+                (None, None) => {
+                    let digest = entry.descriptor["digest"].as_str().unwrap_or_default().to_owned();
+                    return Err(images::Error::NoSuchImage(digest).into());
+                }
+            });
+        }
+        Ok((to, members))
+    }
+}
+
+/// Pushes the images, then the list as they have become.
+fn push_members(
+    store: &Store,
+    list: &ImageList,
+    members: &[Member],
+    (target, options): (&Reference, &registry::Options),
+    push: &PushList,
+    progress: &dyn Progress,
+) -> Result<Digest, Failure> {
+    let at = |error: destination::Error| failure(&push::Error::from(error));
+    let mut list = list.clone();
+    let remote = Remote::by_digest(target, options).map_err(at)?;
+    for (entry, member) in list.entries.iter_mut().zip(members) {
+        let copy = |source: &dyn Source| -> Result<(), copy::Error> {
+            let descriptor = descriptor_of(&entry.descriptor)?;
+            let fetched = source::checked_manifest(source, &descriptor)?;
+            copy::copy(source, &fetched, &remote, progress)
+        };
+        let copied = |result: Result<(), copy::Error>| result.map_err(|error| Failure::new(&error, None));
+        match member {
+            Member::Here(image, origins) => {
+                let pushed = push::push(store, image, &remote, origins, &push.options, progress);
+                let pushed = pushed.map_err(|error| failure(&error))?;
+                entry.descriptor["digest"] = serde_json::json!(pushed.manifest);
+                entry.descriptor["size"] = serde_json::json!(pushed.size);
+                entry.descriptor["mediaType"] = serde_json::json!(pushed.form.media_type());
+            }
+            Member::There(reference, options) => {
+                let source = Registry::new(reference, options).map_err(|e| Failure::new(&e, e.hint()))?;
+                copied(copy(&source))?;
+            }
+            Member::Path(path) => {
+                let source = pull::open(store, path, &crate::image::PullOptions::default());
+                copied(copy(&*source.map_err(|error| Failure::new(&error, None))?))?;
+            }
+        }
+    }
+    let kind = if push.options.form == Some(Form::Docker) { DOCKER_LIST } else { INDEX };
+    let bytes = list::document(&list, kind).to_string().into_bytes();
+    let remote = Remote::new(target, options).map_err(at)?;
+    remote.put_document(kind, &bytes).map_err(at)?;
+    Ok(Digest::of(&bytes))
+}
+
+fn descriptor_of(value: &Value) -> Result<Descriptor, copy::Error> {
+    let unusable = copy::Error::Manifest(manifest::Error::MediaType(value.to_string()));
+    let digest = value["digest"].as_str().and_then(|digest| digest.parse().ok());
+    let (Some(digest), Some(size)) = (digest, value["size"].as_u64()) else { return Err(unusable) };
+    let media_type = value["mediaType"].as_str().unwrap_or_default().to_owned();
+    Ok(Descriptor { media_type, digest, size })
+}
+
+fn now() -> String {
+    jiff::Timestamp::from_nanosecond(host::now().into()).unwrap_or_default().to_string()
+}

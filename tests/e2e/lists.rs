@@ -1,0 +1,205 @@
+//! Lists of images for several platforms.
+
+use serde_json::Value;
+
+use crate::requires;
+use crate::support::{Need, Registry, Umiak, images};
+
+fn document(umiak: &Umiak, name: &str) -> Value {
+    serde_json::from_str(&umiak.run(&["manifest", "inspect", name]).ok().stdout).unwrap()
+}
+
+#[test]
+fn a_list_is_made_changed_and_used() {
+    requires!(Need::Image("busybox"), Need::Image("configured"));
+    let umiak = Umiak::with_busybox();
+    umiak.pull("configured");
+    let id = umiak.run(&["manifest", "create", "all", "busybox"]).ok().stdout.trim().to_owned();
+    assert_eq!(id.len(), 64);
+    umiak.run(&["manifest", "create", "all"]).exits(125).tells("all").hints("--amend");
+    umiak.run(&["manifest", "create", "--amend", "all"]).ok().says(&id);
+    umiak.run(&["manifest", "exists", "all"]).ok();
+    umiak.run(&["manifest", "exists", "busybox"]).exits(1);
+    let words =
+        ["manifest", "add", "--arch", "arm", "--variant", "v7", "--annotation", "a=b", "all", "configured"];
+    umiak.run(&words).ok().says(&id);
+    let listed = document(&umiak, "all");
+    assert_eq!(listed["mediaType"], "application/vnd.oci.image.index.v1+json");
+    let second = &listed["manifests"][1];
+    assert_eq!(
+        second["platform"],
+        serde_json::json!({ "architecture": "arm", "os": "linux", "variant": "v7" })
+    );
+    assert_eq!(second["annotations"]["a"], "b");
+    let digest = umiak.run(&["image", "inspect", "--format", "{{.Digest}}", "configured"]).ok().stdout;
+    assert_eq!(second["digest"].as_str(), Some(digest.trim()));
+    // It is listed as an image, and what runs is the image for this machine.
+    umiak
+        .run(&["images", "--format", "{{.Repository}} {{.ID}}", "all"])
+        .ok()
+        .says(&format!("localhost/all {}", &id[..12]));
+    umiak.run(&["run", "--rm", "--network", "none", "all", "echo", "hello"]).ok().says("hello");
+    let words = ["run", "--rm", "--pull", "never", "--arch", "s390x", "--network", "none", "all", "true"];
+    umiak.run(&words).exits(125).tells("linux/s390x");
+    // Saying more, of an image and of the list.
+    umiak
+        .run(&["manifest", "annotate", "--os-version", "1", "--annotation", "c=d", "all", digest.trim()])
+        .ok();
+    umiak.run(&["manifest", "annotate", "--index", "--annotation", "of=list", "all"]).ok();
+    let listed = document(&umiak, &id);
+    assert_eq!(listed["annotations"], serde_json::json!({ "of": "list" }));
+    assert_eq!(listed["manifests"][1]["annotations"], serde_json::json!({ "a": "b", "c": "d" }));
+    assert_eq!(listed["manifests"][1]["platform"]["os.version"], "1");
+    umiak.run(&["manifest", "remove", "all", digest.trim()]).ok().says(&id);
+    umiak.run(&["manifest", "remove", "all", digest.trim()]).exits(125).tells(digest.trim());
+    umiak.run(&["manifest", "annotate", "--annotation", "x", "all", "busybox"]).exits(125).tells("KEY=VALUE");
+    umiak.run(&["manifest", "annotate", "--index", "--arch", "arm", "all"]).exits(125).tells("--index");
+    umiak.run(&["manifest", "add", "busybox", "busybox"]).exits(125).tells("not a manifest list");
+    umiak.run(&["manifest", "inspect", "busybox"]).exits(125).tells("not a manifest list");
+    umiak
+        .run(&["manifest", "add", "nothing", "busybox"])
+        .exits(125)
+        .tells("nothing")
+        .hints("manifest create");
+    umiak.run(&["manifest", "rm", "busybox"]).exits(1).tells("not a manifest list");
+    umiak.run(&["manifest", "rm", "all"]).ok().has("localhost/all:latest").has(&id);
+    umiak.run(&["manifest", "rm", "all"]).exits(1).tells("all");
+    umiak.run(&["manifest", "rm", "-i", "all"]).ok();
+    umiak.run(&["run", "--rm", "--network", "none", "busybox", "true"]).ok();
+    // One that cannot be filled is not made.
+    umiak.run(&["manifest", "create", "new", "oci:/nowhere"]).exits(125).tells("/nowhere");
+    umiak.run(&["manifest", "exists", "new"]).exits(1);
+}
+
+#[test]
+fn many_add_to_a_list_at_once() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["manifest", "create", "all"]).ok();
+    let names: Vec<String> = (0..8).map(|n| format!("v{n}")).collect();
+    umiak.run(&["create", "--name", "box", "--network", "none", "busybox", "true"]).ok();
+    for name in &names {
+        umiak.run(&["commit", "--change", &format!("LABEL n={name}"), "box", name]).ok();
+    }
+    let adding: Vec<_> =
+        names.iter().map(|name| umiak.spawn(&["manifest", "add", "--variant", name, "all", name])).collect();
+    for mut child in adding {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(document(&umiak, "all")["manifests"].as_array().unwrap().len(), names.len());
+}
+
+#[test]
+fn images_at_a_registry_are_listed_without_being_pulled() {
+    requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let umiak = Umiak::new();
+    let registry = Registry::start(&umiak);
+    let name = registry.push("busybox");
+    umiak.run(&["manifest", "create", "all"]).ok();
+    let remote = format!("docker://{name}");
+    umiak.run(&["manifest", "add", "--tls-verify=false", "all", &remote]).ok();
+    assert_eq!(umiak.run(&["images", "-q"]).ok().stdout.lines().count(), 1, "only the list is here");
+    let listed = document(&umiak, "all");
+    assert_eq!(listed["manifests"][0]["platform"]["os"], "linux");
+    // What is at the registry can be looked at, too.
+    let found = umiak.run(&["manifest", "inspect", "--tls-verify=false", &remote]).ok().stdout;
+    assert!(serde_json::from_str::<Value>(&found).unwrap()["layers"].is_array());
+    umiak
+        .run(&["run", "--rm", "--tls-verify=false", "--network", "none", "all", "echo", "pulled"])
+        .ok()
+        .says("pulled");
+    umiak
+        .run(&["manifest", "add", "--tls-verify=false", "all", &format!("{remote}-none")])
+        .exits(125)
+        .tells("has no");
+}
+
+#[test]
+fn a_list_goes_to_a_registry_with_its_images() {
+    requires!(
+        Need::Image("busybox"),
+        Need::Image("configured"),
+        Need::Tool("docker-registry"),
+        Need::Tool("skopeo")
+    );
+    let umiak = Umiak::with_busybox();
+    let registry = Registry::start(&umiak);
+    // One image is here, one was made here, one is at the registry, one in a directory.
+    umiak.run(&["create", "--name", "box", "--network", "none", "busybox", "true"]).ok();
+    umiak.run(&["commit", "--change", "CMD [\"echo\",\"made here\"]", "box", "made"]).ok();
+    let there = registry.push_as(
+        "there",
+        &format!("oci:{}:localhost/configured:latest", images().join("configured").display()),
+    );
+    umiak.run(&["manifest", "create", "all"]).ok();
+    umiak.run(&["manifest", "add", "all", "made"]).ok();
+    umiak.run(&["manifest", "add", "--arch", "arm64", "all", "busybox"]).ok();
+    let remote = format!("docker://{there}");
+    umiak
+        .run(&["manifest", "add", "--tls-verify=false", "--arch", "amd64", "--os", "linux", "all", &remote])
+        .ok();
+    let last = document(&umiak, "all")["manifests"][2]["digest"].as_str().unwrap().to_owned();
+    umiak.run(&["manifest", "annotate", "--arch", "riscv64", "all", &last]).ok();
+    let layout = format!("oci:{}", images().join("ids").display());
+    umiak.run(&["manifest", "add", "all", &layout]).ok();
+    let listed = document(&umiak, "all");
+    umiak
+        .run(&[
+            "manifest",
+            "annotate",
+            "--arch",
+            "s390x",
+            "all",
+            listed["manifests"][3]["digest"].as_str().unwrap(),
+        ])
+        .ok();
+    let name = format!("{}/lists/all:v1", registry.address);
+    let digestfile = umiak.file("digest", "");
+    let words =
+        ["manifest", "push", "-q", "--tls-verify=false", "--digestfile", digestfile.to_str().unwrap(), "all"];
+    umiak.run(&[&words[..], &[&format!("docker://{name}")]].concat()).ok().says("");
+    let text =
+        umiak.run(&["manifest", "inspect", "--tls-verify=false", &format!("docker://{name}")]).ok().stdout;
+    let pushed: Value = serde_json::from_str(&text).unwrap();
+    let architectures: Vec<_> =
+        pushed["manifests"].as_array().unwrap().iter().map(|m| &m["platform"]["architecture"]).collect();
+    assert_eq!(architectures, ["amd64", "arm64", "riscv64", "s390x"]);
+    // What was pulled or lies elsewhere keeps its digest.
+    let before = document(&umiak, "all");
+    for place in 1..4 {
+        assert_eq!(pushed["manifests"][place]["digest"], before["manifests"][place]["digest"], "{place}");
+    }
+    // Another program takes each of them, and so does another store of ours.
+    for architecture in ["amd64", "arm64", "riscv64", "s390x"] {
+        let output = std::process::Command::new(crate::support::tool("skopeo").unwrap())
+            .args([
+                "--insecure-policy",
+                "--override-arch",
+                architecture,
+                "copy",
+                "--quiet",
+                "--src-tls-verify=false",
+            ])
+            .arg(format!("docker://{name}"))
+            .arg(format!("dir:{}", umiak.dir.join(architecture).display()))
+            .env("TMPDIR", &umiak.dir)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{architecture}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let other = Umiak::new();
+    let words = ["run", "--rm", "--tls-verify=false", "--network", "none"];
+    if cfg!(target_arch = "x86_64") {
+        other.run(&[&words[..], &[&name]].concat()).ok().says("made here");
+    }
+    // Only the list, whose images are there; the list here goes.
+    let name = format!("{}/lists/all:v2", registry.address);
+    let words = ["manifest", "push", "--rm", "--all=false", "--tls-verify=false", "all", &name];
+    umiak.run(&["manifest", "remove", "all", "made"]).ok();
+    let digest = umiak.run(&words).ok().stdout;
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    umiak.run(&["manifest", "exists", "all"]).exits(1);
+    umiak.run(&["manifest", "create", "empty"]).ok();
+    umiak.run(&["manifest", "push", "empty", "oci:/tmp/x"]).exits(125).tells("not supported yet");
+    umiak.run(&["manifest", "push", "busybox", &name]).exits(125).tells("not a manifest list");
+}
