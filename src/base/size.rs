@@ -46,6 +46,11 @@ pub fn human(bytes: u64) -> String {
     scaled(bytes, 1000.0, 3, " ", &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
+/// Four significant digits and a decimal unit without a space: `4.263MB`.
+pub fn human_exact(bytes: u64) -> String {
+    scaled(bytes, 1000.0, 4, "", &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
 /// Four significant digits and a binary unit without a space, as Podman prints memory: `1.944GiB`.
 pub fn human_binary(bytes: u64) -> String {
     scaled(bytes, 1024.0, 4, "", &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])

@@ -3,13 +3,19 @@
 use serde_json::Value;
 
 use super::commit::full_name;
-use super::images::{self, PullOptions, SourceImage};
+use super::images::{self, Failure, PullOptions, SourceImage};
+use super::push::{Reach, came_from, failure};
 use super::{Engine, Error as EngineError, commit};
 use crate::base::digest::Digest;
-use crate::image::Transport;
-use crate::image::list::{self, INDEX, Remarks};
-use crate::image::manifest::Platform;
-use crate::storage::{self, FORMAT, ImageList, ImageRecord};
+use crate::image::destination::{self, Remote};
+use crate::image::list::{self, DOCKER_LIST, INDEX, Remarks};
+use crate::image::manifest::{self, Descriptor, Platform};
+use crate::image::push::{self, Origin};
+use crate::image::registry::{self, Registry};
+use crate::image::rewrite::Form;
+use crate::image::source::{self, Source};
+use crate::image::{Progress, PushOptions, Reference, Transport, copy, pull};
+use crate::storage::{self, FORMAT, ImageList, ImageRecord, Store};
 use crate::sys::{atomic, host};
 
 /// What goes wrong with lists.
@@ -45,6 +51,9 @@ pub enum Error {
     /// Random bytes.
     #[error("asking the kernel for random bytes")]
     Random(#[source] std::io::Error),
+    /// A list goes to registries only.
+    #[error("pushing a manifest list to \"{0}\" is not supported yet: it takes a registry")]
+    NoRegistry(String),
     /// What came is no list.
     #[error("\"{0}\" is neither a manifest list here nor one at a registry")]
     NoDocument(String),
@@ -231,6 +240,166 @@ impl Engine {
         }
         Ok(document)
     }
+}
+
+/// How a list is pushed.
+#[derive(Clone, Debug, Default)]
+pub struct PushList {
+    /// Its images as well.
+    pub all: bool,
+    /// How they are pushed, and what kind of list it becomes.
+    pub options: PushOptions,
+}
+
+/// An image of a list, ready to go.
+enum Member {
+    /// From here, with the registries that it may have come from.
+    Here(Box<ImageRecord>, Vec<Origin>),
+    /// From a registry.
+    There(Reference, Box<registry::Options>),
+    /// From a directory or an archive.
+    Path(Transport),
+}
+
+impl Engine {
+    /// Pushes a list, with its images if that is asked for; returns the digest of the list there.
+    ///
+    /// The caller must be single-threaded.
+    pub fn push_list(
+        &self,
+        name: &str,
+        destination: Option<&str>,
+        reach: &Reach,
+        push: &PushList,
+        progress: &dyn Progress,
+    ) -> Result<Digest, EngineError> {
+        const PUSHING: &str = "pushing";
+        let (record, list) = self.find_list(name)?;
+        let transport: Transport = match (destination, record.names.first()) {
+            (Some(text), _) => text.parse().map_err(super::push::Error::from)?,
+            (None, Some(own)) => Transport::Registry(own.parse().map_err(super::push::Error::from)?),
+            (None, None) => return Err(super::push::Error::Nowhere(name.to_owned()).into()),
+        };
+        let Transport::Registry(target) = transport else {
+            return Err(Error::NoRegistry(transport.to_string()).into());
+        };
+        let target = if target.is_short() { target.at("docker.io") } else { target };
+        let store = self.store.clone().with_ownership(self.ownership());
+        let told = self.in_child(false, || {
+            // This process has none; what a helper writes is nobody else's business.
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+            let prepared = self.members(&list, &target, reach, push.all);
+            let (options, members) = prepared.map_err(|error| Failure::new(&error, error.hint()))?;
+            let done = self.in_child(true, || {
+                let result = push_members(&store, &list, &members, (&target, &options), push, progress);
+                progress.ended();
+                result
+            });
+            done.unwrap_or_else(|error| Err(Failure::new(&error, None)))
+        });
+        let name = name.to_owned();
+        match told {
+            Ok(Ok(digest)) => Ok(digest),
+            Ok(Err(Failure { message, hint, .. })) => {
+                Err(super::push::Error::Failed { action: PUSHING, name, message, hint }.into())
+            }
+            Err(source) => Err(super::push::Error::Child { action: PUSHING, name, source }.into()),
+        }
+    }
+
+    /// Where the images of a list are, and how to ask there.
+    fn members(
+        &self,
+        list: &ImageList,
+        target: &Reference,
+        reach: &Reach,
+        all: bool,
+    ) -> Result<(registry::Options, Vec<Member>), Error> {
+        let configuration = images::registries()?;
+        let to = reach.options(target, &configuration, true)?;
+        let mut members = Vec::new();
+        for entry in list.entries.iter().filter(|_| all) {
+            let options = |reference: &Reference| {
+                reach.options(reference, &configuration, reference.registry() == target.registry())
+            };
+            let digest: Option<Digest> = entry.descriptor["digest"].as_str().and_then(|d| d.parse().ok());
+            let here = digest.map(|digest| self.store.image_by_manifest(&digest)).transpose()?.flatten();
+            members.push(match (here, &entry.source) {
+                (Some(image), _) => {
+                    let origins = came_from(&image).into_iter().filter_map(|reference| {
+                        // What cannot be asked is passed over: there are other ways.
+                        Some(Origin { options: options(&reference).ok()?, reference })
+                    });
+                    let origins = origins.collect();
+                    Member::Here(Box::new(image), origins)
+                }
+                (None, Some(source)) => match source.parse().map_err(images::Error::from)? {
+                    Transport::Registry(reference) => {
+                        let options = Box::new(options(&reference)?);
+                        Member::There(reference, options)
+                    }
+                    path => Member::Path(path),
+                },
+                (None, None) => {
+                    let digest = entry.descriptor["digest"].as_str().unwrap_or_default().to_owned();
+                    return Err(images::Error::NoSuchImage(digest).into());
+                }
+            });
+        }
+        Ok((to, members))
+    }
+}
+
+/// Pushes the images, then the list as they have become.
+fn push_members(
+    store: &Store,
+    list: &ImageList,
+    members: &[Member],
+    (target, options): (&Reference, &registry::Options),
+    push: &PushList,
+    progress: &dyn Progress,
+) -> Result<Digest, Failure> {
+    let at = |error: destination::Error| failure(&push::Error::from(error));
+    let mut list = list.clone();
+    let remote = Remote::by_digest(target, options).map_err(at)?;
+    for (entry, member) in list.entries.iter_mut().zip(members) {
+        let copy = |source: &dyn Source| -> Result<(), copy::Error> {
+            let descriptor = descriptor_of(&entry.descriptor)?;
+            let fetched = source::checked_manifest(source, &descriptor)?;
+            copy::copy(source, &fetched, &remote, progress)
+        };
+        let copied = |result: Result<(), copy::Error>| result.map_err(|error| Failure::new(&error, None));
+        match member {
+            Member::Here(image, origins) => {
+                let pushed = push::push(store, image, &remote, origins, &push.options, progress);
+                let pushed = pushed.map_err(|error| failure(&error))?;
+                entry.descriptor["digest"] = serde_json::json!(pushed.manifest);
+                entry.descriptor["size"] = serde_json::json!(pushed.size);
+                entry.descriptor["mediaType"] = serde_json::json!(pushed.form.media_type());
+            }
+            Member::There(reference, options) => {
+                let source = Registry::new(reference, options).map_err(|e| Failure::new(&e, e.hint()))?;
+                copied(copy(&source))?;
+            }
+            Member::Path(path) => {
+                let source = pull::open(store, path, &crate::image::PullOptions::default());
+                copied(copy(&*source.map_err(|error| Failure::new(&error, None))?))?;
+            }
+        }
+    }
+    let kind = if push.options.form == Some(Form::Docker) { DOCKER_LIST } else { INDEX };
+    let bytes = list::document(&list, kind).to_string().into_bytes();
+    let remote = Remote::new(target, options).map_err(at)?;
+    remote.put_document(kind, &bytes).map_err(at)?;
+    Ok(Digest::of(&bytes))
+}
+
+fn descriptor_of(value: &Value) -> Result<Descriptor, copy::Error> {
+    let unusable = copy::Error::Manifest(manifest::Error::MediaType(value.to_string()));
+    let digest = value["digest"].as_str().and_then(|digest| digest.parse().ok());
+    let (Some(digest), Some(size)) = (digest, value["size"].as_u64()) else { return Err(unusable) };
+    let media_type = value["mediaType"].as_str().unwrap_or_default().to_owned();
+    Ok(Descriptor { media_type, digest, size })
 }
 
 fn now() -> String {

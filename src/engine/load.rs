@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use super::push::Error;
 use crate::base::digest::Digest;
 use crate::image::manifest;
 use crate::image::source::{self, Source};
+use crate::image::trust::Policy;
 use crate::image::{self, Platform, Progress, PullOptions, pull};
 use crate::storage::{ImageRecord, Store};
 use crate::sys::atomic::Pending;
@@ -44,7 +46,10 @@ impl Engine {
             Some(path) => Input::Path(path.to_owned()),
             None => Input::Open(self.spool()?),
         };
-        let options = PullOptions { ownership: self.ownership(), ..PullOptions::default() };
+        let policy = Policy::load(None, &|name| std::env::var_os(name))
+            .map_err(super::images::Error::from)?
+            .map(Arc::new);
+        let options = PullOptions { ownership: self.ownership(), policy, ..PullOptions::default() };
         let told = self.in_child(true, || {
             // What killed processes left is swept when there is work to do anyway.
             let _ = self.store.sweep();

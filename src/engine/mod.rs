@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod list;
 pub mod lists;
 pub mod load;
+pub mod login;
 pub mod logs;
 pub mod mounts;
 pub mod name;
@@ -103,6 +104,8 @@ pub enum Error {
     Lists(#[from] lists::Error),
     #[error(transparent)]
     Push(#[from] push::Error),
+    #[error(transparent)]
+    Login(#[from] login::Error),
     #[error(transparent)]
     Name(#[from] ParseIdError),
     #[error("image \"{0}\" was removed at this moment")]
@@ -293,6 +296,7 @@ impl Error {
             Self::Commit(error) => error.hint(),
             Self::Lists(error) => error.hint(),
             Self::Push(error) => error.hint(),
+            Self::Login(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {
                 Some("--stop-signal chooses another".to_owned())
             }

@@ -123,7 +123,7 @@ impl Reach {
 
     /// How to ask for `reference` at the registry itself: mirrors are for pulls alone. Asks credential
     /// helpers: for a process that ends soon.
-    fn options(
+    pub(super) fn options(
         &self,
         reference: &Reference,
         configuration: &Registries,
@@ -276,7 +276,8 @@ impl Target {
     }
 }
 
-fn failure(error: &push::Error) -> Failure {
+/// What a process tells that could not push.
+pub(super) fn failure(error: &push::Error) -> Failure {
     let hint = match error {
         push::Error::Destination(destination::Error::Registry(error)) => error.hint(),
         push::Error::Destination(destination::Error::Foreign { .. }) => {
@@ -413,7 +414,7 @@ fn same_host(target: &Target, reference: &Reference) -> bool {
 }
 
 /// The repositories that an image came from.
-fn came_from(image: &ImageRecord) -> Vec<Reference> {
+pub(super) fn came_from(image: &ImageRecord) -> Vec<Reference> {
     let parsed = image.repo_digests.iter().filter_map(|name| name.parse::<Reference>().ok());
     let mut found: Vec<Reference> = Vec::new();
     for reference in parsed.filter(|reference| reference.registry() != Some("localhost")) {

@@ -35,6 +35,25 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// The file cannot be written.
+    #[error("writing the credentials to \"{}\"", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A helper does not keep what it is to keep, or forget it.
+    #[error("docker-credential-{helper} fails for \"{host}\": {message}")]
+    Kept {
+        /// Its name.
+        helper: String,
+        /// The registry.
+        host: String,
+        /// What it says.
+        message: String,
+    },
     /// An entry is not base64 of `user:password`.
     #[error("the credentials for \"{host}\" in \"{}\" are malformed", path.display())]
     Malformed {
@@ -90,6 +109,7 @@ impl Error {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("\"podman login\" or \"docker login\" writes such a file; --creds needs none".into())
             }
+            Self::Write { .. } => Some("--authfile names another file".into()),
             _ => None,
         }
     }
@@ -158,8 +178,13 @@ pub fn files(option: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> (
     let config = below("XDG_CONFIG_HOME", "containers/auth.json")
         .or_else(|| below("HOME", ".config/containers/auth.json"));
     let docker = below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json"));
-    let files = [below("XDG_RUNTIME_DIR", "containers/auth.json"), config, docker];
-    (files.into_iter().flatten().collect(), false)
+    let volatile = below("XDG_RUNTIME_DIR", "containers/auth.json").unwrap_or_else(system_file);
+    (std::iter::once(volatile).chain(config).chain(docker).collect(), false)
+}
+
+/// The file of a user who has no directory for what is of use until the next boot.
+pub(super) fn system_file() -> PathBuf {
+    format!("/run/containers/{}/auth.json", rustix::process::getuid().as_raw()).into()
 }
 
 /// Finds the credentials for an image. `helpers` is what `credential-helpers` of registries.conf
@@ -224,16 +249,51 @@ const HELPER_TIMEOUT_MS: u32 = 60_000;
 /// Asks a helper program: the registry on its standard input, JSON on its standard output
 /// (docker-credential-helpers' protocol, `get`).
 fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, Error> {
+    let said = run(helper, "get", host, host.as_bytes())?;
+    answer(helper, host, said.status.success(), &said.output)
+}
+
+/// Runs a helper program. What it is given may hold a secret, and comes by its standard input.
+fn run(helper: &str, verb: &str, host: &str, input: &[u8]) -> Result<process::Said, Error> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if helper.is_empty() || !helper.bytes().all(fits) {
         return Err(Error::HelperName(helper.to_owned()));
     }
     let program = userns::find_helper(&format!("docker-credential-{helper}"));
     let program = program.ok_or_else(|| Error::NoHelper(helper.to_owned()))?;
-    let said = process::ask_program(&program, &["get"], host.as_bytes(), HELPER_TIMEOUT_MS);
-    let said =
-        said.map_err(|source| Error::Helper { helper: helper.to_owned(), host: host.to_owned(), source })?;
-    answer(helper, host, said.status.success(), &said.output)
+    let said = process::ask_program(&program, &[verb], input, HELPER_TIMEOUT_MS);
+    said.map_err(|source| Error::Helper { helper: helper.to_owned(), host: host.to_owned(), source })
+}
+
+/// What a helper says of its failure, made harmless for a terminal.
+fn complaint(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let text: String = text.trim().chars().filter(|c| !c.is_control()).take(300).collect();
+    if text.is_empty() { "it failed and said nothing".to_owned() } else { text }
+}
+
+/// Has a helper keep credentials (docker-credential-helpers' protocol, `store`).
+pub(super) fn keep(helper: &str, host: &str, user: &str, password: &str) -> Result<(), Error> {
+    let input = serde_json::json!({ "ServerURL": host, "Username": user, "Secret": password }).to_string();
+    let said = run(helper, "store", host, input.as_bytes())?;
+    if said.status.success() {
+        return Ok(());
+    }
+    let (helper, host) = (helper.to_owned(), host.to_owned());
+    Err(Error::Kept { helper, host, message: complaint(&said.output) })
+}
+
+/// Has a helper forget credentials (`erase`); says whether it had any.
+pub(super) fn forget(helper: &str, host: &str) -> Result<bool, Error> {
+    if ask(helper, host)?.is_none() {
+        return Ok(false);
+    }
+    let said = run(helper, "erase", host, host.as_bytes())?;
+    if said.status.success() {
+        return Ok(true);
+    }
+    let (helper, host) = (helper.to_owned(), host.to_owned());
+    Err(Error::Kept { helper, host, message: complaint(&said.output) })
 }
 
 fn answer(helper: &str, host: &str, success: bool, output: &[u8]) -> Result<Option<Credentials>, Error> {
@@ -247,12 +307,10 @@ fn answer(helper: &str, host: &str, success: bool, output: &[u8]) -> Result<Opti
     }
     let (helper, host) = (helper.to_owned(), host.to_owned());
     if !success {
-        let text = String::from_utf8_lossy(output);
-        let text: String = text.trim().chars().filter(|c| !c.is_control()).take(300).collect();
-        if text.contains("credentials not found") {
+        let message = complaint(output);
+        if message.contains("credentials not found") {
             return Ok(None);
         }
-        let message = if text.is_empty() { "it failed and said nothing".to_owned() } else { text };
         return Err(Error::Refused { helper, host, message });
     }
     let Ok(Answer { username, secret }) = serde_json::from_slice(output) else {
@@ -266,7 +324,7 @@ fn answer(helper: &str, host: &str, success: bool, output: &[u8]) -> Result<Opti
 }
 
 /// Whether a key of an auth file means this registry, or part of one.
-fn names(key: &str, host: &str) -> bool {
+pub(super) fn names(key: &str, host: &str) -> bool {
     // Docker writes URLs: https://index.docker.io/v1/
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.strip_suffix("/v1/").or_else(|| key.strip_suffix("/v2/")).unwrap_or(key);

@@ -3,8 +3,8 @@
 
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::layer::{self, Expected};
 use super::manifest::{self, Config, Descriptor, Platform};
@@ -12,7 +12,7 @@ use super::recipe;
 use super::registry::{self, Registry};
 use super::source::{self, Directory, DockerArchive, Layout, Source};
 use super::transport::Transport;
-use super::unpack;
+use super::{trust, unpack};
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::{
     self, ContainerConfig, FORMAT, ImageRecord, LayerFiles, LayerRecord, LayerRef, LayerSlot, Ownership,
@@ -32,6 +32,8 @@ pub struct PullOptions {
     pub parallel: usize,
     /// Most bytes of one uncompressed layer.
     pub max_layer: u64,
+    /// Which images may be taken; all without one.
+    pub policy: Option<Arc<trust::Policy>>,
 }
 
 impl Default for PullOptions {
@@ -44,6 +46,7 @@ impl Default for PullOptions {
             // Each layer has three threads, of which one waits for the network.
             parallel: parallel.clamp(2, 6),
             max_layer: 64 << 30,
+            policy: None,
         }
     }
 }
@@ -60,6 +63,9 @@ pub enum Error {
     /// A layer.
     #[error(transparent)]
     Layer(#[from] layer::Error),
+    /// It may not be taken.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
     /// The configuration or the manifest.
     #[error("the image \"{what}\" is unusable")]
     Manifest {
@@ -119,6 +125,7 @@ pub fn pull_from(
     let store = &store.clone().with_ownership(options.ownership);
     let resolved = source::resolve(source, &options.platform, &what)?;
     let source::Resolved { manifest, bytes: manifest_bytes, index, names } = resolved;
+    trust::check(options.policy.as_deref(), source, &options.registry, &manifest_bytes)?;
     let unusable = |source| Error::Manifest { what: what.clone(), source };
     let config_bytes = source::checked_blob(source, &manifest.config)?;
     let config = Config::parse(&config_bytes).map_err(unusable)?;

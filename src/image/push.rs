@@ -80,6 +80,9 @@ pub enum Error {
     /// An OCI layout with another kind of manifest.
     #[error("an OCI layout takes OCI's manifests only")]
     Form,
+    /// What Docker's schema 2 has no word for.
+    #[error("manifests of Docker's schema 2 have no zstd layers")]
+    Zstd,
     /// A layer cannot be compressed.
     #[error("compressing the layer {digest}")]
     Compress {
@@ -96,6 +99,10 @@ pub enum Error {
 pub struct Pushed {
     /// The digest of the manifest.
     pub manifest: Digest,
+    /// Bytes of the manifest.
+    pub size: u64,
+    /// Its kind.
+    pub form: Form,
 }
 
 /// Puts an image somewhere. `origins` are the registries that it may have come from.
@@ -124,8 +131,11 @@ pub fn push(
         let (diff_ids, layers) = (image.layers.len(), manifest.layers.len());
         return Err(Error::Manifest(manifest::Error::LayerCount { diff_ids, layers }));
     }
+    let zstd = options.compression == Some(Format::Zstd);
     let form = match (options.form, destination.form()) {
         (Some(asked), Some(only)) if asked != only => return Err(Error::Form),
+        (Some(Form::Docker), _) if zstd => return Err(Error::Zstd),
+        (None, None) if zstd => Form::Oci,
         (asked, only) => asked.or(only).unwrap_or(Form::of(&manifest.media_type)),
     };
     let placing = Placing {
@@ -163,7 +173,7 @@ pub fn push(
         names: &options.names,
         platform: &platform,
     })?;
-    Ok(Pushed { manifest: Digest::of(&bytes) })
+    Ok(Pushed { manifest: Digest::of(&bytes), size: bytes.len() as u64, form })
 }
 
 /// The other repositories of the destination's registry that have a layer's blob, as far as images here
@@ -405,6 +415,11 @@ impl<'a> Placing<'a> {
         open_tar(self.store, layer).map_err(io::Error::other)
     }
 
+    #[allow(
+        clippy::elidable_lifetime_names,
+        clippy::needless_lifetimes,
+        reason = "a closure's result needs it"
+    )]
     fn put<'c>(
         &self,
         digest: Digest,

@@ -264,6 +264,17 @@ impl Registries {
         self.helpers.clone().unwrap_or_else(|| vec![AUTH_FILES.to_owned()])
     }
 
+    /// Where short names are looked for; without a word about it Docker's rule.
+    pub fn search_registries(&self) -> Vec<String> {
+        let named = self.search.clone().filter(|list| !list.is_empty());
+        named.unwrap_or_else(|| vec!["docker.io".to_owned()])
+    }
+
+    /// The first registry that short names are searched in, if the files name one.
+    pub fn first(&self) -> Option<&str> {
+        self.search.as_deref()?.first().map(String::as_str)
+    }
+
     /// The full names that a short name may mean, in the order to try; a full name means itself.
     pub fn candidates(&self, reference: &Reference) -> Result<Vec<Reference>, Error> {
         if !reference.is_short() {
@@ -274,10 +285,8 @@ impl Registries {
         {
             return Ok(vec![reference.named_as(target)]);
         }
-        // Without a word about it Docker's rule.
-        let usual = ["docker.io".to_owned()];
-        let search = self.search.as_deref().filter(|list| !list.is_empty()).unwrap_or(&usual);
-        let candidates: Vec<Reference> = search.iter().map(|registry| reference.at(registry)).collect();
+        let candidates: Vec<Reference> =
+            self.search_registries().iter().map(|registry| reference.at(registry)).collect();
         if self.mode == ShortNameMode::Enforcing && candidates.len() > 1 {
             let candidates = candidates.iter().map(ToString::to_string).collect();
             return Err(Error::Ambiguous { name: reference.to_string(), candidates });

@@ -16,6 +16,7 @@ use super::layer;
 use super::manifest::{self, Compression, Config, Descriptor, Document, IndexEntry, MAX_MANIFEST};
 use super::reference::Reference;
 use super::registry;
+use super::transport::Transport;
 use crate::base::digest::Digest;
 use crate::sys::path::Root;
 
@@ -132,6 +133,10 @@ pub trait Source: Sync {
     fn names(&self) -> Vec<String>;
     /// `registry/repository` for the record of repository digests.
     fn repository(&self) -> Option<String> {
+        None
+    }
+    /// What policy.json knows it by; `None` for what is in the store already.
+    fn transport(&self) -> Option<Transport> {
         None
     }
 }
@@ -376,6 +381,14 @@ fn blob_name(digest: &Digest) -> String {
 }
 
 impl Source for Layout {
+    fn transport(&self) -> Option<Transport> {
+        let (path, tag) = (self.files.path().to_owned(), self.tag.clone());
+        Some(match &*self.files {
+            Files::Directory { .. } => Transport::Oci { path, tag },
+            Files::Archive { .. } => Transport::OciArchive { path, tag },
+        })
+    }
+
     fn root(&self) -> Result<Fetched, Error> {
         Ok(Fetched { bytes: self.files.read("index.json")?, media_type: None })
     }
@@ -440,6 +453,10 @@ impl Directory {
 }
 
 impl Source for Directory {
+    fn transport(&self) -> Option<Transport> {
+        Some(Transport::Dir(self.files.path().to_owned()))
+    }
+
     fn root(&self) -> Result<Fetched, Error> {
         Ok(Fetched { bytes: self.files.read("manifest.json")?, media_type: None })
     }
@@ -567,6 +584,11 @@ fn describe(files: &Files, name: &str, diff_id: Digest) -> Result<(Digest, u64),
 }
 
 impl Source for DockerArchive {
+    fn transport(&self) -> Option<Transport> {
+        let name = self.names.first().and_then(|name| name.parse().ok());
+        Some(Transport::DockerArchive { path: self.files.path().to_owned(), name })
+    }
+
     fn root(&self) -> Result<Fetched, Error> {
         Ok(Fetched { bytes: self.manifest.clone(), media_type: None })
     }

@@ -31,15 +31,15 @@ pub struct Trust {
 
 impl Trust {
     /// Reads what is trusted for `host` (with its port): `*.crt` of `cert_dir` or else of
-    /// `certs.d` (containers-certs.d(5)), and the system's authorities; `*.cert` and `*.key` are
+    /// `certs.d` (containers-certs.d(5)) of the user and the system, and the system's authorities; `*.cert` and `*.key` are
     /// ours to show. Without `verify` every certificate will do.
     pub fn read(host: &str, verify: bool, cert_dir: Option<&Path>) -> Result<Self, Error> {
         let mut trust = Self { verify, roots: Vec::new(), chain: Vec::new(), key: None };
+        let own = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config/containers/certs.d"));
+        let system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
         let directories: Vec<PathBuf> = match cert_dir {
             Some(dir) => vec![dir.to_owned()],
-            None => {
-                ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(|d| Path::new(d).join(host)).into()
-            }
+            None => own.into_iter().chain(system).map(|dir| dir.join(host)).collect(),
         };
         for dir in directories {
             let entries = match std::fs::read_dir(&dir) {
@@ -50,9 +50,19 @@ impl Trust {
                 match path.extension().and_then(|e| e.to_str()) {
                     Some("crt") => trust.roots.extend(certificates(&path)?),
                     Some("cert") => trust.chain.extend(certificates(&path)?),
-                    Some("key") => trust.key = PrivateKeyDer::from_pem_slice(&read(&path)?).ok(),
+                    Some("key") => trust.key = Some(private_key(&path)?),
                     _ => {}
                 }
+            }
+            // Half of a pair would be left out without a word, and the registry would say "denied".
+            if trust.chain.is_empty() != trust.key.is_none() {
+                let what = if trust.key.is_none() {
+                    "a *.cert without its *.key"
+                } else {
+                    "a *.key without its *.cert"
+                };
+                let source = io::Error::new(io::ErrorKind::InvalidData, what);
+                return Err(Error::Certificates { path: dir, source });
             }
         }
         if verify {
@@ -90,6 +100,16 @@ impl Trust {
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|source| Error::Certificates { path: path.to_owned(), source })
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| {
+        let source = io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is not a private key in PEM, or it has a password",
+        );
+        Error::Certificates { path: path.to_owned(), source }
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -206,7 +226,7 @@ fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// Tag, content and what follows of a DER element.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {

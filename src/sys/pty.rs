@@ -1,7 +1,7 @@
 //! Terminals of a container.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -62,5 +62,28 @@ fn slave_number(master: &OwnedFd) -> io::Result<u32> {
         Ok(number)
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+/// A terminal that shows nothing of what is typed but the end of the line; dropping it shows all again.
+#[derive(Debug)]
+pub struct HiddenInput<'a> {
+    fd: BorrowedFd<'a>,
+    before: rustix::termios::Termios,
+}
+
+/// Hides what is typed on a terminal: a password.
+pub fn hide_input(fd: BorrowedFd<'_>) -> io::Result<HiddenInput<'_>> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let before = tcgetattr(fd)?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    // What was typed ahead, and shown, is no password.
+    tcsetattr(fd, OptionalActions::Flush, &hidden)?;
+    Ok(HiddenInput { fd, before })
+}
+
+impl Drop for HiddenInput<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(self.fd, rustix::termios::OptionalActions::Drain, &self.before);
     }
 }

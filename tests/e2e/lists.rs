@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::requires;
-use crate::support::{Need, Registry, Umiak};
+use crate::support::{Need, Registry, Umiak, images};
 
 fn document(umiak: &Umiak, name: &str) -> Value {
     serde_json::from_str(&umiak.run(&["manifest", "inspect", name]).ok().stdout).unwrap()
@@ -112,4 +112,94 @@ fn images_at_a_registry_are_listed_without_being_pulled() {
         .run(&["manifest", "add", "--tls-verify=false", "all", &format!("{remote}-none")])
         .exits(125)
         .tells("has no");
+}
+
+#[test]
+fn a_list_goes_to_a_registry_with_its_images() {
+    requires!(
+        Need::Image("busybox"),
+        Need::Image("configured"),
+        Need::Tool("docker-registry"),
+        Need::Tool("skopeo")
+    );
+    let umiak = Umiak::with_busybox();
+    let registry = Registry::start(&umiak);
+    // One image is here, one was made here, one is at the registry, one in a directory.
+    umiak.run(&["create", "--name", "box", "--network", "none", "busybox", "true"]).ok();
+    umiak.run(&["commit", "--change", "CMD [\"echo\",\"made here\"]", "box", "made"]).ok();
+    let there = registry.push_as(
+        "there",
+        &format!("oci:{}:localhost/configured:latest", images().join("configured").display()),
+    );
+    umiak.run(&["manifest", "create", "all"]).ok();
+    umiak.run(&["manifest", "add", "all", "made"]).ok();
+    umiak.run(&["manifest", "add", "--arch", "arm64", "all", "busybox"]).ok();
+    let remote = format!("docker://{there}");
+    umiak
+        .run(&["manifest", "add", "--tls-verify=false", "--arch", "amd64", "--os", "linux", "all", &remote])
+        .ok();
+    let last = document(&umiak, "all")["manifests"][2]["digest"].as_str().unwrap().to_owned();
+    umiak.run(&["manifest", "annotate", "--arch", "riscv64", "all", &last]).ok();
+    let layout = format!("oci:{}", images().join("ids").display());
+    umiak.run(&["manifest", "add", "all", &layout]).ok();
+    let listed = document(&umiak, "all");
+    umiak
+        .run(&[
+            "manifest",
+            "annotate",
+            "--arch",
+            "s390x",
+            "all",
+            listed["manifests"][3]["digest"].as_str().unwrap(),
+        ])
+        .ok();
+    let name = format!("{}/lists/all:v1", registry.address);
+    let digestfile = umiak.file("digest", "");
+    let words =
+        ["manifest", "push", "-q", "--tls-verify=false", "--digestfile", digestfile.to_str().unwrap(), "all"];
+    umiak.run(&[&words[..], &[&format!("docker://{name}")]].concat()).ok().says("");
+    let text =
+        umiak.run(&["manifest", "inspect", "--tls-verify=false", &format!("docker://{name}")]).ok().stdout;
+    let pushed: Value = serde_json::from_str(&text).unwrap();
+    let architectures: Vec<_> =
+        pushed["manifests"].as_array().unwrap().iter().map(|m| &m["platform"]["architecture"]).collect();
+    assert_eq!(architectures, ["amd64", "arm64", "riscv64", "s390x"]);
+    // What was pulled or lies elsewhere keeps its digest.
+    let before = document(&umiak, "all");
+    for place in 1..4 {
+        assert_eq!(pushed["manifests"][place]["digest"], before["manifests"][place]["digest"], "{place}");
+    }
+    // Another program takes each of them, and so does another store of ours.
+    for architecture in ["amd64", "arm64", "riscv64", "s390x"] {
+        let output = std::process::Command::new(crate::support::tool("skopeo").unwrap())
+            .args([
+                "--insecure-policy",
+                "--override-arch",
+                architecture,
+                "copy",
+                "--quiet",
+                "--src-tls-verify=false",
+            ])
+            .arg(format!("docker://{name}"))
+            .arg(format!("dir:{}", umiak.dir.join(architecture).display()))
+            .env("TMPDIR", &umiak.dir)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{architecture}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let other = Umiak::new();
+    let words = ["run", "--rm", "--tls-verify=false", "--network", "none"];
+    if cfg!(target_arch = "x86_64") {
+        other.run(&[&words[..], &[&name]].concat()).ok().says("made here");
+    }
+    // Only the list, whose images are there; the list here goes.
+    let name = format!("{}/lists/all:v2", registry.address);
+    let words = ["manifest", "push", "--rm", "--all=false", "--tls-verify=false", "all", &name];
+    umiak.run(&["manifest", "remove", "all", "made"]).ok();
+    let digest = umiak.run(&words).ok().stdout;
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    umiak.run(&["manifest", "exists", "all"]).exits(1);
+    umiak.run(&["manifest", "create", "empty"]).ok();
+    umiak.run(&["manifest", "push", "empty", "oci:/tmp/x"]).exits(125).tells("not supported yet");
+    umiak.run(&["manifest", "push", "busybox", &name]).exits(125).tells("not a manifest list");
 }

@@ -288,3 +288,129 @@ fn progress_on_a_terminal_and_elsewhere() {
     assert_eq!(code, Some(125));
     assert_eq!(shown.matches("error:").count(), 1, "{shown:?}");
 }
+
+#[test]
+fn a_registry_that_wants_to_know_its_clients() {
+    requires!(
+        Need::Image("busybox"),
+        Need::Tool("docker-registry"),
+        Need::Tool("skopeo"),
+        Need::Tool("openssl")
+    );
+    let umiak = Umiak::new();
+    let (registry, trusted) = Registry::start_with_client_certificates(&umiak);
+    let name = format!("{}/test/busybox:latest", registry.address);
+    let source =
+        format!("oci:{}:localhost/busybox:latest", crate::support::images().join("busybox").display());
+    let pushed = std::process::Command::new(crate::support::tool("skopeo").unwrap())
+        .args(["--insecure-policy", "copy", "-q", "--dest-cert-dir"])
+        .arg(&trusted)
+        .args([&source, &format!("docker://{name}")])
+        .env("XDG_RUNTIME_DIR", &umiak.dir)
+        .output()
+        .unwrap();
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    umiak.run(&["pull", "-q", "--cert-dir", trusted.to_str().unwrap(), &name]).ok();
+    umiak.run(&["rmi", &name]).ok();
+    // In the directory of the user's own.
+    let own = umiak.dir.join("home/.config/containers/certs.d").join(&registry.address);
+    std::fs::create_dir_all(&own).unwrap();
+    for file in ["ca.crt", "client.cert", "client.key"] {
+        std::fs::copy(trusted.join(file), own.join(file)).unwrap();
+    }
+    umiak.run(&["pull", "-q", &name]).ok();
+    // Half of the pair, none of it, nonsense.
+    std::fs::remove_file(own.join("client.cert")).unwrap();
+    umiak.run(&["pull", "-q", &name]).exits(125).tells("without its *.cert");
+    std::fs::remove_file(own.join("client.key")).unwrap();
+    umiak.run(&["pull", "-q", &name]).exits(125).tells("certificate");
+    std::fs::write(own.join("client.key"), "nonsense").unwrap();
+    umiak.run(&["pull", "-q", &name]).exits(125).tells("client.key").tells("not a private key");
+}
+
+/// A proxy that leads every name to one address, and notes what it was asked.
+fn proxy(to: &str) -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    use std::io::{BufRead, BufReader, Write, copy};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (to, seen) = (to.to_owned(), std::sync::Arc::new(std::sync::Mutex::new(Vec::new())));
+    let log = seen.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (to, log) = (to.clone(), log.clone());
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(client.try_clone().unwrap());
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                    log.lock().unwrap().push(line.trim().to_owned());
+                }
+                let server = std::net::TcpStream::connect(&to).unwrap();
+                (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                let (mut up, mut from) = (server.try_clone().unwrap(), server);
+                std::thread::spawn(move || {
+                    let _ = copy(&mut reader, &mut up);
+                    let _ = up.shutdown(std::net::Shutdown::Write);
+                });
+                let _ = copy(&mut from, &mut &client);
+                let _ = client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[test]
+fn behind_a_proxy() {
+    requires!(
+        Need::Image("busybox"),
+        Need::Tool("docker-registry"),
+        Need::Tool("skopeo"),
+        Need::Tool("openssl")
+    );
+    let mut umiak = Umiak::new();
+    let (registry, trusted) = Registry::start_self_signed(&umiak, "DNS:registry.test", false);
+    registry.push("busybox");
+    let (address, seen) = proxy(&registry.address);
+    let (dir, name) = (trusted.to_str().unwrap().to_owned(), "registry.test/test/busybox");
+    let pull = |umiak: &Umiak| umiak.run(&["pull", "-q", "--retry=0", "--cert-dir", &dir, name]);
+    pull(&umiak).exits(125).tells("registry.test");
+    for variable in ["HTTPS_PROXY", "https_proxy"] {
+        umiak.set_env(variable, &format!("http://us%65r:pass%40@{address}"));
+        pull(&umiak).ok();
+        umiak.run(&["rmi", "-a"]).ok();
+        umiak.set_env(variable, "");
+    }
+    {
+        let mut seen = seen.lock().unwrap();
+        assert!(seen.iter().any(|line| line == "CONNECT registry.test:443 HTTP/1.1"), "{seen:?}");
+        // user:pass@
+        assert!(seen.iter().any(|line| line == "Proxy-Authorization: Basic dXNlcjpwYXNzQA=="), "{seen:?}");
+        seen.clear();
+    }
+    umiak.set_env("HTTPS_PROXY", &format!("http://{address}"));
+    for exempt in ["registry.test", ".test", "*", "other, test:443"] {
+        umiak.set_env("NO_PROXY", exempt);
+        pull(&umiak).exits(125);
+    }
+    // This machine itself is behind none.
+    umiak.set_env("NO_PROXY", "");
+    let own = registry.address.clone() + "/test/busybox";
+    umiak.run(&["pull", "-q", "--tls-verify=false", &own]).ok();
+    assert!(seen.lock().unwrap().is_empty(), "{seen:?}");
+    // Plain HTTP has a variable of its own.
+    umiak.set_env("HTTPS_PROXY", "http://secret@:bad");
+    let wrong = pull(&umiak).exits(125).tells("$HTTPS_PROXY is not the address of a proxy");
+    assert!(!wrong.stderr.contains("secret"), "{}", wrong.stderr);
+    let plain = Registry::start(&umiak);
+    plain.push("busybox");
+    let (address, seen) = proxy(&plain.address);
+    // HTTPS is tried first there too.
+    umiak.set_env("HTTPS_PROXY", &format!("http://{address}"));
+    umiak.set_env("http_proxy", &format!("http://{address}"));
+    umiak.run(&["pull", "-q", "--tls-verify=false", "--retry=0", "plain.test:5000/test/busybox"]).ok();
+    assert!(seen.lock().unwrap().contains(&"CONNECT plain.test:5000 HTTP/1.1".to_owned()), "{seen:?}");
+}

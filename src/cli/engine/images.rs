@@ -29,6 +29,9 @@ pub struct ImagesArgs {
     /// Show in this form: json, table TEMPLATE or a Go template
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Show the images' names; former ones are not kept
+    #[arg(long)]
+    history: bool,
     /// Do not shorten IDs
     #[arg(long)]
     no_trunc: bool,
@@ -81,11 +84,11 @@ pub fn run(args: ImagesArgs, globals: &Globals) -> Outcome {
     } else {
         rows.iter().map(|row| row_json(row, &users, now, args.no_trunc)).collect()
     };
-    let default = match args.digests {
-        true => "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.Created}}\t{{.Size}}",
-        false => "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}",
-    };
-    let listing = Listing { default, headers: &[("ID", "IMAGE ID")] };
+    let mut default = String::from("{{.Repository}}\t{{.Tag}}\t");
+    default.push_str(if args.digests { "{{.Digest}}\t" } else { "" });
+    default.push_str("{{.ID}}\t{{.Created}}\t{{.Size}}");
+    default.push_str(if args.history { "\t{{.History}}" } else { "" });
+    let listing = Listing { default: &default, headers: &[("ID", "IMAGE ID")] };
     output::print(&listing.render(args.format.as_deref(), !args.noheading, &values)?)?;
     Ok(0)
 }
@@ -147,6 +150,7 @@ fn row_json(row: &Row<'_>, users: &BTreeMap<Digest, usize>, now: Timestamp, whol
         "VirtualSize": size::human(image.size),
         "Containers": users.get(&image.id).copied().unwrap_or(0),
         "Dangling": image.names.is_empty(),
+        "History": image.names.join(", "),
         "Names": image.names,
         "RepoTags": image.names,
         "RepoDigests": image.repo_digests,

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::push::{compression, form};
 use super::{Failure, Globals, Outcome};
-use crate::cli::output;
+use crate::cli::{output, progress};
 use crate::engine;
 use crate::engine::images::PullOptions;
-use crate::engine::lists::AddOptions;
+use crate::engine::lists::{AddOptions, PushList};
+use crate::engine::push::Reach;
+use crate::image::PushOptions;
 use crate::image::list::Remarks;
 
 /// Make a list of images.
@@ -75,6 +78,44 @@ pub struct InspectArgs {
     tls: Tls,
     /// The list, here or at a registry
     list: String,
+}
+
+/// Upload a list, and its images.
+#[derive(Args, Debug, Clone)]
+pub struct PushArgs {
+    /// Upload the images, too (the default)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    all: Option<bool>,
+    #[command(flatten)]
+    access: Access,
+    /// How to compress layers that are not: gzip or zstd
+    #[arg(long, value_name = "FORMAT")]
+    compression_format: Option<String>,
+    /// How hard to compress: 1 to 9
+    #[arg(long, value_name = "LEVEL")]
+    compression_level: Option<u32>,
+    /// Compress anew what is compressed in another way
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    force_compression: Option<bool>,
+    /// Write the digest of the list into this file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+    /// Kind of the list and of its images: oci or v2s2
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Leave signatures behind; none are kept here
+    #[arg(long)]
+    remove_signatures: bool,
+    /// Remove the list here when it is there
+    #[arg(long)]
+    rm: bool,
+    /// The list, by name or ID
+    list: String,
+    /// Where to: REGISTRY/NAME[:TAG] or docker://…; what the list's name says by default
+    destination: Option<String>,
 }
 
 /// Tell by the exit code whether a list is there.
@@ -229,6 +270,42 @@ pub fn inspect(args: InspectArgs, globals: &Globals) -> Outcome {
         PullOptions { authfile: args.authfile, tls_verify: args.tls.tls_verify, ..PullOptions::default() };
     let document = globals.engine()?.inspect_list(&args.list, &options)?;
     output::println(output::json(&document).trim_end())?;
+    Ok(0)
+}
+
+/// `manifest push`.
+pub fn push(args: PushArgs, globals: &Globals) -> Outcome {
+    let engine = globals.engine()?;
+    let push = PushList {
+        all: args.all.unwrap_or(true),
+        options: PushOptions {
+            form: form(args.format.as_deref())?,
+            compression: compression(args.compression_format.as_deref(), args.compression_level)?,
+            force_compression: args.force_compression.unwrap_or(args.compression_format.is_some()),
+            ..PushOptions::default()
+        },
+    };
+    let reach = Reach {
+        tls_verify: args.access.tls.tls_verify,
+        authfile: args.access.authfile,
+        creds: args.access.creds,
+        cert_dir: args.access.cert_dir,
+        ..Reach::default()
+    };
+    let progress = progress::for_pull(args.quiet);
+    let digest = engine.push_list(&args.list, args.destination.as_deref(), &reach, &push, &progress)?;
+    if let Some(path) = args.digestfile {
+        std::fs::write(&path, digest.to_string()).map_err(|error| {
+            Failure::new(format!("writing the digest to \"{}\": {error}", path.display()))
+        })?;
+    }
+    if args.rm {
+        engine.remove_image(&args.list, false)?;
+        engine.collect_images()?;
+    }
+    if !args.quiet {
+        output::println(&digest.to_string())?;
+    }
     Ok(0)
 }
 

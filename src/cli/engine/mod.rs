@@ -8,10 +8,13 @@ pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod export;
+pub mod history;
+pub mod image_mount;
 pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod kill;
+pub mod login;
 pub mod logs;
 pub mod manifest;
 pub mod pause;
@@ -25,11 +28,14 @@ pub mod rm;
 pub mod rmi;
 pub mod run;
 pub mod save;
+pub mod search;
 pub mod selection;
 pub mod stop;
 mod surface;
 pub mod system;
+pub mod tag;
 pub mod top;
+pub mod trust;
 pub mod unsupported;
 pub mod version;
 pub mod volume;
@@ -150,21 +156,29 @@ fn faces() -> Vec<Face> {
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
         "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
+        "history" [], history::HistoryArgs, history::run, "Show how an image was made";
         "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
+        "image mount" [], image_mount::MountArgs, image_mount::mount, "Mount images read-only, or list those that are mounted";
         "image prune" [], system::ImagePruneArgs, system::image_prune, "Remove images that nothing uses";
+        "image tree" [], history::TreeArgs, history::tree, "Show an image's layers";
+        "image trust" [], trust::TrustArgs, trust::run, "Show and change which images are let in";
+        "image unmount" ["umount"], image_mount::UnmountArgs, image_mount::unmount, "Unmount images";
         "images" [], images::ImagesArgs, images::run, "List images";
         "import" [], commit::ImportArgs, commit::import, "Make an image of an archive of files";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
         "load" [], save::LoadArgs, save::load, "Read images from an archive";
+        "login" [], login::LoginArgs, login::login, "Log in to a registry";
+        "logout" [], login::LogoutArgs, login::logout, "Log out of a registry";
         "logs" [], logs::LogsArgs, logs::run, "Show what a container has written";
         "manifest add" [], manifest::AddArgs, manifest::add, "Add an image to a list";
         "manifest annotate" [], manifest::AnnotateArgs, manifest::annotate, "Say something of an image in a list";
         "manifest create" [], manifest::CreateArgs, manifest::create, "Make a list of images for several platforms";
         "manifest exists" [], manifest::ExistsArgs, manifest::exists, "Tell by the exit code whether a list is there";
         "manifest inspect" [], manifest::InspectArgs, manifest::inspect, "Show a list, here or at a registry";
+        "manifest push" [], manifest::PushArgs, manifest::push, "Upload a list, and its images";
         "manifest remove" [], manifest::RemoveArgs, manifest::remove, "Take an image out of a list";
         "manifest rm" [], manifest::RmArgs, manifest::rm, "Remove lists";
         "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
@@ -176,14 +190,17 @@ fn faces() -> Vec<Face> {
         "rm" [], rm::RmArgs, rm::run, "Remove containers";
         "rmi" [], rmi::RmiArgs, rmi::run, "Remove images";
         "run" [], run::RunArgs, run::run, "Create and start a container";
+        "search" [], search::SearchArgs, search::run, "Search registries for images";
         "save" [], save::SaveArgs, save::save, "Write images as an archive";
         "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "system check" [], check::CheckArgs, check::run, "Look for damage in the store";
+        "tag" [], tag::TagArgs, tag::tag, "Give an image further names";
         "system df" [], system::DfArgs, system::df, "Show what images, containers and volumes take";
         "system prune" [], system::PruneArgs, system::prune, "Remove everything that nothing uses";
         "top" [], top::TopArgs, top::run, "List a container's processes";
         "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
+        "untag" [], tag::UntagArgs, tag::untag, "Take names from an image";
         "version" [], version::VersionArgs, version::run, "Show the version";
         "volume create" [], volume::CreateArgs, volume::create, "Make a volume";
         "volume exists" [], exists::VolumeArgs, exists::volume, "Tell by the exit code whether a volume is there";
@@ -255,7 +272,10 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("container", "ls" | "list" | "ps") => "ps",
         ("image", "ls" | "list") => "images",
         ("image", "rm") => "rmi",
-        ("image", name @ ("import" | "load" | "pull" | "push" | "save")) => name,
+        (
+            "image",
+            name @ ("history" | "import" | "load" | "pull" | "push" | "save" | "search" | "tag" | "untag"),
+        ) => name,
         ("system", "info") => "info",
         (
             "container",

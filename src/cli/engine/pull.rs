@@ -1,10 +1,12 @@
 //! `pull`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
 use super::{Failure, Globals, Outcome};
+use crate::base::time;
 use crate::cli::{output, progress};
 use crate::engine;
 use crate::engine::images::{self, PullOptions, PullPolicy};
@@ -12,6 +14,9 @@ use crate::engine::images::{self, PullOptions, PullPolicy};
 /// Fetch an image.
 #[derive(Args, Debug, Clone)]
 pub struct PullArgs {
+    /// Pull all images of a repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// Choose the architecture
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
@@ -24,6 +29,10 @@ pub struct PullArgs {
     /// User and password for the registry
     #[arg(long, value_name = "USER[:PASSWORD]")]
     creds: Option<String>,
+    /// Does nothing, as in Podman: what is trusted stands in policy.json
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[allow(dead_code, reason = "taken so that command lines made for Docker work")]
+    disable_content_trust: Option<bool>,
     /// Choose the operating system
     #[arg(long, value_name = "OS")]
     os: Option<String>,
@@ -36,6 +45,15 @@ pub struct PullArgs {
     /// Print nothing but the image's ID
     #[arg(short, long)]
     quiet: bool,
+    /// How many times more to ask a registry that fails
+    #[arg(long, value_name = "NUMBER")]
+    retry: Option<u32>,
+    /// How long to wait before (5s, 1m30s)
+    #[arg(long, value_name = "DURATION")]
+    retry_delay: Option<String>,
+    /// The policy that says which images may be pulled
+    #[arg(long, value_name = "FILE", hide = true)]
+    signature_policy: Option<PathBuf>,
     /// Demand HTTPS and a certificate that is known
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           action = ArgAction::Set)]
@@ -62,11 +80,30 @@ pub fn run(args: PullArgs, globals: &Globals) -> Outcome {
         authfile: args.authfile,
         creds: args.creds,
         cert_dir: args.cert_dir,
+        retry: args.retry,
+        retry_delay: delay(args.retry_delay.as_deref())?,
+        signature_policy: args.signature_policy,
     };
-    for name in &args.images {
+    let mut names = args.images;
+    if args.all_tags {
+        let all = names.iter().map(|name| images::all_tags(&engine, name, &options));
+        names = all.collect::<Result<Vec<_>, _>>().map_err(engine::Error::from)?.concat();
+    }
+    for name in &names {
         let progress = progress::for_pull(args.quiet);
         let image = images::ensure(&engine, name, policy, &options, progress).map_err(engine::Error::from)?;
         output::println(&image.id.hex())?;
     }
     Ok(0)
+}
+
+/// The value of `--retry-delay`.
+pub(super) fn delay(text: Option<&str>) -> Result<Option<Duration>, Failure> {
+    let parse = |text: &str| {
+        let wrong =
+            || Failure::new(format!("--retry-delay \"{text}\": write a duration such as 5s or 1m30s"));
+        let span = time::parse_duration(text).map_err(|_| wrong())?;
+        Duration::try_from(span).map_err(|_| wrong())
+    };
+    text.map(parse).transpose()
 }

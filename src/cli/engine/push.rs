@@ -79,7 +79,7 @@ pub fn delay(text: Option<&str>) -> Result<Option<Duration>, Failure> {
 }
 
 /// What `--compression-format` and `--compression-level` say.
-fn compression(format: Option<&str>, level: Option<u32>) -> Result<Option<Format>, Failure> {
+pub fn compression(format: Option<&str>, level: Option<u32>) -> Result<Option<Format>, Failure> {
     match (format, level) {
         (None, None) => Ok(None),
         (None | Some("gzip"), level @ (None | Some(1..=9))) => {
@@ -101,7 +101,8 @@ fn compression(format: Option<&str>, level: Option<u32>) -> Result<Option<Format
     }
 }
 
-fn form(text: Option<&str>) -> Result<Option<Form>, Failure> {
+/// What `--format` says.
+pub fn form(text: Option<&str>) -> Result<Option<Form>, Failure> {
     match text {
         None => Ok(None),
         Some("oci") => Ok(Some(Form::Oci)),

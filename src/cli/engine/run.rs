@@ -154,6 +154,19 @@ pub struct CreateArgs {
     /// The variant of the image's architecture
     #[arg(long, value_name = "VARIANT")]
     variant: Option<String>,
+    /// Does nothing, as in Podman: what is trusted stands in policy.json
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[allow(dead_code, reason = "taken so that command lines made for Docker work")]
+    disable_content_trust: Option<bool>,
+    /// How many times more to ask a registry that fails
+    #[arg(long, value_name = "NUMBER")]
+    retry: Option<u32>,
+    /// How long to wait before (5s, 1m30s)
+    #[arg(long, value_name = "DURATION")]
+    retry_delay: Option<String>,
+    /// The policy that says which images may be pulled
+    #[arg(long, value_name = "FILE", hide = true)]
+    signature_policy: Option<PathBuf>,
     /// Demand HTTPS with a valid certificate of the registry
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tls_verify: Option<bool>,
@@ -276,6 +289,9 @@ impl CreateArgs {
             authfile: self.authfile.clone(),
             creds: self.creds.clone(),
             cert_dir: self.cert_dir.clone(),
+            retry: self.retry,
+            retry_delay: super::pull::delay(self.retry_delay.as_deref())?,
+            signature_policy: self.signature_policy.clone(),
         };
         let progress = crate::cli::progress::for_pull(self.quiet);
         let record = crate::engine::images::ensure(engine, &self.image, policy, &options, progress)

@@ -210,6 +210,36 @@ pub const FLAGS: &[(&str, &str)] = &[
      h,help o,output=",
     ),
     (
+        "history",
+        "\
+     format= h,help H,human no-trunc q,quiet",
+    ),
+    (
+        "image tree",
+        "\
+     h,help whatrequires",
+    ),
+    (
+        "search",
+        "\
+     authfile= cert-dir= compatible creds= f,filter= format= h,help limit= list-tags no-trunc tls-verify",
+    ),
+    (
+        "image trust",
+        "\
+     f,pubkeysfile= h,help j,json n,noheading raw t,type=",
+    ),
+    (
+        "tag",
+        "\
+     h,help",
+    ),
+    (
+        "untag",
+        "\
+     h,help",
+    ),
+    (
         "image diff",
         "\
      format=",

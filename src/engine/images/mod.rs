@@ -1,9 +1,14 @@
 //! Images for containers: found in the store or pulled into it, shown, removed.
 
+mod history;
 mod inspect;
 mod look;
+mod mount;
+mod names;
 mod pull;
 mod remove;
+mod search;
+pub mod trust;
 
 use std::str::FromStr;
 
@@ -14,12 +19,15 @@ use crate::image::transport::ParseTransportError;
 use crate::sys::child;
 use crate::{image, storage};
 
+pub use history::{HistoryEntry, TreeLayer};
 pub use inspect::inspect;
 pub use look::{SourceImage, look, root_document};
+pub use mount::MountedImage;
 pub(in crate::engine) use pull::{Failure, layer_hint, mend, registries, sync_later};
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
 pub(in crate::engine) use remove::matching_name;
+pub use search::{Hit, all_tags, search};
 
 /// What goes wrong with images.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +50,9 @@ pub enum Error {
     /// Credentials.
     #[error(transparent)]
     Auth(#[from] image::auth::Error),
+    /// `policy.json`.
+    #[error(transparent)]
+    Trust(#[from] image::trust::policy::Error),
     /// Options that exclude each other.
     #[error("--platform cannot be used together with --os, --arch or --variant")]
     PlatformTwice,
@@ -71,6 +82,20 @@ pub enum Error {
     /// No such image.
     #[error("there is no image \"{0}\"")]
     NoSuchImage(String),
+    /// `--all-tags` of something else than a repository.
+    #[error("\"{0}\" has no tags to list: name a repository of a registry, without tag and digest")]
+    NoRepository(String),
+    /// `tag` and `untag` with a digest.
+    #[error("\"{0}\" has a digest: a name to give or take is a tag")]
+    NameWithDigest(String),
+    /// `untag` of what the image is not called.
+    #[error("the image \"{image}\" is not called \"{name}\"")]
+    NotItsName {
+        /// As the user named it.
+        image: String,
+        /// The full name.
+        name: String,
+    },
     /// The pull failed. What failed in it was in another process: its chain of errors as text.
     #[error("pulling \"{name}\": {message}")]
     Pull {
@@ -99,6 +124,34 @@ pub enum Error {
         name: String,
         /// Names of the containers.
         containers: Vec<String>,
+    },
+    /// `rmi` of an image that is mounted.
+    #[error("removing image \"{name}\": it is mounted at \"{}\"", path.display())]
+    Mounted {
+        /// As the user named it.
+        name: String,
+        /// Where.
+        path: std::path::PathBuf,
+    },
+    /// `image mount` by an ordinary user.
+    #[error("mounting an image needs root: \"umiak unshare\" is not supported yet")]
+    MountAsUser,
+    /// The layers are not as overlayfs wants them.
+    #[error("mounting image \"{0}\": its layers lie on a file system that overlayfs cannot use")]
+    NoOverlay(String),
+    /// `image unmount` of one that is not mounted.
+    #[error("image \"{0}\" is not mounted")]
+    NotMounted(String),
+    /// Mounting or unmounting failed.
+    #[error("{action} \"{}\"", path.display())]
+    Mount {
+        /// What was being done, as "mounting".
+        action: &'static str,
+        /// Where.
+        path: std::path::PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
     },
     /// `rmi` by id of an image with several names.
     #[error("removing image \"{id}\": it has several names ({})", names.join(", "))]
@@ -132,6 +185,11 @@ impl Error {
             Self::Child { source: child::Error::Enter(_), .. } => {
                 crate::security::idmap::check_user_namespaces().err().map(|unavailable| unavailable.hint)
             }
+            Self::Mounted { name, .. } => Some(format!("umiak image unmount {name}, or umiak rmi --force")),
+            Self::MountAsUser => Some(
+                "run it by \"unshare --user --map-auto --map-root-user --mount\" (unshare(1))".to_owned(),
+            ),
+            Self::NotMounted(_) => Some("\"umiak image mount\" lists what is mounted".to_owned()),
             Self::SeveralNames { .. } => Some("remove it by its names, or with --force".to_owned()),
             _ => None,
         }
@@ -141,7 +199,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoSuchImage(_) => 1,
-            Self::InUse { .. } => 2,
+            Self::InUse { .. } | Self::Mounted { .. } => 2,
             _ => 125,
         }
     }

@@ -1,6 +1,8 @@
 //! An image for a container: the one in the store, or one that is pulled.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,7 @@ use crate::base::digest::Digest;
 use crate::base::{report, suggest};
 use crate::engine::Engine;
 use crate::image::manifest::go_architecture;
+use crate::image::trust::Policy;
 use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, list, pull, source};
 use crate::security::idmap::RungKind;
 use crate::storage::{ImageRecord, Ownership, Store};
@@ -33,6 +36,12 @@ pub struct PullOptions {
     pub creds: Option<String>,
     /// `--cert-dir`.
     pub cert_dir: Option<PathBuf>,
+    /// `--retry`.
+    pub retry: Option<u32>,
+    /// `--retry-delay`.
+    pub retry_delay: Option<Duration>,
+    /// `--signature-policy`.
+    pub signature_policy: Option<PathBuf>,
 }
 
 impl PullOptions {
@@ -85,7 +94,8 @@ impl PullOptions {
             creds,
             location: None,
             cert_dir: self.cert_dir.clone(),
-            ..image::registry::Options::default()
+            retry: self.retry,
+            retry_delay: self.retry_delay,
         };
         Ok(image::PullOptions {
             platform: self.platform()?,
@@ -281,8 +291,9 @@ pub(super) fn attempts(
 }
 
 fn find_attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> Result<Vec<Attempt>, Error> {
-    let resolved = options.resolve(at.ownership())?;
     let env = |name: &str| std::env::var_os(name);
+    let policy = Policy::load(options.signature_policy.as_deref(), &env)?.map(Arc::new);
+    let resolved = image::PullOptions { policy, ..options.resolve(at.ownership())? };
     let mut configuration = None;
     let mut attempts = Vec::new();
     for source in sources {
@@ -336,11 +347,24 @@ impl Failure {
         }
     }
 
+    pub(super) fn of_registry(error: &image::registry::Error) -> Self {
+        Self { misnamed: error.may_be_a_slip(), ..Self::new(error, error.hint()) }
+    }
+
+    /// Several places failed.
+    pub(super) fn of_all(failures: Vec<Self>) -> Self {
+        let hint = failures.iter().find_map(|failure| failure.hint.clone());
+        let misnamed = failures.iter().all(|failure| failure.misnamed);
+        let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+        Self { message: messages.join("; "), hint, misnamed }
+    }
+
     /// Of a pull.
     pub fn of_pull(error: &pull::Error) -> Self {
         let hint = match error {
             pull::Error::Source(source::Error::Registry(error)) => error.hint(),
             pull::Error::Layer(layer) => layer_hint(layer),
+            pull::Error::Trust(error) => error.hint(),
             pull::Error::Manifest { source: image::manifest::Error::NoPlatform { .. }, .. }
             | pull::Error::Source(source::Error::Manifest {
                 source: image::manifest::Error::NoPlatform { .. },
@@ -434,10 +458,7 @@ fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> R
         }
     }
     progress.ended();
-    let hint = failures.iter().find_map(|failure| failure.hint.clone());
-    let misnamed = failures.iter().all(|failure| failure.misnamed);
-    let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
-    Err(Failure { message: messages.join("; "), hint, misnamed })
+    Err(Failure::of_all(failures))
 }
 
 /// Nobody need wait for the disk: until the layers are marked as synced they count only during

@@ -150,12 +150,25 @@ pub trait Destination: Sync {
 pub struct Remote {
     registry: Registry,
     reference: Reference,
+    /// An image gets no name but its digest: it is one of a list.
+    by_digest: bool,
 }
 
 impl Remote {
     /// The image `reference`; connects to nothing yet.
     pub fn new(reference: &Reference, options: &registry::Options) -> Result<Self, Error> {
-        Ok(Self { registry: Registry::to_push(reference, options)?, reference: reference.clone() })
+        let registry = Registry::to_push(reference, options)?;
+        Ok(Self { registry, reference: reference.clone(), by_digest: false })
+    }
+
+    /// The repository of `reference`, for an image that is known there by its digest alone.
+    pub fn by_digest(reference: &Reference, options: &registry::Options) -> Result<Self, Error> {
+        Ok(Self { by_digest: true, ..Self::new(reference, options)? })
+    }
+
+    /// Stores a document whose blobs and images are there, under the reference's tag.
+    pub fn put_document(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.registry.put_manifest(&self.reference.selector(), media_type, bytes)?)
     }
 }
 
@@ -186,7 +199,10 @@ impl Destination for Remote {
     }
 
     fn put_image(&self, image: &Image<'_>) -> Result<(), Error> {
-        let selector = self.reference.selector();
+        let selector = match self.by_digest {
+            true => Digest::of(image.manifest).to_string(),
+            false => self.reference.selector(),
+        };
         Ok(self.registry.put_manifest(&selector, image.media_type, image.manifest)?)
     }
 }

@@ -15,6 +15,7 @@ use super::error::HttpError;
 use super::{Error, Options, RETRIES};
 use crate::image::auth::{Challenge, Credentials};
 use crate::image::manifest::MAX_MANIFEST;
+use crate::image::proxy;
 use crate::image::reference::Reference;
 use crate::image::resolver::OwnResolver;
 use crate::image::tls::{TlsConnector, Trust};
@@ -61,6 +62,9 @@ pub struct Registry {
 }
 
 const REDIRECTS: usize = 5;
+
+/// Seconds that a registry may wish to be left alone for, to be asked again all the same.
+const LONGEST: u64 = 60;
 
 /// A registry may take this long to store what it got.
 const STORING: Duration = Duration::from_secs(600);
@@ -234,7 +238,9 @@ impl Registry {
                 lock(&self.authorizations).insert(ask.also.to_owned(), value);
                 continue;
             }
-            if is_busy(status) && attempt < self.retries {
+            // Whoever wishes to be left alone for long is told on, not waited for.
+            let soon = retry_after(&response).is_none_or(|seconds| seconds <= LONGEST);
+            if is_busy(status) && attempt < self.retries && soon {
                 self.pause(attempt, retry_after(&response));
                 attempt += 1;
                 continue;
@@ -246,11 +252,12 @@ impl Registry {
     /// The error that a status stands for.
     pub(super) fn failed(&self, mut response: Response<Body>, name: &str) -> Error {
         let status = response.status();
+        let after = retry_after(&response);
         let (host, name, message) = (self.host.clone(), name.to_owned(), message(response.body_mut()));
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied { host, name, message },
             StatusCode::NOT_FOUND => Error::NotFound { host, name, message },
-            StatusCode::TOO_MANY_REQUESTS => Error::TooMany { host, message },
+            StatusCode::TOO_MANY_REQUESTS => Error::TooMany { host, message, after },
             status => Error::Status { host, name, status: status.to_string(), message },
         }
     }
@@ -288,11 +295,10 @@ impl Registry {
         slow: bool,
     ) -> Result<Response<Body>, ureq::Error> {
         let request = request?;
-        if !slow {
-            return self.agent.run(request);
-        }
-        let request = self.agent.configure_request(request).timeout_recv_response(Some(STORING)).build();
-        self.agent.run(request)
+        let proxy = proxy_of(request.uri())?;
+        let configured = self.agent.configure_request(request).proxy(proxy);
+        let configured = if slow { configured.timeout_recv_response(Some(STORING)) } else { configured };
+        self.agent.run(configured.build())
     }
 
     /// Sends `size` bytes of `body` once: neither a failure nor a refusal is mended here, only
@@ -416,6 +422,7 @@ impl Registry {
             access_token: Option<String>,
         }
         let connect = |error| Error::Connect { host: realm.to_owned(), source: HttpError(error) };
+        let proxy = realm.parse::<Uri>().map_or(Ok(None), |realm| proxy_of(&realm)).map_err(connect)?;
         let mut response = match &self.credentials {
             Some(Credentials::Identity(refresh)) => {
                 let scope = scopes.join(" ");
@@ -426,10 +433,10 @@ impl Registry {
                     ("scope", &scope),
                     ("refresh_token", refresh),
                 ];
-                self.agent.post(realm).send_form(form).map_err(connect)?
+                self.agent.post(realm).config().proxy(proxy).build().send_form(form).map_err(connect)?
             }
             other => {
-                let mut request = self.agent.get(realm);
+                let mut request = self.agent.get(realm).config().proxy(proxy).build();
                 for scope in scopes {
                     request = request.query("scope", scope);
                 }
@@ -468,6 +475,11 @@ impl Registry {
     pub(super) fn read(&self, response: &mut Response<Body>) -> Result<Vec<u8>, Error> {
         read_limited(response.body_mut()).ok_or_else(|| Error::TooLarge { host: self.host.clone() })
     }
+}
+
+/// The proxy before an address. What is wrong with it is told as the cause of not getting there.
+fn proxy_of(url: &Uri) -> Result<Option<ureq::Proxy>, ureq::Error> {
+    proxy::of(url, &|name| std::env::var(name).ok()).map_err(|error| ureq::Error::Io(io::Error::other(error)))
 }
 
 /// What came of [`Registry::send`].

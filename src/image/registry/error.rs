@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rustls::CertificateError;
 
 use crate::base::digest::Digest;
+use crate::base::time;
 use crate::image::manifest::MAX_MANIFEST;
 
 /// What a registry or the way to it did.
@@ -54,12 +55,14 @@ pub enum Error {
         message: String,
     },
     /// 429.
-    #[error("the registry {host} limits the rate of requests{}", detail(message))]
+    #[error("the registry {host} limits the rate of requests{}{}", detail(message), again(*after))]
     TooMany {
         /// Host and port.
         host: String,
         /// What it says.
         message: String,
+        /// After how many seconds it may be asked again, if it says so.
+        after: Option<u64>,
     },
     /// Another status.
     #[error("the registry {host} answered {status} for \"{name}\"{}", detail(message))]
@@ -125,6 +128,12 @@ pub enum Error {
         /// What it says.
         found: String,
     },
+    /// An answer that makes no sense.
+    #[error("the registry {host} answered with something that is not understood")]
+    Nonsense {
+        /// Host and port.
+        host: String,
+    },
     /// An authentication scheme that is not known.
     #[error("the registry {host} demands an unknown kind of authentication: \"{challenge}\"")]
     Challenge {
@@ -137,6 +146,14 @@ pub enum Error {
 
 fn detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
+}
+
+fn again(after: Option<u64>) -> String {
+    let span =
+        after.map(|seconds| jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)));
+    span.map_or_else(String::new, |span| {
+        format!(", it may be asked again in {}", time::human(span).to_lowercase())
+    })
 }
 
 /// An error of the HTTP client, in words for people.
@@ -224,6 +241,7 @@ impl Error {
             Self::Connect { source: HttpError(ureq::Error::HostNotFound), .. } => {
                 Some("check the name of the registry and the network".into())
             }
+            Self::TooMany { .. } => Some("registries often allow more to users who are known: --creds or --authfile".into()),
             Self::Denied { .. } => Some("is the name right? If the image is private: --creds or --authfile".into()),
             Self::NotFound { .. } => Some("check the name and the tag".into()),
             Self::Upload { source, .. } => source.hint(),

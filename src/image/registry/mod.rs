@@ -1,16 +1,20 @@
 //! A client of registries (OCI distribution specification) over HTTP/1.1.
 
+mod address;
 mod client;
 mod error;
 mod pull;
 mod push;
+mod search;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use address::fetch;
 pub use client::Registry;
 pub use error::{Error, HttpError};
 pub use push::{Content, Mounted, Referrer};
+pub use search::{Found, search};
 
 use super::auth::Credentials;
 use super::reference::Reference;

@@ -7,6 +7,7 @@ use ureq::http::StatusCode;
 use super::Error;
 use super::client::{Registry, header};
 use crate::base::digest::Digest;
+use crate::image::Transport;
 use crate::image::manifest::{ACCEPT, Descriptor};
 use crate::image::source::{self, Fetched, Source};
 
@@ -57,6 +58,10 @@ impl Source for Registry {
 
     fn repository(&self) -> Option<String> {
         Some(self.reference().name())
+    }
+
+    fn transport(&self) -> Option<Transport> {
+        Some(Transport::Registry(self.reference().clone()))
     }
 }
 

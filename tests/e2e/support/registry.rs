@@ -82,6 +82,37 @@ impl Registry {
         (Self::serve(dir, &tls), trusted)
     }
 
+    /// As [`Registry::start_with_tls`], but it wants a certificate of the authority's from its clients too;
+    /// the directory holds one.
+    pub fn start_with_client_certificates(umiak: &Umiak) -> (Self, PathBuf) {
+        let dir = place(umiak);
+        let trusted = dir.join("trusted");
+        std::fs::create_dir(&trusted).unwrap();
+        std::fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+            .unwrap();
+        openssl(
+            &dir,
+            "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out trusted/ca.crt -days 2 -subj /CN=authority",
+        );
+        for (key, certificate) in
+            [("server.key", "server.crt"), ("trusted/client.key", "trusted/client.cert")]
+        {
+            openssl(
+                &dir,
+                &format!("req -newkey rsa:2048 -nodes -keyout {key} -out {certificate}.req -subj /CN=one"),
+            );
+            openssl(
+                &dir,
+                &format!(
+                    "x509 -req -in {certificate}.req -CA trusted/ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {certificate}"
+                ),
+            );
+        }
+        std::fs::remove_file(trusted.join("client.cert.req")).unwrap();
+        let tls = format!("{}    clientcas:\n      - {}\n", tls(&dir), trusted.join("ca.crt").display());
+        (Self::serve(dir, &tls), trusted)
+    }
+
     /// `more`: lines of the configuration; those of `http` may go on.
     fn serve(dir: PathBuf, more: &str) -> Self {
         // The port is free again when the listener goes; nobody else asks for this one.
