@@ -187,7 +187,7 @@ impl Error {
             }
             Self::Mounted { name, .. } => Some(format!("umiak image unmount {name}, or umiak rmi --force")),
             Self::MountAsUser => Some(
-                "run it by \"unshare --user --map-auto --map-root-user --mount\" (unshare(1))".to_owned(),
+                "umiak export gives the files of a container as an archive, without being root".to_owned(),
             ),
             Self::NotMounted(_) => Some("\"umiak image mount\" lists what is mounted".to_owned()),
             Self::SeveralNames { .. } => Some("remove it by its names, or with --force".to_owned()),
