@@ -23,6 +23,11 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Takes a finished SHA-256 state's output.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

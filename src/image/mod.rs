@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod artifact;
 pub mod auth;
+pub mod chunked;
 pub mod compress;
 pub mod content;
 pub mod copy;

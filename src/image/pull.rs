@@ -12,7 +12,7 @@ use super::recipe;
 use super::registry::{self, Registry};
 use super::source::{self, Directory, DockerArchive, Layout, Source};
 use super::transport::Transport;
-use super::{trust, unpack};
+use super::{chunked, trust, unpack};
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::{
     self, ContainerConfig, FORMAT, ImageRecord, LayerFiles, LayerRecord, LayerRef, LayerSlot, Ownership,
@@ -138,11 +138,17 @@ pub fn pull_from(
     let mut blobs: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
     blobs.extend([manifest.config.digest, Digest::of(&manifest_bytes)]);
     let _pins = store.pin(&chain, &blobs)?;
+    let mut chunked = chunked::layers(&manifest_bytes);
     let jobs: Vec<Job> = manifest
         .layers
         .iter()
         .zip(diff_ids.iter().zip(&chain))
-        .map(|(blob, (diff_id, chain_id))| Job { blob, diff_id: *diff_id, chain_id: *chain_id })
+        .map(|(blob, (diff_id, chain_id))| Job {
+            blob,
+            diff_id: *diff_id,
+            chain_id: *chain_id,
+            chunked: chunked.remove(&blob.digest),
+        })
         .collect();
     let layers = take_layers(store, source, &jobs, options, progress)?;
 
@@ -199,7 +205,7 @@ pub fn renew(store: &Store, image: &ImageRecord, options: &PullOptions) -> Resul
         .layers
         .iter()
         .zip(&image.layers)
-        .map(|(blob, layer)| Job { blob, diff_id: layer.diff_id, chain_id: layer.chain_id })
+        .map(|(blob, layer)| Job { blob, diff_id: layer.diff_id, chain_id: layer.chain_id, chunked: None })
         .collect();
     take_layers(store, &kept, &jobs, options, &Silent).map(drop)
 }
@@ -295,6 +301,8 @@ struct Job<'a> {
     blob: &'a Descriptor,
     diff_id: Digest,
     chain_id: ChainId,
+    /// Where its table of contents is, if it has one.
+    chunked: Option<chunked::Positions>,
 }
 
 /// Takes all layers in, some at a time. The first failure stops the others.
@@ -368,8 +376,9 @@ fn take_layer(
     stop: &AtomicBool,
 ) -> Result<LayerRef, Error> {
     let digest = job.blob.digest;
-    let told = |bytes| progress.advanced(&digest, bytes);
+    let told = |bytes: u64| progress.advanced(&digest, bytes.min(job.blob.size));
     let mut begun = false;
+    let mut table = None;
     for origin in origins(store, job) {
         let staged = match store.reserve_layer(job.chain_id)? {
             LayerSlot::Ready(record) => {
@@ -407,6 +416,14 @@ fn take_layer(
                 let archived = Descriptor { media_type: String::new(), digest: job.diff_id, size: kept.size };
                 take(Box::new(archive), None, Expected { blob: &archived, ..expected })
             }
+            Origin::Chunked(positions) => {
+                table = chunked::Table::fetch(source, job.blob, positions);
+                let rebuilt = table.as_ref().and_then(|table| table.rebuild(store, source, job.blob));
+                let (Some(archive), Some(table)) = (rebuilt, &table) else { continue };
+                let archived =
+                    Descriptor { media_type: String::new(), digest: job.diff_id, size: table.size() };
+                take(Box::new(archive), None, Expected { blob: &archived, ..expected })
+            }
             Origin::Source => {
                 // What a registry gave it gives again; anything else may be gone tomorrow.
                 let keep = source.repository().is_none().then(|| staged.blob());
@@ -433,6 +450,10 @@ fn take_layer(
         record.skipped_xattrs = taken.report.skipped_xattrs;
         record.plain_whiteouts = taken.report.plain_whiteouts;
         record.shared = taken.report.shared;
+        if let (Some(table), Some(dir)) = (&table, staged.diff().parent()) {
+            // Without it the next one is fetched whole.
+            let _ = table.note(dir);
+        }
         staged.publish(&record)?;
         progress.finished(&digest, false);
         return Ok(layer_ref(job, taken.size));
@@ -448,6 +469,8 @@ enum Origin {
     /// The layer was unpacked for another mapping of ids, or a power cut took its being trusted: what
     /// is made of it is checked by its digest.
     Recipe(LayerFiles),
+    /// Files of other layers, and parts of a blob with a table of contents.
+    Chunked(chunked::Positions),
     /// What is pulled from.
     Source,
 }
@@ -460,6 +483,7 @@ fn origins(store: &Store, job: &Job<'_>) -> Vec<Origin> {
     }
     let kinds = store.layer_kinds(&job.chain_id).into_iter();
     origins.extend(kinds.filter(|files| files.recipe().exists()).map(Origin::Recipe));
+    origins.extend(job.chunked.clone().map(Origin::Chunked));
     origins.push(Origin::Source);
     origins
 }

@@ -129,6 +129,15 @@ pub trait Source: Sync {
     fn manifest(&self, descriptor: &Descriptor) -> Result<Fetched, Error>;
     /// A blob from its beginning.
     fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, Error>;
+    /// A stretch of a blob, not checked; `None` if the source gives blobs only whole.
+    fn blob_range(
+        &self,
+        _blob: &Descriptor,
+        _offset: u64,
+        _length: u64,
+    ) -> Result<Option<Box<dyn Read + Send + '_>>, Error> {
+        Ok(None)
+    }
     /// Full names that the image gets, if the source knows them apart from an index's annotations.
     fn names(&self) -> Vec<String>;
     /// `registry/repository` for the record of repository digests.

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod artifacts;
 mod callers;
 mod cgroups;
 mod commit;

@@ -272,7 +272,7 @@ fn a_pull_killed_at_any_step() {
     for (place, call) in CALLS.iter().enumerate() {
         for n in [1, 2, 3, 5, 9, 20, 60, 150] {
             // Not all of them at every call: they add up.
-            if n > 5 && (place + n as usize) % 3 != 0 {
+            if n > 5 && !(place + n as usize).is_multiple_of(3) {
                 continue;
             }
             let plain = umiak.command(&["pull", "-q", &source]);
@@ -388,7 +388,7 @@ fn pulls_beside_removals_lose_nothing() {
                 })
             })
             .collect();
-        let failed = pulling.into_iter().map(|pull| pull.join().is_err()).fold(false, |a, b| a || b);
+        let failed = pulling.into_iter().filter_map(|pull| pull.join().err()).count() > 0;
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(!failed);
     });

@@ -1,6 +1,8 @@
 //! Pulls into a real store: hostile layers, transports, and a registry that misbehaves.
 
+mod chunked;
 mod hostile;
+mod misbehaves;
 mod peers;
 mod recipe;
 mod registry;
@@ -9,3 +11,4 @@ mod share;
 mod skip;
 mod store;
 mod support;
+mod upload;

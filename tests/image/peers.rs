@@ -15,7 +15,7 @@ use crate::skip::skip;
 use crate::support::{Archive, Image, Scratch, is_root, options, pull_text};
 
 /// Whether all programs are there.
-fn have(programs: &[&str]) -> bool {
+pub fn have(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     programs.iter().all(|program| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
 }

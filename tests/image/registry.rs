@@ -14,38 +14,38 @@ use umiak::storage::{ImageRecord, Store};
 use crate::support::{Archive, Image, Scratch, options};
 
 /// A request: its path and headers in lower case.
-struct Request {
-    path: String,
-    headers: HashMap<String, String>,
+pub struct Request {
+    pub path: String,
+    pub headers: HashMap<String, String>,
 }
 
 /// Status line, headers, body, and how many bytes of it are sent before the line is cut.
-struct Answer {
-    status: &'static str,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-    cut: Option<usize>,
+pub struct Answer {
+    pub status: &'static str,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub cut: Option<usize>,
     /// Instead of the body's.
-    length: Option<String>,
+    pub length: Option<String>,
 }
 
 impl Answer {
-    fn ok(body: &[u8]) -> Self {
+    pub fn ok(body: &[u8]) -> Self {
         Self { status: "200 OK", headers: Vec::new(), body: body.to_vec(), cut: None, length: None }
     }
 
-    fn status(status: &'static str) -> Self {
+    pub fn status(status: &'static str) -> Self {
         Self { status, ..Self::ok(b"{\"errors\":[{\"code\":\"X\",\"message\":\"because\"}]}") }
     }
 
-    fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 }
 
 /// Serves until the test's process ends; returns host:port.
-fn serve(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> String {
+pub fn serve(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let handler = Arc::new(handler);
@@ -86,7 +86,7 @@ fn talk(stream: TcpStream, handler: &dyn Fn(&Request) -> Answer) {
 }
 
 /// What an honest registry would answer.
-fn honest(image: &Image, request: &Request) -> Answer {
+pub fn honest(image: &Image, request: &Request) -> Answer {
     if request.path.contains("/manifests/") {
         let kind = "application/vnd.oci.image.manifest.v1+json";
         return Answer::ok(image.manifest.to_string().as_bytes()).header("Content-Type", kind);
@@ -97,7 +97,7 @@ fn honest(image: &Image, request: &Request) -> Answer {
 }
 
 /// Bytes that do not compress, so that blobs have some length.
-fn image() -> Image {
+pub fn image() -> Image {
     let mut state = 1u32;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -108,12 +108,12 @@ fn image() -> Image {
     Image::new(&[Archive::new().file("noise", &noise).bytes()])
 }
 
-fn pull_options(creds: Option<Credentials>) -> PullOptions {
+pub fn pull_options(creds: Option<Credentials>) -> PullOptions {
     let registry = Options { tls_verify: Some(false), creds, ..Options::default() };
     PullOptions { registry, ..options() }
 }
 
-fn try_pull(store: &Store, host: &str) -> Result<ImageRecord, String> {
+pub fn try_pull(store: &Store, host: &str) -> Result<ImageRecord, String> {
     let source: Transport = format!("docker://{host}/a/b:1").parse().unwrap();
     pull(store, &source, &pull_options(None), &Silent).map_err(|e| umiak::base::report::chain(&e))
 }

@@ -52,6 +52,25 @@ impl Source for Registry {
         Ok(Box::new(blob))
     }
 
+    fn blob_range(
+        &self,
+        blob: &Descriptor,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<Box<dyn Read + Send + '_>>, source::Error> {
+        let Some(last) = offset.checked_add(length).and_then(|end| end.checked_sub(1)) else {
+            return Ok(None);
+        };
+        let path = format!("blobs/{}", blob.digest);
+        let response = self.get(&path, &path, &[("Range", &format!("bytes={offset}-{last}"))])?;
+        let given = header(&response, "content-range").and_then(|range| range.strip_prefix("bytes "));
+        let asked = given.is_some_and(|range| range.starts_with(&format!("{offset}-{last}/")));
+        if response.status() != StatusCode::PARTIAL_CONTENT || !asked {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(response.into_body().into_with_config().limit(u64::MAX).reader().take(length))))
+    }
+
     fn names(&self) -> Vec<String> {
         self.reference().tagged().into_iter().collect()
     }
