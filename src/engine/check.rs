@@ -152,7 +152,8 @@ impl Check<'_> {
             .filter(|layer| layer.record.is_some())
             .map(|layer| layer.chain_id)
             .collect();
-        for image in &self.survey.images {
+        // A list of images has nothing of its own but its record.
+        for image in self.survey.images.iter().filter(|image| image.list.is_none()) {
             for (digest, what) in [(image.manifest, "manifest"), (image.id, "configuration")] {
                 match store.read_blob(&digest) {
                     Ok(Some(_)) => {}

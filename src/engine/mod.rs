@@ -1,5 +1,6 @@
 //! The engine (L5): composes storage, images, the runtime and the monitor into containers.
 
+pub mod artifacts;
 pub mod attach;
 pub mod check;
 pub mod commit;
@@ -102,6 +103,8 @@ pub enum Error {
     Commit(#[from] commit::Error),
     #[error(transparent)]
     Lists(#[from] lists::Error),
+    #[error(transparent)]
+    Artifacts(#[from] artifacts::Error),
     #[error(transparent)]
     Push(#[from] push::Error),
     #[error(transparent)]
@@ -295,6 +298,7 @@ impl Error {
             Self::Images(error) => error.hint(),
             Self::Commit(error) => error.hint(),
             Self::Lists(error) => error.hint(),
+            Self::Artifacts(error) => error.hint(),
             Self::Push(error) => error.hint(),
             Self::Login(error) => error.hint(),
             Self::Config(config::Error::ImageStopSignal(_)) => {

@@ -92,11 +92,16 @@ impl Engine {
             // Alone, so that no container is being made from one meanwhile.
             let _lock = self.store.lock_exclusive()?;
             let users = self.image_users()?;
-            let (gone, stay): (Vec<_>, Vec<_>) = self
+            let (gone, mut stay): (Vec<_>, Vec<_>) = self
                 .store
                 .images()?
                 .into_iter()
                 .partition(|image| !users.contains_key(&image.id) && filter.fits(image));
+            // What a list is made of that stays is in use.
+            let listed: HashSet<String> = stay.iter().flat_map(listed_manifests).collect();
+            let (kept, gone): (Vec<_>, Vec<_>) =
+                gone.into_iter().partition(|image| listed.contains(&image.manifest.to_string()));
+            stay.extend(kept);
             let kept: HashSet<ChainId> =
                 stay.iter().flat_map(|image| image.layers.iter().map(|layer| layer.chain_id)).collect();
             let mut freed: BTreeMap<ChainId, u64> = BTreeMap::new();
@@ -160,6 +165,12 @@ impl Engine {
         }
         Ok(pruned)
     }
+}
+
+/// The digests of the manifests that a list names.
+fn listed_manifests(image: &ImageRecord) -> Vec<String> {
+    let entries = image.list.iter().flat_map(|list| &list.entries);
+    entries.filter_map(|entry| Some(entry.descriptor.get("digest")?.as_str()?.to_owned())).collect()
 }
 
 fn volume_fits(labels: &BTreeMap<String, String>, filter: &str) -> bool {

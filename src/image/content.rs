@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::layer::{self, Inflate};
 use super::manifest::Compression;
 use super::pipe::{self, BUFFER, PipeReader, pipe};
+use super::recipe;
 use crate::base::digest::Digest;
 use crate::storage::{self, LayerRef, Store};
 
@@ -21,6 +22,9 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// It cannot be made of the unpacked files.
+    #[error(transparent)]
+    Recipe(#[from] recipe::Error),
     /// Neither its blob nor anything that the archive could be made from is here.
     #[error("the content of layer {0} is not here any more")]
     Gone(Digest),
@@ -48,7 +52,10 @@ pub fn open_tar(store: &Store, layer: &LayerRef) -> Result<Box<dyn Read + Send>,
             return Ok(Box::new(Verified::new(tar, layer.diff_id, layer.size)));
         }
     }
-    Err(Error::Gone(layer.diff_id))
+    let mut kinds = store.layer_kinds(&layer.chain_id).into_iter();
+    let files = kinds.find(|files| files.recipe().exists()).ok_or(Error::Gone(layer.diff_id))?;
+    let tar = recipe::Reader::open(&files.recipe(), &files.tree(), &files.aside())?;
+    Ok(Box::new(Verified::new(tar, layer.diff_id, layer.size)))
 }
 
 /// A blob as it was pulled, if it is kept whole. Its content is not checked: see [`Verified`].

@@ -29,8 +29,9 @@ const LISTED: usize = 28;
 const SKETCH: usize = 64;
 /// How many of a new layer's largest files are looked for in each other layer.
 const PROBES: usize = 16;
-/// With how many layers one shares.
-const PARTNERS: usize = 4;
+/// With how many layers one shares, and how many are thought of.
+const PARTNERS: usize = 8;
+const CANDIDATES: usize = 32;
 /// Layers with less content do not look for others.
 const WORTHWHILE: u64 = 64 << 10;
 /// Bytes of memory for the list of one layer. Files beyond are not shared.
@@ -177,6 +178,21 @@ impl Other {
         Ok(listed.binary_search_by_key(&hash, |listed| u128::from_le_bytes(number(listed, 0))).is_ok())
     }
 
+    /// A guess at how much it has in common with `files`, whose largest are known: of its own largest
+    /// files those that are in the list, and of the list's largest those that it has.
+    fn common_bytes(&self, files: &FileList, largest: &[Listed]) -> u64 {
+        let known = |hash: u128| files.files.binary_search_by_key(&hash, |listed| listed.hash).is_ok();
+        let mut common: u64 =
+            self.sketch.iter().filter(|(hash, _)| known(*hash)).map(|(_, size)| size).sum();
+        for listed in largest {
+            let sketched = self.sketch.iter().any(|(hash, _)| *hash == listed.hash);
+            if !sketched && self.has(listed.hash).unwrap_or(false) {
+                common += listed.size;
+            }
+        }
+        common
+    }
+
     fn path(&self, listed: &Listed) -> io::Result<PathBuf> {
         let at = self.list_at() + (self.count * LISTED) as u64 + u64::from(listed.path);
         let mut length = [0; 2];
@@ -232,16 +248,23 @@ impl StagedLayer {
         }
         let Ok(mut sharer) = Sharer::new(&self.diff(), self.scratch()) else { return Ok(0) };
         let mut shared = 0;
-        for other in self.partners(&files) {
+        let mut candidates = self.candidates(&files);
+        for _ in 0..PARTNERS {
+            // Anew each time: what is shared already counts no more.
+            let largest = files.largest(PROBES);
+            let common = candidates.iter().map(|other| other.common_bytes(&files, &largest));
+            let best = common.enumerate().max_by_key(|(_, common)| *common);
+            let Some((place, 1..)) = best else { break };
+            let other = candidates.swap_remove(place);
             shared += share_with(&mut files, &other, &mut sharer).unwrap_or(0);
         }
         Ok(shared)
     }
 
-    /// The layers that have most in common with this one.
-    fn partners(&self, files: &FileList) -> Vec<Other> {
+    /// The layers that have something in common with this one, if there are many those with most.
+    fn candidates(&self, files: &FileList) -> Vec<Other> {
         let largest = files.largest(PROBES);
-        let mut partners: Vec<(u64, Other)> = Vec::new();
+        let mut found: Vec<(u64, Other)> = Vec::new();
         let Ok(layers) = fs::read_dir(self.store().path("layers")) else { return Vec::new() };
         for entry in layers.flatten() {
             let single = entry.file_name().as_bytes().ends_with(SINGLE.as_bytes());
@@ -249,23 +272,15 @@ impl StagedLayer {
                 continue;
             }
             let Ok(Some(other)) = Other::open(entry.path()) else { continue };
-            let known = |hash: u128| files.files.binary_search_by_key(&hash, |listed| listed.hash).is_ok();
-            let mut common: u64 =
-                other.sketch.iter().filter(|(hash, _)| known(*hash)).map(|(_, size)| size).sum();
-            for listed in &largest {
-                let sketched = other.sketch.iter().any(|(hash, _)| *hash == listed.hash);
-                if !sketched && other.has(listed.hash).unwrap_or(false) {
-                    common += listed.size;
-                }
-            }
+            let common = other.common_bytes(files, &largest);
             if common > 0 {
-                partners.push((common, other));
-                partners.sort_unstable_by_key(|(common, _)| std::cmp::Reverse(*common));
-                partners.truncate(PARTNERS);
+                found.push((common, other));
+                found.sort_unstable_by_key(|(common, _)| std::cmp::Reverse(*common));
+                found.truncate(CANDIDATES);
             }
         }
         let usable = |other: &Other| matches!(layer_at(&other.dir), Ok(Some(_)));
-        partners.into_iter().map(|(_, other)| other).filter(usable).collect()
+        found.into_iter().map(|(_, other)| other).filter(usable).collect()
     }
 }
 

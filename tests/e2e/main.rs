@@ -4,6 +4,7 @@
 
 mod support;
 
+mod artifacts;
 mod callers;
 mod cgroups;
 mod commit;
@@ -24,6 +25,7 @@ mod robustness;
 mod run;
 mod search;
 mod start;
+mod store;
 mod terminal;
 mod trust;
 mod volumes;

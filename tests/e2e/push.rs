@@ -123,7 +123,7 @@ fn to_registries_with_a_password_and_with_https() {
 #[test]
 fn a_layer_whose_blob_is_not_kept() {
     requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
-    let umiak = Umiak::new();
+    let mut umiak = Umiak::new();
     let registry = Registry::start(&umiak);
     let from = registry.push("busybox");
     umiak.run(&["pull", "-q", "--tls-verify=false", &from]).ok();
@@ -142,7 +142,6 @@ fn a_layer_whose_blob_is_not_kept() {
     );
     let second = Registry::start(&umiak);
     let streamed = format!("{}/a/b", second.address);
-    let mut umiak = umiak;
     umiak.set_env("CONTAINERS_REGISTRIES_CONF", conf.to_str().unwrap());
     umiak.run(&["push", "-q", "--tls-verify=false", &from, &streamed]).ok();
     assert_eq!(sha256(&raw(&umiak, &format!("docker://{streamed}"))), expected);
@@ -152,14 +151,22 @@ fn a_layer_whose_blob_is_not_kept() {
 
 #[test]
 fn manifests_and_layers_are_converted() {
-    requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    requires!(
+        Need::Image("busybox"),
+        Need::Tool("docker-registry"),
+        Need::Tool("skopeo"),
+        Need::Tool("zstd")
+    );
     let umiak = Umiak::with_busybox();
     let registry = Registry::start(&umiak);
     let name = |tag: &str| format!("{}/a/busybox:{tag}", registry.address);
     let push = |tag: &str, more: &[&str]| {
         umiak.run(&[&["push", "-q", "--tls-verify=false"], more, &["busybox", &name(tag)]].concat())
     };
-    let config = json(&raw(&umiak, &format!("oci:{}", images("busybox"))))["config"]["digest"].clone();
+    let source = format!("oci:{}", images("busybox"));
+    let config = json(&raw(&umiak, &source))["config"]["digest"].clone();
+    let whole = json(&program(&umiak, "skopeo", &["inspect", "--config", "--raw", &source]));
+    let diff_id = whole["rootfs"]["diff_ids"][0].as_str().unwrap().to_owned();
     for (tag, more, kind, layer) in [
         ("docker", &["--format", "v2s2"][..], "docker.distribution.manifest.v2", "diff.tar.gzip"),
         ("oci", &["--format", "oci"], "oci.image.manifest.v1", "tar+gzip"),
@@ -177,19 +184,21 @@ fn manifests_and_layers_are_converted() {
         assert!(manifest["layers"][0]["mediaType"].as_str().unwrap().ends_with(layer), "{tag}: {manifest}");
         // The configuration, and so the image's id, stays.
         assert_eq!(manifest["config"]["digest"], config, "{tag}");
-        // Others and we take it, and it is the same image. skopeo checks the sums of layers it inflates.
+        // Others and we take it, and it is the same image.
+        let layout = format!("oci:copy-{tag}:x");
+        let from = format!("docker://{}", name(tag));
         program(
             &umiak,
             "skopeo",
-            &[
-                "--insecure-policy",
-                "copy",
-                "-q",
-                "--src-tls-verify=false",
-                &format!("docker://{}", name(tag)),
-                &format!("docker-archive:{tag}.tar:x/y:1"),
-            ],
+            &["--insecure-policy", "copy", "-q", "--src-tls-verify=false", &from, &layout],
         );
+        let copied = json(&raw(&umiak, &layout));
+        let hex = copied["layers"][0]["digest"].as_str().unwrap()[7..].to_owned();
+        let inflate = if tag == "zstd" { "zstd" } else { "gzip" };
+        let blob = format!("copy-{tag}/blobs/sha256/{hex}");
+        let command = format!("{inflate} -dc < {blob} | sha256sum");
+        let sum = program(&umiak, "sh", &["-c", &command]);
+        assert_eq!(String::from_utf8(sum).unwrap()[..64], diff_id[7..], "{tag}");
         let elsewhere = umiak.dir.join(format!("store-{tag}"));
         umiak.run_elsewhere(&elsewhere, &["pull", "-q", "--tls-verify=false", &name(tag)]).ok();
         umiak
@@ -314,12 +323,13 @@ fn what_save_and_load_refuse() {
 /// A tree as `tar` tells it, for comparison: kinds, modes, owners, sizes, times and names.
 fn listing(dir: &Path) -> String {
     let output = Command::new("sh")
-        .args(["-c", "find . -printf '%y %m %U %G %s %T@ %p %l\\n' | sed 's/^d \\([^ ]* [^ ]* [^ ]*\\) [0-9]* /d \\1 - /' | sort"])
+        .args(["-c", "find . -mindepth 1 -printf '%y %m %U %G %s %T@ %p %l\\n' | sed 's/^d \\([^ ]* [^ ]* [^ ]*\\) [0-9]* /d \\1 - /' | sort"])
         .current_dir(dir)
         .output()
         .unwrap();
     assert!(output.status.success());
-    String::from_utf8(output.stdout).unwrap()
+    // Names need not be text.
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
@@ -331,7 +341,6 @@ fn others_read_what_is_saved() {
     umiak.run(&["save", "-q", "-o", "docker.tar", "nasty"]).ok();
     umiak.run(&["save", "-q", "--format", "oci-archive", "-o", "oci.tar", "nasty"]).ok();
     umiak.run(&["save", "-q", "--format", "docker-dir", "-o", "dir", "nasty"]).ok();
-    umiak.run(&["push", "-q", "--compression-format", "zstd", "nasty", "oci:zstd:1"]).ok();
     umiak.run(&["push", "-q", "--compression-level", "1", "--force-compression", "nasty", "oci:gzip:1"]).ok();
     umiak.run(&["push", "-q", "nasty", "oci:kept:1"]).ok();
     assert_eq!(raw(&umiak, "oci:kept:1"), raw(&umiak, &source));
@@ -341,13 +350,6 @@ fn others_read_what_is_saved() {
         assert_eq!(config(image), config(&source), "{image}");
         assert_eq!(unpacked(&umiak, image), expected, "{image}");
     }
-    // umoci 0.4 has no zstd: skopeo inflates it.
-    program(
-        &umiak,
-        "skopeo",
-        &["--insecure-policy", "copy", "-q", "oci:zstd:1", "docker-archive:z.tar:a/b:1"],
-    );
-    assert_eq!(unpacked(&umiak, "docker-archive:z.tar"), expected);
 }
 
 /// The tree that umoci makes of an image.

@@ -12,3 +12,4 @@ mod share;
 mod skip;
 mod store;
 mod support;
+mod upload;

@@ -1,5 +1,6 @@
 //! The engine's face: Podman's commands and flags, one file a command.
 
+pub mod artifact;
 pub mod attach;
 pub mod check;
 pub mod commit;
@@ -145,6 +146,13 @@ macro_rules! faces {
 
 fn faces() -> Vec<Face> {
     faces! {
+        "artifact add" [], artifact::AddArgs, artifact::add, "Make an artifact of files, or add files to one";
+        "artifact extract" [], artifact::ExtractArgs, artifact::extract, "Write an artifact's files";
+        "artifact inspect" [], artifact::InspectArgs, artifact::inspect, "Show everything about an artifact";
+        "artifact ls" ["list"], artifact::LsArgs, artifact::ls, "List artifacts";
+        "artifact pull" [], artifact::PullArgs, artifact::pull, "Fetch an artifact";
+        "artifact push" [], artifact::PushArgs, artifact::push, "Upload an artifact";
+        "artifact rm" ["remove"], artifact::RmArgs, artifact::rm, "Remove artifacts";
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
         "commit" [], commit::CommitArgs, commit::run, "Make an image of a container's files";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
@@ -252,7 +260,8 @@ pub fn command() -> Command {
 
 /// Commands with a second word. Those of `container` and `image` that stand here are the ones that
 /// have no name of one word ([`ungroup`]).
-const GROUPS: [(&str, &str); 5] = [
+const GROUPS: [(&str, &str); 6] = [
+    ("artifact", "Commands about artifacts: any files under a name"),
     ("container", "Commands about containers"),
     ("image", "Commands about images"),
     ("manifest", "Commands about lists of images for several platforms"),

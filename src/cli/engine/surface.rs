@@ -338,4 +338,40 @@ pub const FLAGS: &[(&str, &str)] = &[
         "\
      i,ignore",
     ),
+    (
+        "artifact add",
+        "\
+     annotation= a,append file-type= replace type=",
+    ),
+    (
+        "artifact extract",
+        "\
+     digest= title=",
+    ),
+    (
+        "artifact inspect",
+        "\
+     f,format=",
+    ),
+    (
+        "artifact ls",
+        "\
+     format= no-trunc n,noheading",
+    ),
+    (
+        "artifact pull",
+        "\
+     authfile= cert-dir= creds= decryption-key= h,help q,quiet retry= retry-delay= tls-verify",
+    ),
+    (
+        "artifact push",
+        "\
+     authfile= cert-dir= creds= digestfile= q,quiet retry= retry-delay= sign-by= sign-by-sigstore= sign- \
+     by-sigstore-private-key= sign-by-sq-fingerprint= sign-passphrase-file= tls-verify",
+    ),
+    (
+        "artifact rm",
+        "\
+     a,all i,ignore",
+    ),
 ];
