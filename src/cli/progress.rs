@@ -12,8 +12,10 @@ use crate::base::digest::Digest;
 use crate::base::size;
 use crate::image::Progress;
 
-/// Shows a pull.
+/// Shows a pull or a push.
 pub struct PullProgress {
+    /// Where a layer may be already.
+    place: &'static str,
     form: Form,
 }
 
@@ -33,7 +35,12 @@ pub fn for_pull(quiet: bool) -> PullProgress {
     } else {
         Form::Lines
     };
-    PullProgress { form }
+    PullProgress { place: "here", form }
+}
+
+/// The same for what goes out.
+pub fn for_push(quiet: bool) -> PullProgress {
+    PullProgress { place: "there", ..for_pull(quiet) }
 }
 
 fn lock(bars: &Mutex<HashMap<Digest, ProgressBar>>) -> MutexGuard<'_, HashMap<Digest, ProgressBar>> {
@@ -72,11 +79,11 @@ impl Progress for PullProgress {
     fn finished(&self, digest: &Digest, existed: bool) {
         match &self.form {
             Form::Silent => {}
-            Form::Lines if existed => line(&format!("Layer {} is here already", digest.short())),
+            Form::Lines if existed => line(&format!("Layer {} is {} already", digest.short(), self.place)),
             Form::Lines => {}
             Form::Bars { all, bars, .. } => match lock(bars).remove(digest) {
                 Some(bar) => bar.finish(),
-                None => drop(all.println(format!("{} is here already", digest.short()))),
+                None => drop(all.println(format!("{} is {} already", digest.short(), self.place))),
             },
         }
     }

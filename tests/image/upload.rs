@@ -36,6 +36,8 @@ enum Fault {
     None,
     /// This answer instead.
     Answer(&'static str, Vec<(&'static str, String)>),
+    /// This content instead.
+    Body(Vec<(&'static str, String)>, &'static [u8]),
     /// The line is cut after so many bytes of the body, which are kept.
     Cut(usize),
     /// It is done, and the line cut before the answer.
@@ -149,6 +151,10 @@ fn talk(stream: TcpStream, state: &Mutex<State>, faults: &Faults) -> io::Result<
             Fault::Answer(status, headers) => {
                 let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
                 (*status, headers.collect(), Vec::new())
+            }
+            Fault::Body(headers, body) => {
+                let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+                ("200 OK", headers.collect(), body.to_vec())
             }
             _ => serve(&mut state.lock().unwrap(), &request, &body),
         };
@@ -485,12 +491,13 @@ fn manifests_and_tags_and_what_refers_to_them() {
                 Some("x") => Some("<http://127.0.0.1:1/v2/a/b/tags/list?last=y>; rel=next"),
                 Some(_) => None,
             };
-            return Fault::Answer("200 OK", link.map(|l| ("Link", l.to_owned())).into_iter().collect());
+            let link = link.map(|link| ("Link", link.to_owned())).into_iter().collect();
+            return Fault::Body(link, br#"{"name":"a/b","tags":["one"]}"#);
         }
         Fault::None
     });
     let registry = server.registry(Options::default());
-    registry.tags().unwrap();
+    assert_eq!(registry.tags().unwrap(), ["one", "one", "one"]);
     assert_eq!(server.state().logged("/tags/list"), 3);
     let subject = Digest::of(b"subject");
     let manifest = format!(

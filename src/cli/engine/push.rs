@@ -131,7 +131,7 @@ pub fn run(args: PushArgs, globals: &Globals) -> Outcome {
         retry: args.retry,
         retry_delay: delay(args.retry_delay.as_deref())?,
     };
-    let progress = progress::for_pull(args.quiet);
+    let progress = progress::for_push(args.quiet);
     let pushed = engine.push(&args.image, args.destination.as_deref(), &reach, options, &progress);
     let digest = pushed.map_err(engine::Error::from)?;
     if let Some(path) = args.digestfile {

@@ -81,7 +81,7 @@ pub fn save(args: SaveArgs, globals: &Globals) -> Outcome {
         "oci-archive" => Target::OciArchive(file(args.output.as_deref())?, tag),
         _ => Target::DockerArchive(file(args.output.as_deref())?),
     };
-    let progress = progress::for_pull(args.quiet);
+    let progress = progress::for_push(args.quiet);
     let saved = engine.hand_out("saving", &outgoing, target, &Reach::default(), &progress);
     saved.map_err(engine::Error::from)?;
     Ok(0)

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{Destination, Error, Image, LAYOUT, REF_NAME, copy, empty_index, index_entry};
 use crate::base::digest::Digest;
+use crate::image::content::Verified;
 use crate::image::registry::Content;
 use crate::image::rewrite::Form;
 use crate::sys::atomic::Pending;
@@ -34,8 +35,13 @@ fn put(dir: &Path, name: &str, content: &Content<'_>, progress: &dyn Fn(u64)) ->
     pending.publish(name.as_ref()).map_err(write_error(&path))
 }
 
-fn is_file_of(path: &Path, size: u64) -> bool {
-    fs::metadata(path).is_ok_and(|stat| stat.is_file() && stat.len() == size)
+/// Whether a file holds a blob: nothing tells whether whoever wrote it came to the end.
+fn holds(path: &Path, digest: &Digest, size: u64) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    if !file.metadata().is_ok_and(|stat| stat.is_file() && stat.len() == size) {
+        return false;
+    }
+    io::copy(&mut Verified::new(file, *digest, size), &mut io::sink()).is_ok()
 }
 
 /// Makes a directory, or takes one that is empty or has the file `mark`.
@@ -77,7 +83,7 @@ impl Destination for Layout {
     }
 
     fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
-        Ok(is_file_of(&self.blobs().join(digest.hex()), size))
+        Ok(holds(&self.blobs().join(digest.hex()), digest, size))
     }
 
     fn put_blob(
@@ -150,10 +156,7 @@ impl Directory {
 
 impl Destination for Directory {
     fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
-        // Nothing tells whether a file was written to its end by whoever wrote it.
-        let Ok(file) = File::open(self.path.join(digest.hex())) else { return Ok(false) };
-        let mut verified = crate::image::content::Verified::new(file, *digest, size);
-        Ok(io::copy(&mut verified, &mut io::sink()).is_ok())
+        Ok(holds(&self.path.join(digest.hex()), digest, size))
     }
 
     fn put_blob(

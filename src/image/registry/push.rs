@@ -309,8 +309,9 @@ impl Registry {
         for _ in 0..PAGES {
             let mut response = self.succeed(Ask::new(Method::GET, &path, &self.asked().name()))?;
             let next = header(&response, "link").and_then(next_page).map(str::to_owned);
-            let list: List =
-                serde_json::from_slice(&self.read(&mut response)?).unwrap_or(List { tags: None });
+            let bytes = self.read(&mut response)?;
+            let list: List = serde_json::from_slice(&bytes)
+                .map_err(|_| Error::Nonsense { host: self.host().to_owned() })?;
             tags.extend(list.tags.unwrap_or_default());
             // Never another host: the request goes with our credentials.
             match next {
