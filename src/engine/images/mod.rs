@@ -82,6 +82,9 @@ pub enum Error {
     /// No such image.
     #[error("there is no image \"{0}\"")]
     NoSuchImage(String),
+    /// `containers-storage:[…]`.
+    #[error("\"containers-storage:{0}\" names another store, which is not supported yet")]
+    OtherStore(String),
     /// `--all-tags` of something else than a repository.
     #[error("\"{0}\" has no tags to list: name a repository of a registry, without tag and digest")]
     NoRepository(String),
