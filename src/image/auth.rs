@@ -26,14 +26,18 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The file cannot be parsed.
-    #[error("parsing the credentials in \"{}\"", path.display())]
+    /// The file cannot be parsed. What the parser says may hold a secret: only the place is told.
+    #[error(
+        "parsing the credentials in \"{}\": it is not understood at line {line}, column {column}",
+        path.display()
+    )]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
     },
     /// The file cannot be written.
     #[error("writing the credentials to \"{}\"", path.display())]
@@ -100,6 +104,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The file is no auth file.
+    pub fn parse(path: PathBuf, error: &serde_json::Error) -> Self {
+        Self::Parse { path, line: error.line(), column: error.column() }
+    }
+
     /// What may help.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -221,7 +230,7 @@ fn in_files(
             other => other.map_err(|source| Error::Read { path: path.clone(), source })?,
         };
         let file: AuthFile =
-            serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.clone(), source })?;
+            serde_json::from_slice(&bytes).map_err(|error| Error::parse(path.clone(), &error))?;
         let host = reference.registry().unwrap_or_default();
         let helpers = file.helpers.unwrap_or_default();
         if let Some((key, helper)) = helpers.iter().find(|(key, _)| names(key, host))

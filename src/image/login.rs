@@ -50,7 +50,7 @@ impl AuthFile {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Map::new());
         }
-        serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path(), source })
+        serde_json::from_slice(&bytes).map_err(|error| Error::parse(path(), &error))
     }
 
     /// Changes the file as a whole, alone; what is not understood in it stays.
@@ -70,7 +70,7 @@ impl AuthFile {
         let indent = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, indent);
         serde::Serialize::serialize(&Value::Object(content), &mut serializer)
-            .map_err(|source| Error::Parse { path: self.path.clone(), source })?;
+            .map_err(|error| Error::parse(self.path.clone(), &error))?;
         atomic::write(&path, &bytes, 0o600, Durability::Synced).map_err(error)?;
         Ok(result)
     }

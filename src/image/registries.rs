@@ -186,6 +186,14 @@ impl Registries {
                 optional(&path).transpose()?.map_or(Ok(()), |text| all.merge(&path, &text))?;
             }
         }
+        // What a person has chosen once, asked by Podman, goes before everything; of what it holds
+        // only that is taken.
+        let cached = chosen_aliases(env);
+        if let Some((path, text)) = cached.and_then(|path| Some((path.clone(), optional(&path)?))) {
+            let mut chosen = Self::default();
+            chosen.merge(&path, &text?)?;
+            all.aliases.extend(chosen.aliases);
+        }
         Ok(all)
     }
 
@@ -325,6 +333,17 @@ impl Registries {
             .map(|(location, insecure)| Ok(Endpoint { reference: rewrite(location)?, insecure }))
             .collect()
     }
+}
+
+/// Where Podman notes the answers to its questions (containers-registries.conf(5), "short-name-mode").
+fn chosen_aliases(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    const NAME: &str = "containers/short-name-aliases.conf";
+    if rustix::process::geteuid().is_root() {
+        return Some(Path::new("/var/cache").join(NAME));
+    }
+    let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join(NAME))
 }
 
 /// How many bytes of a full name a prefix takes; `None` if it is no prefix of it.

@@ -241,6 +241,21 @@ fn what_registries_conf_says() {
     assert_eq!(names(&umiak), "a.example.com/x/busybox:latest\n");
     umiak.run(&["pull", "-q", "test/busybox"]).ok();
     assert!(names(&umiak).contains("search.example.com/test/busybox:latest"), "{}", names(&umiak));
+    // What Podman has asked a person once, for an ordinary user.
+    if !rustix::process::geteuid().is_root() {
+        let cache = umiak.dir.join("home/.cache/containers");
+        std::fs::create_dir_all(&cache).unwrap();
+        let chosen = format!("[aliases]\n\"chosen\" = \"{address}/test/busybox\"\n");
+        std::fs::write(cache.join("short-name-aliases.conf"), chosen).unwrap();
+        umiak.run(&["pull", "-q", "--tls-verify=false", "chosen"]).ok();
+        assert!(names(&umiak).contains(&format!("{address}/test/busybox:latest")), "{}", names(&umiak));
+        umiak.run(&["untag", &format!("{address}/test/busybox"), &format!("{address}/test/busybox")]).ok();
+    }
+    // By name of what is here.
+    let id = umiak.run(&["pull", "-q", "containers-storage:a.example.com/x/busybox"]).ok().stdout;
+    umiak.run(&["pull", "-q", &format!("containers-storage:@{}", id.trim())]).ok().says(id.trim());
+    umiak.run(&["pull", "containers-storage:nothing"]).exits(125).tells("no image \"nothing\"");
+    umiak.run(&["pull", "containers-storage:[overlay@/x]a"]).exits(125).tells("not supported yet");
     // What is forbidden, what is ambiguous, what is wrong.
     say(&format!("[[registry]]\nlocation = '{address}'\nblocked = true\n"));
     umiak.run(&["pull", &name]).exits(125).tells("is blocked").tells(&address);

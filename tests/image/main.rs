@@ -1,6 +1,7 @@
 //! Pulls into a real store: hostile layers, transports, and a registry that misbehaves.
 
 mod chunked;
+mod fuzz;
 mod hostile;
 mod misbehaves;
 mod peers;

@@ -137,6 +137,9 @@ pub fn ensure(
     progress: impl Progress,
 ) -> Result<ImageRecord, Error> {
     let at = At::new(engine);
+    if let Some(here) = name.strip_prefix("containers-storage:") {
+        return of_the_store(&at, here);
+    }
     if Transport::is_explicit(name) {
         return pull_from(&at, &[name.parse()?], name, options, &progress);
     }
@@ -199,6 +202,15 @@ fn of_list(
         }
         _ => Err(Error::NotHere { name: manifest.to_string(), similar: None }),
     }
+}
+
+/// What `containers-storage:NAME` means: an image that is here. Another store than ours cannot be named.
+fn of_the_store(at: &At<'_>, name: &str) -> Result<ImageRecord, Error> {
+    if name.starts_with('[') {
+        return Err(Error::OtherStore(name.to_owned()));
+    }
+    let missing = || Error::NoSuchImage(name.to_owned());
+    at.store.image(name.strip_prefix('@').unwrap_or(name))?.ok_or_else(missing)
 }
 
 /// The image here whose name `name` is most likely a slip of.

@@ -83,6 +83,15 @@ impl<'a> Rebuilt<'a> {
         Some(Self { table, source, blob, steps, next: 0, here, ranges, open: None, state: State::Between })
     }
 
+    /// With nothing here: all comes from the blob.
+    #[cfg(test)]
+    pub(super) fn from_blob(table: &'a Table, source: &'a dyn Source, blob: &'a Descriptor) -> Self {
+        let ranges = merged(table.files.iter().filter(|f| f.digest.is_some()).map(|f| f.range).collect());
+        let steps = table.steps();
+        let here = HashMap::new();
+        Self { table, source, blob, steps, next: 0, here, ranges, open: None, state: State::Between }
+    }
+
     /// Bytes of the blob that are going to be fetched.
     pub fn to_fetch(&self) -> u64 {
         self.ranges.iter().map(|(from, to)| to - from).sum()
