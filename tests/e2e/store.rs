@@ -371,8 +371,8 @@ fn pulls_beside_removals_lose_nothing() {
         });
         scope.spawn(|| {
             while !done() {
-                // An image may go between two looks, and so be taken for damaged.
-                let _ = run(&check);
+                let checked = run(&check);
+                assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
             }
         });
         let pulling: Vec<_> = pulls
