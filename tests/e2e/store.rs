@@ -100,7 +100,6 @@ fn shared(root: &Path) -> u64 {
 
 #[test]
 fn related_images_take_little_more_than_one() {
-    requires!(Need::Root);
     let umiak = Umiak::new();
     let files = files(300);
     let root = umiak.dir.join("store");
