@@ -182,8 +182,7 @@ impl Other {
     /// files those that are in the list, and of the list's largest those that it has.
     fn common_bytes(&self, files: &FileList, largest: &[Listed]) -> u64 {
         let known = |hash: u128| files.files.binary_search_by_key(&hash, |listed| listed.hash).is_ok();
-        let mut common: u64 =
-            self.sketch.iter().filter(|(hash, _)| known(*hash)).map(|(_, size)| size).sum();
+        let mut common: u64 = self.sketch.iter().filter(|(hash, _)| known(*hash)).map(|(_, size)| size).sum();
         for listed in largest {
             let sketched = self.sketch.iter().any(|(hash, _)| *hash == listed.hash);
             if !sketched && self.has(listed.hash).unwrap_or(false) {
