@@ -91,7 +91,8 @@ impl Engine {
         {
             // Alone, so that no container is being made from one meanwhile.
             let _lock = self.store.lock_exclusive()?;
-            let users = self.image_users()?;
+            let mut users = self.image_users()?;
+            users.extend(self.mounted_images()?.into_iter().map(|mounted| (mounted.id, 1)));
             let (gone, mut stay): (Vec<_>, Vec<_>) = self
                 .store
                 .images()?

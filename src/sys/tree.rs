@@ -31,8 +31,11 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        let top = open_to_empty(fs::CWD, path)?;
-        empty(&top, &top, REMOVE_DEPTH)?;
+        match open_to_empty(fs::CWD, path) {
+            Ok(top) => empty(&top, &top, REMOVE_DEPTH)?,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -51,7 +54,11 @@ fn open_to_empty(dir: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy) -> ru
 /// Removes what is in `dir`; what is too deep comes to lie in `top`.
 fn empty(top: &OwnedFd, dir: &OwnedFd, depth: u32) -> rustix::io::Result<()> {
     for entry in fs::Dir::read_from(dir)? {
-        let entry = entry?;
+        // Somebody else removes the same tree: a directory that is gone has no entries, which is an error.
+        let entry = match entry {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
@@ -71,10 +78,16 @@ fn empty(top: &OwnedFd, dir: &OwnedFd, depth: u32) -> rustix::io::Result<()> {
         }
         if depth == 0 {
             let random = super::atomic::random().map_err(|_| Errno::IO)?;
-            fs::renameat(dir, name, top, format!(".deep-{random:016x}"))?;
-            continue;
+            match fs::renameat(dir, name, top, format!(".deep-{random:016x}")) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error),
+            }
         }
-        empty(top, &open_to_empty(dir.as_fd(), name)?, depth - 1)?;
+        match open_to_empty(dir.as_fd(), name) {
+            Ok(below) => empty(top, &below, depth - 1)?,
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(error),
+        }
         match fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
             Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::requires;
-use crate::support::{Need, Umiak};
+use crate::support::{Need, Registry, Umiak};
 
 const NO_NET: [&str; 2] = ["--network", "none"];
 
@@ -144,6 +144,34 @@ fn all_layers_become_one() {
     let text =
         umiak.run(&["image", "inspect", "--format", "{{len .RootFS.Layers}} {{len .History}}", "one"]).ok();
     text.says("1 1");
+}
+
+#[test]
+fn what_is_committed_and_pushed_is_the_same_elsewhere() {
+    requires!(Need::Image("nasty"), Need::Tool("docker-registry"));
+    let umiak = Umiak::with_image("nasty");
+    let registry = Registry::start(&umiak);
+    let script = "mkdir -p /new/dir; echo content > /new/file; ln /new/file /new/dir/link; ln -s ../file /new/dir/sym; \
+        chmod 2755 /new/dir; for d in /*; do [ -d $d ] && [ -w $d ] && rm -rf $d/* 2>/dev/null && break; done; \
+        chown 7:8 /new/file; truncate -s 5000000 /new/sparse; touch -d 1969-12-31 /new/dir; exit 0";
+    // Not every image has a shell of this name: what it has is changed, or nothing is.
+    umiak.run(&["create", "--name", "plain", "--network", "none", "nasty", "true"]).ok();
+    let _ = umiak.run(&[&["run", "--name", "box"], &NO_NET[..], &["nasty", "sh", "-c", script]].concat());
+    let changed = if umiak.run(&["container", "exists", "box"]).code == Some(0) { "box" } else { "plain" };
+    umiak.run(&["commit", changed, "mine"]).ok();
+    let name = format!("{}/made/mine:1", registry.address);
+    umiak.run(&["push", "-q", "--tls-verify=false", "mine", &name]).ok();
+    let other = Umiak::new();
+    other.run(&["pull", "-q", "--tls-verify=false", &name]).ok();
+    let (here, there) = (files(&umiak, changed), files(&other, &created(&other, &name)));
+    for (name, told) in &here {
+        assert_eq!(there.get(name), Some(told), "{name}");
+    }
+    assert_eq!(here.len(), there.len());
+    // The image is the same image.
+    let id =
+        |umiak: &Umiak, name: &str| umiak.run(&["image", "inspect", "--format", "{{.Id}}", name]).ok().stdout;
+    assert_eq!(id(&umiak, "mine"), id(&other, &name));
 }
 
 #[test]

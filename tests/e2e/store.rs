@@ -123,9 +123,9 @@ fn related_images_take_little_more_than_one() {
 
 #[test]
 fn what_everything_takes() {
-    requires!(Need::Image("busybox"), Need::Image("ids"));
+    requires!(Need::Image("busybox"), Need::Image("configured"));
     let umiak = Umiak::with_busybox();
-    umiak.pull("ids");
+    umiak.pull("configured");
     let script = "dd if=/dev/zero of=/x bs=1000 count=500 2>/dev/null; echo 12345 >/v/x";
     umiak
         .run(&["run", "--name", "box", "--network", "none", "-v", "data:/v", "busybox", "sh", "-c", script])
@@ -153,7 +153,7 @@ fn what_everything_takes() {
     umiak.run(&["image", "prune", "-f"]).ok().says("");
     umiak.run(&["image", "prune", "-f", "--filter", "colour=red"]).exits(125).tells("colour");
     umiak.run(&["image", "prune", "-af", "--filter", "until=2020-01-01"]).ok().says("");
-    let ids = umiak.run(&["images", "-q", "--no-trunc", "ids"]).ok().stdout;
+    let ids = umiak.run(&["images", "-q", "--no-trunc", "configured"]).ok().stdout;
     umiak.run(&["image", "prune", "-af"]).ok().says(ids.trim().trim_start_matches("sha256:"));
     let said = umiak.run(&["system", "prune", "-af", "--volumes"]).ok().stdout;
     for line in ["Deleted Containers", "Deleted Volumes", "data", "Deleted Images", "Total reclaimed space: "]
@@ -214,6 +214,39 @@ fn damage_is_found_and_mended() {
     umiak.run(&["ps", "-aq"]).ok().says("");
 }
 
+#[test]
+fn images_are_mounted_to_be_read() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Image("configured"));
+    let umiak = Umiak::with_busybox();
+    umiak.pull("configured");
+    let path = umiak.run(&["image", "mount", "busybox"]).ok().stdout.trim().to_owned();
+    assert!(Path::new(&path).join("bin/busybox").is_file());
+    assert!(std::fs::write(Path::new(&path).join("x"), "").is_err(), "it can be written to");
+    umiak.run(&["image", "mount", "busybox"]).ok().says(&path);
+    umiak.run(&["image", "mount"]).ok().says(&format!("localhost/busybox:latest {path}"));
+    umiak.run(&["image", "mount", "--format", "json"]).ok().has("mountpoint");
+    umiak.run(&["rmi", "busybox"]).exits(2).tells("mounted").hints("unmount");
+    umiak.run(&["image", "prune", "-af"]).ok();
+    umiak.run(&["images", "--format", "{{.Repository}}"]).ok().says("localhost/busybox");
+    let id = umiak.inspect("busybox", "{{.Id}}");
+    umiak.run(&["image", "unmount", "busybox"]).ok().says(&id);
+    assert!(Path::new(&path).join("bin/busybox").is_file(), "it was mounted twice");
+    umiak.run(&["image", "umount", "--all"]).ok().says(&id);
+    assert!(!Path::new(&path).exists());
+    umiak.run(&["image", "unmount", "busybox"]).exits(125).tells("not mounted");
+    umiak.run(&["image", "mount", "nothing"]).exits(125).tells("nothing");
+    umiak.run(&["image", "mount", "-a"]).ok();
+    umiak.run(&["rmi", "-f", "busybox"]).ok();
+    umiak.run(&["image", "mount"]).ok().says("");
+}
+
+#[test]
+fn users_are_told_that_they_cannot_mount() {
+    requires!(Need::Unprivileged, Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["image", "mount", "busybox"]).exits(125).tells("root").hints("export");
+}
+
 /// Calls at which a pull is killed. After each of them the store looks different.
 const CALLS: [&str; 12] = [
     "openat",
@@ -239,7 +272,7 @@ fn a_pull_killed_at_any_step() {
     for (place, call) in CALLS.iter().enumerate() {
         for n in [1, 2, 3, 5, 9, 20, 60, 150] {
             // Not all of them at every call: they add up.
-            if n > 5 && (place + n as usize) % 3 != 0 {
+            if n > 5 && !(place + n as usize).is_multiple_of(3) {
                 continue;
             }
             let plain = umiak.command(&["pull", "-q", &source]);
@@ -355,7 +388,7 @@ fn pulls_beside_removals_lose_nothing() {
                 })
             })
             .collect();
-        let failed = pulling.into_iter().map(|pull| pull.join().is_err()).fold(false, |a, b| a || b);
+        let failed = pulling.into_iter().filter_map(|pull| pull.join().err()).count() > 0;
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(!failed);
     });

@@ -3,6 +3,7 @@
 mod history;
 mod inspect;
 mod look;
+mod mount;
 mod names;
 mod pull;
 mod remove;
@@ -21,6 +22,7 @@ use crate::{image, storage};
 pub use history::{HistoryEntry, TreeLayer};
 pub use inspect::inspect;
 pub use look::{SourceImage, look, root_document};
+pub use mount::MountedImage;
 pub(in crate::engine) use pull::{Failure, layer_hint, mend, registries, sync_later};
 pub use pull::{PullOptions, ensure};
 pub use remove::Removed;
@@ -126,6 +128,34 @@ pub enum Error {
         /// Names of the containers.
         containers: Vec<String>,
     },
+    /// `rmi` of an image that is mounted.
+    #[error("removing image \"{name}\": it is mounted at \"{}\"", path.display())]
+    Mounted {
+        /// As the user named it.
+        name: String,
+        /// Where.
+        path: std::path::PathBuf,
+    },
+    /// `image mount` by an ordinary user.
+    #[error("mounting an image needs root: \"umiak unshare\" is not supported yet")]
+    MountAsUser,
+    /// The layers are not as overlayfs wants them.
+    #[error("mounting image \"{0}\": its layers lie on a file system that overlayfs cannot use")]
+    NoOverlay(String),
+    /// `image unmount` of one that is not mounted.
+    #[error("image \"{0}\" is not mounted")]
+    NotMounted(String),
+    /// Mounting or unmounting failed.
+    #[error("{action} \"{}\"", path.display())]
+    Mount {
+        /// What was being done, as "mounting".
+        action: &'static str,
+        /// Where.
+        path: std::path::PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
     /// `rmi` by id of an image with several names.
     #[error("removing image \"{id}\": it has several names ({})", names.join(", "))]
     SeveralNames {
@@ -158,6 +188,11 @@ impl Error {
             Self::Child { source: child::Error::Enter(_), .. } => {
                 crate::security::idmap::check_user_namespaces().err().map(|unavailable| unavailable.hint)
             }
+            Self::Mounted { name, .. } => Some(format!("umiak image unmount {name}, or umiak rmi --force")),
+            Self::MountAsUser => Some(
+                "umiak export gives the files of a container as an archive, without being root".to_owned(),
+            ),
+            Self::NotMounted(_) => Some("\"umiak image mount\" lists what is mounted".to_owned()),
             Self::SeveralNames { .. } => Some("remove it by its names, or with --force".to_owned()),
             _ => None,
         }
@@ -167,7 +202,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoSuchImage(_) => 1,
-            Self::InUse { .. } => 2,
+            Self::InUse { .. } | Self::Mounted { .. } => 2,
             _ => 125,
         }
     }

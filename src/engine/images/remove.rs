@@ -40,6 +40,12 @@ impl Engine {
             let containers = users.into_iter().map(|record| record.name).collect();
             return Err(Error::InUse { name: name.to_owned(), containers }.into());
         }
+        if let Some(mounted) = self.mounted_images()?.into_iter().find(|mounted| mounted.id == image.id) {
+            if !force {
+                return Err(Error::Mounted { name: name.to_owned(), path: mounted.path }.into());
+            }
+            self.unmount_image(&image.id.hex(), true)?;
+        }
         for user in users {
             self.remove(&user.id, true, Some(0))?;
         }
