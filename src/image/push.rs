@@ -103,6 +103,8 @@ pub struct Pushed {
     pub size: u64,
     /// Its kind.
     pub form: Form,
+    /// How many layers had to be compressed anew because their blobs were nowhere to be had.
+    pub renewed: usize,
 }
 
 /// Puts an image somewhere. `origins` are the registries that it may have come from.
@@ -149,9 +151,11 @@ pub fn push(
         native: Form::of(&manifest.media_type) == Form::Oci
             && image.repo_digests.iter().any(|known| known.ends_with(&image.manifest.to_string())),
         opened: Mutex::default(),
+        renewed: AtomicUsize::new(0),
     };
     let jobs: Vec<(&LayerRef, &Descriptor)> = image.layers.iter().zip(&manifest.layers).collect();
     let placed = placing.all(&jobs)?;
+    let renewed = placing.renewed.load(Ordering::Relaxed);
     destination.put_config(&image.id, &config)?;
     let (bytes, media_type) =
         rewrite::rewrite(&bytes, &manifest.media_type, form, &placed).map_err(Error::Manifest)?;
@@ -173,7 +177,7 @@ pub fn push(
         names: &options.names,
         platform: &platform,
     })?;
-    Ok(Pushed { manifest: Digest::of(&bytes), size: bytes.len() as u64, form })
+    Ok(Pushed { manifest: Digest::of(&bytes), size: bytes.len() as u64, form, renewed })
 }
 
 /// The other repositories of the destination's registry that have a layer's blob, as far as images here
@@ -233,6 +237,7 @@ struct Placing<'a> {
     native: bool,
     /// Origins that were asked already, by their place; `None` if they cannot be.
     opened: Mutex<HashMap<usize, Option<std::sync::Arc<Registry>>>>,
+    renewed: AtomicUsize,
 }
 
 impl<'a> Placing<'a> {
@@ -314,10 +319,11 @@ impl<'a> Placing<'a> {
     fn place(&self, layer: &LayerRef, blob: &Descriptor) -> Result<Option<NewBlob>, Error> {
         let format = match self.treatment(blob) {
             Treatment::Keep if self.place_as_it_is(layer, blob)? => return Ok(None),
-            Treatment::Keep if rewrite::compression(&blob.media_type) == Some(Compression::Zstd) => {
-                Format::Zstd
+            Treatment::Keep => {
+                self.renewed.fetch_add(1, Ordering::Relaxed);
+                let zstd = rewrite::compression(&blob.media_type) == Some(Compression::Zstd);
+                if zstd { Format::Zstd } else { Format::GZIP }
             }
-            Treatment::Keep => Format::GZIP,
             Treatment::Plain => {
                 let (digest, size) = (layer.diff_id, layer.size);
                 if self.destination.has_blob(&digest, size)? {

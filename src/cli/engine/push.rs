@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::{Failure, Globals, Outcome};
-use crate::cli::progress;
+use crate::cli::{output, progress};
 use crate::engine::{self, push::Reach};
 use crate::image::PushOptions;
 use crate::image::compress::Format;
@@ -112,6 +112,17 @@ pub fn form(text: Option<&str>) -> Result<Option<Form>, Failure> {
     }
 }
 
+/// Says so if an image has another digest than it had, and nobody asked for that.
+pub fn tell_renewed(handed: &[engine::push::Handed], quiet: bool) {
+    let renewed: usize = handed.iter().map(|one| one.renewed).sum();
+    if renewed > 0 && !quiet {
+        let layers = if renewed == 1 { "a layer was".to_owned() } else { format!("{renewed} layers were") };
+        output::warning(&format!(
+            "{layers} compressed anew, for the blob is neither kept nor to be had where it came from: the digest changes"
+        ));
+    }
+}
+
 /// Pushes.
 pub fn run(args: PushArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
@@ -133,9 +144,10 @@ pub fn run(args: PushArgs, globals: &Globals) -> Outcome {
     };
     let progress = progress::for_push(args.quiet);
     let pushed = engine.push(&args.image, args.destination.as_deref(), &reach, options, &progress);
-    let digest = pushed.map_err(engine::Error::from)?;
+    let pushed = pushed.map_err(engine::Error::from)?;
+    tell_renewed(&[pushed], args.quiet);
     if let Some(path) = args.digestfile {
-        std::fs::write(&path, digest.to_string()).map_err(|error| {
+        std::fs::write(&path, pushed.manifest.to_string()).map_err(|error| {
             Failure::new(format!("writing the digest to \"{}\": {error}", path.display()))
         })?;
     }
