@@ -102,6 +102,12 @@ fn artifacts_go_to_registries_and_come_back() {
     let target = other.dir.join("out");
     other.run(&["artifact", "extract", &name, target.to_str().unwrap()]).ok();
     assert_eq!(std::fs::metadata(&target).unwrap().len(), 300_000);
+    // A policy that refuses the registry refuses its artifacts.
+    let strict = Umiak::new();
+    let own = strict.dir.join("home/.config/containers/policy.json");
+    std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+    std::fs::write(&own, r#"{"default":[{"type":"reject"}]}"#).unwrap();
+    strict.run(&["artifact", "pull", "-q", "--tls-verify=false", &name]).exits(125).tells("forbids");
     // An artifact is no image, and says so.
     other.run(&["pull", "-q", "--tls-verify=false", &name]).exits(125).tells("artifact");
     let absent = format!("{}/files/absent", registry.address);
