@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::chunked;
 use super::compress::{self, Format};
 use super::content::{self, Verified, open_blob, open_tar};
 use super::destination::{self, Destination, Image, Layers};
@@ -133,7 +134,7 @@ pub fn push(
         let (diff_ids, layers) = (image.layers.len(), manifest.layers.len());
         return Err(Error::Manifest(manifest::Error::LayerCount { diff_ids, layers }));
     }
-    let zstd = options.compression == Some(Format::Zstd);
+    let zstd = matches!(options.compression, Some(Format::Zstd | Format::Chunked));
     let form = match (options.form, destination.form()) {
         (Some(asked), Some(only)) if asked != only => return Err(Error::Form),
         (Some(Form::Docker), _) if zstd => return Err(Error::Zstd),
@@ -297,6 +298,8 @@ impl<'a> Placing<'a> {
             // A level that was asked for is not known to be the blob's.
             Format::Gzip(level) => now == Some(Compression::Gzip) && Format::Gzip(level) == Format::GZIP,
             Format::Zstd => now == Some(Compression::Zstd),
+            // Whether the blob has a table its type does not say.
+            Format::Chunked => false,
         };
         let plain = now == Some(Compression::None);
         match self.destination.layers() {
@@ -331,7 +334,7 @@ impl<'a> Placing<'a> {
                 } else {
                     self.put(digest, size, &|| self.tar(layer), None)?;
                 }
-                return Ok(Some(NewBlob { digest, size, compression: Compression::None }));
+                return Ok(Some(NewBlob { digest, size, compression: Compression::None, chunked: None }));
             }
             Treatment::Compress(format) => format,
         };
@@ -401,17 +404,35 @@ impl<'a> Placing<'a> {
         let failed = |source| Error::Compress { digest: layer.diff_id, source };
         let mut tar = open_tar(self.store, layer)?;
         let mut pending = Pending::create(&self.store.path("staging"), 0o600).map_err(failed)?;
+        if format == Format::Chunked {
+            match chunked::compress(&mut io::BufReader::new(&mut tar), &mut pending.file) {
+                Ok(written) => {
+                    let (digest, size, chunked) = (written.digest, written.size, Some(written.marks));
+                    let new = NewBlob { digest, size, compression: Compression::Zstd, chunked };
+                    return self.put_file(new, &pending.file);
+                }
+                // Sparse files, names that are no UTF-8: no table can hold them.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    return self.place_compressed(layer, Format::Zstd);
+                }
+                Err(source) => return Err(failed(source)),
+            }
+        }
         let (digest, size) = compress::compress(&mut tar, format, &mut pending.file).map_err(failed)?;
         let compression = match format {
             Format::Gzip(_) => Compression::Gzip,
-            Format::Zstd => Compression::Zstd,
+            Format::Zstd | Format::Chunked => Compression::Zstd,
         };
-        let new = NewBlob { digest, size, compression };
+        self.put_file(NewBlob { digest, size, compression, chunked: None }, &pending.file)
+    }
+
+    /// Puts a blob that is in a file, unless it is there.
+    fn put_file(&self, new: NewBlob, file: &File) -> Result<NewBlob, Error> {
+        let NewBlob { digest, size, .. } = new;
         if self.destination.has_blob(&digest, size)? {
             self.progress.finished(&digest, true);
             return Ok(new);
         }
-        let file = &pending.file;
         let open = || -> io::Result<Box<dyn Read + Send + '_>> { Ok(Box::new(FromStart { file, at: 0 })) };
         self.put(digest, size, &open, None)?;
         Ok(new)

@@ -89,15 +89,13 @@ pub fn compression(format: Option<&str>, level: Option<u32>) -> Result<Option<Fo
             Err(Failure::new(format!("--compression-level: gzip has the levels 1 to 9, not {level}")))
         }
         (Some("zstd"), None) => Ok(Some(Format::Zstd)),
-        (Some("zstd"), Some(_)) => {
+        (Some("zstd" | "zstd:chunked"), Some(_)) => {
             Err(Failure::new("--compression-level is not supported yet together with zstd"))
         }
-        (Some("zstd:chunked"), _) => {
-            Err(Failure::new("--compression-format zstd:chunked is not supported yet"))
-        }
-        (Some(other), _) => {
-            Err(Failure::new(format!("--compression-format: \"{other}\" is neither gzip nor zstd")))
-        }
+        (Some("zstd:chunked"), None) => Ok(Some(Format::Chunked)),
+        (Some(other), _) => Err(Failure::new(format!(
+            "--compression-format: \"{other}\" is neither gzip, zstd nor zstd:chunked"
+        ))),
     }
 }
 
