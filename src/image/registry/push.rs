@@ -150,7 +150,7 @@ impl Registry {
     ) -> Result<(), Error> {
         let mut session = match session {
             Some(url) => Session { url, at: 0, piece: None },
-            None => Session { url: self.begin()?, at: 0, piece: None },
+            None => Session { url: self.begin()?.0, at: 0, piece: None },
         };
         let (mut failures, mut failed_at) = (0, 0);
         loop {
@@ -163,7 +163,8 @@ impl Registry {
                     continue;
                 }
                 Step::TooLarge => {
-                    session = Session { url: self.begin()?, at: 0, piece: Some(PIECE) };
+                    let (url, least) = self.begin()?;
+                    session = Session { url, at: 0, piece: Some(PIECE.max(least)) };
                     continue;
                 }
                 Step::Failed(error, wished) => (error, wished),
@@ -179,15 +180,17 @@ impl Registry {
                 if self.has_blob(&blob.digest)? {
                     return Ok(());
                 }
-                session = Session { url: self.begin()?, at: 0, piece: session.piece };
+                session = Session { url: self.begin()?.0, at: 0, piece: session.piece };
             }
         }
     }
 
-    fn begin(&self) -> Result<String, Error> {
+    /// Begins an upload: where to send to, and how small its pieces may be (`OCI-Chunk-Min-Length`).
+    fn begin(&self) -> Result<(String, u64), Error> {
         let path = "blobs/uploads/";
         let response = self.succeed(Ask::new(Method::POST, path, &self.asked().name()))?;
-        self.location(path, &response)
+        let least = header(&response, "oci-chunk-min-length").and_then(|text| text.parse().ok());
+        Ok((self.location(path, &response)?, least.unwrap_or(0)))
     }
 
     /// Finds out how much of an upload the registry has; says whether it can go on.
