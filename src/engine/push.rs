@@ -163,10 +163,13 @@ pub struct Outgoing {
     pub options: PushOptions,
 }
 
-/// What is told by the process that pushed.
-#[derive(Serialize, Deserialize)]
-struct Done {
-    manifests: Vec<Digest>,
+/// An image that is where it was to go.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Handed {
+    /// The digest of its manifest there.
+    pub manifest: Digest,
+    /// How many layers had to be compressed anew, so that the digest is not the one that it had.
+    pub renewed: usize,
 }
 
 /// An archive that is being written, or another kind of file.
@@ -297,8 +300,7 @@ impl Engine {
         Ok(found.ok_or_else(|| images::Error::NoSuchImage(name.to_owned()))?)
     }
 
-    /// Pushes an image to where `destination` says, or to the registry that its name says; returns the
-    /// digest of its manifest there.
+    /// Pushes an image to where `destination` says, or to the registry that its name says.
     ///
     /// The caller must be single-threaded.
     pub fn push(
@@ -308,7 +310,7 @@ impl Engine {
         reach: &Reach,
         mut options: PushOptions,
         progress: &dyn Progress,
-    ) -> Result<Digest, Error> {
+    ) -> Result<Handed, Error> {
         let image = self.image_to_push(name)?;
         let full = full_name(&image, name);
         let transport: Transport = match (destination, &full) {
@@ -320,11 +322,11 @@ impl Engine {
         options.names.extend(full);
         let target = Target::of(transport, &mut options.names)?;
         let outgoing = Outgoing { name: name.to_owned(), image, options };
-        let digests = self.hand_out("pushing", &[outgoing], target, reach, progress)?;
-        digests.first().copied().ok_or_else(|| Error::Nowhere(name.to_owned()))
+        let handed = self.hand_out("pushing", &[outgoing], target, reach, progress)?;
+        handed.first().copied().ok_or_else(|| Error::Nowhere(name.to_owned()))
     }
 
-    /// Hands images out, in their order; returns the digests of their manifests.
+    /// Hands images out, in their order.
     ///
     /// The caller must be single-threaded.
     pub fn hand_out(
@@ -334,7 +336,7 @@ impl Engine {
         target: Target,
         reach: &Reach,
         progress: &dyn Progress,
-    ) -> Result<Vec<Digest>, Error> {
+    ) -> Result<Vec<Handed>, Error> {
         let name = images.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
         let store = self.store.clone().with_ownership(self.ownership());
         // What is written for the user has the user's mode; there is no asking but by setting.
@@ -357,7 +359,7 @@ impl Engine {
             });
             done.unwrap_or_else(|error| Err(Failure::new(&error, None)))
         });
-        let done: Done = match told {
+        let done: Vec<Handed> = match told {
             Ok(Ok(done)) => done,
             Ok(Err(Failure { message, hint, .. })) => {
                 return Err(Error::Failed { action, name, message, hint });
@@ -365,7 +367,7 @@ impl Engine {
             Err(source) => return Err(Error::Child { action, name, source }),
         };
         target.finish()?;
-        Ok(done.manifests)
+        Ok(done)
     }
 
     /// How to ask the registry that images go to, and those that they came from where their blobs are
@@ -394,11 +396,19 @@ impl Engine {
             let mut of_image = Vec::new();
             if !all_kept(&one.image) && !matches!(target, Target::DockerArchive(_)) {
                 for reference in came_from(&one.image) {
+                    let same = same_host(target, &reference);
                     // What cannot be asked is passed over: there are other ways.
-                    if let Ok(options) =
-                        reach.options(&reference, &configuration, same_host(target, &reference))
-                    {
-                        of_image.push(Origin { reference, options });
+                    let Ok(options) = reach.options(&reference, &configuration, same) else { continue };
+                    let anybody = registry::Options {
+                        tls_verify: Some(false),
+                        creds: None,
+                        cert_dir: None,
+                        ..options.clone()
+                    };
+                    of_image.push(Origin { reference: reference.clone(), options });
+                    // Digests say whether it is the right blob, whoever gives it; nobody is told who we are.
+                    if !same && reach.tls_verify == Some(false) {
+                        of_image.push(Origin { reference, options: anybody });
                     }
                 }
             }
@@ -432,15 +442,16 @@ fn hand_out_all(
     remote: Option<&registry::Options>,
     origins: &[Vec<Origin>],
     progress: &dyn Progress,
-) -> Result<Done, Failure> {
+) -> Result<Vec<Handed>, Failure> {
     let destination = target.open(remote)?;
-    let mut manifests = Vec::new();
+    let mut handed = Vec::new();
     for (one, origins) in images.iter().zip(origins) {
         let pushed = push::push(store, &one.image, &*destination, origins, &one.options, progress);
-        manifests.push(pushed.map_err(|error| failure(&error))?.manifest);
+        let pushed = pushed.map_err(|error| failure(&error))?;
+        handed.push(Handed { manifest: pushed.manifest, renewed: pushed.renewed });
     }
     destination.finish().map_err(|error| failure(&push::Error::from(error)))?;
-    Ok(Done { manifests })
+    Ok(handed)
 }
 
 /// The full name by which the user named an image; `None` if it was an id or a digest.

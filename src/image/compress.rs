@@ -18,6 +18,9 @@ pub enum Format {
     Gzip(u32),
     /// Zstandard at its fastest: the one level that ruzstd has.
     Zstd,
+    /// The same with every file by itself and a table of contents ([`super::chunked`]); plain
+    /// Zstandard where a layer cannot have one.
+    Chunked,
 }
 
 impl Format {
@@ -94,8 +97,8 @@ pub fn compress(source: &mut dyn Read, format: Format, into: &mut dyn Write) -> 
                 out.write(&(length as u32).to_le_bytes())?;
             }
             // Nothing at all is no Zstandard stream.
-            Format::Zstd if sent == 0 => out.write(&pack(&[], format).bytes)?,
-            Format::Zstd => {}
+            Format::Zstd | Format::Chunked if sent == 0 => out.write(&pack(&[], format).bytes)?,
+            Format::Zstd | Format::Chunked => {}
         }
         Ok(())
     })?;
@@ -106,7 +109,7 @@ pub fn compress(source: &mut dyn Read, format: Format, into: &mut dyn Write) -> 
 fn pack(piece: &[u8], format: Format) -> Packed {
     let mut crc = Crc::new();
     let bytes = match format {
-        Format::Zstd => compress_to_vec(piece, CompressionLevel::Fastest),
+        Format::Zstd | Format::Chunked => compress_to_vec(piece, CompressionLevel::Fastest),
         Format::Gzip(level) => {
             crc.update(piece);
             let mut deflate = Compress::new(Level::new(level), false);

@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::chunked;
 use super::compress::{self, Format};
 use super::content::{self, Verified, open_blob, open_tar};
 use super::destination::{self, Destination, Image, Layers};
@@ -103,6 +104,8 @@ pub struct Pushed {
     pub size: u64,
     /// Its kind.
     pub form: Form,
+    /// How many layers had to be compressed anew because their blobs were nowhere to be had.
+    pub renewed: usize,
 }
 
 /// Puts an image somewhere. `origins` are the registries that it may have come from.
@@ -131,7 +134,7 @@ pub fn push(
         let (diff_ids, layers) = (image.layers.len(), manifest.layers.len());
         return Err(Error::Manifest(manifest::Error::LayerCount { diff_ids, layers }));
     }
-    let zstd = options.compression == Some(Format::Zstd);
+    let zstd = matches!(options.compression, Some(Format::Zstd | Format::Chunked));
     let form = match (options.form, destination.form()) {
         (Some(asked), Some(only)) if asked != only => return Err(Error::Form),
         (Some(Form::Docker), _) if zstd => return Err(Error::Zstd),
@@ -149,9 +152,11 @@ pub fn push(
         native: Form::of(&manifest.media_type) == Form::Oci
             && image.repo_digests.iter().any(|known| known.ends_with(&image.manifest.to_string())),
         opened: Mutex::default(),
+        renewed: AtomicUsize::new(0),
     };
     let jobs: Vec<(&LayerRef, &Descriptor)> = image.layers.iter().zip(&manifest.layers).collect();
     let placed = placing.all(&jobs)?;
+    let renewed = placing.renewed.load(Ordering::Relaxed);
     destination.put_config(&image.id, &config)?;
     let (bytes, media_type) =
         rewrite::rewrite(&bytes, &manifest.media_type, form, &placed).map_err(Error::Manifest)?;
@@ -173,7 +178,7 @@ pub fn push(
         names: &options.names,
         platform: &platform,
     })?;
-    Ok(Pushed { manifest: Digest::of(&bytes), size: bytes.len() as u64, form })
+    Ok(Pushed { manifest: Digest::of(&bytes), size: bytes.len() as u64, form, renewed })
 }
 
 /// The other repositories of the destination's registry that have a layer's blob, as far as images here
@@ -233,6 +238,7 @@ struct Placing<'a> {
     native: bool,
     /// Origins that were asked already, by their place; `None` if they cannot be.
     opened: Mutex<HashMap<usize, Option<std::sync::Arc<Registry>>>>,
+    renewed: AtomicUsize,
 }
 
 impl<'a> Placing<'a> {
@@ -292,6 +298,8 @@ impl<'a> Placing<'a> {
             // A level that was asked for is not known to be the blob's.
             Format::Gzip(level) => now == Some(Compression::Gzip) && Format::Gzip(level) == Format::GZIP,
             Format::Zstd => now == Some(Compression::Zstd),
+            // Whether the blob has a table its type does not say.
+            Format::Chunked => false,
         };
         let plain = now == Some(Compression::None);
         match self.destination.layers() {
@@ -314,10 +322,11 @@ impl<'a> Placing<'a> {
     fn place(&self, layer: &LayerRef, blob: &Descriptor) -> Result<Option<NewBlob>, Error> {
         let format = match self.treatment(blob) {
             Treatment::Keep if self.place_as_it_is(layer, blob)? => return Ok(None),
-            Treatment::Keep if rewrite::compression(&blob.media_type) == Some(Compression::Zstd) => {
-                Format::Zstd
+            Treatment::Keep => {
+                self.renewed.fetch_add(1, Ordering::Relaxed);
+                let zstd = rewrite::compression(&blob.media_type) == Some(Compression::Zstd);
+                if zstd { Format::Zstd } else { Format::GZIP }
             }
-            Treatment::Keep => Format::GZIP,
             Treatment::Plain => {
                 let (digest, size) = (layer.diff_id, layer.size);
                 if self.destination.has_blob(&digest, size)? {
@@ -325,7 +334,7 @@ impl<'a> Placing<'a> {
                 } else {
                     self.put(digest, size, &|| self.tar(layer), None)?;
                 }
-                return Ok(Some(NewBlob { digest, size, compression: Compression::None }));
+                return Ok(Some(NewBlob { digest, size, compression: Compression::None, chunked: None }));
             }
             Treatment::Compress(format) => format,
         };
@@ -395,17 +404,35 @@ impl<'a> Placing<'a> {
         let failed = |source| Error::Compress { digest: layer.diff_id, source };
         let mut tar = open_tar(self.store, layer)?;
         let mut pending = Pending::create(&self.store.path("staging"), 0o600).map_err(failed)?;
+        if format == Format::Chunked {
+            match chunked::compress(&mut io::BufReader::new(&mut tar), &mut pending.file) {
+                Ok(written) => {
+                    let (digest, size, chunked) = (written.digest, written.size, Some(written.marks));
+                    let new = NewBlob { digest, size, compression: Compression::Zstd, chunked };
+                    return self.put_file(new, &pending.file);
+                }
+                // Sparse files, names that are no UTF-8: no table can hold them.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    return self.place_compressed(layer, Format::Zstd);
+                }
+                Err(source) => return Err(failed(source)),
+            }
+        }
         let (digest, size) = compress::compress(&mut tar, format, &mut pending.file).map_err(failed)?;
         let compression = match format {
             Format::Gzip(_) => Compression::Gzip,
-            Format::Zstd => Compression::Zstd,
+            Format::Zstd | Format::Chunked => Compression::Zstd,
         };
-        let new = NewBlob { digest, size, compression };
+        self.put_file(NewBlob { digest, size, compression, chunked: None }, &pending.file)
+    }
+
+    /// Puts a blob that is in a file, unless it is there.
+    fn put_file(&self, new: NewBlob, file: &File) -> Result<NewBlob, Error> {
+        let NewBlob { digest, size, .. } = new;
         if self.destination.has_blob(&digest, size)? {
             self.progress.finished(&digest, true);
             return Ok(new);
         }
-        let file = &pending.file;
         let open = || -> io::Result<Box<dyn Read + Send + '_>> { Ok(Box::new(FromStart { file, at: 0 })) };
         self.put(digest, size, &open, None)?;
         Ok(new)

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::chunked;
 use super::manifest::{Compression, Error};
 use crate::base::digest::Digest;
 
@@ -75,6 +76,8 @@ pub struct NewBlob {
     pub size: u64,
     /// How it is compressed.
     pub compression: Compression,
+    /// Its tables of contents, if it has such.
+    pub chunked: Option<chunked::Marks>,
 }
 
 /// The manifest with other blobs for some of its layers, in the form `to`; and its media type.
@@ -127,6 +130,12 @@ fn rewrite_layer(layer: &mut Value, from: Form, to: Form, blob: Option<NewBlob>)
                 annotations.retain(|key, _| !key.contains("zstd-chunked") && !key.contains("stargz"));
                 if annotations.is_empty() {
                     members.remove("annotations");
+                }
+            }
+            if let Some(marks) = blob.chunked {
+                let annotations = members.entry("annotations").or_insert_with(|| json!({}));
+                if let Some(annotations) = annotations.as_object_mut() {
+                    annotations.extend(marks.annotations().into_iter().map(|(k, v)| (k, v.into())));
                 }
             }
         }
@@ -194,7 +203,8 @@ mod tests {
     #[test]
     fn another_blob_takes_nothing_of_the_old_one_along() {
         let oci = manifest(Form::Oci, &["application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"]);
-        let blob = NewBlob { digest: Digest::of(b"new"), size: 9, compression: Compression::Gzip };
+        let blob =
+            NewBlob { digest: Digest::of(b"new"), size: 9, compression: Compression::Gzip, chunked: None };
         let (new, _) = rewrite(&oci, OCI, Form::Oci, &[Some(blob)]).unwrap();
         let value: Value = serde_json::from_slice(&new).unwrap();
         let layer = &value["layers"][0];

@@ -7,6 +7,7 @@ mod support;
 mod artifacts;
 mod callers;
 mod cgroups;
+mod chunked;
 mod commit;
 mod containerd;
 mod daemons;

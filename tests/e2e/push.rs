@@ -147,6 +147,18 @@ fn a_layer_whose_blob_is_not_kept() {
     assert_eq!(sha256(&raw(&umiak, &format!("docker://{streamed}"))), expected);
     umiak.run(&["save", "-q", "--format", "oci-archive", "-o", "streamed.tar", &from]).ok();
     assert_eq!(sha256(&raw(&umiak, "oci-archive:streamed.tar")), expected);
+    // Nowhere to be had: made of what was unpacked, and told.
+    drop(registry);
+    let last = format!("{}/a/c", second.address);
+    let said = umiak.run(&["push", "--tls-verify=false", &from, &last]).ok();
+    assert!(said.stderr.contains("warning: a layer was compressed anew"), "{}", said.stderr);
+    let changed = raw(&umiak, &format!("docker://{last}"));
+    assert_ne!(sha256(&changed), expected);
+    assert_eq!(json(&changed)["config"], manifest["config"]);
+    // The same each time.
+    let said = umiak.run(&["push", "--tls-verify=false", &from, &last]).ok();
+    assert!(said.stderr.contains("is there already"), "{}", said.stderr);
+    umiak.run(&["pull", "-q", "--tls-verify=false", &last]).ok();
 }
 
 #[test]
@@ -209,7 +221,9 @@ fn manifests_and_layers_are_converted() {
     }
     push("x", &["--format", "v2s2", "--compression-format", "zstd"]).exits(125).tells("zstd");
     push("x", &["--compression-format", "brotli"]).exits(125).tells("brotli");
-    push("x", &["--compression-format", "zstd:chunked"]).exits(125).tells("not supported yet");
+    push("x", &["--compression-format", "zstd:chunked", "--compression-level", "3"])
+        .exits(125)
+        .tells("not supported yet");
     push("x", &["--compression-level", "10"]).exits(125).tells("1 to 9");
     push("x", &["--format", "v3"]).exits(125).tells("v3");
     umiak.run(&["push", "--format", "v2s2", "busybox", "oci:layout"]).exits(125).tells("OCI");
@@ -221,18 +235,18 @@ fn images(name: &str) -> String {
 
 #[test]
 fn saved_and_loaded_in_every_form() {
-    requires!(Need::Image("busybox"), Need::Image("ids"));
+    requires!(Need::Image("busybox"), Need::Image("configured"));
     let umiak = Umiak::with_busybox();
-    umiak.pull("ids");
+    umiak.pull("configured");
     let manifest = digest(&umiak, "busybox");
     let save = |args: &[&str]| umiak.run(&[&["save", "-q"], args].concat()).ok().quiet();
     save(&["-o", "docker.tar", "busybox"]);
     save(&["--format", "oci-archive", "-o", "oci.tar", "busybox"]);
     save(&["--format", "oci-dir", "-o", "layout", "busybox"]);
-    save(&["--format", "oci-dir", "-o", "layout", "ids"]);
+    save(&["--format", "oci-dir", "-o", "layout", "configured"]);
     save(&["--format", "docker-dir", "-o", "dir", "busybox"]);
     save(&["--format", "oci-archive", "--uncompressed", "-o", "plain.tar", "busybox"]);
-    save(&["-m", "-o", "both.tar", "busybox", "ids"]);
+    save(&["-m", "-o", "both.tar", "busybox", "configured"]);
     umiak.run(&["image", "save", "-q", "-o", "names.tar", "busybox", "second", "example.com/third:3"]).ok();
     // The same at all times, on standard output too.
     for (format, file) in [("docker-archive", "docker.tar"), ("oci-archive", "oci.tar")] {
@@ -250,9 +264,9 @@ fn saved_and_loaded_in_every_form() {
         ("docker.tar", "Loaded image: localhost/busybox:latest"),
         ("oci.tar", "Loaded image: localhost/busybox:latest"),
         ("plain.tar", "Loaded image: localhost/busybox:latest"),
-        ("layout", "Loaded image: localhost/busybox:latest\nLoaded image: localhost/ids:latest"),
-        ("both.tar", "Loaded image: localhost/busybox:latest\nLoaded image: localhost/ids:latest"),
-        ("both.tar.gz", "Loaded image: localhost/busybox:latest\nLoaded image: localhost/ids:latest"),
+        ("layout", "Loaded image: localhost/busybox:latest\nLoaded image: localhost/configured:latest"),
+        ("both.tar", "Loaded image: localhost/busybox:latest\nLoaded image: localhost/configured:latest"),
+        ("both.tar.gz", "Loaded image: localhost/busybox:latest\nLoaded image: localhost/configured:latest"),
         (
             "names.tar",
             "Loaded image: localhost/busybox:latest\nLoaded image: localhost/second:latest\nLoaded image: example.com/third:3",
@@ -320,6 +334,37 @@ fn what_save_and_load_refuse() {
     umiak.run(&["images", "-q"]).ok().says("");
 }
 
+#[test]
+fn a_full_disk_gets_nothing_half_made() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Tool("unshare"));
+    let umiak = Umiak::with_busybox();
+    let small = umiak.dir.join("small");
+    std::fs::create_dir(&small).unwrap();
+    // In a mount namespace of its own: half a megabyte of room.
+    let script = format!(
+        "mount -t tmpfs -o size=512k tmpfs {small} && echo before > {small}/kept.tar && \
+         U=\"$UMIAK --root {dir}/store --runroot {dir}/run/umiak\" && \
+         if $U save -q -o {small}/kept.tar busybox; then exit 3; fi; \
+         if $U save -q -o {small}/new.tar busybox; then exit 4; fi; \
+         if $U save -q --format oci-archive -o {small}/new.tar busybox; then exit 5; fi; \
+         cat {small}/kept.tar; ls -A {small}; \
+         if $U save -q --format oci-dir -o {small}/layout busybox; then exit 6; fi; \
+         find {small}/layout -type f",
+        small = small.display(),
+        dir = umiak.dir.display(),
+    );
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .env("UMIAK", Umiak::binary())
+        .output()
+        .unwrap();
+    let (said, errors) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert_eq!(errors.matches("no space left").count(), 4, "{errors}");
+    assert_eq!(said, format!("before\nkept.tar\n{}/layout/oci-layout\n", small.display()));
+}
+
 /// A tree as `tar` tells it, for comparison: kinds, modes, owners, sizes, times and names.
 fn listing(dir: &Path) -> String {
     let output = Command::new("sh")
@@ -366,7 +411,7 @@ fn unpacked(umiak: &Umiak, image: &str) -> String {
 
 #[test]
 fn what_others_saved_is_loaded() {
-    requires!(Need::Image("busybox"), Need::Image("ids"), Need::Tool("skopeo"));
+    requires!(Need::Image("busybox"), Need::Image("configured"), Need::Tool("skopeo"));
     let umiak = Umiak::new();
     let source = |name: &str| format!("oci:{}:localhost/{name}:latest", images(name));
     let copy = |from: &str, to: &str| {
@@ -375,7 +420,7 @@ fn what_others_saved_is_loaded() {
     copy(&source("busybox"), "docker-archive:docker.tar:example.com/a/busybox:1");
     copy(&source("busybox"), "oci-archive:oci.tar:example.com/a/busybox:2");
     copy(&source("busybox"), "oci:layout:one");
-    copy(&source("ids"), "oci:layout:two");
+    copy(&source("configured"), "oci:layout:two");
     umiak.run(&["load", "-q", "-i", "docker.tar"]).ok().says("Loaded image: example.com/a/busybox:1");
     umiak.run(&["load", "-q", "-i", "oci.tar"]).ok().says("Loaded image: example.com/a/busybox:2");
     umiak

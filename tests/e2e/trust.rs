@@ -341,6 +341,42 @@ fn upload_attachment(repository: &str, digest: &Digest, payload: &[u8], signatur
 }
 
 #[test]
+fn what_is_loaded_answers_to_the_policy_too() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::new();
+    let own = umiak.dir.join("home/.config/containers");
+    std::fs::create_dir_all(&own).unwrap();
+    let say = |text: &str| std::fs::write(own.join("policy.json"), text).unwrap();
+    let archive = images().join("busybox-docker.tar").display().to_string();
+    let layout = images().join("busybox").display().to_string();
+    let all = [
+        &["load", "-q", "-i", &archive][..],
+        &["load", "-q", "-i", &layout],
+        &["pull", "-q", &format!("oci:{layout}")],
+    ];
+    say("{\"default\":[{\"type\":\"reject\"}]}");
+    for command in all {
+        umiak.run(command).exits(125).tells("forbids");
+    }
+    say("{");
+    for command in all {
+        umiak.run(command).exits(125).tells("parsing the policy");
+    }
+    // By transport, and by the path of a layout.
+    say(&format!(
+        "{{\"default\":[{{\"type\":\"reject\"}}],\"transports\":{{\"docker-archive\":{{\"\":[{{\"type\":\"insecureAcceptAnything\"}}]}},\
+         \"oci\":{{\"{layout}\":[{{\"type\":\"insecureAcceptAnything\"}}]}}}}}}"
+    ));
+    for command in all {
+        umiak.run(command).ok();
+    }
+    umiak
+        .run(&["load", "-q", "-i", images().join("busybox.tar").to_str().unwrap()])
+        .exits(125)
+        .tells("forbids");
+}
+
+#[test]
 fn the_policy_is_shown_and_changed() {
     let umiak = Umiak::new();
     let own = umiak.dir.join("home/.config/containers/policy.json");

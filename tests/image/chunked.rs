@@ -33,7 +33,7 @@ fn image(layer: &[u8]) -> Image {
     let mut image = Image::with_blobs(&[layer.to_vec()], vec![blob]);
     let entry = &mut image.manifest["layers"][0];
     entry["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+zstd");
-    entry["annotations"] = json!(written.annotations);
+    entry["annotations"] = json!(written.marks.annotations());
     image
 }
 

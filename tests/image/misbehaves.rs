@@ -320,3 +320,26 @@ fn a_slow_server_serves() {
     });
     try_pull(&Scratch::new().store(), &host).unwrap();
 }
+
+#[test]
+fn files_beside_a_registry() {
+    use umiak::image::registry::fetch;
+    let there = serve(|request| match request.path.as_str() {
+        "/a/signature-1" => Answer::ok(b"signature"),
+        "/moved" => Answer::status("302 Found").header("Location", "/a/signature-1"),
+        "/secret" => Answer::status("401 Unauthorized").header("WWW-Authenticate", "Basic realm=\"x\""),
+        "/broken" => Answer::status("501 Not Implemented"),
+        "/large" => Answer::ok(&vec![b'x'; 5 << 20]),
+        _ => Answer::status("404 Not Found"),
+    });
+    let get = |path: &str| fetch(&format!("http://{there}{path}"));
+    assert_eq!(get("/a/signature-1").unwrap().unwrap(), b"signature");
+    assert_eq!(get("/moved").unwrap().unwrap(), b"signature");
+    assert_eq!(get("/a/signature-2").unwrap(), None);
+    for path in ["/secret", "/broken", "/large"] {
+        assert!(get(path).is_err(), "{path}");
+    }
+    // What is not there at all is no "there is none".
+    assert!(fetch("http://127.0.0.1:1/signature-1").is_err());
+    assert!(fetch("nonsense").is_err() && fetch("http://").is_err());
+}

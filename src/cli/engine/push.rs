@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::{Failure, Globals, Outcome};
-use crate::cli::progress;
+use crate::cli::{output, progress};
 use crate::engine::{self, push::Reach};
 use crate::image::PushOptions;
 use crate::image::compress::Format;
@@ -89,15 +89,13 @@ pub fn compression(format: Option<&str>, level: Option<u32>) -> Result<Option<Fo
             Err(Failure::new(format!("--compression-level: gzip has the levels 1 to 9, not {level}")))
         }
         (Some("zstd"), None) => Ok(Some(Format::Zstd)),
-        (Some("zstd"), Some(_)) => {
+        (Some("zstd" | "zstd:chunked"), Some(_)) => {
             Err(Failure::new("--compression-level is not supported yet together with zstd"))
         }
-        (Some("zstd:chunked"), _) => {
-            Err(Failure::new("--compression-format zstd:chunked is not supported yet"))
-        }
-        (Some(other), _) => {
-            Err(Failure::new(format!("--compression-format: \"{other}\" is neither gzip nor zstd")))
-        }
+        (Some("zstd:chunked"), None) => Ok(Some(Format::Chunked)),
+        (Some(other), _) => Err(Failure::new(format!(
+            "--compression-format: \"{other}\" is neither gzip, zstd nor zstd:chunked"
+        ))),
     }
 }
 
@@ -109,6 +107,17 @@ pub fn form(text: Option<&str>) -> Result<Option<Form>, Failure> {
         Some("v2s2" | "docker") => Ok(Some(Form::Docker)),
         Some("v2s1") => Err(Failure::new("--format: v2s1 is obsolete, no registry needs it any more")),
         Some(other) => Err(Failure::new(format!("--format: \"{other}\" is neither oci nor v2s2"))),
+    }
+}
+
+/// Says so if an image has another digest than it had, and nobody asked for that.
+pub fn tell_renewed(handed: &[engine::push::Handed], quiet: bool) {
+    let renewed: usize = handed.iter().map(|one| one.renewed).sum();
+    if renewed > 0 && !quiet {
+        let layers = if renewed == 1 { "a layer was".to_owned() } else { format!("{renewed} layers were") };
+        output::warning(&format!(
+            "{layers} compressed anew, for the blob is neither kept nor to be had where it came from: the digest changes"
+        ));
     }
 }
 
@@ -133,9 +142,10 @@ pub fn run(args: PushArgs, globals: &Globals) -> Outcome {
     };
     let progress = progress::for_push(args.quiet);
     let pushed = engine.push(&args.image, args.destination.as_deref(), &reach, options, &progress);
-    let digest = pushed.map_err(engine::Error::from)?;
+    let pushed = pushed.map_err(engine::Error::from)?;
+    tell_renewed(&[pushed], args.quiet);
     if let Some(path) = args.digestfile {
-        std::fs::write(&path, digest.to_string()).map_err(|error| {
+        std::fs::write(&path, pushed.manifest.to_string()).map_err(|error| {
             Failure::new(format!("writing the digest to \"{}\": {error}", path.display()))
         })?;
     }

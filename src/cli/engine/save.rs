@@ -83,7 +83,7 @@ pub fn save(args: SaveArgs, globals: &Globals) -> Outcome {
     };
     let progress = progress::for_push(args.quiet);
     let saved = engine.hand_out("saving", &outgoing, target, &Reach::default(), &progress);
-    saved.map_err(engine::Error::from)?;
+    super::push::tell_renewed(&saved.map_err(engine::Error::from)?, args.quiet);
     Ok(0)
 }
 

@@ -24,7 +24,7 @@ use crate::storage::Store;
 
 use frames::Frames;
 pub use rebuild::Rebuilt;
-pub use write::{Written, compress};
+pub use write::{Marks, Written, compress};
 
 const CHECKSUM: &str = "io.github.containers.zstd-chunked.manifest-checksum";
 const POSITION: &str = "io.github.containers.zstd-chunked.manifest-position";

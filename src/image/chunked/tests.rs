@@ -68,7 +68,7 @@ fn what_is_written_is_plain_zstandard_and_has_a_table() {
     let mut plain = Vec::new();
     Frames::new(&blob[..]).read_to_end(&mut plain).unwrap();
     assert!(plain == archive);
-    let positions = Positions::parse(&written.annotations).unwrap();
+    let positions = Positions::parse(&written.marks.annotations()).unwrap();
     let descriptor = Descriptor { media_type: String::new(), digest: written.digest, size: written.size };
     let table = Table::fetch(&Blob(blob, 0.into()), &descriptor, &positions).unwrap();
     assert_eq!(table.size(), archive.len() as u64);
@@ -88,7 +88,7 @@ fn annotations_that_make_no_sense() {
         (TAR_SPLIT, "x:y:z"),
         (TAR_SPLIT, "0:99999999999:3"),
     ] {
-        let mut annotations = written.annotations.clone();
+        let mut annotations = written.marks.annotations();
         annotations.insert(key.into(), value.into());
         assert_eq!(Positions::parse(&annotations), None, "{key} {value}");
         annotations.remove(key);
@@ -99,7 +99,7 @@ fn annotations_that_make_no_sense() {
 #[test]
 fn a_table_that_lies_gives_none() {
     let (_, blob, written) = chunked();
-    let positions = Positions::parse(&written.annotations).unwrap();
+    let positions = Positions::parse(&written.marks.annotations()).unwrap();
     let descriptor = Descriptor { media_type: String::new(), digest: written.digest, size: written.size };
     let source = Blob(blob.clone(), 0.into());
     assert!(Table::fetch(&source, &descriptor, &positions).is_some());
@@ -147,7 +147,7 @@ fn a_table_that_lies_gives_none() {
 #[test]
 fn tables_that_were_changed_at_random() {
     let (archive, blob, written) = chunked();
-    let positions = Positions::parse(&written.annotations).unwrap();
+    let positions = Positions::parse(&written.marks.annotations()).unwrap();
     let unpack = |(at, length): (u64, u64)| {
         let mut bytes = Vec::new();
         Frames::new(&blob[at as usize..(at + length) as usize]).read_to_end(&mut bytes).unwrap();
@@ -201,7 +201,7 @@ fn tables_that_were_changed_at_random() {
 #[test]
 fn a_whole_archive_from_ranges() {
     let (archive, blob, written) = chunked();
-    let positions = Positions::parse(&written.annotations).unwrap();
+    let positions = Positions::parse(&written.marks.annotations()).unwrap();
     let descriptor = Descriptor { media_type: String::new(), digest: written.digest, size: written.size };
     let source = Blob(blob, 0.into());
     let table = Table::fetch(&source, &descriptor, &positions).unwrap();

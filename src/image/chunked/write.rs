@@ -24,12 +24,38 @@ pub struct Written {
     pub size: u64,
     /// Digest of the archive.
     pub diff_id: Digest,
-    /// What the descriptor of the blob must be annotated with.
-    pub annotations: BTreeMap<String, String>,
+    /// Where its tables are.
+    pub marks: Marks,
+}
+
+/// Where a blob's tables are, which the annotations of its descriptor must say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    checksum: Digest,
+    /// Offset and length of the table, compressed, and its length when it is not.
+    table: [u64; 3],
+    /// The same of the archive of headers.
+    tar_split: [u64; 3],
+}
+
+impl Marks {
+    /// The annotations.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let ([at, length, unpacked], [split_at, split_length, split_unpacked]) = (self.table, self.tar_split);
+        BTreeMap::from([
+            (CHECKSUM.to_owned(), self.checksum.to_string()),
+            // The type 1 is this form of table.
+            (POSITION.to_owned(), format!("{at}:{length}:{unpacked}:1")),
+            (TAR_SPLIT.to_owned(), format!("{split_at}:{split_length}:{split_unpacked}")),
+        ])
+    }
 }
 
 /// Bytes of a file that become one frame.
 const PIECE: u64 = 1 << 20;
+
+/// Zeros behind an archive that are taken; tar writes up to 10 KiB.
+const MAX_REST: u64 = 16 << 20;
 
 /// Behind the table and the rest of a skippable frame's head.
 const FRAME_HEAD: u64 = 8;
@@ -80,14 +106,17 @@ pub fn compress(archive: &mut dyn BufRead, into: &mut dyn Write) -> io::Result<W
     let mut recorder = reader.into_inner();
     recorder.on.set(false);
     let mut rest = Vec::new();
-    recorder.by_ref().take(1 << 30).read_to_end(&mut rest)?;
+    recorder.by_ref().take(MAX_REST + 1).read_to_end(&mut rest)?;
+    if rest.len() as u64 > MAX_REST {
+        return Err(unsupported("too much stands behind its last entry"));
+    }
     split.bytes(&rest)?;
     headers.extend_from_slice(&rest);
     out.frame(&headers)?;
     let diff_id = Digest::from_bytes(recorder.hash.into_inner().finalize().into());
-    let annotations = finish(&mut out, entries, &split.lines)?;
+    let marks = finish(&mut out, entries, &split.lines)?;
     let digest = Digest::from_bytes(out.hash.finalize().into());
-    Ok(Written { digest, size: out.size, diff_id, annotations })
+    Ok(Written { digest, size: out.size, diff_id, marks })
 }
 
 fn invalid(error: crate::image::archive::Error) -> io::Error {
@@ -151,8 +180,8 @@ fn describe(entry: &Entry) -> io::Result<TocEntry> {
     })
 }
 
-/// Writes the table, the archive of headers and the footer; gives the annotations.
-fn finish(out: &mut Out<'_>, entries: Vec<TocEntry>, split: &[u8]) -> io::Result<BTreeMap<String, String>> {
+/// Writes the table, the archive of headers and the footer.
+fn finish(out: &mut Out<'_>, entries: Vec<TocEntry>, split: &[u8]) -> io::Result<Marks> {
     let packed_split = compress_to_vec(split, CompressionLevel::Fastest);
     let toc = Toc { version: 1, entries, tar_split_digest: Some(Digest::of(&packed_split).to_string()) };
     let table = serde_json::to_vec(&toc)?;
@@ -163,15 +192,14 @@ fn finish(out: &mut Out<'_>, entries: Vec<TocEntry>, split: &[u8]) -> io::Result
     out.skippable(&packed_split)?;
     let lengths = [packed.len(), table.len(), packed_split.len(), split.len()].map(|length| length as u64);
     let [length, unpacked, split_length, split_unpacked] = lengths;
-    // The type 1 is this form of table.
     let numbers = [at, length, unpacked, 1, split_at, split_length, split_unpacked];
     let footer: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).chain(*MAGIC).collect();
     out.skippable(&footer)?;
-    Ok(BTreeMap::from([
-        (CHECKSUM.to_owned(), Digest::of(&packed).to_string()),
-        (POSITION.to_owned(), format!("{at}:{length}:{unpacked}:1")),
-        (TAR_SPLIT.to_owned(), format!("{split_at}:{split_length}:{split_unpacked}")),
-    ]))
+    Ok(Marks {
+        checksum: Digest::of(&packed),
+        table: [at, length, unpacked],
+        tar_split: [split_at, split_length, split_unpacked],
+    })
 }
 
 /// Where the blob goes, with its digest.
