@@ -183,10 +183,12 @@ impl Store {
 
     /// Writes all that was pulled to the disk and marks the layers as durable.
     pub fn sync_layers(&self, layers: &[ChainId]) -> Result<()> {
-        let unsynced: Vec<PathBuf> = layers
+        // Open, so that what takes a layer's place meanwhile is not marked for it.
+        let unsynced: Vec<(PathBuf, fs::File)> = layers
             .iter()
             .map(|id| self.layer_path(id))
             .filter(|path| path.exists() && !path.join(SYNCED).exists())
+            .filter_map(|path| fs::File::open(&path).ok().map(|opened| (path, opened)))
             .collect();
         if unsynced.is_empty() {
             return Ok(());
@@ -194,9 +196,15 @@ impl Store {
         let dir = self.path("layers");
         let fd = fs::File::open(&dir).context("opening", &dir)?;
         rustix::fs::syncfs(&fd).context("syncing", &dir)?;
-        for path in unsynced {
-            let marker = path.join(SYNCED);
-            fs::File::create(&marker).context("creating", &marker)?;
+        for (path, opened) in unsynced {
+            // Found to be damaged since: a mark would make it count again.
+            if layer_at(&path)?.is_none() {
+                continue;
+            }
+            use rustix::fs::{Mode, OFlags};
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            let mode = Mode::RUSR | Mode::WUSR;
+            rustix::fs::openat(&opened, SYNCED, flags, mode).context("creating", &path.join(SYNCED))?;
         }
         Ok(())
     }
