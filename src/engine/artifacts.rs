@@ -20,7 +20,7 @@ use crate::image::destination::{self, Destination, Remote};
 use crate::image::manifest::Descriptor;
 use crate::image::registry::{Content, Registry};
 use crate::image::source::{self, Source};
-use crate::image::{Progress, Reference, push};
+use crate::image::{Progress, Reference, push, trust};
 use crate::storage::{self, ArtifactRecord, Store};
 use crate::sys::atomic::Pending;
 use crate::sys::{child, host};
@@ -368,6 +368,11 @@ fn fetch(
         _ => Failure::new(&error, None),
     };
     let root = registry.root().map_err(asked)?;
+    // As for images: before anything but the manifest is read.
+    let policy = trust::Policy::load(None, &|name| std::env::var_os(name));
+    let policy = policy.map_err(|error| Failure::new(&error, None))?;
+    trust::check(policy.as_ref(), &registry, options, &root.bytes)
+        .map_err(|error| Failure::new(&error, error.hint()))?;
     let manifest = Manifest::parse(&root.bytes).map_err(|error| Failure::new(&error, None))?;
     let stored = |error: storage::Error| Failure::new(&error, None);
     let mut blobs = manifest.blobs();
