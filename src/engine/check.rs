@@ -167,7 +167,10 @@ impl Check<'_> {
                 found.push((image.id, format!("its {} is missing", layer_name(&layer.chain_id))));
             }
         }
-        for (id, what) in found {
+        // What was removed meanwhile is no damage.
+        for (id, what) in
+            found.into_iter().filter(|(id, _)| self.engine.store.has_image(id)).collect::<Vec<_>>()
+        {
             let number = self.fault(format!("image {}", id.short()), what);
             self.bad_images.entry(id).or_default().push(number);
         }
@@ -223,13 +226,17 @@ impl Check<'_> {
         })?;
         let layers: Vec<SurveyedLayer> = layers.into_iter().cloned().collect();
         for (layer, faults) in layers.into_iter().zip(of_layers) {
+            // Removed while it was read.
+            if !layer.files.dir().join("layer.json").exists() {
+                continue;
+            }
             for what in faults {
                 let number = self.fault(layer_name(&layer.chain_id), what);
                 self.bad_layers.push((layer.clone(), number));
             }
         }
         for (digest, fault) in blobs.iter().zip(of_blobs) {
-            if let Some(what) = fault {
+            if let Some(what) = fault.filter(|_| self.engine.store.blob_path(digest).exists()) {
                 self.fault(format!("blob {}", digest.short()), what);
             }
         }

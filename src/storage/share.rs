@@ -229,7 +229,7 @@ impl Other {
 /// Files that a hard link must not join although nothing can write to them: some programs refuse
 /// configuration and tables with several names (cron, for one).
 fn may_link(path: &Path) -> bool {
-    !path.starts_with("etc") && !path.starts_with("var")
+    !path.starts_with("etc") && !path.starts_with("var/spool")
 }
 
 impl StagedLayer {

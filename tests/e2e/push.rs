@@ -334,6 +334,37 @@ fn what_save_and_load_refuse() {
     umiak.run(&["images", "-q"]).ok().says("");
 }
 
+#[test]
+fn a_full_disk_gets_nothing_half_made() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Tool("unshare"));
+    let umiak = Umiak::with_busybox();
+    let small = umiak.dir.join("small");
+    std::fs::create_dir(&small).unwrap();
+    // In a mount namespace of its own: half a megabyte of room.
+    let script = format!(
+        "mount -t tmpfs -o size=512k tmpfs {small} && echo before > {small}/kept.tar && \
+         U=\"$UMIAK --root {dir}/store --runroot {dir}/run/umiak\" && \
+         if $U save -q -o {small}/kept.tar busybox; then exit 3; fi; \
+         if $U save -q -o {small}/new.tar busybox; then exit 4; fi; \
+         if $U save -q --format oci-archive -o {small}/new.tar busybox; then exit 5; fi; \
+         cat {small}/kept.tar; ls -A {small}; \
+         if $U save -q --format oci-dir -o {small}/layout busybox; then exit 6; fi; \
+         find {small}/layout -type f",
+        small = small.display(),
+        dir = umiak.dir.display(),
+    );
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .env("UMIAK", Umiak::binary())
+        .output()
+        .unwrap();
+    let (said, errors) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert_eq!(errors.matches("no space left").count(), 4, "{errors}");
+    assert_eq!(said, format!("before\nkept.tar\n{}/layout/oci-layout\n", small.display()));
+}
+
 /// A tree as `tar` tells it, for comparison: kinds, modes, owners, sizes, times and names.
 fn listing(dir: &Path) -> String {
     let output = Command::new("sh")

@@ -327,7 +327,7 @@ fn a_busy_registry_is_asked_again_and_a_hopeless_one_given_up() {
         assert_eq!(server.state().logged("PUT"), 4, "{fault}");
         let once = server.registry(Options { retry: Some(0), ..Options::default() });
         let error = upload(&once, &noise(3000)).unwrap_err();
-        assert!(error.contains("given up after 1 attempts"), "{error}");
+        assert!(error.contains("given up after 1 attempt:"), "{error}");
     }
     for (status, expected) in [
         ("403 Forbidden", "denies access"),

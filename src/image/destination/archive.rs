@@ -33,13 +33,13 @@ impl Tar {
     }
 
     fn header(&mut self, name: &str, kind: EntryType, size: u64, link: Option<&str>) -> Result<(), Error> {
-        let mut header = Header::new_ustar();
+        // GNU's, for only that has a form for sizes of 8 GiB and more.
+        let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);
-        // 8 GiB and more need GNU's form, which the crate writes by itself.
         header.set_size(size);
         let named =
             header.set_path(name).and_then(|()| link.map_or(Ok(()), |link| header.set_link_name(link)));

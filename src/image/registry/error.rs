@@ -106,7 +106,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An upload that never came through.
-    #[error("uploading the blob {digest} to {host}: given up after {times} attempts")]
+    #[error("uploading the blob {digest} to {host}: given up after {times} attempt{}", if *times == 1 { "" } else { "s" })]
     Upload {
         /// Host and port.
         host: String,
