@@ -20,8 +20,7 @@ use crate::image::destination::{self, Destination, Remote};
 use crate::image::manifest::Descriptor;
 use crate::image::registry::{Content, Registry};
 use crate::image::source::{self, Source};
-use crate::image::trust::{self, Policy};
-use crate::image::{Progress, Reference, push};
+use crate::image::{Progress, Reference, push, trust};
 use crate::storage::{self, ArtifactRecord, Store};
 use crate::sys::atomic::Pending;
 use crate::sys::{child, host};
@@ -261,9 +260,7 @@ impl Engine {
             let configuration = images::registries().map_err(|error| Failure::new(&error, error.hint()))?;
             let options = reach.options(&reference, &configuration, true);
             let options = options.map_err(|error| Failure::new(&error, error.hint()))?;
-            let env = |name: &str| std::env::var_os(name);
-            let policy = Policy::load(None, &env).map_err(|error| Failure::new(&error, None))?;
-            let result = fetch(&self.store, &reference, &options, policy.as_ref(), progress);
+            let result = fetch(&self.store, &reference, &options, progress);
             progress.ended();
             result
         })?;
@@ -363,7 +360,6 @@ fn fetch(
     store: &Store,
     reference: &Reference,
     options: &crate::image::registry::Options,
-    policy: Option<&Policy>,
     progress: &dyn Progress,
 ) -> Result<(Digest, Vec<Digest>), Failure> {
     let registry = Registry::new(reference, options).map_err(|error| Failure::new(&error, error.hint()))?;
@@ -372,9 +368,12 @@ fn fetch(
         _ => Failure::new(&error, None),
     };
     let root = registry.root().map_err(asked)?;
-    let manifest = Manifest::parse(&root.bytes).map_err(|error| Failure::new(&error, None))?;
-    trust::check(policy, &registry, options, &root.bytes)
+    // As for images: before anything but the manifest is read.
+    let policy = trust::Policy::load(None, &|name| std::env::var_os(name));
+    let policy = policy.map_err(|error| Failure::new(&error, None))?;
+    trust::check(policy.as_ref(), &registry, options, &root.bytes)
         .map_err(|error| Failure::new(&error, error.hint()))?;
+    let manifest = Manifest::parse(&root.bytes).map_err(|error| Failure::new(&error, None))?;
     let stored = |error: storage::Error| Failure::new(&error, None);
     let mut blobs = manifest.blobs();
     let _pins = store.pin(&[], &[&blobs[..], &[Digest::of(&root.bytes)]].concat()).map_err(stored)?;

@@ -377,6 +377,24 @@ fn what_is_loaded_answers_to_the_policy_too() {
 }
 
 #[test]
+fn artifacts_answer_to_the_policy_too() {
+    requires!(Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let umiak = Umiak::new();
+    let registry = Registry::start(&umiak);
+    let own = umiak.dir.join("home/.config/containers");
+    std::fs::create_dir_all(&own).unwrap();
+    let file = umiak.file("file.txt", "content").display().to_string();
+    let name = format!("{}/test/artifact:1", registry.address);
+    umiak.run(&["artifact", "add", &name, &file]).ok();
+    umiak.run(&["artifact", "push", "--tls-verify=false", &name]).ok();
+    umiak.run(&["artifact", "rm", &name]).ok();
+    std::fs::write(own.join("policy.json"), "{\"default\":[{\"type\":\"reject\"}]}").unwrap();
+    umiak.run(&["artifact", "pull", "--tls-verify=false", &name]).exits(125).tells("forbids");
+    std::fs::remove_file(own.join("policy.json")).unwrap();
+    umiak.run(&["artifact", "pull", "--tls-verify=false", &name]).ok();
+}
+
+#[test]
 fn the_policy_is_shown_and_changed() {
     let umiak = Umiak::new();
     let own = umiak.dir.join("home/.config/containers/policy.json");

@@ -62,7 +62,7 @@ impl Engine {
         Ok(history(image, &images)?)
     }
 
-    /// The image, and its layers: from the topmost one down, or with `upwards` all layers here that
+    /// The image, and its layers: from the lowest one up, or with `upwards` all layers here that
     /// stand on its topmost one.
     pub fn image_tree(
         &self,
@@ -128,7 +128,7 @@ fn stack(image: &ImageRecord, images: &[ImageRecord]) -> Vec<TreeLayer> {
         names: names(&ending_with(&layer.chain_id, &image.id, images)),
         children: Vec::new(),
     };
-    image.layers.iter().rev().map(layer).collect()
+    image.layers.iter().map(layer).collect()
 }
 
 fn standing_on(image: &ImageRecord, images: &[ImageRecord]) -> Vec<TreeLayer> {

@@ -21,6 +21,9 @@ pub enum Error {
     /// It is something else.
     #[error("it is not in the format of OpenPGP")]
     NotOpenPgp,
+    /// Keys, none of which is of use.
+    #[error("it holds no key that can check signatures and has a valid signature of its own")]
+    NoKey,
     /// More than anybody needs.
     #[error("it is too large")]
     TooLarge,
@@ -170,7 +173,7 @@ impl Keyring {
             }
         }
         keyring.add(current);
-        if keyring.signers.is_empty() { Err(Error::NotOpenPgp) } else { Ok(keyring) }
+        if keyring.signers.is_empty() { Err(Error::NoKey) } else { Ok(keyring) }
     }
 
     fn add(&mut self, certificate: Certificate) {
@@ -188,7 +191,7 @@ impl Keyring {
                 (kind::CERTIFICATION_REVOCATION, Some(user)) => [&primary.hashed[..], user].concat(),
                 _ => continue,
             };
-            if signature.check(&primary.material, &data).is_err() {
+            if signature.check_own(&primary.material, &data).is_err() {
                 continue;
             }
             match signature.kind {
@@ -207,7 +210,7 @@ impl Keyring {
         let expires = ends(&primary, latest);
         for (key, signatures) in subkeys {
             let data = [&primary.hashed[..], &key.hashed].concat();
-            let held = |s: &&Signature| s.check(&primary.material, &data).is_ok();
+            let held = |s: &&Signature| s.check_own(&primary.material, &data).is_ok();
             let revoked_too =
                 signatures.iter().filter(|s| s.kind == kind::SUBKEY_REVOCATION).any(|s| held(&s));
             let binding = signatures.iter().filter(|s| s.kind == kind::SUBKEY_BINDING).filter(held);
@@ -217,7 +220,7 @@ impl Keyring {
             let own = binding.embedded.as_deref().and_then(|body| Signature::parse(body).ok());
             let own = own.filter(|own| own.kind == kind::PRIMARY_KEY_BINDING);
             let may_sign =
-                binding.lets_sign() && own.is_some_and(|own| own.check(&key.material, &data).is_ok());
+                binding.lets_sign() && own.is_some_and(|own| own.check_own(&key.material, &data).is_ok());
             let own_end = ends(&key, binding);
             let expires = expires.into_iter().chain(own_end).min();
             self.signers.push(Signer { key, expires, revoked: revoked || revoked_too, may_sign });

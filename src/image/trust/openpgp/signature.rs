@@ -139,6 +139,16 @@ impl Signature {
 
     /// Whether `key` made this signature over `data`.
     pub fn check(&self, key: &KeyMaterial, data: &[u8]) -> Result<(), Error> {
+        self.check_with(key, data, false)
+    }
+
+    /// As [`Signature::check`], for what a key says of itself: there SHA-1 is taken too. Keys of vendors
+    /// are as old as that, and the whole file that they stand in is trusted anyway.
+    pub fn check_own(&self, key: &KeyMaterial, data: &[u8]) -> Result<(), Error> {
+        self.check_with(key, data, true)
+    }
+
+    fn check_with(&self, key: &KeyMaterial, data: &[u8], legacy: bool) -> Result<(), Error> {
         let mut message = data.to_vec();
         message.extend_from_slice(&self.trailer);
         let bad = |_| Error::Bad;
@@ -146,6 +156,7 @@ impl Signature {
             (RSA | RSA_SIGN, KeyMaterial::Rsa { n, e }) => {
                 let [number] = self.numbers.as_slice() else { return Err(Error::Bad) };
                 let parameters = match self.hash {
+                    SHA1 if legacy => &ring::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
                     SHA256 => &ring::RSA_PKCS1_2048_8192_SHA256,
                     SHA384 => &ring::RSA_PKCS1_2048_8192_SHA384,
                     SHA512 => &ring::RSA_PKCS1_2048_8192_SHA512,
@@ -206,6 +217,7 @@ const ECDSA: u8 = 19;
 const EDDSA: u8 = 22;
 const ED25519: u8 = 27;
 
+const SHA1: u8 = 2;
 const SHA256: u8 = 8;
 const SHA384: u8 = 9;
 const SHA512: u8 = 10;

@@ -113,6 +113,31 @@ const TWICE: &str = "\
     YNod2fNcF7fVTrXIsXucxv8zNsRaJX5lz8HyfYtXc3S0gd2iB3RLRcysq0+D/9p8bEgth3kH4hYBmeLSJHR3wJSw3GH4H6fbdr7/\
     6D6VNYlM5yYeWidm0ylf+/OH8RHvz91H5ildnsbIcOiLw9vbbCcT3XYIT2Aun2kl5HPdUiHz3uSqjxv3f7DO5AIA";
 
+const LEGACY_KEY: &str = "\
+    mQENBGsB/MsBCAC7sgZ/poyYRnnQU0b1LmfJHPp/MD0Vb4qq4L+I49dTgfZxlC87/6LDbMu0jFeiSUYMp86PmA4JIuKVerXhCJ7b\
+    Nj9oZSe6L5bFIkMqN9BSH7/5ed9cxFULcndHUAwI9qWo4VDxuAVcGYRmEtmJok/Hzq0R8ugg5y87h/PNSFyUMWHPswSz5/TmbuVt\
+    h0Shw71IsTfBHHB0YFMO363wqQnvEECnqAMVUgdp3uE5J2c1f813/GT/zic6y5Jhkddw774vZpjp4uBFz/NmVq5RPSh/EWR0q8wv\
+    6Eq0RQgrmDDcpmbyUlRmtX9bim9DhuW87CM/iOGvVZiTt9UlYeLa01gtABEBAAG0EmxlZ2FjeUBleGFtcGxlLmNvbYkBTgQTAQIA\
+    OBYhBJpK6Xa4ZOJqGYi4p6VQ72RhAMxBBQJrAfzLAhsDBQsJCAcCBhUKCQgLAgQWAgMBAh4BAheAAAoJEKVQ72RhAMxBuLYH/R4V\
+    eIPnnN5ucmC8wwI0AKvdM5JVqg+YxFa3kPt4RJbMWt/BC6HbD8iqCVEfJjBq9LvJPrsAq7WSikebvdaiFYTmotELBEvx8vWgCh5n\
+    /9EjZZwOYpdyF+zUA6PUwOLYZD0wtqt2lgMSwnTGU/Ux80L1lhL0uaiFIpQ/GLpja6oXwO2dqhZja9gpEgS4lgEOO2WIx3CnXGar\
+    5laaRMpYUEGNztPJHWIQoBcOpLivOemtLwRdvxtw0IeG9pqq5F7uIMqltGh1uAWR9/m81K1fTsrRhyFkfyVv9SN5m5f/c2Pt389u\
+    AEqC4s1QEbh1iv5ZT+3ftZEWQTP14VJk3fC5Cvg=";
+
+const LEGACY_SIGNED: &str = "\
+    owGbwMvMwMW4NOB9SiLDGUfG02JJDNmMf04XZ6bnpaYoJFUq5KSmJyZXdjK6szAwcjEYiimyzPJ6WbYj5VGWZMeO5TCNrEwgXcIy\
+    ENUOqRWJuQU5qXrJ+bkMXJwCMFVmc9j/p5zmrK3ZuZ/1hbJoO99Njp+tB332/HhTajLlxDuJ9fJ9wQ+/L1nROOuj4yXHVwoRgi9m\
+    fJ+YWrhGY9bpr8bLWVpvvct+sKqC3T37vsD3Y9KdT0w2n7l+iet496PnSsoGzDNKdtWo7TTWlDSM/nWszezVxQOZhqxdhQ8lDDfc\
+    i54yz+P1HuF9x7/c+xtmezJonX+01MSJMqXxcnIJ1l7uy79t4d2x9UXkjzVLXot/k91wJ4qjpaVqaeD/qBZOzkzLD5m5b2c7uux/\
+    GZkVxXvz+L+pXgIFkTMSWRZo3rqVf7D6we+YqYtfH2fUqz5mU5r7IUwu89OpH1tcLN2Ylq20mLKLV3fBL/51n7def8CSeBIA";
+
+const LEGACY_SHA1: &str = "\
+    owGbwMvMwMS4NOB9SiLDGUfG02JJDNmMf04XZ6bnpaYoJFUq5KSmJyZXdjK6szAwMjEYiimyzPJ6WbYj5VGWZMeO5TCNrEwgXcIy\
+    ENUOqRWJuQU5qXrJ+bkMXJwCMFUSM9j/55Qcvxhbonpyqf7+v/f7DYVr6tbuOHx8fYRixKXHmau3Llu3M1Sq/AMPz1MvBWVZxxbB\
+    p2e+aiw/81unYcaLZ38/bph0RMGkieVIV/VcA9aU0gUZfMffPnpfz81/levoLqNvpndeHpX8mLap49DdBX/S7nqv1J0282jeN4a/\
+    R3t3bdvPy+FZwhW6N5Tp53T7Q8fe/7p6fmK1p4bUnxs/zJcfETR1T/D/o3FE+JMb00NOliyzjGz/DaXz2R7sZzU7oP7O5uRJB8+z\
+    q1M/pMbkujHZH4q1vZEjsJLHWahnR9nmlIv+tzZYWCcpfWnLvhR8KdVF2PPCEq/AN48PJnfsigwV2sGqFviAoy57ggt3OAA=";
+
 /// Some time after all of these were made, in 2027.
 const NOW: u64 = 1_800_000_000;
 
@@ -136,6 +161,8 @@ fn what_gpg_signs_is_accepted() {
         (NISTP256_SIGNED, NISTP256_KEY, "nistp256"),
         (NISTP384_SIGNED, NISTP384_KEY, "nistp384"),
         (SUB_SIGNED, SUB_KEY, "sub"),
+        // Its own signature is made with SHA-1, as on keys of some vendors.
+        (LEGACY_SIGNED, LEGACY_KEY, "legacy"),
         (PLAIN, ED25519_KEY, "ed25519"),
     ] {
         assert_eq!(verified(message, key).unwrap(), format!("signed by {who}"));
@@ -153,6 +180,7 @@ fn others_are_refused() {
         (ED25519_SIGNED, NISTP256_KEY, "384F262A937AC7C0, which is not trusted"),
         (EXPIRED_SIGNED, EXPIRED_KEY, "the key C4AC3D3EC94906CF has expired"),
         (REVOKED_SIGNED, REVOKED_KEY, "is revoked"),
+        (LEGACY_SHA1, LEGACY_KEY, "hash algorithm 2"),
         (TEXT, ED25519_KEY, "not one text with one signature"),
         (DETACHED, ED25519_KEY, "not one text with one signature"),
         (TWICE, ED25519_KEY, "not one text with one signature"),
@@ -169,7 +197,8 @@ fn others_are_refused() {
     // A key without its self-signature, and a subkey without its binding.
     let whole = bytes(ED25519_KEY);
     let packets = packet::packets(&whole).unwrap();
-    assert!(Keyring::parse(&whole[..packets[0].body.len() + 2]).is_err());
+    let bare = Keyring::parse(&whole[..packets[0].body.len() + 2]);
+    assert!(matches!(bare, Err(Error::NoKey)));
 }
 
 #[test]
