@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::images::{self, Failure};
 use super::push::{Reach, failure};
-use super::{Engine, Error as EngineError, commit};
+use super::{Engine, Error as EngineError, apart, commit};
 use crate::base::digest::Digest;
 use crate::base::report;
 use crate::image::artifact::{self, EMPTY, Manifest, TITLE};
@@ -86,29 +86,9 @@ pub enum Error {
         /// Where to.
         path: PathBuf,
     },
-    /// The registry; from another process, as text.
-    #[error("{action} artifact \"{name}\": {message}")]
-    Registry {
-        /// "pulling" or "pushing".
-        action: &'static str,
-        /// The artifact.
-        name: String,
-        /// The chain of errors.
-        message: String,
-        /// What may help.
-        hint: Option<String>,
-    },
-    /// That process.
-    #[error("{action} artifact \"{name}\"")]
-    Child {
-        /// "pulling" or "pushing".
-        action: &'static str,
-        /// The artifact.
-        name: String,
-        /// Why.
-        #[source]
-        source: child::Error,
-    },
+    /// The process that talks to a registry.
+    #[error(transparent)]
+    Apart(#[from] apart::Error),
 }
 
 impl Error {
@@ -118,7 +98,7 @@ impl Error {
             Self::Exists(_) => Some("--append adds files to it, --replace makes it anew".to_owned()),
             Self::NotFound(_) => Some("\"umiak artifact ls\" lists what is here".to_owned()),
             Self::Lost { name, .. } => Some(format!("umiak artifact pull {name}")),
-            Self::Registry { hint, .. } => hint.clone(),
+            Self::Apart(error) => error.hint(),
             Self::Images(error) => error.hint(),
             _ => None,
         }
@@ -256,7 +236,7 @@ impl Engine {
     ) -> Result<Digest, EngineError> {
         let full = full_name(name)?;
         let reference: Reference = full.parse().map_err(commit::Error::from).map_err(Error::from)?;
-        let (digest, blobs): (Digest, Vec<Digest>) = self.apart("pulling", name, || {
+        let (digest, blobs): (Digest, Vec<Digest>) = self.apart("pulling artifact", name, || {
             let configuration = images::registries().map_err(|error| Failure::new(&error, error.hint()))?;
             let options = reach.options(&reference, &configuration, true);
             let options = options.map_err(|error| Failure::new(&error, error.hint()))?;
@@ -283,7 +263,7 @@ impl Engine {
         let target = target.strip_prefix("docker://").unwrap_or(target);
         let reference: Reference = target.parse().map_err(commit::Error::from).map_err(Error::from)?;
         let reference = if reference.is_short() { reference.at("docker.io") } else { reference };
-        let told = self.apart("pushing", text, || {
+        let told = self.apart("pushing artifact", text, || {
             let configuration = images::registries().map_err(|error| Failure::new(&error, error.hint()))?;
             let options = reach.options(&reference, &configuration, true);
             let options = options.map_err(|error| Failure::new(&error, error.hint()))?;
@@ -302,17 +282,12 @@ impl Engine {
         name: &str,
         work: impl FnOnce() -> Result<T, Failure>,
     ) -> Result<T, Error> {
-        let name = name.to_owned();
         let told = child::call(None, || {
             // This process has none; what a helper writes is nobody else's business.
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
             work()
         });
-        match told {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(Failure { message, hint, .. })) => Err(Error::Registry { action, name, message, hint }),
-            Err(source) => Err(Error::Child { action, name, source }),
-        }
+        Ok(apart::told(action, name, told)?)
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::diff::OURS;
 use super::files::Files;
 use super::images::Failure;
-use super::{Engine, Error as EngineError};
+use super::{Engine, Error as EngineError, apart};
 use crate::base::digest::Digest;
 use crate::image::create::{self, Draft, Spool, Spooled};
 use crate::image::instruction::Instruction;
@@ -43,29 +43,9 @@ pub enum Error {
         /// The image.
         id: String,
     },
-    /// The files could not be read, or the layer not made; from another process, as text.
-    #[error("{action} \"{name}\": {message}")]
-    Make {
-        /// "committing container" or "importing".
-        action: &'static str,
-        /// The container or archive.
-        name: String,
-        /// The chain of errors.
-        message: String,
-        /// What may help.
-        hint: Option<String>,
-    },
-    /// That process.
-    #[error("{action} \"{name}\"")]
-    Child {
-        /// "committing container" or "importing".
-        action: &'static str,
-        /// The container or archive.
-        name: String,
-        /// Why.
-        #[source]
-        source: child::Error,
-    },
+    /// The process that reads the files or makes the layer.
+    #[error(transparent)]
+    Apart(#[from] apart::Error),
     /// The store.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -87,7 +67,7 @@ impl Error {
     /// How to mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Make { hint, .. } => hint.clone(),
+            Self::Apart(error) => error.hint(),
             Self::NoImage(name) => {
                 Some(format!("umiak export {name} | umiak import - NAME makes an image of all its files"))
             }
@@ -187,7 +167,7 @@ impl Engine {
             let failed = |source: io::Error| Failure::new(&source, full_disk(&source));
             create::spool(&target, file, MAX_IMPORT).map_err(failed)
         });
-        let (diff_id, size) = self::told(IMPORT, &name, told)?;
+        let (diff_id, size) = apart::told(IMPORT, &name, told).map_err(Error::from)?;
         if size == 0 {
             return Err(named(io::ErrorKind::UnexpectedEof.into()).into());
         }
@@ -244,7 +224,7 @@ impl Engine {
             Ok(spool.map_err(|source| failed(&self.paths.root, &source))?.finish())
         };
         let told = child::call(self.files_mapping(record).as_ref(), work);
-        let (diff_id, size) = self::told(COMMIT, &record.name, told)?;
+        let (diff_id, size) = apart::told(COMMIT, &record.name, told)?;
         Ok(Spooled { file: target, diff_id, size })
     }
 
@@ -262,23 +242,9 @@ impl Engine {
             super::images::sync_later(&self.store, &image);
             Ok(image.id)
         });
-        let id = self::told(action, name, told)?;
+        let id = apart::told(action, name, told).map_err(Error::from)?;
         let image = self.store.image_by_id(&id).map_err(Error::from)?;
         image.ok_or_else(|| EngineError::ImageGone(id.short()))
-    }
-}
-
-fn told<T>(
-    action: &'static str,
-    name: &str,
-    answer: Result<Result<T, Failure>, child::Error>,
-) -> Result<T, Error> {
-    match answer {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(Failure { message, hint, .. })) => {
-            Err(Error::Make { action, name: name.to_owned(), message, hint })
-        }
-        Err(source) => Err(Error::Child { action, name: name.to_owned(), source }),
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::commit::full_name;
 use super::images::{self, Failure, PullOptions, SourceImage};
 use super::push::{Reach, came_from, failure};
-use super::{Engine, Error as EngineError, commit};
+use super::{Engine, Error as EngineError, apart, commit};
 use crate::base::digest::Digest;
 use crate::image::destination::{self, Remote};
 use crate::image::list::{self, DOCKER_LIST, INDEX, Remarks};
@@ -273,7 +273,6 @@ impl Engine {
         push: &PushList,
         progress: &dyn Progress,
     ) -> Result<Digest, EngineError> {
-        const PUSHING: &str = "pushing";
         let (record, list) = self.find_list(name)?;
         let transport: Transport = match (destination, record.names.first()) {
             (Some(text), _) => text.parse().map_err(super::push::Error::from)?,
@@ -297,14 +296,7 @@ impl Engine {
             });
             done.unwrap_or_else(|error| Err(Failure::new(&error, None)))
         });
-        let name = name.to_owned();
-        match told {
-            Ok(Ok(digest)) => Ok(digest),
-            Ok(Err(Failure { message, hint, .. })) => {
-                Err(super::push::Error::Failed { action: PUSHING, name, message, hint }.into())
-            }
-            Err(source) => Err(super::push::Error::Child { action: PUSHING, name, source }.into()),
-        }
+        Ok(apart::told("pushing", name, told).map_err(super::push::Error::from)?)
     }
 
     /// Where the images of a list are, and how to ask there.

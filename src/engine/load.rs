@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
 use super::images::{Failure, sync_later};
 use super::push::Error;
+use super::{Engine, apart};
 use crate::base::digest::Digest;
 use crate::image::manifest;
 use crate::image::source::{self, Source};
@@ -57,13 +57,7 @@ impl Engine {
             progress.ended();
             loaded
         });
-        match told {
-            Ok(Ok(loaded)) => Ok(loaded),
-            Ok(Err(Failure { message, hint, .. })) => {
-                Err(Error::Failed { action: "loading", name, message, hint })
-            }
-            Err(source) => Err(Error::Child { action: "loading", name, source }),
-        }
+        Ok(apart::told("loading", &name, told)?)
     }
 
     /// Standard input as a file that can be read at any place; copied into the store if it is none.

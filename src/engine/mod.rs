@@ -1,5 +1,6 @@
 //! The engine (L5): composes storage, images, the runtime and the monitor into containers.
 
+pub mod apart;
 pub mod artifacts;
 pub mod attach;
 pub mod check;

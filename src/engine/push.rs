@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
 use super::images::{self, Failure, registries};
+use super::{Engine, apart};
 use crate::base::digest::Digest;
 use crate::image::auth;
 use crate::image::destination::{self, Destination, DockerArchive, Layout, OciArchive, Remote};
@@ -18,7 +18,6 @@ use crate::image::transport::ParseTransportError;
 use crate::image::{Credentials, Progress, Reference, Registries, Transport, registry};
 use crate::storage::{self, ImageRecord, Store};
 use crate::sys::atomic::Pending;
-use crate::sys::child;
 
 /// What goes wrong with images that go out or come in by archives.
 #[derive(Debug, thiserror::Error)]
@@ -56,29 +55,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// It failed. What failed in it was in another process: its chain of errors as text.
-    #[error("{action} \"{name}\": {message}")]
-    Failed {
-        /// Pushing, saving, loading.
-        action: &'static str,
-        /// What.
-        name: String,
-        /// Why.
-        message: String,
-        /// What may help.
-        hint: Option<String>,
-    },
-    /// The process that works on the store.
-    #[error("{action} \"{name}\"")]
-    Child {
-        /// Pushing, saving, loading.
-        action: &'static str,
-        /// What.
-        name: String,
-        /// Why.
-        #[source]
-        source: child::Error,
-    },
+    /// The process that did it.
+    #[error(transparent)]
+    Apart(#[from] apart::Error),
 }
 
 impl Error {
@@ -86,7 +65,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Images(error) => error.hint(),
-            Self::Failed { hint, .. } => hint.clone(),
+            Self::Apart(error) => error.hint(),
             Self::Nowhere(name) => Some(format!("name a destination: umiak push {name} REGISTRY/NAME")),
             _ => None,
         }
@@ -359,13 +338,7 @@ impl Engine {
             });
             done.unwrap_or_else(|error| Err(Failure::new(&error, None)))
         });
-        let done: Vec<Handed> = match told {
-            Ok(Ok(done)) => done,
-            Ok(Err(Failure { message, hint, .. })) => {
-                return Err(Error::Failed { action, name, message, hint });
-            }
-            Err(source) => return Err(Error::Child { action, name, source }),
-        };
+        let done: Vec<Handed> = apart::told(action, &name, told)?;
         target.finish()?;
         Ok(done)
     }

@@ -6,14 +6,13 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::push::delay;
+use super::access::{Access, Retry};
 use super::selection::for_each;
 use super::{Failure, Globals, Outcome};
 use crate::base::{size, time};
 use crate::cli::output::{self, Listing};
 use crate::cli::progress;
 use crate::engine::artifacts::AddFiles;
-use crate::engine::push::Reach;
 use crate::engine::{self, Engine, artifacts};
 use crate::image::list;
 use crate::storage::ArtifactRecord;
@@ -87,6 +86,8 @@ pub struct LsArgs {
 pub struct PullArgs {
     #[command(flatten)]
     access: Access,
+    #[command(flatten)]
+    retry: Retry,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -99,6 +100,8 @@ pub struct PullArgs {
 pub struct PushArgs {
     #[command(flatten)]
     access: Access,
+    #[command(flatten)]
+    retry: Retry,
     /// Write the digest of the manifest into this file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -123,42 +126,6 @@ pub struct RmArgs {
     /// Artifacts, by name or digest
     #[arg(value_name = "ARTIFACT", required_unless_present = "all")]
     artifacts: Vec<String>,
-}
-
-/// How a registry is asked.
-#[derive(Args, Debug, Clone)]
-struct Access {
-    /// Take credentials from this file
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
-    /// Take certificates from this directory
-    #[arg(long, value_name = "DIR")]
-    cert_dir: Option<PathBuf>,
-    /// User and password for the registry
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    creds: Option<String>,
-    /// How many times more to try what fails
-    #[arg(long, value_name = "NUMBER")]
-    retry: Option<u32>,
-    /// How long to wait before: 2s, 500ms, 1m
-    #[arg(long, value_name = "DURATION")]
-    retry_delay: Option<String>,
-    /// Demand HTTPS and a certificate that is known
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    tls_verify: Option<bool>,
-}
-
-impl Access {
-    fn reach(self) -> Result<Reach, Failure> {
-        Ok(Reach {
-            tls_verify: self.tls_verify,
-            authfile: self.authfile,
-            creds: self.creds,
-            cert_dir: self.cert_dir,
-            retry: self.retry,
-            retry_delay: delay(self.retry_delay.as_deref())?,
-        })
-    }
 }
 
 /// `artifact add`.
@@ -232,7 +199,11 @@ pub fn ls(args: LsArgs, globals: &Globals) -> Outcome {
 pub fn pull(args: PullArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let name = args.artifact.strip_prefix("docker://").unwrap_or(&args.artifact);
-    let digest = engine.pull_artifact(name, &args.access.reach()?, &progress::for_pull(args.quiet))?;
+    let digest = engine.pull_artifact(
+        name,
+        &args.access.reach(Some(&args.retry))?,
+        &progress::for_pull(args.quiet),
+    )?;
     output::println(&digest.hex())?;
     Ok(0)
 }
@@ -240,7 +211,7 @@ pub fn pull(args: PullArgs, globals: &Globals) -> Outcome {
 /// `artifact push`.
 pub fn push(args: PushArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
-    let (destination, reach) = (args.destination.as_deref(), args.access.reach()?);
+    let (destination, reach) = (args.destination.as_deref(), args.access.reach(Some(&args.retry))?);
     let progress = progress::for_pull(args.quiet);
     let digest = engine.push_artifact(&args.artifact, destination, &reach, &progress)?;
     if let Some(path) = args.digestfile {

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::access::{Access, Tls};
 use super::push::{compression, form};
 use super::{Failure, Globals, Outcome};
 use crate::cli::{output, progress};
 use crate::engine;
 use crate::engine::images::PullOptions;
 use crate::engine::lists::{AddOptions, PushList};
-use crate::engine::push::Reach;
 use crate::image::PushOptions;
 use crate::image::list::Remarks;
 
@@ -168,41 +168,6 @@ struct RemarkArgs {
     variant: Option<String>,
 }
 
-#[derive(Args, Debug, Clone)]
-struct Tls {
-    /// Demand HTTPS with a known certificate
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    tls_verify: Option<bool>,
-}
-
-/// How a registry is asked.
-#[derive(Args, Debug, Clone)]
-struct Access {
-    /// The file with credentials
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
-    /// A directory with certificates
-    #[arg(long, value_name = "DIR")]
-    cert_dir: Option<PathBuf>,
-    /// Who we are
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    creds: Option<String>,
-    #[command(flatten)]
-    tls: Tls,
-}
-
-impl Access {
-    fn pull(self) -> PullOptions {
-        PullOptions {
-            tls_verify: self.tls.tls_verify,
-            authfile: self.authfile,
-            creds: self.creds,
-            cert_dir: self.cert_dir,
-            ..PullOptions::default()
-        }
-    }
-}
-
 impl RemarkArgs {
     fn remarks(self, os_features: Vec<String>) -> Remarks {
         Remarks {
@@ -285,13 +250,7 @@ pub fn push(args: PushArgs, globals: &Globals) -> Outcome {
             ..PushOptions::default()
         },
     };
-    let reach = Reach {
-        tls_verify: args.access.tls.tls_verify,
-        authfile: args.access.authfile,
-        creds: args.access.creds,
-        cert_dir: args.access.cert_dir,
-        ..Reach::default()
-    };
+    let reach = args.access.reach(None)?;
     let progress = progress::for_pull(args.quiet);
     let digest = engine.push_list(&args.list, args.destination.as_deref(), &reach, &push, &progress)?;
     if let Some(path) = args.digestfile {

@@ -1,5 +1,6 @@
 //! The engine's face: Podman's commands and flags, one file a command.
 
+pub mod access;
 pub mod artifact;
 pub mod attach;
 pub mod check;

@@ -1,12 +1,10 @@
 //! `pull`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
 use super::{Failure, Globals, Outcome};
-use crate::base::time;
 use crate::cli::{output, progress};
 use crate::engine;
 use crate::engine::images::{self, PullOptions, PullPolicy};
@@ -81,7 +79,7 @@ pub fn run(args: PullArgs, globals: &Globals) -> Outcome {
         creds: args.creds,
         cert_dir: args.cert_dir,
         retry: args.retry,
-        retry_delay: delay(args.retry_delay.as_deref())?,
+        retry_delay: super::access::delay(args.retry_delay.as_deref())?,
         signature_policy: args.signature_policy,
     };
     let mut names = args.images;
@@ -95,15 +93,4 @@ pub fn run(args: PullArgs, globals: &Globals) -> Outcome {
         output::println(&image.id.hex())?;
     }
     Ok(0)
-}
-
-/// The value of `--retry-delay`.
-pub(super) fn delay(text: Option<&str>) -> Result<Option<Duration>, Failure> {
-    let parse = |text: &str| {
-        let wrong =
-            || Failure::new(format!("--retry-delay \"{text}\": write a duration such as 5s or 1m30s"));
-        let span = time::parse_duration(text).map_err(|_| wrong())?;
-        Duration::try_from(span).map_err(|_| wrong())
-    };
-    text.map(parse).transpose()
 }

@@ -1,13 +1,13 @@
 //! `push`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
+use super::access::{Access, Retry};
 use super::{Failure, Globals, Outcome};
 use crate::cli::{output, progress};
-use crate::engine::{self, push::Reach};
+use crate::engine;
 use crate::image::PushOptions;
 use crate::image::compress::Format;
 use crate::image::rewrite::Form;
@@ -15,12 +15,8 @@ use crate::image::rewrite::Form;
 /// Upload an image.
 #[derive(Args, Debug, Clone)]
 pub struct PushArgs {
-    /// Take credentials from this file
-    #[arg(long, value_name = "PATH")]
-    authfile: Option<PathBuf>,
-    /// Take certificates from this directory
-    #[arg(long, value_name = "PATH")]
-    cert_dir: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
     /// Compress layers that are not, also for a directory
     #[arg(long)]
     compress: bool,
@@ -30,9 +26,6 @@ pub struct PushArgs {
     /// How hard to compress: 1 to 9
     #[arg(long, value_name = "LEVEL")]
     compression_level: Option<u32>,
-    /// User and password for the registry
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    creds: Option<String>,
     /// Write the digest of the manifest into this file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -53,29 +46,13 @@ pub struct PushArgs {
     /// Leave signatures behind; none are kept here
     #[arg(long)]
     remove_signatures: bool,
-    /// How many times more to try what fails
-    #[arg(long, value_name = "NUMBER")]
-    retry: Option<u32>,
-    /// How long to wait before: 2s, 500ms, 1m
-    #[arg(long, value_name = "DURATION")]
-    retry_delay: Option<String>,
-    /// Demand HTTPS and a certificate that is known
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          action = ArgAction::Set)]
-    tls_verify: Option<bool>,
+    #[command(flatten)]
+    retry: Retry,
     /// The image, by name or ID
     image: String,
     /// Where to: REGISTRY/NAME[:TAG], docker://…, oci:DIR[:TAG], oci-archive:FILE[:TAG],
     /// docker-archive:FILE[:NAME] or dir:DIR; the registry in the image's name by default
     destination: Option<String>,
-}
-
-/// The value of `--retry-delay`: Go's durations.
-pub fn delay(text: Option<&str>) -> Result<Option<Duration>, Failure> {
-    let Some(text) = text else { return Ok(None) };
-    let parsed = crate::base::time::parse_duration(text).ok().and_then(|span| Duration::try_from(span).ok());
-    let wrong = || Failure::new(format!("--retry-delay: \"{text}\" is not a duration, such as 2s"));
-    parsed.map(Some).ok_or_else(wrong)
 }
 
 /// What `--compression-format` and `--compression-level` say.
@@ -132,14 +109,7 @@ pub fn run(args: PushArgs, globals: &Globals) -> Outcome {
         compress: args.compress,
         ..PushOptions::default()
     };
-    let reach = Reach {
-        tls_verify: args.tls_verify,
-        authfile: args.authfile,
-        creds: args.creds,
-        cert_dir: args.cert_dir,
-        retry: args.retry,
-        retry_delay: delay(args.retry_delay.as_deref())?,
-    };
+    let reach = args.access.reach(Some(&args.retry))?;
     let progress = progress::for_push(args.quiet);
     let pushed = engine.push(&args.image, args.destination.as_deref(), &reach, options, &progress);
     let pushed = pushed.map_err(engine::Error::from)?;

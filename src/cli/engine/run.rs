@@ -290,7 +290,7 @@ impl CreateArgs {
             creds: self.creds.clone(),
             cert_dir: self.cert_dir.clone(),
             retry: self.retry,
-            retry_delay: super::pull::delay(self.retry_delay.as_deref())?,
+            retry_delay: super::access::delay(self.retry_delay.as_deref())?,
             signature_policy: self.signature_policy.clone(),
         };
         let progress = crate::cli::progress::for_pull(self.quiet);

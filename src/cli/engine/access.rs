@@ -1,0 +1,79 @@
+//! The flags by which registries are reached.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+
+use super::Failure;
+use crate::engine::images::PullOptions;
+use crate::engine::push::Reach;
+
+/// How a registry is asked.
+#[derive(Args, Debug, Clone)]
+pub struct Access {
+    /// Take credentials from this file
+    #[arg(long, value_name = "PATH")]
+    authfile: Option<PathBuf>,
+    /// Take certificates from this directory
+    #[arg(long, value_name = "PATH")]
+    cert_dir: Option<PathBuf>,
+    /// User and password for the registry
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    creds: Option<String>,
+    #[command(flatten)]
+    tls: Tls,
+}
+
+/// Whether its certificate counts.
+#[derive(Args, Debug, Clone)]
+pub struct Tls {
+    /// Demand HTTPS and a certificate that is known
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = ArgAction::Set)]
+    pub tls_verify: Option<bool>,
+}
+
+/// How often it is asked.
+#[derive(Args, Debug, Clone)]
+pub struct Retry {
+    /// How many times more to try what fails
+    #[arg(long, value_name = "NUMBER")]
+    retry: Option<u32>,
+    /// How long to wait before: 2s, 500ms, 1m
+    #[arg(long, value_name = "DURATION")]
+    retry_delay: Option<String>,
+}
+
+impl Access {
+    /// For what goes out.
+    pub fn reach(self, retry: Option<&Retry>) -> Result<Reach, Failure> {
+        Ok(Reach {
+            tls_verify: self.tls.tls_verify,
+            authfile: self.authfile,
+            creds: self.creds,
+            cert_dir: self.cert_dir,
+            retry: retry.and_then(|retry| retry.retry),
+            retry_delay: delay(retry.and_then(|retry| retry.retry_delay.as_deref()))?,
+        })
+    }
+
+    /// For what comes in.
+    pub fn pull(self) -> PullOptions {
+        PullOptions {
+            tls_verify: self.tls.tls_verify,
+            authfile: self.authfile,
+            creds: self.creds,
+            cert_dir: self.cert_dir,
+            ..PullOptions::default()
+        }
+    }
+}
+
+/// The value of `--retry-delay`: Go's durations.
+pub fn delay(text: Option<&str>) -> Result<Option<Duration>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let parsed = crate::base::time::parse_duration(text).ok().and_then(|span| Duration::try_from(span).ok());
+    let wrong = || Failure::new(format!("--retry-delay \"{text}\": write a duration such as 5s or 1m30s"));
+    parsed.map(Some).ok_or_else(wrong)
+}
