@@ -89,7 +89,7 @@ fn what_is_pushed_has_the_digest_that_was_pulled() {
     umiak
         .run(&["push", "--tls-verify=false", "--retry-delay", "soon", "busybox", &there])
         .exits(125)
-        .tells("not a duration");
+        .tells("write a duration");
 }
 
 #[test]
