@@ -163,7 +163,9 @@ fn what_is_committed_and_pushed_is_the_same_elsewhere() {
     umiak.run(&["push", "-q", "--tls-verify=false", "mine", &name]).ok();
     let other = Umiak::new();
     other.run(&["pull", "-q", "--tls-verify=false", &name]).ok();
-    let (here, there) = (files(&umiak, changed), files(&other, &created(&other, &name)));
+    let (mut here, mut there) = (files(&umiak, changed), files(&other, &created(&other, &name)));
+    // No layer of the image has an entry for this directory of a whiteout: its time is that of unpacking.
+    (here.remove("gone/"), there.remove("gone/"));
     for (name, told) in &here {
         assert_eq!(there.get(name), Some(told), "{name}");
     }
