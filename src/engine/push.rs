@@ -37,6 +37,9 @@ pub enum Error {
     /// An image without a name goes nowhere by itself.
     #[error("pushing \"{0}\": it is not said where to")]
     Nowhere(String),
+    /// It stands for several images.
+    #[error("\"{0}\" is a manifest list, not an image")]
+    IsList(String),
     /// The archive or directory cannot be made.
     #[error("writing \"{}\"", path.display())]
     Output {
@@ -66,6 +69,9 @@ impl Error {
         match self {
             Self::Images(error) => error.hint(),
             Self::Apart(error) => error.hint(),
+            Self::IsList(name) => {
+                Some(format!("umiak manifest push {name} REGISTRY/NAME takes it with its images"))
+            }
             Self::Nowhere(name) => Some(format!("name a destination: umiak push {name} REGISTRY/NAME")),
             _ => None,
         }
@@ -275,8 +281,8 @@ pub(super) fn failure(error: &push::Error) -> Failure {
 impl Engine {
     /// The image that a name means.
     pub fn image_to_push(&self, name: &str) -> Result<ImageRecord, Error> {
-        let found = self.store.image(name)?;
-        Ok(found.ok_or_else(|| images::Error::NoSuchImage(name.to_owned()))?)
+        let image = self.store.image(name)?.ok_or_else(|| images::Error::NoSuchImage(name.to_owned()))?;
+        if image.list.is_some() { Err(Error::IsList(name.to_owned())) } else { Ok(image) }
     }
 
     /// Pushes an image to where `destination` says, or to the registry that its name says.

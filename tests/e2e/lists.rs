@@ -61,6 +61,8 @@ fn a_list_is_made_changed_and_used() {
         .exits(125)
         .tells("nothing")
         .hints("manifest create");
+    umiak.run(&["save", "-o", "x.tar", "all"]).exits(125).tells("is a manifest list").hints("manifest push");
+    umiak.run(&["push", "all", "oci:x"]).exits(125).tells("is a manifest list");
     umiak.run(&["manifest", "rm", "busybox"]).exits(1).tells("not a manifest list");
     umiak.run(&["manifest", "rm", "all"]).ok().has("localhost/all:latest").has(&id);
     umiak.run(&["manifest", "rm", "all"]).exits(1).tells("all");
