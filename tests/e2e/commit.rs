@@ -166,7 +166,8 @@ fn what_is_committed_and_pushed_is_the_same_elsewhere() {
     let (mut here, mut there) = (files(&umiak, changed), files(&other, &created(&other, &name)));
     // Some directories have no entry in the image's archives: their time is that of unpacking.
     for unnamed in ["gone/", "implied/", "implied/parent/", "links/", "plain/"] {
-        (here.remove(unnamed), there.remove(unnamed));
+        here.remove(unnamed);
+        there.remove(unnamed);
     }
     for (name, told) in &here {
         assert_eq!(there.get(name), Some(told), "{name}");
