@@ -45,7 +45,8 @@ check "a bound path is read-only" rt exec one sh -c '! echo 0 >/proc/sys/kernel/
 check "nothing of ours is left among the host's mounts" sh -c "! grep -q '$work/state' /proc/self/mountinfo"
 same "nor in its directory" "" "$(ls "$work/state/one" | grep criu)"
 check "kill" rt kill one KILL
-eventually "it is stopped" test stopped = "$(rt state one | jq -r .status)"
+stopped() { [ "$(rt state one | jq -r .status)" = stopped ]; }
+eventually "it is stopped" stopped
 check "delete" rt delete one
 
 # It can go on.
