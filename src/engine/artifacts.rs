@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::images::{self, Failure};
 use super::push::{Reach, failure};
-use super::{Engine, Error as EngineError, apart, commit};
+use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
 use crate::base::report;
 use crate::image::artifact::{self, EMPTY, Manifest, TITLE};
@@ -289,10 +289,6 @@ impl Engine {
         });
         Ok(apart::told(action, name, told)?)
     }
-}
-
-fn now() -> String {
-    jiff::Timestamp::from_nanosecond(host::now().into()).unwrap_or_default().to_string()
 }
 
 /// Copies a file into the store, without a name yet.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::diff::OURS;
 use super::files::Files;
 use super::images::Failure;
-use super::{Engine, Error as EngineError, apart};
+use super::{Engine, Error as EngineError, apart, now};
 use crate::base::digest::Digest;
 use crate::image::create::{self, Draft, Spool, Spooled};
 use crate::image::instruction::Instruction;
@@ -20,8 +20,8 @@ use crate::image::rewrite::Form;
 use crate::image::{Reference, source};
 use crate::storage::containers::{ContainerRecord, RootfsSource, Status};
 use crate::storage::{self, ImageRecord};
+use crate::sys::child;
 use crate::sys::visit::{self, Content, Found};
-use crate::sys::{child, host};
 
 /// Why no image is made.
 #[derive(Debug, thiserror::Error)]
@@ -286,11 +286,6 @@ fn append<W: Write>(packer: &mut Packer<'_, W>, found: Found<'_>, layer: bool) -
         Content::Special if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => Ok(()),
         _ => packer.append(found),
     }
-}
-
-fn now() -> String {
-    let now = jiff::Timestamp::from_nanosecond(host::now().into()).unwrap_or_default();
-    now.to_string()
 }
 
 fn history(new: &NewImage, by: &str, from: Option<String>) -> Value {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::commit::full_name;
 use super::images::{self, Failure, PullOptions, SourceImage};
 use super::push::{Reach, came_from, failure};
-use super::{Engine, Error as EngineError, apart, commit};
+use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
 use crate::image::destination::{self, Remote};
 use crate::image::list::{self, DOCKER_LIST, INDEX, Remarks};
@@ -16,7 +16,7 @@ use crate::image::rewrite::Form;
 use crate::image::source::{self, Source};
 use crate::image::{Progress, PushOptions, Reference, Transport, copy, pull};
 use crate::storage::{self, FORMAT, ImageList, ImageRecord, Store};
-use crate::sys::{atomic, host};
+use crate::sys::atomic;
 
 /// What goes wrong with lists.
 #[derive(Debug, thiserror::Error)]
@@ -182,11 +182,7 @@ impl Engine {
             if let Some(list) = image.list {
                 return Ok(list.entries.into_iter().map(|entry| (entry.descriptor, entry.source)).collect());
             }
-            let platform = Platform {
-                os: image.os.clone(),
-                architecture: image.architecture.clone(),
-                variant: image.variant.clone(),
-            };
+            let platform = Platform::from(&image);
             let bytes = self.store.read_blob(&image.manifest).map_err(Error::from)?;
             let bytes =
                 bytes.ok_or_else(|| images::Error::NoSuchImage(name.to_owned())).map_err(Error::from)?;
@@ -392,8 +388,4 @@ fn descriptor_of(value: &Value) -> Result<Descriptor, copy::Error> {
     let (Some(digest), Some(size)) = (digest, value["size"].as_u64()) else { return Err(unusable) };
     let media_type = value["mediaType"].as_str().unwrap_or_default().to_owned();
     Ok(Descriptor { media_type, digest, size })
-}
-
-fn now() -> String {
-    jiff::Timestamp::from_nanosecond(host::now().into()).unwrap_or_default().to_string()
 }

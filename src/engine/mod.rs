@@ -40,6 +40,7 @@ use crate::base::id::ParseIdError;
 use crate::security::idmap::{self, Rung, RungKind};
 use crate::storage::containers::{ContainerRecord, Containers};
 use crate::storage::{Ownership, Paths, Store, containers};
+use crate::sys::host;
 
 /// An engine over one store.
 #[derive(Clone, Debug)]
@@ -84,6 +85,11 @@ impl Engine {
         };
         self.store.clone().with_ownership(ownership)
     }
+}
+
+/// This moment, in RFC 3339: what configurations and manifests say of when they were made.
+fn now() -> String {
+    jiff::Timestamp::from_nanosecond(host::now().into()).unwrap_or_default().to_string()
 }
 
 /// What goes wrong with containers.

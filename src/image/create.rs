@@ -10,10 +10,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::layer::{self, Expected};
 use super::manifest::{Compression, Descriptor, Platform};
+use super::reference::untagged;
 use super::rewrite::{self, Form};
 use super::unpack;
 use crate::base::digest::{ChainId, Digest};
-use crate::storage::{self, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, Pins, Store};
+use crate::storage::{self, FORMAT, ImageRecord, LayerRef, LayerSlot, Ownership, Pins, Store};
 
 /// An image cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +167,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
     let _lock = store.lock_shared()?;
     let manifest_digest = store.write_blob(manifest.to_string().as_bytes())?;
     let id = store.write_blob(&config_bytes)?;
-    let repo_digests = draft.names.iter().map(|name| format!("{}@{manifest_digest}", repository(name)));
+    let repo_digests = draft.names.iter().map(|name| format!("{}@{manifest_digest}", untagged(name)));
     let record = ImageRecord {
         version: FORMAT,
         id,
@@ -187,13 +188,6 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
     };
     store.put_image(&record)?;
     Ok(store.image_by_id(&id)?.unwrap_or(record))
-}
-
-fn repository(name: &str) -> &str {
-    match name.rfind(':') {
-        Some(at) if !name[at..].contains('/') => &name[..at],
-        _ => name,
-    }
 }
 
 /// Keeps what the image stands on, and what it will have, from being collected meanwhile.
@@ -239,13 +233,7 @@ fn add_layer(
         };
         let expected = Expected { blob: &blob, diff_id, limit: size, unpack };
         let taken = layer::take(&mut spooled.file, None, &staged.diff(), expected, &|_| {})?;
-        let mut record = LayerRecord::new(diff_id, diff_id, ownership)?;
-        record.size = taken.size;
-        record.entries = taken.report.entries;
-        record.skipped_devices = taken.report.skipped_devices;
-        record.skipped_xattrs = taken.report.skipped_xattrs;
-        record.plain_whiteouts = taken.report.plain_whiteouts;
-        record.shared = taken.report.shared;
+        let record = taken.record(diff_id, diff_id, ownership)?;
         staged.publish(&record)?;
     }
     Ok(LayerRef { chain_id, diff_id, blob: Some(diff_id), blob_size: size, size })

@@ -13,7 +13,7 @@ use super::layer::{self, Expected};
 use super::manifest::{Descriptor, Platform};
 use super::unpack;
 use crate::base::digest::{ChainId, Digest};
-use crate::storage::{self, FORMAT, ImageRecord, LayerRecord, LayerRef, LayerSlot, Ownership, Store};
+use crate::storage::{self, FORMAT, ImageRecord, LayerRef, LayerSlot, Ownership, Store};
 
 /// The image's full name.
 pub const NAME: &str = "localhost/hello:latest";
@@ -155,9 +155,7 @@ fn take(
     let mut archive = archive(file, size);
     let taken = layer::take(&mut archive, None, &staged.diff(), expected, &|_| {})?;
     // The one file is root's, who is the user whichever ids are mapped.
-    let mut record = LayerRecord::new(diff_id, diff_id, store.ownership().unwrap_or(ownership))?;
-    record.size = taken.size;
-    record.entries = taken.report.entries;
+    let record = taken.record(diff_id, diff_id, store.ownership().unwrap_or(ownership))?;
     Ok(staged.publish(&record)?)
 }
 

@@ -18,6 +18,7 @@ use super::manifest::{Compression, Descriptor};
 use super::pipe::{self, BUFFER, PipeReader, pipe};
 use super::unpack::{self, Report};
 use crate::base::digest::Digest;
+use crate::storage::{self, LayerRecord, Ownership};
 
 /// A layer that cannot be taken into the store.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +147,27 @@ pub struct Taken {
     pub size: u64,
     /// What was unpacked.
     pub report: Report,
+}
+
+impl Taken {
+    /// The record of the layer that it was.
+    pub fn record(
+        &self,
+        diff_id: Digest,
+        blob: Digest,
+        ownership: Ownership,
+    ) -> storage::Result<LayerRecord> {
+        let record = LayerRecord::new(diff_id, blob, ownership)?;
+        Ok(LayerRecord {
+            size: self.size,
+            entries: self.report.entries,
+            skipped_devices: self.report.skipped_devices,
+            skipped_xattrs: self.report.skipped_xattrs,
+            plain_whiteouts: self.report.plain_whiteouts,
+            shared: self.report.shared,
+            ..record
+        })
+    }
 }
 
 /// Takes a layer in: reads the blob from `source`, keeps it in the file `keep` if one is given and it

@@ -140,15 +140,6 @@ pub fn remove(list: &mut ImageList, digest: &str) -> Result<(), Error> {
     if list.entries.len() == before { Err(Error::NoEntry(digest.to_owned())) } else { Ok(()) }
 }
 
-/// Whether Docker's form can say all that the list says.
-pub fn fits_docker(list: &ImageList) -> bool {
-    let docker = |entry: &ListEntry| {
-        let kind = entry.descriptor.get("mediaType").and_then(Value::as_str).unwrap_or_default();
-        kind.starts_with("application/vnd.docker.") && entry.descriptor.get("annotations").is_none()
-    };
-    list.annotations.is_empty() && list.subject.is_none() && list.entries.iter().all(docker)
-}
-
 /// The list as a document of this media type ([`INDEX`] or [`DOCKER_LIST`]).
 pub fn document(list: &ImageList, media_type: &str) -> Value {
     let docker = media_type == DOCKER_LIST;
@@ -164,9 +155,6 @@ pub fn document(list: &ImageList, media_type: &str) -> Value {
     if !docker {
         if !list.annotations.is_empty() {
             document["annotations"] = json!(list.annotations);
-        }
-        if let Some(subject) = &list.subject {
-            document["subject"] = subject.clone();
         }
     }
     document
@@ -230,6 +218,6 @@ mod tests {
         assert!(matches!(annotate(&mut list, &one, &bad), Err(Error::Annotation(_))));
         list.annotations.insert("x".into(), "y".into());
         assert_eq!(document(&list, INDEX)["annotations"], json!({ "x": "y" }));
-        assert!(document(&list, DOCKER_LIST).get("annotations").is_none() && !fits_docker(&list));
+        assert!(document(&list, DOCKER_LIST).get("annotations").is_none());
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{Digest, ParseDigestError};
+use crate::storage::ImageRecord;
 
 /// Manifests and configurations larger than this are refused (distribution specification:
 /// registries should take manifests of 4 MiB at least).
@@ -327,6 +328,13 @@ pub fn go_architecture(name: &str) -> &str {
 /// Go's word for this machine's architecture.
 pub fn own_architecture() -> &'static str {
     go_architecture(std::env::consts::ARCH)
+}
+
+impl From<&ImageRecord> for Platform {
+    fn from(image: &ImageRecord) -> Self {
+        let (os, architecture) = (image.os.clone(), image.architecture.clone());
+        Self { os, architecture, variant: image.variant.clone() }
+    }
 }
 
 impl Platform {

@@ -40,3 +40,8 @@ pub use push::{PushOptions, push};
 pub use reference::Reference;
 pub use registries::Registries;
 pub use transport::Transport;
+
+/// What a mutex holds, also after a thread that held it has panicked: who joins that thread is told.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

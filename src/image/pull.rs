@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::layer::{self, Expected};
+use super::lock;
 use super::manifest::{self, Config, Descriptor, Platform};
 use super::recipe;
+use super::reference::untagged;
 use super::registry::{self, Registry};
 use super::source::{self, Directory, DockerArchive, Layout, Source};
 use super::transport::Transport;
 use super::{chunked, trust, unpack};
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::{
-    self, ContainerConfig, FORMAT, ImageRecord, LayerFiles, LayerRecord, LayerRef, LayerSlot, Ownership,
-    Store,
+    self, ContainerConfig, FORMAT, ImageRecord, LayerFiles, LayerRef, LayerSlot, Ownership, Store,
 };
 
 /// How to pull.
@@ -266,13 +267,6 @@ fn unpacked_limit(blob: u64, max: u64) -> u64 {
     blob.saturating_mul(200).max(1 << 30).min(max)
 }
 
-fn untagged(name: &str) -> &str {
-    match name.rfind(':') {
-        Some(at) if !name[at..].contains('/') => &name[..at],
-        _ => name,
-    }
-}
-
 /// Opens what a transport names.
 pub fn open(store: &Store, transport: &Transport, options: &PullOptions) -> Result<Box<dyn Source>, Error> {
     let scratch = store.path("staging");
@@ -362,10 +356,6 @@ fn take_layers(
     Ok(done.into_iter().filter_map(|layer| layer.into_inner().unwrap_or_else(|e| e.into_inner())).collect())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 fn take_layer(
     store: &Store,
     source: &dyn Source,
@@ -443,13 +433,7 @@ fn take_layer(
             }
             Err(error) => return Err(error.into()),
         };
-        let mut record = LayerRecord::new(job.diff_id, digest, options.ownership)?;
-        record.size = taken.size;
-        record.entries = taken.report.entries;
-        record.skipped_devices = taken.report.skipped_devices;
-        record.skipped_xattrs = taken.report.skipped_xattrs;
-        record.plain_whiteouts = taken.report.plain_whiteouts;
-        record.shared = taken.report.shared;
+        let record = taken.record(job.diff_id, digest, options.ownership)?;
         if let (Some(table), Some(dir)) = (&table, staged.diff().parent()) {
             // Without it the next one is fetched whole.
             let _ = table.note(dir);

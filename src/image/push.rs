@@ -17,6 +17,7 @@ use super::chunked;
 use super::compress::{self, Format};
 use super::content::{self, Verified, open_blob, open_tar};
 use super::destination::{self, Destination, Image, Layers};
+use super::lock;
 use super::manifest::{self, Compression, Descriptor, Document, Platform};
 use super::pull::Progress;
 use super::reference::Reference;
@@ -165,11 +166,7 @@ pub fn push(
         .zip(&placed)
         .map(|((_, descriptor), new)| new.map_or(descriptor.digest, |blob| blob.digest))
         .collect();
-    let platform = Platform {
-        os: image.os.clone(),
-        architecture: image.architecture.clone(),
-        variant: image.variant.clone(),
-    };
+    let platform = Platform::from(image);
     destination.put_image(&Image {
         manifest: &bytes,
         media_type: &media_type,
@@ -460,10 +457,6 @@ impl<'a> Placing<'a> {
         self.progress.finished(&digest, false);
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Reads a file from its beginning whatever its offset is.

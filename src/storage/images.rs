@@ -81,9 +81,6 @@ pub struct ImageList {
     /// Annotations of the list itself.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
-    /// The descriptor of a manifest that this list is about.
-    #[serde(default)]
-    pub subject: Option<serde_json::Value>,
     /// The images.
     #[serde(default)]
     pub entries: Vec<ListEntry>,

@@ -210,8 +210,7 @@ impl Layer<'_, '_, '_> {
                 (None, None) => {}
                 (None, Some(below)) => self.mark(&path, below.stat, Content::Whiteout)?,
                 (Some(stat), below) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                    let told = self.inside((upper, lower), (&name, &path), (stat, below), depth);
-                    told?;
+                    self.inside((upper, lower), (&name, &path), (stat, below), depth)?;
                 }
                 (Some(stat), Some(below)) if self.whole && same(&stat, &below.stat) => {}
                 (Some(stat), _) => {

@@ -527,11 +527,7 @@ pub(in crate::engine) fn mend(engine: &Engine, image: &ImageRecord) -> Result<()
 /// Unpacks layers that are missing anew, if all of their blobs are kept; says whether it did.
 fn renew(at: &At<'_>, image: &ImageRecord, name: &str) -> Result<bool, Error> {
     let options = PullOptions::default().resolve(at.ownership())?;
-    let platform = Platform {
-        os: image.os.clone(),
-        architecture: image.architecture.clone(),
-        variant: image.variant.clone(),
-    };
+    let platform = Platform::from(image);
     let options = image::PullOptions { platform, ..options };
     let renewed = in_child(at, name, true, |store| {
         pull::renew(store, image, &options).map_err(|error| Failure::of_pull(&error))?;

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use serde_json::{Map, Value, json};
 use tar::{EntryType, Header};
 
 use super::{Destination, Error, Image, LAYOUT, Layers, copy, empty_index, index_entry};
 use crate::base::digest::{ChainId, Digest};
+use crate::image::lock;
 use crate::image::registry::Content;
 use crate::image::rewrite::Form;
 
@@ -69,10 +70,6 @@ impl Tar {
         let written = self.out.write_all(&[0; 1024]).and_then(|()| self.out.flush());
         written.map_err(|error| self.error(error))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// An OCI layout in an archive.

@@ -14,6 +14,7 @@ use ureq::{Agent, AsSendBody, Body, SendBody};
 use super::error::HttpError;
 use super::{Error, Options, RETRIES};
 use crate::image::auth::{Challenge, Credentials};
+use crate::image::lock;
 use crate::image::manifest::MAX_MANIFEST;
 use crate::image::proxy;
 use crate::image::reference::Reference;
@@ -488,10 +489,6 @@ pub(super) enum Sent {
     Answered(Response<Body>),
     /// It is to be sent there instead, from the beginning.
     Elsewhere(String),
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 pub(super) fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {

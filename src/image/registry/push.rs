@@ -411,7 +411,7 @@ fn received(response: &Response<Body>) -> Option<u64> {
 }
 
 /// The address of the next page in a Link header (RFC 8288).
-fn next_page(link: &str) -> Option<&str> {
+pub(super) fn next_page(link: &str) -> Option<&str> {
     let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
     let next = |p: &str| {
         let p = p.trim().to_ascii_lowercase();
@@ -424,7 +424,8 @@ fn query(address: &str) -> &str {
     address.find('?').map_or("", |at| &address[at..])
 }
 
-fn encoded(text: &str) -> String {
+/// A text within a query (RFC 3986, 2.3).
+pub(super) fn encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -535,5 +536,6 @@ mod tests {
         }
         assert_eq!(query("https://else.where/x?last=b"), "?last=b");
         assert_eq!(encoded("application/x+y z"), "application%2Fx%2By%20z");
+        assert_eq!(encoded("a b/ü*"), "a%20b%2F%C3%BC%2A");
     }
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use ureq::http::Method;
 
 use super::client::{Ask, Registry, header};
+use super::push::{encoded, next_page};
 use super::{Error, Options};
 use crate::image::reference::Reference;
 
@@ -66,7 +67,7 @@ fn index(
     struct Results {
         results: Vec<Found>,
     }
-    let path = format!("/v1/search?q={}&n={limit}", escaped(term));
+    let path = format!("/v1/search?q={}&n={limit}", encoded(term));
     let target = if asked == host { path } else { format!("https://{asked}{path}") };
     let mut response = registry.ask(Ask::new(Method::GET, &target, host))?;
     if !response.status().is_success() {
@@ -106,31 +107,4 @@ fn catalog(registry: &Registry, host: &str, term: &str, limit: usize) -> Result<
     }
     found.truncate(limit);
     Ok(found)
-}
-
-/// The address in `<…>; rel="next"`.
-fn next_page(link: &str) -> Option<&str> {
-    let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
-    rest.contains("rel=\"next\"").then_some(address)
-}
-
-/// A text within a query (RFC 3986, 2.3).
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries_and_links() {
-        assert_eq!(escaped("a b/ü*"), "a%20b%2F%C3%BC%2A");
-        assert_eq!(next_page("</v2/_catalog?last=b&n=2>; rel=\"next\""), Some("/v2/_catalog?last=b&n=2"));
-        assert_eq!(next_page("</x>; rel=\"last\""), None);
-        assert_eq!(next_page("nonsense"), None);
-    }
 }
