@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::images::{self, Failure};
-use super::push::{Reach, failure};
+use super::push::failure;
+use super::reach::Reach;
 use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
 use crate::base::report;

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::commit::full_name;
 use super::images::{self, Failure, PullOptions, SourceImage};
-use super::push::{Reach, came_from, failure};
+use super::push::{came_from, failure};
+use super::reach::Reach;
 use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
 use crate::image::destination::{self, Remote};

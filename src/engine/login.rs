@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::images::{self, registries};
-use super::push::Reach;
+use super::reach::Reach;
 use crate::image::login::{self, AuthFile};
 use crate::image::{Credentials, Reference, Registries, auth, registry};
 

@@ -25,6 +25,7 @@ pub mod name;
 pub mod pause;
 pub mod prune;
 pub mod push;
+pub mod reach;
 pub mod request;
 pub mod run;
 pub mod specgen;

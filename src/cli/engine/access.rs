@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::Failure;
-use crate::engine::images::PullOptions;
-use crate::engine::push::Reach;
+use crate::engine::reach::Reach;
 
 /// How a registry is asked.
 #[derive(Args, Debug, Clone)]
@@ -46,7 +45,7 @@ pub struct Retry {
 }
 
 impl Access {
-    /// For what goes out.
+    /// What is told by the flags.
     pub fn reach(self, retry: Option<&Retry>) -> Result<Reach, Failure> {
         Ok(Reach {
             tls_verify: self.tls.tls_verify,
@@ -57,21 +56,10 @@ impl Access {
             retry_delay: delay(retry.and_then(|retry| retry.retry_delay.as_deref()))?,
         })
     }
-
-    /// For what comes in.
-    pub fn pull(self) -> PullOptions {
-        PullOptions {
-            tls_verify: self.tls.tls_verify,
-            authfile: self.authfile,
-            creds: self.creds,
-            cert_dir: self.cert_dir,
-            ..PullOptions::default()
-        }
-    }
 }
 
 /// The value of `--retry-delay`: Go's durations.
-pub fn delay(text: Option<&str>) -> Result<Option<Duration>, Failure> {
+fn delay(text: Option<&str>) -> Result<Option<Duration>, Failure> {
     let Some(text) = text else { return Ok(None) };
     let parsed = crate::base::time::parse_duration(text).ok().and_then(|span| Duration::try_from(span).ok());
     let wrong = || Failure::new(format!("--retry-delay \"{text}\": write a duration such as 5s or 1m30s"));

@@ -8,7 +8,7 @@ use clap::{ArgAction, Args};
 use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::login::{self, Account};
-use crate::engine::{self, push::Reach};
+use crate::engine::{self, reach::Reach};
 use crate::sys::pty;
 
 /// Log in to a registry.

@@ -11,6 +11,7 @@ use crate::cli::{output, progress};
 use crate::engine;
 use crate::engine::images::PullOptions;
 use crate::engine::lists::{AddOptions, PushList};
+use crate::engine::reach::Reach;
 use crate::image::PushOptions;
 use crate::image::list::Remarks;
 
@@ -185,7 +186,8 @@ impl RemarkArgs {
 /// `manifest create`.
 pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
-    let pull = PullOptions { tls_verify: args.tls.tls_verify, ..PullOptions::default() };
+    let reach = Reach { tls_verify: args.tls.tls_verify, ..Reach::default() };
+    let pull = PullOptions { reach, ..PullOptions::default() };
     let list = engine.create_list(&args.list, args.amend)?;
     let options = AddOptions { all: args.all, pull, remarks: Remarks::default() };
     let fill = || -> Result<(), engine::Error> {
@@ -207,7 +209,7 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
 
 /// `manifest add`.
 pub fn add(args: AddArgs, globals: &Globals) -> Outcome {
-    let mut pull = args.access.pull();
+    let mut pull = PullOptions { reach: args.access.reach(None)?, ..PullOptions::default() };
     // Which image of a list at a registry is added; they also say what it is.
     pull.arch.clone_from(&args.remarks.arch);
     pull.os.clone_from(&args.remarks.os);
@@ -231,9 +233,9 @@ pub fn annotate(args: AnnotateArgs, globals: &Globals) -> Outcome {
 
 /// `manifest inspect`.
 pub fn inspect(args: InspectArgs, globals: &Globals) -> Outcome {
-    let options =
-        PullOptions { authfile: args.authfile, tls_verify: args.tls.tls_verify, ..PullOptions::default() };
-    let document = globals.engine()?.inspect_list(&args.list, &options)?;
+    let reach = Reach { authfile: args.authfile, tls_verify: args.tls.tls_verify, ..Reach::default() };
+    let document =
+        globals.engine()?.inspect_list(&args.list, &PullOptions { reach, ..PullOptions::default() })?;
     output::println(output::json(&document).trim_end())?;
     Ok(0)
 }

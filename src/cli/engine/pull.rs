@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
+use super::access::{Access, Retry};
 use super::{Failure, Globals, Outcome};
 use crate::cli::{output, progress};
 use crate::engine;
@@ -18,15 +19,8 @@ pub struct PullArgs {
     /// Choose the architecture
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
-    /// Take credentials from this file
-    #[arg(long, value_name = "PATH")]
-    authfile: Option<PathBuf>,
-    /// Take certificates from this directory
-    #[arg(long, value_name = "PATH")]
-    cert_dir: Option<PathBuf>,
-    /// User and password for the registry
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    creds: Option<String>,
+    #[command(flatten)]
+    access: Access,
     /// Does nothing, as in Podman: what is trusted stands in policy.json
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[allow(dead_code, reason = "taken so that command lines made for Docker work")]
@@ -43,19 +37,11 @@ pub struct PullArgs {
     /// Print nothing but the image's ID
     #[arg(short, long)]
     quiet: bool,
-    /// How many times more to ask a registry that fails
-    #[arg(long, value_name = "NUMBER")]
-    retry: Option<u32>,
-    /// How long to wait before (5s, 1m30s)
-    #[arg(long, value_name = "DURATION")]
-    retry_delay: Option<String>,
+    #[command(flatten)]
+    retry: Retry,
     /// The policy that says which images may be pulled
     #[arg(long, value_name = "FILE", hide = true)]
     signature_policy: Option<PathBuf>,
-    /// Demand HTTPS and a certificate that is known
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          action = ArgAction::Set)]
-    tls_verify: Option<bool>,
     /// Choose the variant of the architecture
     #[arg(long, value_name = "VARIANT")]
     variant: Option<String>,
@@ -74,12 +60,7 @@ pub fn run(args: PullArgs, globals: &Globals) -> Outcome {
         os: args.os,
         arch: args.arch,
         variant: args.variant,
-        tls_verify: args.tls_verify,
-        authfile: args.authfile,
-        creds: args.creds,
-        cert_dir: args.cert_dir,
-        retry: args.retry,
-        retry_delay: super::access::delay(args.retry_delay.as_deref())?,
+        reach: args.access.reach(Some(&args.retry))?,
         signature_policy: args.signature_policy,
     };
     let mut names = args.images;

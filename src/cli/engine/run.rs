@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use super::access::{Access, Retry};
 use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::attach::{self, DetachKeys, Ending, Relay};
@@ -158,27 +159,13 @@ pub struct CreateArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[allow(dead_code, reason = "taken so that command lines made for Docker work")]
     disable_content_trust: Option<bool>,
-    /// How many times more to ask a registry that fails
-    #[arg(long, value_name = "NUMBER")]
-    retry: Option<u32>,
-    /// How long to wait before (5s, 1m30s)
-    #[arg(long, value_name = "DURATION")]
-    retry_delay: Option<String>,
+    #[command(flatten)]
+    retry: Retry,
+    #[command(flatten)]
+    access: Access,
     /// The policy that says which images may be pulled
     #[arg(long, value_name = "FILE", hide = true)]
     signature_policy: Option<PathBuf>,
-    /// Demand HTTPS with a valid certificate of the registry
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    tls_verify: Option<bool>,
-    /// The file with the registries' passwords
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
-    /// The registry's user and password
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    creds: Option<String>,
-    /// Certificates for the registry
-    #[arg(long, value_name = "DIR")]
-    cert_dir: Option<PathBuf>,
     /// Show nothing of the pull
     #[arg(short, long)]
     quiet: bool,
@@ -285,12 +272,7 @@ impl CreateArgs {
             os: self.os.clone(),
             arch: self.arch.clone(),
             variant: self.variant.clone(),
-            tls_verify: self.tls_verify,
-            authfile: self.authfile.clone(),
-            creds: self.creds.clone(),
-            cert_dir: self.cert_dir.clone(),
-            retry: self.retry,
-            retry_delay: super::access::delay(self.retry_delay.as_deref())?,
+            reach: self.access.clone().reach(Some(&self.retry))?,
             signature_policy: self.signature_policy.clone(),
         };
         let progress = crate::cli::progress::for_pull(self.quiet);

@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::{Failure, Globals, Outcome};
 use crate::cli::{output, progress};
-use crate::engine::push::{Outgoing, Output, Reach, Target, full_name};
+use crate::engine::push::{Outgoing, Output, Target, full_name};
+use crate::engine::reach::Reach;
 use crate::engine::{self, Engine};
 use crate::image::rewrite::Form;
 use crate::image::{PushOptions, Transport};

@@ -1,11 +1,10 @@
 //! `search`.
 
-use std::path::PathBuf;
-
-use clap::{ArgAction, Args};
+use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::access::Access;
 use super::{Failure, Globals, Outcome};
 use crate::cli::output::{self, Listing};
 use crate::engine;
@@ -14,18 +13,11 @@ use crate::engine::images::{self, Hit, PullOptions};
 /// Search registries for images.
 #[derive(Args, Debug, Clone)]
 pub struct SearchArgs {
-    /// Take credentials from this file
-    #[arg(long, value_name = "PATH")]
-    authfile: Option<PathBuf>,
-    /// Take certificates from this directory
-    #[arg(long, value_name = "PATH")]
-    cert_dir: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
     /// Show stars, and what is official and automated too
     #[arg(long)]
     compatible: bool,
-    /// User and password for the registry
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    creds: Option<String>,
     /// Show the images that fit: stars=NUMBER, is-automated, is-official
     #[arg(short, long, value_name = "FILTER", value_delimiter = ',')]
     filter: Vec<String>,
@@ -41,10 +33,6 @@ pub struct SearchArgs {
     /// Do not shorten descriptions
     #[arg(long)]
     no_trunc: bool,
-    /// Demand HTTPS and a certificate that is known
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          action = ArgAction::Set)]
-    tls_verify: Option<bool>,
     /// What to look for, in all registries or in one: [REGISTRY/]TERM
     term: String,
 }
@@ -61,13 +49,7 @@ pub fn run(args: SearchArgs, globals: &Globals) -> Outcome {
     }
     let filter = Filter::parse(&args.filter)?;
     let engine = globals.engine()?;
-    let options = PullOptions {
-        tls_verify: args.tls_verify,
-        authfile: args.authfile.clone(),
-        creds: args.creds.clone(),
-        cert_dir: args.cert_dir.clone(),
-        ..PullOptions::default()
-    };
+    let options = PullOptions { reach: args.access.clone().reach(None)?, ..PullOptions::default() };
     let limit = if args.limit == 0 { USUAL } else { args.limit };
     let failure = |error: images::Error| match error {
         images::Error::Pull { name, message, hint, .. } => {

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +9,7 @@ use super::{Error, PullPolicy};
 use crate::base::digest::Digest;
 use crate::base::{report, suggest};
 use crate::engine::Engine;
+use crate::engine::reach::Reach;
 use crate::image::manifest::go_architecture;
 use crate::image::trust::Policy;
 use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, list, pull, source};
@@ -28,18 +28,8 @@ pub struct PullOptions {
     pub arch: Option<String>,
     /// `--variant`.
     pub variant: Option<String>,
-    /// `--tls-verify`.
-    pub tls_verify: Option<bool>,
-    /// `--authfile`.
-    pub authfile: Option<PathBuf>,
-    /// `--creds`.
-    pub creds: Option<String>,
-    /// `--cert-dir`.
-    pub cert_dir: Option<PathBuf>,
-    /// `--retry`.
-    pub retry: Option<u32>,
-    /// `--retry-delay`.
-    pub retry_delay: Option<Duration>,
+    /// How registries are asked.
+    pub reach: Reach,
     /// `--signature-policy`.
     pub signature_policy: Option<PathBuf>,
 }
@@ -79,23 +69,14 @@ impl PullOptions {
     }
 
     fn resolve(&self, ownership: Ownership) -> Result<image::PullOptions, Error> {
-        let creds = match &self.creds {
-            None => None,
-            Some(text) => {
-                let (user, password) = text.split_once(':').unwrap_or((text, ""));
-                if user.is_empty() {
-                    return Err(Error::Creds);
-                }
-                Some(image::Credentials::Password { user: user.to_owned(), password: password.to_owned() })
-            }
-        };
+        let reach = &self.reach;
         let registry = image::registry::Options {
-            tls_verify: self.tls_verify,
-            creds,
+            tls_verify: reach.tls_verify,
+            creds: reach.credentials()?,
             location: None,
-            cert_dir: self.cert_dir.clone(),
-            retry: self.retry,
-            retry_delay: self.retry_delay,
+            cert_dir: reach.cert_dir.clone(),
+            retry: reach.retry,
+            retry_delay: reach.retry_delay,
         };
         Ok(image::PullOptions {
             platform: self.platform()?,
@@ -322,7 +303,7 @@ fn find_attempts(at: &At<'_>, sources: &[Transport], options: &PullOptions) -> R
             let registry = &mut options_here.registry;
             if registry.creds.is_none() {
                 let helpers = registries.credential_helpers();
-                let authfile = options.authfile.as_deref();
+                let authfile = options.reach.authfile.as_deref();
                 registry.creds = image::auth::find(&endpoint.reference, authfile, &helpers, &env)?;
             }
             registry.tls_verify = registry.tls_verify.or(endpoint.insecure.then_some(false));
