@@ -152,10 +152,8 @@ pub fn document(list: &ImageList, media_type: &str) -> Value {
     };
     let manifests: Vec<Value> = list.entries.iter().map(manifest).collect();
     let mut document = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests });
-    if !docker {
-        if !list.annotations.is_empty() {
-            document["annotations"] = json!(list.annotations);
-        }
+    if !docker && !list.annotations.is_empty() {
+        document["annotations"] = json!(list.annotations);
     }
     document
 }
