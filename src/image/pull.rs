@@ -353,6 +353,10 @@ fn take_layers(
         let layer = take_layer(store, source, &jobs[place], &lower, options, progress, &stop)?;
         *lock(&done[place]) = Some(layer);
     }
+    let chain: Vec<ChainId> = jobs.iter().map(|job| job.chain_id).collect();
+    for count in 1..=chain.len() {
+        store.settle_layer(&chain[..count])?;
+    }
     Ok(done.into_iter().filter_map(|layer| layer.into_inner().unwrap_or_else(|e| e.into_inner())).collect())
 }
 

@@ -187,6 +187,9 @@ fn damage_is_found_and_mended() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode;
     check(&|| std::fs::set_permissions(tree.join("tmp"), mode(0o700)).unwrap(), "another mode");
     check(&|| std::fs::write(tree.join("bin/intruder"), "x").unwrap(), "not of this layer");
+    let attribute = rustix::fs::XattrFlags::empty();
+    let set = || rustix::fs::setxattr(tree.join("tmp"), "user.strange", b"x", attribute).unwrap();
+    check(&set, "attribute that was not its own");
     check(&|| std::fs::remove_file(tree.join("bin/sh")).unwrap(), "bin/sh");
     check(&|| std::fs::remove_dir_all(tree.parent().unwrap()).unwrap(), "is missing");
     // Names and records.
@@ -197,6 +200,22 @@ fn damage_is_found_and_mended() {
     umiak.run(&["system", "check", "--quick"]).ok().says("");
     umiak.run(&["system", "check", "--quick", "--max", "0s"]).exits(1).has("belongs to no image");
     umiak.run(&["system", "check", "--quick", "--max", "0s", "--repair"]).ok().has(": removed");
+    let file = umiak.file("whatever", "of an artifact");
+    umiak.run(&["artifact", "add", "localhost/thing:1", file.to_str().unwrap()]).ok();
+    umiak.run(&["system", "check"]).ok().says("");
+    let blob = root.join("blobs/sha256").join(Digest::of(b"of an artifact").hex());
+    std::fs::write(&blob, "of an artefact").unwrap();
+    umiak.run(&["system", "check"]).exits(1).has("blob");
+    umiak.run(&["system", "check", "--repair"]).ok().has("thing:1").has(": removed");
+    umiak.run(&["artifact", "add", "localhost/thing:1", file.to_str().unwrap()]).ok();
+    std::fs::remove_file(&blob).unwrap();
+    umiak.run(&["system", "check", "--quick"]).exits(1).has("its blob");
+    umiak.run(&["system", "check", "--quick", "--repair"]).ok().has(": removed");
+    umiak.run(&["artifact", "add", "localhost/thing:1", file.to_str().unwrap()]).ok();
+    let record = std::fs::read_dir(root.join("artifacts")).unwrap().flatten().next().unwrap().path();
+    std::fs::write(&record, "{").unwrap();
+    umiak.run(&["system", "check", "--quick", "--repair"]).ok().has("cannot be read").has(": removed");
+    umiak.run(&["artifact", "ls", "--noheading"]).ok().says("");
     // What cannot be had back goes; containers only by force.
     umiak.run(&["create", "--name", "box", "busybox", "true"]).ok();
     let blob = Digest::of(&std::fs::read(images().join("busybox/index.json")).unwrap());
