@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -184,7 +184,7 @@ impl Store {
         let path = self.image_path(&record.id);
         let bytes =
             serde_json::to_vec(record).map_err(|source| Error::Damaged { path: path.clone(), source })?;
-        atomic::write(&path, &bytes, 0o600, Durability::Synced).context("writing", &path)?;
+        keep(&path, &bytes)?;
         record.names.iter().try_for_each(|name| self.tag(name, &record.id))
     }
 
@@ -194,7 +194,7 @@ impl Store {
         let tag = Tag { version: FORMAT, name: name.to_owned(), id: *id };
         let bytes =
             serde_json::to_vec(&tag).map_err(|source| Error::Damaged { path: path.clone(), source })?;
-        atomic::write(&path, &bytes, 0o600, Durability::Synced).context("writing", &path)
+        keep(&path, &bytes)
     }
 
     /// Takes a full name away; says whether it was there.
@@ -243,6 +243,11 @@ impl Store {
     /// Whether the image of this id is there.
     pub fn has_image(&self, id: &Digest) -> bool {
         self.image_path(id).exists()
+    }
+
+    /// The image of this id, without its names: to find those, all tags are read.
+    pub fn nameless_image(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        self.read_image(id)
     }
 
     /// The image of this id, with its names.
@@ -427,4 +432,13 @@ const USUAL_PREFIXES: [&str; 3] = ["localhost/", "docker.io/library/", "docker.i
 fn with_tag(name: &str) -> String {
     let last = name.rsplit('/').next().unwrap_or(name);
     if last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
+}
+
+/// Writes a record durably. One that says just this is there for good already: waiting for the disk is what
+/// takes time.
+fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|found| found == bytes) {
+        return Ok(());
+    }
+    atomic::write(path, bytes, 0o600, Durability::Synced).context("writing", path)
 }
