@@ -518,6 +518,30 @@ fn on_tmpfs() {
 }
 
 #[test]
+fn without_attributes_and_overlays() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Image("nasty"), Need::Tool("bindfs"));
+    let umiak = Umiak::new();
+    let (source, dir) = (umiak.dir.join("source"), umiak.dir.join("mounted"));
+    for dir in [&source, &dir] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let info = |store: &Path| {
+        let template = "{{.host.isolation.files.rung}}";
+        umiak.run_elsewhere(store, &["info", "--format", template]).ok().stdout
+    };
+    assert_eq!(info(&umiak.dir.join("store")).trim(), "overlay");
+    // As network file systems are: no extended attributes, no overlay can write to it.
+    let mounted = Command::new("bindfs").args(["--xattr-none"]).args([&source, &dir]).output().unwrap();
+    if !mounted.status.success() {
+        return skip(&format!("bindfs: {}", String::from_utf8_lossy(&mounted.stderr)), false);
+    }
+    let _mounted = Mounted(dir.clone());
+    use_store(&umiak, &dir, "copies");
+    assert_eq!(info(&dir.join("store")).trim(), "copies");
+    assert_eq!(std::fs::read_dir(dir.join("store/staging")).unwrap().count(), 0);
+}
+
+#[test]
 fn inside_an_overlay() {
     requires!(Need::Root, Need::Image("busybox"), Need::Image("nasty"));
     let umiak = Umiak::new();
