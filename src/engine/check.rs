@@ -139,7 +139,8 @@ impl Check<'_> {
         let known: HashSet<ChainId> = self.survey.layers.iter().map(|layer| layer.chain_id).collect();
         for container in self.containers.clone() {
             let RootfsSource::Image { layers, .. } = &container.rootfs else { continue };
-            if let Some(missing) = layers.iter().find(|layer| !known.contains(layer)) {
+            let foreign = |layer| matches!(self.engine.store.layer(layer), Ok(Some(_)));
+            if let Some(missing) = layers.iter().find(|layer| !known.contains(layer) && !foreign(layer)) {
                 let what = format!("stands on {}, which is missing", layer_name(missing));
                 self.fault(format!("container {}", container.id.short()), what);
             }
@@ -168,7 +169,8 @@ impl Check<'_> {
                     }
                 }
             }
-            for layer in image.layers.iter().filter(|layer| !trusted.contains(&layer.chain_id)) {
+            let there = |id| trusted.contains(id) || matches!(store.layer(id), Ok(Some(_)));
+            for layer in image.layers.iter().filter(|layer| !there(&layer.chain_id)) {
                 found.push((image.id, format!("its {} is missing", layer_name(&layer.chain_id))));
             }
         }

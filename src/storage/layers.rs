@@ -117,10 +117,25 @@ impl Store {
         let own = self.layer_path(chain_id);
         let (plain, single) = self.layer_places(chain_id);
         let other = if own == plain { single } else { plain };
-        [own, other].into_iter().filter(|dir| dir.exists()).map(|dir| LayerFiles { dir }).collect()
+        let hex = chain_id.0.hex();
+        let names = [hex.clone(), hex + SINGLE];
+        let foreign =
+            self.roots().skip(1).flat_map(|root| names.each_ref().map(|name| root.join("layers").join(name)));
+        let mut dirs: Vec<PathBuf> =
+            [own, other].into_iter().chain(foreign).filter(|dir| dir.exists()).collect();
+        dirs.dedup();
+        dirs.into_iter().map(|dir| LayerFiles { dir }).collect()
     }
 
     fn layer_path(&self, chain_id: &ChainId) -> PathBuf {
+        let own = self.own_layer_path(chain_id);
+        if self.paths().additional.is_empty() || own.exists() {
+            return own;
+        }
+        self.foreign_layer(chain_id).unwrap_or(own)
+    }
+
+    fn own_layer_path(&self, chain_id: &ChainId) -> PathBuf {
         let (plain, single) = self.layer_places(chain_id);
         match self.ownership {
             Some(Ownership::Host | Ownership::Mapped) => plain,
@@ -191,7 +206,7 @@ impl Store {
         // Open, so that what takes a layer's place meanwhile is not marked for it.
         let unsynced: Vec<(PathBuf, fs::File)> = layers
             .iter()
-            .map(|id| self.layer_path(id))
+            .map(|id| self.own_layer_path(id))
             .filter(|path| path.exists() && !path.join(SYNCED).exists())
             .filter_map(|path| fs::File::open(&path).ok().map(|opened| (path, opened)))
             .collect();
@@ -222,6 +237,9 @@ impl Store {
     pub fn settle_layer(&self, chain: &[ChainId]) -> Result<()> {
         let Some((layer, below)) = chain.split_last() else { return Ok(()) };
         let dir = self.layer_path(layer);
+        if !self.is_own(&dir) {
+            return Ok(());
+        }
         let list = dir.join(IMPLIED);
         let bytes = match fs::read(&list) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

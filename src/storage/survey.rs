@@ -68,7 +68,9 @@ impl Store {
             }
             let Ok(bytes) = fs::read(&path) else { continue };
             match parse::<Tag>(&path, &bytes) {
-                Ok(tag) if known.contains(&tag.id) && path == self.tag_path(&tag.name) => {}
+                Ok(tag)
+                    if (known.contains(&tag.id) || self.foreign_image(&tag.id).is_some())
+                        && path == self.tag_path(&tag.name) => {}
                 Ok(tag) => survey.stray_names.push((path, tag.name)),
                 Err(error @ Error::Version { .. }) => return Err(error),
                 Err(_) => survey.unreadable.push(path),
