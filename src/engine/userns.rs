@@ -206,7 +206,7 @@ fn auto(text: &str, details: &Details, ids: &Ids<'_>) -> Result<IdMapping, Error
             let who = if ids.rung.kind == RungKind::Root { "\"containers\"" } else { "the user" };
             return Err(flag("userns", text, format!("{who} has no range in {file}")));
         }
-        let mut used: Vec<IdRange> = ids.taken.iter().flat_map(|mapping| taken(mapping)).copied().collect();
+        let mut used: Vec<IdRange> = ids.taken.iter().flat_map(taken).copied().collect();
         used.extend(fixed);
         let mut free = Vec::new();
         for range in &ranges {

@@ -138,7 +138,7 @@ fn copy(
     namespaces: &mut Vec<(IdMapping, OwnedFd)>,
 ) -> Result<Option<OwnedFd>, Error> {
     let MountKind::Bind { source, recursive, links, ids, .. } = &op.kind else { return Ok(None) };
-    if let Some(borrowed) = &op.details.borrowed {
+    if let Some(borrowed) = &op.details().borrowed {
         return borrow(borrowed).map(Some);
     }
     let action = || format!("binding \"{}\" to \"{}\"", source.display(), op.target.display());

@@ -88,13 +88,13 @@ pub(super) fn carry_out_mount(
     match &op.kind {
         MountKind::Bind { source, recursive, copy_up, links, ids, .. } => {
             let action = || format!("binding \"{}\" to \"{target}\"", source.display());
-            let own = || match &op.details.overlay {
+            let own = || match &op.details().overlay {
                 Some(overlay) => mount_overlay(overlay, opened),
                 None => open_source(source, *links, opened),
             };
-            let other = ids.is_some() || op.details.borrowed.is_some();
+            let other = ids.is_some() || op.details().borrowed.is_some();
             let (from, is_early) = choose_source(own, early, other).doing(action)?;
-            let from = match &op.details.subpath {
+            let from = match &op.details().subpath {
                 Some(path) => below(from, path)
                     .doing(|| format!("finding \"{}\" in what is mounted at \"{target}\"", path.display()))?,
                 None => from,
@@ -103,7 +103,7 @@ pub(super) fn carry_out_mount(
             if links.copy && kind == FileType::Symlink {
                 return copy_link(&from, &op.target, root).doing(action);
             }
-            let missing = op.details.claim && root.open_in(&op.target, OFlags::PATH, 0).is_err();
+            let missing = op.details().claim && root.open_in(&op.target, OFlags::PATH, 0).is_err();
             let to = open_target(op, kind, *links, root).doing(action)?;
             check_not_over_proc(op, root, &to, Some(&from)).doing(action)?;
             if *copy_up && kind == FileType::Directory {
@@ -120,7 +120,7 @@ pub(super) fn carry_out_mount(
             let name = &filesystem.fstype;
             mount_filesystem(filesystem, fallback.as_deref(), *copy_up, op, root)
                 .doing(|| format!("mounting \"{name}\" at \"{target}\""))?;
-            if !op.details.chown {
+            if !op.details().chown {
                 return Ok(());
             }
             let mounted = root
@@ -161,12 +161,12 @@ fn below(directory: OwnedFd, path: &Path) -> io::Result<OwnedFd> {
 
 /// Gives what is mounted to the process's user, where that was asked for.
 fn give_away(op: &MountOp, mounted: &OwnedFd, missing: bool, whose: &Whose<'_>) -> Result<(), Failure> {
-    if !op.details.chown && !missing {
+    if !op.details().chown && !missing {
         return Ok(());
     }
     let action = || format!("changing the owner of what is mounted at \"{}\"", op.target.display());
     let owner = whose()?;
-    if op.details.chown {
+    if op.details().chown {
         return copy::give(mounted, owner).doing(action);
     }
     if owner == (0, 0) {

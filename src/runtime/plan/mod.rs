@@ -249,7 +249,7 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
             Rootfs::Overlay { .. } => None,
         };
         let late = attachments.iter().filter(|mount| !mount.is_early());
-        let sources = late.flat_map(|mount| match (&mount.kind, &mount.details.overlay) {
+        let sources = late.flat_map(|mount| match (&mount.kind, &mount.details().overlay) {
             (_, Some(overlay)) => {
                 let upper = [overlay.upper.clone(), overlay.work.clone()];
                 overlay.lower.iter().cloned().chain(upper).collect()

@@ -44,10 +44,17 @@ pub struct MountOp {
     /// Applied last, in this order.
     pub propagation: Vec<Propagation>,
     /// What an engine wants of it that the specification has no words for.
-    pub details: MountDetails,
+    pub details: Option<Box<MountDetails>>,
 }
 
 impl MountOp {
+    /// The same, also where there is nothing of the kind.
+    pub fn details(&self) -> &MountDetails {
+        const NOTHING: &MountDetails =
+            &MountDetails { overlay: None, subpath: None, chown: false, claim: false, borrowed: None };
+        self.details.as_deref().unwrap_or(NOTHING)
+    }
+
     /// Whether it is a bind mount.
     pub fn is_bind(&self) -> bool {
         matches!(self.kind, MountKind::Bind { .. })
@@ -170,7 +177,8 @@ fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Moun
         return Err(invalid(format!("{}, {}: there is a zero byte", field("source"), field("type"))));
     }
     let ids = plan_ids(mount, &options, &field, context)?;
-    let details = context.details.and_then(|all| all.get(&target)).cloned().unwrap_or_default();
+    let details = context.details.and_then(|all| all.get(&target)).cloned().map(Box::new);
+    let of_its_own = |has: fn(&MountDetails) -> bool| details.as_deref().is_some_and(has);
     if bind.is_none() || options.remount {
         if ids.is_some() {
             return Err(unsupported(format!(
@@ -204,8 +212,9 @@ fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Moun
                 copy_up: options.copy_up,
                 links: options.links,
                 // An overlay is mounted by the init, which opens what it is made of.
-                early: details.borrowed.is_some()
-                    || details.overlay.is_none() && (ids.is_some() || context.weak_init),
+                early: of_its_own(|details| details.borrowed.is_some())
+                    || !of_its_own(|details| details.overlay.is_some())
+                        && (ids.is_some() || context.weak_init),
                 ids,
             }
         }
