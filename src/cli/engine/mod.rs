@@ -10,6 +10,7 @@ pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod export;
+pub mod flags;
 pub mod history;
 pub mod image_mount;
 pub mod images;
@@ -261,6 +262,8 @@ pub fn command() -> Command {
     for face in faces() {
         let (group, word) = face.name.split_once(' ').unwrap_or(("", face.name));
         let own = Command::new(word).about(face.about).visible_aliases(face.aliases).defer(face.augment);
+        // Of a flag that is given twice the last one counts, as in Podman.
+        let own = own.args_override_self(true);
         match groups.iter_mut().find(|known| known.get_name() == group) {
             Some(known) => *known = std::mem::take(known).subcommand(own),
             None => command = command.subcommand(own),
@@ -346,22 +349,6 @@ fn first_word(command: &Command, words: &[OsString], from: usize) -> Option<usiz
     None
 }
 
-/// For commands that end in a program's own words (`run`, `exec`): everything from the first word
-/// on is not for us, whatever it looks like.
-fn protect_trailing(words: &mut Vec<OsString>) {
-    let command = command();
-    let Some(at) = first_word(&command, words, 1) else { return };
-    let augment: fn(Command) -> Command = match words[at].to_str() {
-        Some("run") => run::RunArgs::augment_args,
-        Some("create") => run::CreateArgs::augment_args,
-        Some("exec") => exec::ExecArgs::augment_args,
-        _ => return,
-    };
-    if let Some(first) = first_word(&augment(Command::new("")), words, at + 1) {
-        words.insert(first, "--".into());
-    }
-}
-
 /// The engine's `main`.
 pub fn main(words: Vec<OsString>) -> u8 {
     let command_line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -377,8 +364,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
 }
 
 fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
-    let mut words = ungroup(words);
-    protect_trailing(&mut words);
+    let words = ungroup(words);
     let matches = match command().try_get_matches_from(&words) {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &words),
