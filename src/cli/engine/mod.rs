@@ -6,6 +6,7 @@ pub mod attach;
 pub mod check;
 pub mod commit;
 pub mod completion;
+pub mod cp;
 pub mod diff;
 pub mod exec;
 pub mod exists;
@@ -161,6 +162,7 @@ fn faces() -> Vec<Face> {
         "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
         "container prune" [], prune::PruneArgs, prune::run, "Remove all containers that do not run";
+        "cp" [], cp::CpArgs, cp::run, "Copy files between containers, the host and archives";
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
@@ -289,8 +291,8 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("system", "info") => "info",
         (
             "container",
-            name @ ("attach" | "commit" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
-            | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
+            name @ ("attach" | "commit" | "cp" | "create" | "exec" | "export" | "kill" | "logs" | "pause"
+            | "rename" | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");
