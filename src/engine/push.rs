@@ -170,7 +170,7 @@ impl Target {
         })
     }
 
-    fn open(&self, options: Option<&registry::Options>) -> Result<Box<dyn Destination>, Failure> {
+    pub(super) fn open(&self, options: Option<&registry::Options>) -> Result<Box<dyn Destination>, Failure> {
         let failed = |error: destination::Error| failure(&push::Error::from(error));
         let file = |output: &Output| output.file().map_err(|error| Failure::new(&error, None));
         Ok(match self {
@@ -196,7 +196,7 @@ impl Target {
         })
     }
 
-    fn finish(self) -> Result<(), Error> {
+    pub(super) fn finish(self) -> Result<(), Error> {
         match self {
             Self::OciArchive(output, _) | Self::DockerArchive(output) => output.finish(),
             Self::Registry(_) | Self::Directory(_) => Ok(()),
