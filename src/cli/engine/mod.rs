@@ -429,11 +429,11 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     let options: Vec<String> =
         matches.get_many("storage-opt").map(|options| options.cloned().collect()).unwrap_or_default();
     let globals = Globals { paths: find_paths(dir("root"), dir("runroot"), &options)?, command_line };
-    let mut own = &matches;
-    while let Some((_, matches)) = own.subcommand() {
-        own = matches;
-    }
-    (face.run)(own, &globals)
+    // As deep as the command's name goes: what it has of its own below is its own affair.
+    let below = |matches: &ArgMatches| matches.subcommand().map(|(_, below)| below.clone());
+    let depth = face.name.split(' ').count();
+    let own = (0..depth).try_fold(matches, |matches, _| below(&matches));
+    own.map_or_else(|| Err(Failure::new("no command was given")), |own| (face.run)(&own, &globals))
 }
 
 /// The store that flags name, the user's own else.
