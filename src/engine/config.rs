@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::environment::environment;
 use super::mounts;
 use super::request::RunRequest;
+use super::supervision;
 use crate::base::{signal, size};
 use crate::security::capability;
 use crate::storage::containers::{
@@ -53,6 +54,12 @@ pub enum Error {
     /// The image's `StopSignal` is none.
     #[error("the image's stop signal \"{}\" is not a signal", .0.escape_debug())]
     ImageStopSignal(String),
+    /// The image's `Healthcheck` is none.
+    #[error("the image's health check")]
+    ImageHealth(#[source] serde_json::Error),
+    /// Details of what is not there.
+    #[error("--health-…: there is no health check, neither by --health-cmd nor the image's own")]
+    NoHealthCheck,
     /// Neither the image nor the user says what to run.
     #[error("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")]
     NoCommand,
@@ -70,6 +77,7 @@ pub struct ImageDefaults {
     pub volumes: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub stop_signal: Option<String>,
+    pub healthcheck: Option<serde_json::Value>,
 }
 
 /// What is known of the world around.
@@ -151,6 +159,9 @@ pub fn resolve(
         ulimits: request.ulimits.iter().map(|limit| ulimit(limit)).collect::<Result<_, _>>()?,
         sysctls: sysctls(request, network)?,
         init: request.init,
+        restart: Default::default(),
+        timeout: 0,
+        health: None,
         auto_remove: request.rm,
         log: log_config(request)?,
         cgroups: cgroups(request.cgroups.as_deref())?,
@@ -160,6 +171,7 @@ pub fn resolve(
         config.mounts.push(shm(bytes));
     }
     mounts::check_unique(&config.mounts)?;
+    supervision::resolve(&request.supervision, image, &mut config)?;
     Ok(config)
 }
 

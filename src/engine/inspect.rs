@@ -51,7 +51,7 @@ impl Engine {
             "ConmonPidFile": "",
             "PidFile": "",
             "Name": record.name,
-            "RestartCount": 0,
+            "RestartCount": status.restarts(),
             "Driver": "overlay",
             "MountLabel": "",
             "ProcessLabel": "",
@@ -133,7 +133,10 @@ impl Engine {
             },
             "NetworkMode": network_name(config.network),
             "PortBindings": {},
-            "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+            "RestartPolicy": {
+                "Name": config.restart.name(),
+                "MaximumRetryCount": config.restart.bound(),
+            },
             "AutoRemove": config.auto_remove,
             "Annotations": config.annotations,
             "VolumeDriver": "",
@@ -189,11 +192,11 @@ fn state(status: &Status) -> Value {
             s.started,
             s.cgroup.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         ),
-        Status::Exited(exit) => (0, 0, exit.started, String::new()),
+        Status::Restarting(exit) | Status::Exited(exit) => (0, 0, exit.started, String::new()),
         Status::Created => (0, 0, 0, String::new()),
     };
     let (code, finished, error, unknown) = match status {
-        Status::Exited(exit) => (
+        Status::Restarting(exit) | Status::Exited(exit) => (
             exit.exit.code(),
             exit.finished,
             exit.error.clone().unwrap_or_default(),
@@ -207,7 +210,7 @@ fn state(status: &Status) -> Value {
         "Status": status.word(),
         "Running": matches!(status, Status::Running(_)),
         "Paused": matches!(status, Status::Paused(_)),
-        "Restarting": false,
+        "Restarting": matches!(status, Status::Restarting(_)),
         "OOMKilled": false,
         "Dead": false,
         "Pid": pid,
@@ -302,7 +305,7 @@ fn configuration(record: &ContainerRecord) -> Value {
         "HealthcheckOnFailureAction": "none",
         "CreateCommand": record.create_command,
         "Umask": "0022",
-        "Timeout": 0,
+        "Timeout": config.timeout,
         "StopTimeout": config.stop_timeout,
         "Passwd": false,
         "sdNotifyMode": "container",

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::{Engine, Error};
 use crate::base::id::ContainerId;
 use crate::base::time;
-use crate::storage::containers::{self, ContainerRecord, Exit, NetworkMode, RootfsSource, Status};
+use crate::storage::containers::{
+    self, ContainerRecord, Exit, NetworkMode, RestartPolicy, RootfsSource, Status,
+};
 
 /// Which containers to list.
 #[derive(Clone, Debug, Default)]
@@ -66,8 +68,12 @@ impl Engine {
         let reference = self.reference_times(&filters)?;
         // As with Podman a paused one is listed only among all.
         listed.retain(|c| {
-            (all || matches!(c.status, Status::Running(_) | Status::Stopping(_)))
+            (all || matches!(c.status, Status::Running(_) | Status::Stopping(_) | Status::Restarting(_)))
                 && fits(c, &filters, &reference)
+                && filters.iter().all(|filter| match filter {
+                    Filter::Boot(wanted) => self.starts_at_boot(&c.record) == *wanted,
+                    _ => true,
+                })
         });
         sort(&mut listed, options)?;
         if let Some(last) = options.last {
@@ -75,6 +81,15 @@ impl Engine {
             listed.truncate(last);
         }
         Ok((listed, unreadable))
+    }
+
+    /// Whether a container's restart policy wants it to be started at boot.
+    fn starts_at_boot(&self, record: &ContainerRecord) -> bool {
+        match record.config.restart {
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped => !self.containers.is_stopped(&record.id),
+            RestartPolicy::No | RestartPolicy::OnFailure(_) => false,
+        }
     }
 
     /// When the containers that `before` and `since` name were made.
@@ -115,6 +130,8 @@ enum Filter {
     Until(i64),
     Network(String),
     Volume(String),
+    RestartPolicy(String),
+    Boot(bool),
 }
 
 impl Filter {
@@ -131,7 +148,7 @@ impl Filter {
                 None => Self::Label(value, None),
             },
             "status" => match value.as_str() {
-                "created" | "running" | "exited" | "stopping" => Self::Status(value),
+                "created" | "running" | "exited" | "stopping" | "restarting" => Self::Status(value),
                 "stopped" => Self::Status("exited".into()),
                 "configured" | "initialized" => Self::Status("created".into()),
                 "paused" | "removing" | "unknown" => Self::Status(value),
@@ -151,7 +168,15 @@ impl Filter {
             }
             "network" => Self::Network(value),
             "volume" => Self::Volume(value),
-            "health" | "pod" | "command" | "restart-policy" | "should-start-on-boot" | "label!" => {
+            "restart-policy" => match value.as_str() {
+                "" | "no" | "none" => Self::RestartPolicy("no".into()),
+                "always" | "on-failure" | "unless-stopped" => Self::RestartPolicy(value),
+                _ => return Err(Error::Filter(format!("there is no restart policy \"{value}\""))),
+            },
+            "should-start-on-boot" => Self::Boot(
+                value.parse().map_err(|_| Error::Filter(format!("\"{value}\" is neither true nor false")))?,
+            ),
+            "health" | "pod" | "command" | "label!" => {
                 return Err(Error::Filter(format!("the filter \"{key}\" is not supported yet")));
             }
             _ => return Err(Error::Filter(format!("there is no filter \"{key}\""))),
@@ -173,6 +198,9 @@ impl Filter {
             Self::Since(name) => record.created > created_of(name),
             Self::Until(time) => record.created < *time,
             Self::Network(name) => network_name(record.config.network) == name,
+            Self::RestartPolicy(name) => record.config.restart.name() == name,
+            // Not to be told from what is listed alone.
+            Self::Boot(_) => true,
             Self::Volume(name) => record
                 .config
                 .mounts
@@ -231,6 +259,10 @@ impl Listed {
             Status::Running(state) => time::up(timestamp(state.started), now),
             Status::Paused(_) => "Paused".into(),
             Status::Stopping(_) => "Stopping".into(),
+            Status::Restarting(exit) => {
+                let since = time::ago(timestamp(exit.finished), now);
+                format!("Restarting ({}) {since}", exit.exit.code())
+            }
             Status::Exited(exit) => {
                 let code = (exit.exit != Exit::Unknown).then(|| exit.exit.code());
                 time::exited(code, timestamp(exit.finished), now)
@@ -244,7 +276,9 @@ impl Listed {
             Status::Running(state) | Status::Paused(state) | Status::Stopping(state) => {
                 (state.started / 1_000_000_000, 0)
             }
-            Status::Exited(exit) => (exit.started / 1_000_000_000, exit.finished / 1_000_000_000),
+            Status::Restarting(exit) | Status::Exited(exit) => {
+                (exit.started / 1_000_000_000, exit.finished / 1_000_000_000)
+            }
             Status::Created => (0, 0),
         }
     }
@@ -255,7 +289,7 @@ impl Listed {
 
     fn exit_code(&self) -> i32 {
         match &self.status {
-            Status::Exited(exit) => exit.exit.code(),
+            Status::Restarting(exit) | Status::Exited(exit) => exit.exit.code(),
             _ => 0,
         }
     }
@@ -285,7 +319,7 @@ impl Listed {
             "Pod": "",
             "PodName": "",
             "Ports": null,
-            "Restarts": 0,
+            "Restarts": self.status.restarts(),
             "Size": null,
             "StartedAt": started,
             "State": self.status.word(),
@@ -339,7 +373,7 @@ impl Listed {
         put("Names", &|| record.name.as_str().into());
         put("Namespaces", &|| json!({}));
         put("Pid", &|| self.pid().into());
-        put("Restarts", &|| 0.into());
+        put("Restarts", &|| self.status.restarts().into());
         put("RunningFor", &|| time::ago(created, now).into());
         put("StartedAt", &|| self.seconds().0.into());
         put("State", &|| self.status.word().into());

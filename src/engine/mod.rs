@@ -29,6 +29,7 @@ pub mod reach;
 pub mod request;
 pub mod run;
 pub mod specgen;
+pub mod supervision;
 pub mod top;
 pub mod usage;
 pub mod volumes;

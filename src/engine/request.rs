@@ -47,6 +47,8 @@ pub struct RunRequest {
     pub log_driver: Option<String>,
     pub log_opts: Vec<String>,
     pub shm_size: Option<String>,
+    /// What the monitor is to see to.
+    pub supervision: super::supervision::Wanted,
     /// The command line, for `inspect`.
     pub create_command: Vec<String>,
 }

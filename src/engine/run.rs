@@ -14,6 +14,7 @@ use super::request::RunRequest;
 use super::{Engine, Error, name, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{self, IdMapping};
+use crate::base::report;
 use crate::cgroup::Manager;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
@@ -21,8 +22,8 @@ use crate::seccomp;
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, DeviceRecord, NetworkMode, RootfsSource, SeccompChoice, UsernsMode,
-    record_version,
+    ContainerConfig, ContainerRecord, DeviceRecord, NetworkMode, RestartPolicy, RootfsSource, SeccompChoice,
+    UsernsMode, record_version,
 };
 use crate::storage::images::ImageRecord;
 use crate::sys::atomic::{self, Durability};
@@ -190,6 +191,9 @@ impl Engine {
         }
         let request = self.create_request(&record)?;
         self.containers.prepare_run_dir(&record.id)?;
+        if record.config.restart != RestartPolicy::No {
+            self.containers.set_stopped(&record.id, false)?;
+        }
         let (ours, theirs) = monitor::socket_pair().map_err(Error::Socket)?;
         let id = record.id.clone();
         let (stdin_read, stdin_write) = if record.config.interactive && !record.config.tty && hold_stdin {
@@ -205,11 +209,17 @@ impl Engine {
                 drop(ours);
                 drop(stdin_write);
                 let anonymous_volumes = volumes::anonymous(&self.paths.root, &record.config.mounts);
-                let (engine, again) = (self.clone(), record.clone());
+                let (copying, again, executing) = (self.clone(), self.clone(), self.clone());
+                let inside = record.clone();
                 let job = Job {
-                    without_overlay: Box::new(move || {
-                        engine.copy_layers(&again)?;
-                        engine.create_request(&again).map_err(io::Error::other)
+                    without_overlay: Box::new(move |record| {
+                        copying.copy_layers(record)?;
+                        copying.create_request(record).map_err(io::Error::other)
+                    }),
+                    again: Box::new(move |record| again.create_request(record).map_err(io::Error::other)),
+                    executor: Box::new(move |state, words, stdio| {
+                        let failed = |error: Error| (error.exit_code(), report::chain(&error));
+                        executing.check_health(&inside, state, words, stdio).map_err(failed)
                     }),
                     anonymous_volumes,
                     containers: self.containers.clone(),
@@ -462,5 +472,6 @@ fn image_defaults(image: &ImageRecord) -> Result<ImageDefaults, Error> {
         volumes: config.volumes.into_keys().collect(),
         labels: config.labels,
         stop_signal: (!config.stop_signal.is_empty()).then_some(config.stop_signal),
+        healthcheck: config.healthcheck,
     })
 }

@@ -361,6 +361,11 @@ pub fn set_undumpable() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
 }
 
+/// Takes [`set_undumpable`] back: for one that makes processes which must not inherit it.
+pub fn set_dumpable() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?)
+}
+
 /// Marks all descriptors from `first` on close-on-exec, but `keep`.
 pub fn close_on_exec_from(first: u32, keep: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mark = |from: u32, to: u32| {

@@ -22,6 +22,7 @@ mod manage;
 mod names;
 mod push;
 mod registries;
+mod restart;
 mod robustness;
 mod run;
 mod search;

@@ -32,7 +32,9 @@ pub mod run;
 pub mod save;
 pub mod search;
 pub mod selection;
+pub mod start;
 pub mod stop;
+pub mod supervision;
 mod surface;
 pub mod system;
 pub mod tag;
@@ -201,7 +203,7 @@ fn faces() -> Vec<Face> {
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "search" [], search::SearchArgs, search::run, "Search registries for images";
         "save" [], save::SaveArgs, save::save, "Write images as an archive";
-        "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
+        "start" [], start::StartArgs, start::run, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "system check" [], check::CheckArgs, check::run, "Look for damage in the store";
         "tag" [], tag::TagArgs, tag::tag, "Give an image further names";

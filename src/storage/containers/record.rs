@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::VERSION;
+use super::{HealthConfig, VERSION};
 use crate::base::digest::{ChainId, Digest};
 use crate::base::id::ContainerId;
 use crate::base::idmap::IdMapping;
@@ -101,6 +101,38 @@ pub struct LogConfig {
     pub size_max: Option<u64>,
 }
 
+/// When a container that has ended is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// If its exit code is not 0, so many times at most.
+    OnFailure(Option<u32>),
+    /// Always, but for one that its user has stopped.
+    Always,
+    /// As `Always`; the difference is in what is started at boot.
+    UnlessStopped,
+}
+
+impl RestartPolicy {
+    /// Podman's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::OnFailure(_) => "on-failure",
+            Self::Always => "always",
+            Self::UnlessStopped => "unless-stopped",
+        }
+    }
+
+    /// The most restarts in a row; 0 is no bound.
+    pub fn bound(self) -> u32 {
+        if let Self::OnFailure(Some(bound)) = self { bound } else { 0 }
+    }
+}
+
 /// What was asked for, resolved against the image: all that `inspect` tells and `exec` needs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are those of the flags")]
@@ -166,6 +198,13 @@ pub struct ContainerConfig {
     pub sysctls: std::collections::BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub init: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restart: RestartPolicy,
+    /// Seconds that a run may last; 0 is no bound.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeout: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: Option<HealthConfig>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub auto_remove: bool,
     pub log: LogConfig,
@@ -275,12 +314,18 @@ pub struct ExitRecord {
     /// Why it could not be started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// How often it had been started again when it ended.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restarts: u32,
+    /// Whether its monitor means to start it again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub again: bool,
 }
 
 impl ExitRecord {
     /// A record of this format version.
     pub fn new(exit: Exit, started: i64, finished: i64) -> Self {
-        Self { version: VERSION, exit, started, finished, error: None }
+        Self { version: VERSION, exit, started, finished, error: None, restarts: 0, again: false }
     }
 }
 
@@ -302,6 +347,9 @@ pub struct RunState {
     /// The cgroup's directory, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<PathBuf>,
+    /// How often its monitor has started it again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restarts: u32,
 }
 
 impl RunState {
@@ -315,6 +363,7 @@ impl RunState {
             monitor: rustix::process::getpid().as_raw_nonzero().get(),
             started,
             cgroup,
+            restarts: 0,
         }
     }
 }
@@ -331,6 +380,8 @@ pub enum Status {
     Paused(RunState),
     /// Its first process is gone, but its monitor has not recorded the end yet.
     Stopping(RunState),
+    /// It ended, and its monitor waits for the moment to start it again.
+    Restarting(ExitRecord),
     /// It ended, or could not be started.
     Exited(ExitRecord),
 }
@@ -343,7 +394,22 @@ impl Status {
             Self::Running(_) => "running",
             Self::Paused(_) => "paused",
             Self::Stopping(_) => "stopping",
+            Self::Restarting(_) => "restarting",
             Self::Exited(_) => "exited",
+        }
+    }
+
+    /// Whether its monitor has it in hand and will go on with it: it cannot be started or removed.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Running(_) | Self::Paused(_) | Self::Restarting(_))
+    }
+
+    /// How often its monitor has started it again.
+    pub fn restarts(&self) -> u32 {
+        match self {
+            Self::Running(state) | Self::Paused(state) | Self::Stopping(state) => state.restarts,
+            Self::Restarting(exit) | Self::Exited(exit) => exit.restarts,
+            Self::Created => 0,
         }
     }
 
