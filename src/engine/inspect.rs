@@ -7,7 +7,7 @@ use super::list::{image_name, network_name, timestamp};
 use super::{Engine, Error};
 use crate::base::{signal, time};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, Exit, NamespaceMode, RootfsSource, SeccompChoice, Status,
+    ContainerConfig, ContainerRecord, Exit, HealthRecord, NamespaceMode, RootfsSource, SeccompChoice, Status,
 };
 
 /// What Go prints for a time that never was.
@@ -29,12 +29,16 @@ impl Engine {
             RootfsSource::Directory(_) => (String::new(), String::new()),
         };
         let pids = status.running();
+        let health = match config.health {
+            Some(_) => self.containers.health(&record.id)?,
+            None => None,
+        };
         Ok(json!({
             "Id": record.id,
             "Created": moment(record.created),
             "Path": args.first(),
             "Args": args.get(1..).unwrap_or_default(),
-            "State": state(&status),
+            "State": state(&status, health.as_ref(), self.containers.is_stopped(&record.id)),
             "Image": image,
             "ImageDigest": image_digest,
             "ImageName": image_name(&record),
@@ -184,7 +188,27 @@ fn capabilities(config: &ContainerConfig) -> Vec<String> {
     config.capabilities.iter().map(|name| format!("CAP_{name}")).collect()
 }
 
-fn state(status: &Status) -> Value {
+/// What is known of a container's health, in Docker's and Podman's shape.
+fn health_of(health: Option<&HealthRecord>) -> Value {
+    let Some(health) = health else {
+        return json!({ "Status": "", "FailingStreak": 0, "Log": null });
+    };
+    let runs = health.log.iter().map(|run| {
+        json!({
+            "Start": moment(run.start),
+            "End": moment(run.end),
+            "ExitCode": run.code,
+            "Output": run.output,
+        })
+    });
+    json!({
+        "Status": health.status.name(),
+        "FailingStreak": health.streak,
+        "Log": runs.collect::<Vec<_>>(),
+    })
+}
+
+fn state(status: &Status, health: Option<&HealthRecord>, stopped: bool) -> Value {
     let (pid, monitor, started, cgroup) = match status {
         Status::Running(s) | Status::Paused(s) | Status::Stopping(s) => (
             if status.running().is_some() { s.pid } else { 0 },
@@ -219,7 +243,10 @@ fn state(status: &Status) -> Value {
         "Error": error,
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
+        "Health": health_of(health),
+        "Healthcheck": health_of(health),
         "CgroupPath": cgroup,
+        "StoppedByUser": stopped,
         "CheckpointedAt": NEVER,
         "RestoredAt": NEVER,
     })
@@ -282,7 +309,7 @@ fn configuration(record: &ContainerRecord) -> Value {
         SeccompChoice::Unconfined => "unconfined",
         SeccompChoice::Profile { .. } => "profile",
     };
-    json!({
+    let mut value = json!({
         "Hostname": config.hostname,
         "Domainname": "",
         "User": config.user,
@@ -302,7 +329,10 @@ fn configuration(record: &ContainerRecord) -> Value {
         "Labels": config.labels,
         "Annotations": config.annotations,
         "StopSignal": signal::name(config.stop_signal),
-        "HealthcheckOnFailureAction": "none",
+        "HealthcheckOnFailureAction": config.health.as_ref().map_or("none", |health| health.on_failure.name()),
+        "HealthLogDestination": log_place(config),
+        "HealthcheckMaxLogCount": config.health.as_ref().map_or(5, |health| health.log_count),
+        "HealthcheckMaxLogSize": config.health.as_ref().map_or(500, |health| health.log_size),
         "CreateCommand": record.create_command,
         "Umask": "0022",
         "Timeout": config.timeout,
@@ -310,5 +340,30 @@ fn configuration(record: &ContainerRecord) -> Value {
         "Passwd": false,
         "sdNotifyMode": "container",
         "SeccompProfile": seccomp,
-    })
+    });
+    if let Some(health) = &config.health {
+        value["Healthcheck"] = json!({
+            "Test": health.test,
+            "StartPeriod": health.start_period,
+            "StartInterval": health.start_interval,
+            "Interval": health.interval,
+            "Timeout": health.timeout,
+            "Retries": health.retries,
+        });
+        if let Some(startup) = &health.startup {
+            value["StartupHealthCheck"] = json!({
+                "Test": startup.test,
+                "Interval": startup.interval,
+                "Timeout": startup.timeout,
+                "Retries": startup.retries,
+                "Successes": startup.success,
+            });
+        }
+    }
+    value
+}
+
+fn log_place(config: &ContainerConfig) -> String {
+    let dir = config.health.as_ref().and_then(|health| health.log_destination.as_ref());
+    dir.map_or("local".into(), |dir| dir.display().to_string())
 }

@@ -10,7 +10,7 @@ use super::{Engine, Error};
 use crate::base::id::ContainerId;
 use crate::base::time;
 use crate::storage::containers::{
-    self, ContainerRecord, Exit, NetworkMode, RestartPolicy, RootfsSource, Status,
+    self, ContainerRecord, Exit, HealthStatus, NetworkMode, RestartPolicy, RootfsSource, Status,
 };
 
 /// Which containers to list.
@@ -33,6 +33,8 @@ pub struct Listed {
     pub record: ContainerRecord,
     /// What it is doing.
     pub status: Status,
+    /// What its health checks have found; none if it has none or does not run.
+    pub health: Option<HealthStatus>,
 }
 
 /// A container whose records cannot be read.
@@ -59,7 +61,7 @@ impl Engine {
         let mut unreadable = Vec::new();
         for id in ids {
             match self.load_one_of(&id, &|id| live.contains(id)) {
-                Ok((record, status)) => listed.push(Listed { record, status }),
+                Ok((record, status)) => listed.push(self.listed(record, status)),
                 // Gone since the directory was read.
                 Err(Error::Containers(containers::Error::NotFound(_))) => {}
                 Err(error) => unreadable.push(Unreadable { id, error }),
@@ -81,6 +83,18 @@ impl Engine {
             listed.truncate(last);
         }
         Ok((listed, unreadable))
+    }
+
+    /// A container as it is listed.
+    pub(super) fn listed(&self, record: ContainerRecord, status: Status) -> Listed {
+        let health = match &status {
+            Status::Running(_) | Status::Paused(_) if record.config.health.is_some() => {
+                // A record that cannot be read says nothing.
+                Some(self.containers.health(&record.id).ok().flatten().unwrap_or_default().status)
+            }
+            _ => None,
+        };
+        Listed { record, status, health }
     }
 
     /// Whether a container's restart policy wants it to be started at boot.
@@ -132,6 +146,7 @@ enum Filter {
     Volume(String),
     RestartPolicy(String),
     Boot(bool),
+    Health(String),
 }
 
 impl Filter {
@@ -176,7 +191,11 @@ impl Filter {
             "should-start-on-boot" => Self::Boot(
                 value.parse().map_err(|_| Error::Filter(format!("\"{value}\" is neither true nor false")))?,
             ),
-            "health" | "pod" | "command" | "label!" => {
+            "health" => match value.as_str() {
+                "starting" | "healthy" | "unhealthy" | "none" => Self::Health(value),
+                _ => return Err(Error::Filter(format!("there is no health \"{value}\""))),
+            },
+            "pod" | "command" | "label!" => {
                 return Err(Error::Filter(format!("the filter \"{key}\" is not supported yet")));
             }
             _ => return Err(Error::Filter(format!("there is no filter \"{key}\""))),
@@ -199,6 +218,7 @@ impl Filter {
             Self::Until(time) => record.created < *time,
             Self::Network(name) => network_name(record.config.network) == name,
             Self::RestartPolicy(name) => record.config.restart.name() == name,
+            Self::Health(word) => c.health.map_or("none", HealthStatus::name) == word,
             // Not to be told from what is listed alone.
             Self::Boot(_) => true,
             Self::Volume(name) => record
@@ -256,7 +276,10 @@ impl Listed {
     fn status_text(&self, now: Timestamp) -> String {
         match &self.status {
             Status::Created => "Created".into(),
-            Status::Running(state) => time::up(timestamp(state.started), now),
+            Status::Running(state) => {
+                let up = time::up(timestamp(state.started), now);
+                self.health.map_or(up.clone(), |health| format!("{up} ({})", health.name()))
+            }
             Status::Paused(_) => "Paused".into(),
             Status::Stopping(_) => "Stopping".into(),
             Status::Restarting(exit) => {

@@ -11,6 +11,7 @@ pub mod environment;
 pub mod exec;
 pub mod export;
 pub mod files;
+pub mod health;
 pub mod images;
 pub mod info;
 pub mod inspect;
@@ -193,6 +194,10 @@ pub enum Error {
     },
     #[error("container \"{name}\" is {status}, not running")]
     NotRunning { name: String, status: &'static str },
+    #[error("container \"{0}\" has no health check")]
+    NoHealthCheck(String),
+    #[error("container \"{0}\" ended before it was as it was waited for")]
+    EndedBefore(String),
     #[error("container \"{0}\" is paused")]
     Paused(String),
     #[error("container \"{name}\" is {status}, not paused")]

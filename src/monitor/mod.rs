@@ -305,7 +305,14 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
     };
     if let Some(health) = &config.health {
         let note = |course: &Course, _: Option<&HealthRun>| {
+            // What cannot be written is not worth the container's life.
             let _ = containers.write_health(id, course.record());
+            if let Some(dir) = &course.config().log_destination
+                && let Ok(text) = serde_json::to_vec(course.record())
+            {
+                let path = dir.join(format!("{id}-healthcheck.log"));
+                let _ = crate::sys::atomic::write(&path, &text, 0o600, Durability::Volatile);
+            }
         };
         care.checks = Some(Checks::new(Course::new(health.clone()), &job.executor, &state, Box::new(note)));
     }

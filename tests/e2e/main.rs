@@ -14,6 +14,7 @@ mod daemons;
 mod errors;
 mod escape;
 mod files;
+mod health;
 mod images;
 mod lifecycle;
 mod lists;

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod export;
+pub mod healthcheck;
 pub mod history;
 pub mod image_mount;
 pub mod images;
@@ -167,6 +168,7 @@ fn faces() -> Vec<Face> {
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
         "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
+        "healthcheck run" [], healthcheck::HealthcheckArgs, healthcheck::run, "Check a container's health now";
         "history" [], history::HistoryArgs, history::run, "Show how an image was made";
         "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
@@ -266,9 +268,10 @@ pub fn command() -> Command {
 
 /// Commands with a second word. Those of `container` and `image` that stand here are the ones that
 /// have no name of one word ([`ungroup`]).
-const GROUPS: [(&str, &str); 6] = [
+const GROUPS: [(&str, &str); 7] = [
     ("artifact", "Commands about artifacts: any files under a name"),
     ("container", "Commands about containers"),
+    ("healthcheck", "Commands about containers' health"),
     ("image", "Commands about images"),
     ("manifest", "Commands about lists of images for several platforms"),
     ("system", "Commands about the whole store"),

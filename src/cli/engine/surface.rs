@@ -215,6 +215,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      h,help o,output=",
     ),
     (
+        "healthcheck run",
+        "\
+     help ignore-result",
+    ),
+    (
         "history",
         "\
      format= h,help H,human no-trunc q,quiet",
