@@ -11,6 +11,7 @@ use super::attach::{DetachKeys, RawTerminal, terminal_size, write_all};
 use super::{Engine, Error, environment, run, specgen};
 use crate::runtime::{self, ExecRequest, Executed, Stdio};
 use crate::storage::containers::{ContainerRecord, RunState, Status};
+use crate::storage::events::Event;
 use crate::sys::process;
 use crate::sys::signal::read_signal;
 
@@ -62,12 +63,17 @@ impl Engine {
         let signals = signals.map_err(Error::Relay)?;
         let executed = runtime::exec(request)
             .map_err(|source| Error::Exec { container: record.name.clone(), source })?;
+        self.note(Event::container("exec", &record));
         let Some(signals) = signals else { return Ok(None) };
         let code = match executed.terminal {
             Some(_) => relay_terminal(executed, options, &signals),
             None => wait_forwarding(&executed, &signals),
         };
-        code.map_err(Error::Relay)
+        let code = code.map_err(Error::Relay)?;
+        if let Some(code) = code {
+            self.note(Event { exit_code: Some(code.into()), ..Event::container("exec_died", &record) });
+        }
+        Ok(code)
     }
 
     /// Starts a health check's command in a container; its pidfd.

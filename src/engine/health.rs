@@ -120,10 +120,13 @@ impl Engine {
             if let (Status::Exited(_), true) = (&listed.status, conditions.iter().all(told)) {
                 return Err(Error::EndedBefore(listed.record.name));
             }
-            match (&socket, conditions.iter().all(told)) {
-                (Some(socket), true) => drop(hear(socket, None).map_err(Error::Relay)?),
-                (Some(socket), false) => drop(hear(socket, Some(interval)).map_err(Error::Relay)?),
-                (None, _) => std::thread::sleep(interval),
+            let patience = (!conditions.iter().all(told)).then_some(interval);
+            match &socket {
+                Some(socket) => {
+                    // Whatever it is, what follows is looked for.
+                    hear(socket, patience).map_err(Error::Relay)?;
+                }
+                None => std::thread::sleep(interval),
             }
         }
     }

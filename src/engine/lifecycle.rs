@@ -12,6 +12,7 @@ use crate::base::signal;
 use crate::monitor::protocol::Request;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RestartPolicy, RunState, Status};
+use crate::storage::events::Event;
 use crate::sys::lock::Lock;
 use crate::sys::process;
 
@@ -43,6 +44,7 @@ impl Engine {
             _ => false,
         };
         if left_behind && self.sweep_dead(id)? {
+            self.note(Event::container("remove", &record));
             self.delete(&self.containers.trash_of(id), &record);
             return Err(crate::storage::containers::Error::NotFound(id.to_string()).into());
         }
@@ -79,6 +81,7 @@ impl Engine {
             signal: signal::name(signal),
             source,
         })?;
+        self.note(Event::container("kill", &record));
         Ok(record)
     }
 
@@ -87,6 +90,13 @@ impl Engine {
         if record.config.restart != RestartPolicy::No {
             self.containers.set_stopped(&record.id, true)?;
         }
+        Ok(())
+    }
+
+    /// Gives a container another name.
+    pub fn rename(&self, record: &ContainerRecord, name: &str) -> Result<(), Error> {
+        self.containers.rename(&record.id, name)?;
+        self.note(Event { name: name.to_owned(), ..Event::container("rename", record) });
         Ok(())
     }
 
@@ -138,6 +148,7 @@ impl Engine {
                 }
             }
         }
+        self.note(Event::container("stop", &record));
         self.settle(id)?;
         Ok(true)
     }
@@ -187,6 +198,7 @@ impl Engine {
             let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
             let trash = self.containers.remove(&record)?;
             remove_cgroup(id, cgroup);
+            self.note(Event::container("remove", &record));
             self.delete(&trash, &record);
             return Ok(());
         }
@@ -230,6 +242,8 @@ impl Engine {
     pub fn remove_anonymous_volumes(&self, record: &ContainerRecord) {
         for dir in volumes::anonymous(&self.paths.root, &record.config.mounts) {
             self.delete(&dir, record);
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.note(Event::new("volume", "remove", &name));
         }
     }
 

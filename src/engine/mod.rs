@@ -8,6 +8,7 @@ pub mod commit;
 pub mod config;
 pub mod diff;
 pub mod environment;
+pub mod events;
 pub mod exec;
 pub mod export;
 pub mod files;
@@ -263,6 +264,8 @@ pub enum Error {
     MonitorGone(String),
     #[error("container \"{0}\" keeps no logs (--log-driver none)")]
     NoLogs(String),
+    #[error("listing events: {0}")]
+    EventFilter(String),
     #[error("listing containers: {0}")]
     Filter(String),
     #[error("reading the log of container \"{name}\"")]

@@ -15,6 +15,7 @@ use crate::image::push::{self, Origin, PushOptions};
 use crate::image::reference::ParseReferenceError;
 use crate::image::transport::ParseTransportError;
 use crate::image::{Progress, Reference, Transport, registry};
+use crate::storage::events::Event;
 use crate::storage::{self, ImageRecord, Store};
 use crate::sys::atomic::Pending;
 
@@ -246,8 +247,10 @@ impl Engine {
         };
         options.names.extend(full);
         let target = Target::of(transport, &mut options.names)?;
+        let pushed = Event::image("push", image.id.hex(), name);
         let outgoing = Outgoing { name: name.to_owned(), image, options };
         let handed = self.hand_out("pushing", &[outgoing], target, reach, progress)?;
+        self.note(pushed);
         handed.first().copied().ok_or_else(|| Error::Nowhere(name.to_owned()))
     }
 

@@ -25,6 +25,7 @@ use crate::storage::containers::{
     ContainerConfig, ContainerRecord, DeviceRecord, NetworkMode, RestartPolicy, RootfsSource, SeccompChoice,
     UsernsMode, record_version,
 };
+use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::child;
@@ -113,6 +114,7 @@ impl Engine {
                 return Err(Error::Cidfile { path: path.clone(), source });
             }
         }
+        self.note(Event::container("create", &record));
         Ok((record, lock))
     }
 
@@ -147,6 +149,7 @@ impl Engine {
     /// Takes back a container that could not be started.
     pub fn discard(&self, record: &ContainerRecord) {
         if let Ok(trash) = self.containers.remove(record) {
+            self.note(Event::container("remove", record));
             self.delete(&trash, record);
         }
     }
@@ -204,6 +207,7 @@ impl Engine {
             (None, None)
         };
         let store_of = self.store_of(&record);
+        let tty = record.config.tty;
         match daemon::fork().map_err(Error::Fork)? {
             daemon::Fork::Child => {
                 drop(ours);
@@ -223,9 +227,11 @@ impl Engine {
                     }),
                     anonymous_volumes,
                     containers: self.containers.clone(),
+                    events: self.event_log(),
                     record,
                     request: Some(request),
                     client: theirs,
+                    size: if tty { super::attach::terminal_size() } else { None },
                     stdin: stdin_read,
                     lock,
                     sweep: {

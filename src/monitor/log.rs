@@ -40,9 +40,8 @@ impl LogWriter {
     /// Appends `bytes` as they came from one read of `stream`.
     pub fn write(&mut self, stream: Stream, bytes: &[u8], now: jiff::Timestamp) -> io::Result<()> {
         let time = format!("{now:.9}");
-        let whole = (time.len() + 12 + bytes.len()) as u64;
-        if self.size_max.is_some_and(|max| self.size + whole > max / 2) {
-            // Near the end line by line: one read may hold more than a whole file should.
+        if self.size_max.is_some() {
+            // Line by line: one read may hold more than a whole file should.
             return bytes
                 .split_inclusive(|b| *b == b'\n')
                 .try_for_each(|line| self.append(stream, line, &time));

@@ -19,7 +19,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use self::care::{Care, Checks};
 use self::health::Course;
 use self::log::LogWriter;
-use self::protocol::Event;
+use self::protocol::Event as Told;
 use self::restart::Backoff;
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
@@ -27,6 +27,7 @@ use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthRun, RestartPolicy, RunState,
 };
+use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::Durability;
 use crate::sys::lock::Lock;
 use crate::sys::process::{self, ExitStatus};
@@ -89,6 +90,8 @@ pub type Executor = Box<dyn Fn(&RunState, Vec<String>, Stdio) -> Result<OwnedFd,
 pub struct Job {
     /// The store's containers.
     pub containers: Containers,
+    /// What happens is noted there.
+    pub events: EventLog,
     /// Which container.
     pub record: ContainerRecord,
     /// For the runtime; its streams are set here.
@@ -103,6 +106,8 @@ pub struct Job {
     pub client: OwnedFd,
     /// The read end of the program's standard input, if the command holds the other.
     pub stdin: Option<OwnedFd>,
+    /// The size of the command's terminal, rows and columns.
+    pub size: Option<(u16, u16)>,
     /// Says that this container has somebody in charge.
     pub lock: Lock,
     /// Volumes without a name, which go with a container that is removed when it ends.
@@ -120,8 +125,11 @@ pub fn run(mut job: Job) -> u8 {
     match supervise(&mut job, &mut supervisor) {
         Ok(code) => {
             let trash = job.record.config.auto_remove.then(|| job.containers.remove(&job.record));
+            if let Some(Ok(_)) = trash {
+                job.events.write(&[Event::container("remove", &job.record)]);
+            }
             if let Some(mut supervisor) = supervisor {
-                supervisor.finish(&Event::Exited(code));
+                supervisor.finish(&Told::Exited(code));
             }
             // What takes time comes last: nobody waits for it.
             match trash {
@@ -155,7 +163,7 @@ fn fail(job: &Job, supervisor: Option<Supervisor>, error: &Error) {
         let _ = std::fs::remove_dir_all(job.containers.run_dir(&job.record.id));
         None
     };
-    let event = Event::Failed { code: error.exit_code(), message: &message, hint: &hint };
+    let event = Told::Failed { code: error.exit_code(), message: &message, hint: &hint };
     match supervisor {
         Some(mut supervisor) => supervisor.finish(&event),
         None => {
@@ -171,7 +179,11 @@ fn fail(job: &Job, supervisor: Option<Supervisor>, error: &Error) {
 
 fn delete(job: &Job, trash: &std::path::Path) {
     (job.delete)(trash);
-    job.anonymous_volumes.iter().for_each(|volume| (job.delete)(volume));
+    for volume in &job.anonymous_volumes {
+        (job.delete)(volume);
+        let name = volume.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        job.events.write(&[Event::new("volume", "remove", &name)]);
+    }
 }
 
 /// Leaves the command's session, terminal and open files behind.
@@ -255,6 +267,12 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     // before: the init would inherit it, and its id maps would be root's to write.
     let _ = process::set_undumpable();
     streams.terminal = created.terminal.take();
+    let size = slot.as_ref().and_then(Supervisor::size).or(job.size);
+    if let (Some(terminal), Some((ws_row, ws_col))) = (&streams.terminal, size) {
+        // Before the program can ask for it.
+        let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+        let _ = rustix::termios::tcsetwinsize(terminal, size);
+    }
     let id = &job.record.id;
     let mut state = RunState::new(
         host::boot_id().to_owned(),
@@ -282,8 +300,11 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         }
         (None, None) => {}
     }
+    let statuses = if restarts > 0 { &["restart", "init", "start"][..] } else { &["init", "start"] };
+    let events: Vec<Event> = statuses.iter().map(|status| Event::container(status, &job.record)).collect();
+    job.events.write(&events);
     if let Some(supervisor) = slot {
-        supervisor.tell(&Event::Started(created.pid));
+        supervisor.tell(&Told::Started(created.pid));
     }
     daemon::release_memory();
     Ok(Run { created, state })
@@ -296,7 +317,7 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
     let auto_remove = job.record.config.auto_remove;
     let durability = if auto_remove { Durability::Volatile } else { Durability::Synced };
     let config = &job.record.config;
-    let containers = &job.containers;
+    let (containers, events, record) = (&job.containers, &job.events, &job.record);
     let id = &job.record.id;
     let mut care = Care {
         kill_at: (config.timeout > 0).then(|| Instant::now() + Duration::from_secs(config.timeout)),
@@ -304,9 +325,13 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
         ..Care::default()
     };
     if let Some(health) = &config.health {
-        let note = |course: &Course, _: Option<&HealthRun>| {
+        let note = |course: &Course, run: Option<&HealthRun>| {
             // What cannot be written is not worth the container's life.
             let _ = containers.write_health(id, course.record());
+            if run.is_some() {
+                let health = Some(course.record().status.name().to_owned());
+                events.write(&[Event { health, ..Event::container("health_status", record) }]);
+            }
             if let Some(dir) = &course.config().log_destination
                 && let Ok(text) = serde_json::to_vec(course.record())
             {
@@ -323,21 +348,23 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
             // First of all, so that whatever happens to us from here on the end is known.
             let exit = exit_of(status);
             let policy = match supervisor.take_changed().then(|| containers.record(id)) {
-                Some(Ok(record)) => record.config.restart,
+                Some(Ok(changed)) => changed.config.restart,
                 _ => policy,
             };
             let wanted = care.restart || (!care.end && restart::again(policy, exit, state.restarts));
             let again = wanted && !supervisor.is_stopped() && !containers.is_stopped(id);
-            let record = ExitRecord {
+            let last_words = ExitRecord {
                 error: supervisor.log_error().map(|error| format!("writing the log: {error}")),
                 restarts: state.restarts,
                 again,
                 ..ExitRecord::new(exit, state.started, host::now())
             };
             if !auto_remove {
-                let _ = containers.write_exit(id, &record, durability);
+                let _ = containers.write_exit(id, &last_words, durability);
             }
-            last = Some(record);
+            let exit_code = Some(exit.code());
+            events.write(&[Event { exit_code, ..Event::container("died", record) }]);
+            last = Some(last_words);
             again
         })
         .map_err(io_error(job, "watching the streams"))?;

@@ -128,10 +128,12 @@ impl Supervisor {
     pub fn renew(&mut self, streams: Streams) -> io::Result<()> {
         streams.make_nonblocking()?;
         self.streams = streams;
-        if let (Some(terminal), Some(size)) = (&self.streams.terminal, self.size) {
-            let _ = rustix::termios::tcsetwinsize(terminal, size);
-        }
         Ok(())
+    }
+
+    /// The last that was heard of the terminal's size: rows and columns.
+    pub fn size(&self) -> Option<(u16, u16)> {
+        self.size.map(|size| (size.ws_row, size.ws_col))
     }
 
     /// Whether somebody said so; asked once, it is forgotten.

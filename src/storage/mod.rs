@@ -10,6 +10,7 @@
 pub mod artifacts;
 pub mod blobs;
 pub mod containers;
+pub mod events;
 pub mod images;
 pub mod layers;
 pub mod names;

@@ -13,6 +13,7 @@ mod containerd;
 mod daemons;
 mod errors;
 mod escape;
+mod events;
 mod files;
 mod health;
 mod images;

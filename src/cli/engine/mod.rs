@@ -7,6 +7,7 @@ pub mod check;
 pub mod commit;
 pub mod completion;
 pub mod diff;
+pub mod events;
 pub mod exec;
 pub mod exists;
 pub mod export;
@@ -166,6 +167,7 @@ fn faces() -> Vec<Face> {
         "container prune" [], prune::PruneArgs, prune::run, "Remove all containers that do not run";
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
+        "events" [], events::EventsArgs, events::run, "Show what happens to containers, images and volumes";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
         "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
         "healthcheck run" [], healthcheck::HealthcheckArgs, healthcheck::run, "Check a container's health now";
@@ -292,6 +294,7 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
             name @ ("history" | "import" | "load" | "pull" | "push" | "save" | "search" | "tag" | "untag"),
         ) => name,
         ("system", "info") => "info",
+        ("system", "events") => "events",
         (
             "container",
             name @ ("attach" | "commit" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"

@@ -124,6 +124,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      q,quiet s,size sort= sync w,watch=",
     ),
     (
+        "events",
+        "\
+     f,filter= format= help no-trunc since= stream until=",
+    ),
+    (
         "exec",
         "\
      cidfile= d,detach detach-keys= e,env= env-file= i,interactive l,latest no-session preserve-fd= \

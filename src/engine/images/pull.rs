@@ -14,6 +14,7 @@ use crate::image::manifest::go_architecture;
 use crate::image::trust::Policy;
 use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, list, pull, source};
 use crate::security::idmap::RungKind;
+use crate::storage::events::Event;
 use crate::storage::{ImageRecord, Ownership, Store};
 use crate::sys::child;
 
@@ -432,7 +433,9 @@ fn pull_from(
         // user namespace.
         in_child(at, name, true, |store| pull_first(store, &attempts, progress)).map_err(Failure::again)
     })?;
-    at.store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
+    let image = at.store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
+    at.engine.note(Event::image("pull", image.id.hex(), name));
+    Ok(image)
 }
 
 /// Pulls from the first place that has the image.
