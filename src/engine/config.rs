@@ -6,14 +6,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::environment::environment;
+use super::logging;
 use super::mounts;
 use super::request::RunRequest;
 use super::supervision;
 use crate::base::{signal, size};
 use crate::security::capability;
 use crate::storage::containers::{
-    ContainerConfig, DeviceRecord, LogConfig, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
-    UlimitRecord, UsernsMode,
+    ContainerConfig, DeviceRecord, MountRecord, NamespaceMode, NetworkMode, SeccompChoice, UlimitRecord,
+    UsernsMode,
 };
 
 /// Why a request makes no container.
@@ -163,7 +164,7 @@ pub fn resolve(
         timeout: 0,
         health: None,
         auto_remove: request.rm,
-        log: log_config(request)?,
+        log: logging::resolve(request.log_driver.as_deref(), &request.log_opts)?,
         cgroups: cgroups(request.cgroups.as_deref())?,
     };
     if let Some(size) = &request.shm_size {
@@ -493,27 +494,6 @@ fn sysctls(request: &RunRequest, network: NetworkMode) -> Result<BTreeMap<String
         map.insert(key, value.to_owned());
     }
     Ok(map)
-}
-
-fn log_config(request: &RunRequest) -> Result<LogConfig, Error> {
-    let enabled = match request.log_driver.as_deref() {
-        None | Some("" | "k8s-file" | "json-file") => true,
-        Some("none") => false,
-        Some(other) => return Err(Error::Unsupported { flag: "log-driver", value: other.into() }),
-    };
-    let mut log = LogConfig { enabled, path: None, size_max: None };
-    for item in &request.log_opts {
-        match item.split_once('=') {
-            Some(("path", path)) => log.path = Some(PathBuf::from(path)),
-            Some(("max-size", text)) => {
-                let bytes = size::parse(text).map_err(|error| flag("log-opt", item, error.to_string()))?;
-                log.size_max = Some(bytes);
-            }
-            Some((key, _)) => return Err(flag("log-opt", item, format!("there is no option \"{key}\""))),
-            None => return Err(flag("log-opt", item, "it takes NAME=VALUE")),
-        }
-    }
-    Ok(log)
 }
 
 #[cfg(test)]

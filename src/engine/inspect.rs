@@ -129,10 +129,14 @@ impl Engine {
             "CgroupMode": mode(config.cgroupns),
             "ContainerIDFile": "",
             "LogConfig": {
-                "Type": if config.log.enabled { "k8s-file" } else { "none" },
+                "Type": config.log.driver.name(),
                 "Config": null,
-                "Path": self.containers.log_path(record),
-                "Tag": "",
+                "Path": if config.log.driver.is_file() {
+                    self.containers.log_path(record).display().to_string()
+                } else {
+                    String::new()
+                },
+                "Tag": config.log.tag.as_deref().unwrap_or_default(),
                 "Size": config.log.size_max.map_or("0B".into(), crate::base::size::human),
             },
             "NetworkMode": network_name(config.network),

@@ -253,10 +253,7 @@ fn is_image(record: &ContainerRecord, image: &str) -> bool {
 
 /// The image's name as `ps` shows it; the directory of `--rootfs`.
 pub fn image_name(record: &ContainerRecord) -> String {
-    match &record.rootfs {
-        RootfsSource::Image { name, .. } => name.clone(),
-        RootfsSource::Directory(path) => path.display().to_string(),
-    }
+    record.image_name()
 }
 
 /// Podman's word for a network mode.

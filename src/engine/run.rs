@@ -22,8 +22,8 @@ use crate::seccomp;
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, DeviceRecord, NetworkMode, RestartPolicy, RootfsSource, SeccompChoice,
-    UsernsMode, record_version,
+    ContainerConfig, ContainerRecord, DeviceRecord, LogDriver, NetworkMode, RestartPolicy, RootfsSource,
+    SeccompChoice, UsernsMode, record_version,
 };
 use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
@@ -85,6 +85,10 @@ impl Engine {
         }
         let mapping = self.mapping(config.userns);
         check_sources(&config, mapping.is_none())?;
+        if config.log.driver == LogDriver::Journald {
+            let path = PathBuf::from(monitor::journal::SOCKET);
+            monitor::journal::connect(&path).map_err(|source| Error::NoJournal { path, source })?;
+        }
         let rootfs = match image {
             Some(image) => RootfsSource::Image {
                 id: image.id,
@@ -199,7 +203,11 @@ impl Engine {
         }
         let (ours, theirs) = monitor::socket_pair().map_err(Error::Socket)?;
         let id = record.id.clone();
-        let (stdin_read, stdin_write) = if record.config.interactive && !record.config.tty && hold_stdin {
+        let (stdin_read, stdin_write) = if record.config.interactive
+            && !record.config.tty
+            && record.config.log.driver != LogDriver::Passthrough
+            && hold_stdin
+        {
             let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
                 .map_err(|e| Error::Socket(e.into()))?;
             (Some(read), Some(write))
@@ -208,6 +216,7 @@ impl Engine {
         };
         let store_of = self.store_of(&record);
         let tty = record.config.tty;
+        let passed = passed(&record.config)?;
         match daemon::fork().map_err(Error::Fork)? {
             daemon::Fork::Child => {
                 drop(ours);
@@ -230,6 +239,7 @@ impl Engine {
                     events: self.event_log(),
                     record,
                     request: Some(request),
+                    passed,
                     client: theirs,
                     size: if tty { super::attach::terminal_size() } else { None },
                     stdin: stdin_read,
@@ -410,6 +420,21 @@ fn check_sources(config: &ContainerConfig, ruled: bool) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Our own streams for a program that gets them; none for others.
+fn passed(config: &ContainerConfig) -> Result<Option<[OwnedFd; 3]>, Error> {
+    if config.log.driver != LogDriver::Passthrough {
+        return Ok(None);
+    }
+    let ours = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    // Through a terminal that is ours too the program could type commands to our shell (TIOCSTI).
+    if config.tty || ours.iter().any(rustix::termios::isatty) {
+        return Err(Error::PassthroughTerminal);
+    }
+    let dup = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| Error::Socket(error.into()));
+    let [stdin, stdout, stderr] = ours;
+    Ok(Some([dup(stdin)?, dup(stdout)?, dup(stderr)?]))
 }
 
 fn is_restricted(device: &DeviceRecord) -> bool {

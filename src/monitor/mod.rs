@@ -3,6 +3,7 @@
 
 mod care;
 mod health;
+pub mod journal;
 pub mod log;
 mod probe;
 pub mod protocol;
@@ -18,14 +19,17 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use self::care::{Care, Checks};
 use self::health::Course;
-use self::log::LogWriter;
+use self::journal::JournalWriter;
+use self::log::{Keeper, LogWriter};
 use self::protocol::Event as Told;
 use self::restart::Backoff;
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
+use crate::base::template::Template;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthRun, RestartPolicy, RunState,
+    ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthRun, LogDriver, RestartPolicy,
+    RunState,
 };
 use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::Durability;
@@ -102,6 +106,8 @@ pub struct Job {
     pub without_overlay: Requester,
     /// For health checks.
     pub executor: Executor,
+    /// The command's own streams, where the program gets them (`--log-driver passthrough`).
+    pub passed: Option<[OwnedFd; 3]>,
     /// The command's socket.
     pub client: OwnedFd,
     /// The read end of the program's standard input, if the command holds the other.
@@ -196,7 +202,7 @@ fn detach(job: &Job) {
         let _ = rustix::stdio::dup2_stderr(&null);
     }
     let mut keep = vec![job.client.as_raw_fd(), job.lock.as_fd().as_raw_fd()];
-    keep.extend(job.stdin.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(job.stdin.iter().chain(job.passed.iter().flatten()).map(AsRawFd::as_raw_fd));
     daemon::close_fds_except(&keep);
     for ignored in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
         signal::ignore(ignored);
@@ -250,13 +256,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     let fresh = match slot {
         Some(_) => None,
         None => {
-            let config = &job.record.config;
-            let log = if config.log.enabled {
-                let path = job.containers.log_path(&job.record);
-                Some(LogWriter::open(&path, config.log.size_max).map_err(io_error(job, "opening the log"))?)
-            } else {
-                None
-            };
+            let log = open_log(job).map_err(io_error(job, "opening the log"))?;
             let listener = listen(&job.containers.run_dir(&job.record.id))
                 .map_err(io_error(job, "opening the attach socket"))?;
             Some((log, listener))
@@ -308,6 +308,41 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     }
     daemon::release_memory();
     Ok(Run { created, state })
+}
+
+/// Who keeps the output; none if nobody does.
+fn open_log(job: &Job) -> io::Result<Option<Keeper>> {
+    let config = &job.record.config.log;
+    match config.driver {
+        LogDriver::K8sFile | LogDriver::JsonFile => {
+            let path = job.containers.log_path(&job.record);
+            let log = LogWriter::open(&path, config.size_max, config.file_max.unwrap_or(1))?;
+            Ok(Some(Keeper::File(log)))
+        }
+        LogDriver::Journald => {
+            let socket = journal::connect(journal::SOCKET.as_ref())?;
+            let tag = config.tag.as_deref().map(|tag| render(tag, &job.record)).transpose()?;
+            let tag = tag.unwrap_or_default();
+            Ok(Some(Keeper::Journal(JournalWriter::new(socket, &job.record, &tag))))
+        }
+        LogDriver::Passthrough | LogDriver::None => Ok(None),
+    }
+}
+
+/// A tag, with the names that Docker and Podman have for what can be in it.
+fn render(tag: &str, record: &ContainerRecord) -> io::Result<String> {
+    let image = record.image_id.map(|id| id.hex()).unwrap_or_default();
+    let data = serde_json::json!({
+        "ID": record.id.short(),
+        "Id": record.id,
+        "FullID": record.id,
+        "Name": record.name,
+        "ImageName": record.image_name(),
+        "ImageID": image.get(..12).unwrap_or_default(),
+        "ImageFullID": image,
+        "Image": image,
+    });
+    Template::parse(tag).and_then(|template| template.render(&data)).map_err(io::Error::other)
 }
 
 /// Watches a run to its end, and records that; whether another one follows.
@@ -383,7 +418,10 @@ fn create(job: &mut Job) -> Result<(Created, Streams), Error> {
     let attempt = |request: Option<CreateRequest>, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
         let mut request = request.ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
-        let (stdio, streams) = streams(&job.record.config, stdin).map_err(io)?;
+        let (stdio, streams) = match &job.passed {
+            Some(passed) => (pass(passed).map_err(io)?, Streams::default()),
+            None => streams(&job.record.config, stdin).map_err(io)?,
+        };
         request.stdio = stdio;
         let created =
             runtime::create(request).map_err(|source| Error::Runtime { name: name.clone(), source })?;
@@ -425,6 +463,11 @@ fn exit_of(status: ExitStatus) -> Exit {
         ExitStatus::Code(code) => Exit::Code(code),
         ExitStatus::Signal(signal) => Exit::Signal(signal),
     }
+}
+
+/// The command's streams for the program. Kept for a further run.
+fn pass([stdin, stdout, stderr]: &[OwnedFd; 3]) -> io::Result<Stdio> {
+    Ok(Stdio::Fds { stdin: stdin.try_clone()?, stdout: stdout.try_clone()?, stderr: stderr.try_clone()? })
 }
 
 /// The program's ends of its streams, and ours.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
 use super::care::Care;
-use super::log::LogWriter;
+use super::log::Keeper;
 use super::probe::timespec;
 use super::protocol::{Event, MAX_BODY, Request, Stream};
 use crate::sys::process::{self, ExitStatus};
@@ -71,7 +71,7 @@ pub struct Supervisor {
     size: Option<rustix::termios::Winsize>,
     clients: Vec<Client>,
     listener: Option<OwnedFd>,
-    log: Option<LogWriter>,
+    log: Option<Keeper>,
     /// Why the log is not written any more.
     log_error: Option<io::Error>,
     packet: Vec<u8>,
@@ -99,7 +99,7 @@ impl Supervisor {
         streams: Streams,
         client: Option<OwnedFd>,
         listener: Option<OwnedFd>,
-        log: Option<LogWriter>,
+        log: Option<Keeper>,
     ) -> io::Result<Self> {
         streams.make_nonblocking()?;
         let mut supervisor = Self {
@@ -353,7 +353,7 @@ impl Supervisor {
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) {
         if let Some(log) = &mut self.log
-            && let Err(error) = log.write(stream, bytes, jiff::Timestamp::now())
+            && let Err(error) = log.write(stream, bytes)
         {
             // A full disk must not stop the program.
             self.log_error = Some(error);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::containers::{ContainerRecord, RootfsSource};
+use super::containers::ContainerRecord;
 use crate::sys::host;
 use crate::sys::lock::Lock;
 
@@ -55,13 +55,9 @@ pub struct Event {
 impl Event {
     /// Something that happens to a container now.
     pub fn container(status: &str, record: &ContainerRecord) -> Self {
-        let image = match &record.rootfs {
-            RootfsSource::Image { name, .. } => name.clone(),
-            RootfsSource::Directory(path) => path.display().to_string(),
-        };
         Self {
             id: record.id.to_string(),
-            image,
+            image: record.image_name(),
             attributes: record.config.labels.clone(),
             ..Self::new("container", status, &record.name)
         }

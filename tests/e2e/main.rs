@@ -19,6 +19,7 @@ mod health;
 mod images;
 mod lifecycle;
 mod lists;
+mod logging;
 mod login;
 mod manage;
 mod names;

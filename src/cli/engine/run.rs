@@ -135,10 +135,10 @@ pub struct CreateArgs {
     /// IMAGE is a directory to be used as it is
     #[arg(long)]
     rootfs: bool,
-    /// Where output is kept: k8s-file or none
+    /// Who keeps the output: k8s-file, json-file, journald, passthrough or none
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
-    /// path=FILE, max-size=SIZE
+    /// path=FILE, max-size=SIZE, max-file=NUMBER; with journald tag=TEMPLATE, labels=LABELS
     #[arg(long, value_name = "NAME=VALUE")]
     log_opt: Vec<String>,
     /// The size of /dev/shm

@@ -88,17 +88,62 @@ pub enum NetworkMode {
     Host,
 }
 
+/// Who keeps a container's output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// A file in Kubernetes' format.
+    #[default]
+    K8sFile,
+    /// The same under Docker's name, as with Podman.
+    JsonFile,
+    /// systemd's journal.
+    Journald,
+    /// Nobody: the program has the streams of the command that started it.
+    Passthrough,
+    /// Nobody.
+    None,
+}
+
+impl LogDriver {
+    /// Podman's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::K8sFile => "k8s-file",
+            Self::JsonFile => "json-file",
+            Self::Journald => "journald",
+            Self::Passthrough => "passthrough",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether output is in a file of ours.
+    pub fn is_file(self) -> bool {
+        matches!(self, Self::K8sFile | Self::JsonFile)
+    }
+}
+
 /// How output is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfig {
-    /// Whether output is kept at all (`k8s-file`) or not (`none`).
-    pub enabled: bool,
+    /// Who keeps it.
+    #[serde(default)]
+    pub driver: LogDriver,
     /// The file, where the user chose one.
     #[serde(default)]
     pub path: Option<PathBuf>,
     /// Bytes after which the file is begun anew.
     #[serde(default)]
     pub size_max: Option<u64>,
+    /// How many files are kept: the one that is written to, and those before it (`PATH.1`, …).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub file_max: Option<u32>,
+    /// A template of what the journal's entries are marked with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tag: Option<String>,
+    /// Labels of the container that become fields of the journal's entries.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub labels: Vec<String>,
 }
 
 /// When a container that has ended is started again.
@@ -275,6 +320,16 @@ pub struct ContainerRecord {
     pub create_command: Vec<String>,
     /// All the rest.
     pub config: ContainerConfig,
+}
+
+impl ContainerRecord {
+    /// The image's name; the directory of `--rootfs`.
+    pub fn image_name(&self) -> String {
+        match &self.rootfs {
+            RootfsSource::Image { name, .. } => name.clone(),
+            RootfsSource::Directory(path) => path.display().to_string(),
+        }
+    }
 }
 
 /// How a container's first process ended.
