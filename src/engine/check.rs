@@ -7,7 +7,7 @@ use super::{Engine, Error};
 use crate::base::digest::{ChainId, Digest};
 use crate::base::report;
 use crate::image::verify;
-use crate::storage::containers::{self, ContainerRecord, RootfsSource, Status, UsernsMode};
+use crate::storage::containers::{self, ContainerRecord, RootfsSource, Status};
 use crate::storage::survey::{Survey, SurveyedLayer};
 use crate::storage::{ImageRecord, Ownership};
 use crate::sys::child;
@@ -76,7 +76,7 @@ struct Check<'a> {
 impl Engine {
     /// Looks at everything, and mends it if it is told to. The caller must be single-threaded.
     pub fn check(&self, options: CheckOptions) -> Result<Vec<Fault>, Error> {
-        let store = self.store.clone().with_mapping(self.mapping(UsernsMode::Default));
+        let store = self.store.clone().with_mapping(self.default_mapping());
         // What killed processes left is no damage.
         store.sweep()?;
         let survey = {
@@ -94,6 +94,7 @@ impl Engine {
         };
         check.records()?;
         check.images();
+        check.artifacts();
         check.unused()?;
         if !options.quick {
             check.contents()?;
@@ -107,6 +108,10 @@ impl Engine {
 
 fn layer_name(chain_id: &ChainId) -> String {
     format!("layer {}", chain_id.0.short())
+}
+
+fn artifact_name(name: &str) -> String {
+    format!("artifact \"{name}\"")
 }
 
 impl Check<'_> {
@@ -134,7 +139,8 @@ impl Check<'_> {
         let known: HashSet<ChainId> = self.survey.layers.iter().map(|layer| layer.chain_id).collect();
         for container in self.containers.clone() {
             let RootfsSource::Image { layers, .. } = &container.rootfs else { continue };
-            if let Some(missing) = layers.iter().find(|layer| !known.contains(layer)) {
+            let foreign = |layer| matches!(self.engine.store.layer(layer), Ok(Some(_)));
+            if let Some(missing) = layers.iter().find(|layer| !known.contains(layer) && !foreign(layer)) {
                 let what = format!("stands on {}, which is missing", layer_name(missing));
                 self.fault(format!("container {}", container.id.short()), what);
             }
@@ -163,7 +169,8 @@ impl Check<'_> {
                     }
                 }
             }
-            for layer in image.layers.iter().filter(|layer| !trusted.contains(&layer.chain_id)) {
+            let there = |id| trusted.contains(id) || matches!(store.layer(id), Ok(Some(_)));
+            for layer in image.layers.iter().filter(|layer| !there(&layer.chain_id)) {
                 found.push((image.id, format!("its {} is missing", layer_name(&layer.chain_id))));
             }
         }
@@ -173,6 +180,20 @@ impl Check<'_> {
         {
             let number = self.fault(format!("image {}", id.short()), what);
             self.bad_images.entry(id).or_default().push(number);
+        }
+    }
+
+    /// What lacks a part is of no use.
+    fn artifacts(&mut self) {
+        for artifact in self.survey.artifacts.clone() {
+            let parts = artifact.blobs.iter().chain([&artifact.manifest]);
+            let missing = parts.into_iter().find(|digest| !self.engine.store.blob_path(digest).exists());
+            if let Some(digest) = missing
+                && matches!(self.engine.store.artifact(&artifact.name), Ok(Some(_)))
+            {
+                let what = format!("its blob {} is missing", digest.short());
+                self.fault(artifact_name(&artifact.name), what);
+            }
         }
     }
 
@@ -220,7 +241,7 @@ impl Check<'_> {
                 .collect();
             (of_layers, of_blobs)
         };
-        let mapping = self.engine.mapping(UsernsMode::Default);
+        let mapping = self.engine.default_mapping();
         let (of_layers, of_blobs) = child::call(mapping.as_ref(), work).map_err(|source| {
             Error::FilesOfOthers { action: "checking", name: "the files of layers".to_owned(), source }
         })?;
@@ -244,7 +265,7 @@ impl Check<'_> {
     }
 
     fn repair(&mut self) -> Result<(), Error> {
-        let store = self.engine.store.clone().with_mapping(self.engine.mapping(UsernsMode::Default));
+        let store = self.engine.store.clone().with_mapping(self.engine.default_mapping());
         for path in self.survey.unreadable.clone() {
             store.discard(&path)?;
             self.settle(&format!("record \"{}\"", path.display()), &State::Removed);
@@ -259,6 +280,18 @@ impl Check<'_> {
             let object = format!("blob {}", digest.short());
             if blobs.contains(&object) {
                 store.discard(&store.blob_path(&digest))?;
+                self.settle(&object, &State::Removed);
+            }
+        }
+        for artifact in self.survey.artifacts.clone() {
+            let object = artifact_name(&artifact.name);
+            let parts = artifact.blobs.iter().chain([&artifact.manifest]);
+            // Those too that have lost a blob just now.
+            if parts.into_iter().any(|digest| !store.blob_path(digest).exists()) {
+                store.remove_artifact(&artifact.name)?;
+                if !self.faults.iter().any(|fault| fault.object == object) {
+                    self.fault(object.clone(), "one of its blobs is damaged");
+                }
                 self.settle(&object, &State::Removed);
             }
         }

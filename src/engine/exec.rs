@@ -29,6 +29,8 @@ pub struct ExecOptions {
     pub user: Option<String>,
     pub workdir: Option<String>,
     pub detach_keys: DetachKeys,
+    pub privileged: bool,
+    pub preserve: Vec<u32>,
 }
 
 impl Engine {
@@ -53,12 +55,19 @@ impl Engine {
             options.tty,
         )?;
         let user = options.user.clone().unwrap_or_else(|| record.config.user.clone());
-        let mut process = specgen::process(&record.config, options.command.clone(), env, options.tty, &user)?;
+        let config = &record.config;
+        let mut process = specgen::process(config, options.command.clone(), env, options.tty, &user)?;
+        if options.privileged {
+            process.set_capabilities(Some(specgen::all_capabilities(record.mapping.is_none())));
+        }
         if let Some(dir) = &options.workdir {
             process.set_cwd(dir.clone().into());
         }
-        let stdio = stdio(options).map_err(Error::Socket)?;
-        let request = request(&record, state, process, user, stdio)?;
+        let mut request = request(&record, state, process, user, stdio(options).map_err(Error::Socket)?)?;
+        request.preserve_list = options.preserve.clone();
+        if options.user.is_some() {
+            request.groups_by_name = Vec::new();
+        }
         let signals = (!options.detach).then(|| super::attach::catch_signals(true)).transpose();
         let signals = signals.map_err(Error::Relay)?;
         let executed = runtime::exec(request)
@@ -114,10 +123,13 @@ fn request(
         seccomp: run::seccomp_profile(&record.config)?,
         filter: None,
         preserve_fds: 0,
+        preserve_list: Vec::new(),
+        groups_by_name: record.config.who.groups.clone(),
+        keep_groups: record.config.who.keep_groups,
         no_new_keyring: false,
         clamp_limits: false,
         state: None,
-        personality: None,
+        personality: specgen::personality(&record.config),
         memory_policy: None,
     })
 }

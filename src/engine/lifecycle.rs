@@ -241,9 +241,11 @@ impl Engine {
     /// Removes the volumes that nobody gave a name and that were the container's alone.
     pub fn remove_anonymous_volumes(&self, record: &ContainerRecord) {
         for dir in volumes::anonymous(&self.paths.root, &record.config.mounts) {
-            self.delete(&dir, record);
-            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            self.note(Event::new("volume", "remove", &name));
+            if !volumes::is_shared(&dir) {
+                self.delete(&dir, record);
+                let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                self.note(Event::new("volume", "remove", &name));
+            }
         }
     }
 

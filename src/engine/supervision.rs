@@ -61,6 +61,10 @@ pub fn resolve(wanted: &Wanted, image: &ImageDefaults, config: &mut ContainerCon
             "a container that is removed when it ends (--rm) cannot be restarted",
         ));
     }
+    if config.restart != RestartPolicy::No && !config.kernel.preserve_fds.is_empty() {
+        let name = config.restart.name();
+        return Err(flag("restart", name, "descriptors of ours (--preserve-fd) can be handed over only once"));
+    }
     config.timeout = wanted.timeout.unwrap_or(0);
     let from_image = image.healthcheck.as_ref().map(of_image).transpose()?.flatten();
     config.health = health(wanted, from_image)?;

@@ -32,7 +32,7 @@ use crate::storage::containers::{
     RunState,
 };
 use crate::storage::events::{Event, EventLog};
-use crate::sys::atomic::Durability;
+use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::process::{self, ExitStatus};
 use crate::sys::{daemon, host, signal};
@@ -203,6 +203,7 @@ fn detach(job: &Job) {
     }
     let mut keep = vec![job.client.as_raw_fd(), job.lock.as_fd().as_raw_fd()];
     keep.extend(job.stdin.iter().chain(job.passed.iter().flatten()).map(AsRawFd::as_raw_fd));
+    keep.extend(job.record.config.kernel.preserve_fds.iter().map(|fd| *fd as i32));
     daemon::close_fds_except(&keep);
     for ignored in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
         signal::ignore(ignored);
@@ -263,6 +264,8 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         }
     };
     let (mut created, mut streams) = create(job)?;
+    // The program has them now; a pipe is not to stay open because we hold an end of it.
+    daemon::close_fds(&job.record.config.kernel.preserve_fds);
     // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids. Not
     // before: the init would inherit it, and its id maps would be root's to write.
     let _ = process::set_undumpable();
@@ -287,6 +290,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     // truth until then.
     job.containers.write_state(id, &state)?;
     job.containers.clear_exit(id)?;
+    write_marks(job, created.pid).map_err(io_error(job, "writing the process IDs"))?;
     created.start().map_err(|source| Error::Runtime { name: job.record.name.clone(), source })?;
     match (&mut *slot, fresh) {
         (Some(supervisor), _) => {
@@ -410,6 +414,18 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
     drop(mounts);
     let unknown = || ExitRecord::new(Exit::Unknown, state.started, host::now());
     Ok((last.unwrap_or_else(unknown), again))
+}
+
+/// Writes the files that were asked for by `--pidfile` and `--conmon-pidfile`.
+fn write_marks(job: &Job, pid: i32) -> io::Result<()> {
+    let marks = &job.record.config.marks;
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    for (path, pid) in [(&marks.pidfile, pid), (&marks.monitor_pidfile, own)] {
+        if let Some(path) = path {
+            atomic::write(path, pid.to_string().as_bytes(), 0o644, Durability::Volatile)?;
+        }
+    }
+    Ok(())
 }
 
 /// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.

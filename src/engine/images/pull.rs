@@ -433,9 +433,14 @@ fn pull_from(
         // user namespace.
         in_child(at, name, true, |store| pull_first(store, &attempts, progress)).map_err(Failure::again)
     })?;
-    let image = at.store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
-    at.engine.note(Event::image("pull", image.id.hex(), name));
-    Ok(image)
+    at.engine.note(Event::image("pull", id.hex(), name));
+    // Under the name that was asked for, if it has that: no other is looked for.
+    if let Ok(Some(image)) = at.store.image_by_name(name)
+        && image.id == id
+    {
+        return Ok(image);
+    }
+    at.store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
 }
 
 /// Pulls from the first place that has the image.

@@ -6,9 +6,9 @@ use super::Error;
 use crate::base::digest::Digest;
 use crate::engine::{self, Engine};
 use crate::security::idmap::RungKind;
-use crate::storage::ImageRecord;
 use crate::storage::containers::ContainerRecord;
 use crate::storage::events::Event;
+use crate::storage::{self, ImageRecord};
 
 /// What `rmi` did to one image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,15 @@ impl Engine {
         let found = self.store.image(name).map_err(Error::from)?;
         let image = found.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
         let by_name = matching_name(&image, name);
+        if let Some(store) = self.store.foreign_image(&image.id) {
+            // Such an image can have a name here.
+            let Some(tag) = by_name else {
+                let name = image.display_name();
+                return Err(Error::from(storage::Error::ReadOnly { name, store: store.to_owned() }).into());
+            };
+            self.store.untag(&tag).map_err(Error::from)?;
+            return Ok(Removed { untagged: vec![tag], deleted: None });
+        }
         if image.names.len() > 1 {
             if let Some(tag) = by_name {
                 self.store.untag(&tag).map_err(Error::from)?;
@@ -80,7 +89,7 @@ impl Engine {
         let mut users = Vec::new();
         for container in self.containers.ids()? {
             match self.containers.record(&container) {
-                Ok(record) if record.image_id == Some(*id) => users.push(record),
+                Ok(record) if images_of(&record).contains(id) => users.push(record),
                 // Being made or removed this moment, or damaged: `ps` tells of the latter.
                 _ => {}
             }
@@ -92,12 +101,21 @@ impl Engine {
     pub fn image_users(&self) -> Result<BTreeMap<Digest, usize>, engine::Error> {
         let mut users = BTreeMap::new();
         for container in self.containers.ids()? {
-            if let Ok(ContainerRecord { image_id: Some(id), .. }) = self.containers.record(&container) {
+            let Ok(record) = self.containers.record(&container) else { continue };
+            for id in images_of(&record) {
                 *users.entry(id).or_default() += 1;
             }
         }
         Ok(users)
     }
+}
+
+/// The images that a container stands on or has mounted.
+fn images_of(record: &ContainerRecord) -> Vec<Digest> {
+    let mounted = record.config.mounts.iter().filter(|mount| mount.kind == "image");
+    let mut images: Vec<Digest> = mounted.filter_map(|mount| mount.name.as_ref()?.parse().ok()).collect();
+    images.extend(record.image_id);
+    images
 }
 
 /// Which of the image's names the user meant; `None` if it was an id or a digest.
