@@ -26,6 +26,7 @@ mod login;
 mod manage;
 mod mounts;
 mod names;
+mod peers;
 mod push;
 mod registries;
 mod restart;
