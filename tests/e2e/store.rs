@@ -8,7 +8,7 @@ use serde_json::json;
 use umiak::base::digest::Digest;
 
 use crate::requires;
-use crate::support::{Need, Output, Umiak, finish, images, skip, tool};
+use crate::support::{Need, Output, Registry, Umiak, finish, images, skip, tool};
 
 /// Writes an OCI layout with one image of these archives.
 fn layout(dir: &Path, layers: &[Vec<u8>], labels: &serde_json::Value) -> String {
@@ -230,6 +230,37 @@ fn damage_is_found_and_mended() {
     umiak.run(&["system", "check", "--repair", "--force"]).ok().has(": removed");
     umiak.run(&["system", "check"]).ok().says("");
     umiak.run(&["ps", "-aq"]).ok().says("");
+}
+
+#[test]
+fn what_a_registry_gave_is_had_from_there_again() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let mut umiak = Umiak::new();
+    let registry = Registry::start(&umiak);
+    let name = registry.push("busybox");
+    let text = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", registry.address);
+    let conf = umiak.file("registries.conf", &text);
+    umiak.set_env("CONTAINERS_REGISTRIES_CONF", conf.to_str().unwrap());
+    umiak.run(&["pull", "-q", &name]).ok();
+    umiak.run(&["tag", &name, "mine"]).ok();
+    let layer = layers(&umiak.dir.join("store")).remove(0);
+    let damage = || {
+        let program = std::fs::File::options().write(true).open(layer.join("diff/bin/busybox")).unwrap();
+        program.write_all_at(b"x", 5000).unwrap();
+    };
+    damage();
+    umiak.run(&["system", "check"]).exits(1).has("bin/busybox");
+    umiak.run(&["system", "check", "--repair"]).ok().has(": mended");
+    umiak.run(&["system", "check"]).ok().says("");
+    // Under all its names, and with what it was.
+    umiak.run(&["run", "--rm", "--network", "none", "mine", "echo", "well"]).ok().says("well");
+    umiak.run(&["images", "-q", &name]).ok();
+    // Where the registry is gone as well, the image is.
+    damage();
+    drop(registry);
+    umiak.run(&["system", "check", "--repair"]).has(": removed");
+    umiak.run(&["images", "-q"]).ok().says("");
+    umiak.run(&["system", "check"]).ok().says("");
 }
 
 #[test]
