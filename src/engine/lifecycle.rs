@@ -155,6 +155,7 @@ impl Engine {
             };
             let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
             let trash = self.containers.remove(&record)?;
+            self.forget_mount(id);
             remove_cgroup(id, cgroup);
             self.delete(&trash, &record);
             return Ok(());

@@ -4,6 +4,7 @@ pub mod apart;
 pub mod artifacts;
 pub mod attach;
 pub mod check;
+pub mod clone;
 pub mod commit;
 pub mod config;
 pub mod copy;
@@ -21,6 +22,7 @@ pub mod lists;
 pub mod load;
 pub mod login;
 pub mod logs;
+pub mod mounted;
 pub mod mounts;
 pub mod name;
 pub mod pause;
@@ -31,8 +33,11 @@ pub mod request;
 mod rootfs;
 pub mod run;
 pub mod specgen;
+pub mod stats;
 pub mod top;
+pub mod unshare;
 pub mod usage;
+pub mod volume_files;
 pub mod volumes;
 
 use std::cell::OnceCell;
@@ -72,6 +77,9 @@ impl Engine {
 
     /// Whose the files of layers are that are unpacked here.
     pub fn ownership(&self) -> Ownership {
+        if let (RungKind::Root, Some(ownership)) = (self.rung().kind, unshare::ownership()) {
+            return ownership;
+        }
         match self.rung().kind {
             RungKind::Root => Ownership::Host,
             RungKind::Subordinate => Ownership::Mapped,
@@ -240,6 +248,34 @@ pub enum Error {
         #[source]
         source: crate::sys::child::Error,
     },
+    #[error("unshare is for ordinary users: root has no user namespace")]
+    UnshareAsRoot,
+    #[error("entering a user namespace")]
+    Unshare(#[source] io::Error),
+    #[error("running \"{program}\"")]
+    Program {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{action} container \"{name}\"")]
+    Mount {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("mounting a container takes root")]
+    MountAsUser,
+    #[error("container \"{0}\" is not mounted")]
+    NotMounted(String),
+    #[error("{action} volume \"{name}\"")]
+    VolumeFiles {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: crate::sys::transfer::Problem,
+    },
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),
     #[error("there is a volume \"{0}\" already")]
@@ -307,6 +343,7 @@ impl Error {
             Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
+            Self::MountAsUser => Some("umiak unshare gives a shell in which it works".to_owned()),
             Self::Images(error) => error.hint(),
             Self::Commit(error) => error.hint(),
             Self::Lists(error) => error.hint(),

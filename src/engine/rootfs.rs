@@ -58,8 +58,11 @@ impl Engine {
             if let Some(state) = status.running()
                 && let Some(process) = process::open_alive(state.pid, state.start_time)
             {
-                let namespaces = namespace::differing(state.pid, 0)
-                    .map_err(|source| Error::Processes { name: record.name.clone(), source })?;
+                let namespaces = namespace::differing(state.pid, 0).map_err(|source| Error::Mount {
+                    action: "entering",
+                    name: record.name.clone(),
+                    source,
+                })?;
                 return Ok(Access { record, way: Way::Live { process, namespaces, pid: state.pid } });
             }
             if let Status::Stopping(_) = status {
@@ -120,6 +123,25 @@ impl Access {
         }
     }
 
+    /// A detached mount of the root alone, for this process to attach.
+    pub fn detached(&self) -> io::Result<OwnedFd> {
+        match &self.way {
+            Way::Live { process, namespaces, .. } if namespaces & libc::CLONE_NEWNS as u64 != 0 => {
+                let user = namespaces & libc::CLONE_NEWUSER as u64;
+                from_inside(process.as_fd(), user, || {
+                    mount::detached_copy(mount::open_path(Path::new("/"))?, false)
+                })
+            }
+            Way::Live { pid, .. } => {
+                mount::detached_copy(mount::open_path(Path::new(&format!("/proc/{pid}/root")))?, false)
+            }
+            Way::Still { stack, .. } => match &stack.base {
+                Base::Directory(path) => mount::detached_copy(mount::open_path(path)?, true),
+                Base::Overlay(overlay) => mount::overlay_mount(overlay, mount::attr::NODEV),
+            },
+        }
+    }
+
     /// The mapping of host's ids to the container's.
     pub fn mapping(&self) -> Option<&IdMapping> {
         self.record.mapping.as_ref()
@@ -139,14 +161,23 @@ impl Access {
 /// Opens the root of a process's mount namespace, which a child of the caller's joins: the caller keeps its own
 /// mounts, and its `/proc`.
 fn root_of(container: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    from_inside(container, 0, || {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::open("/", flags, Mode::empty())?)
+    })
+}
+
+/// What `open` opens in the mount namespace of a process, and with `user` in its user namespace.
+fn from_inside(
+    container: BorrowedFd<'_>,
+    user: u64,
+    open: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<OwnedFd> {
     let (ours, theirs) = socket::packet_pair()?;
     let child = process::spawn(CloneOptions { close: Some(ours.as_fd()), ..Default::default() }, || {
         let opened = process::set_undumpable()
-            .and_then(|()| namespace::join(container, libc::CLONE_NEWNS as u64))
-            .and_then(|()| {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                Ok(rustix::fs::open("/", flags, Mode::empty())?)
-            });
+            .and_then(|()| namespace::join(container, libc::CLONE_NEWNS as u64 | user))
+            .and_then(|()| open());
         let sent = match opened {
             Ok(root) => socket::send(&theirs, b"r", Some(root.as_fd())),
             Err(error) => {
