@@ -54,13 +54,18 @@ impl IdMapping {
 /// `own` again, follow in their order from 0 on and leave that number out. Beyond the last of them
 /// nothing is mapped.
 pub fn keeping(ranges: &[IdRange], own: u32) -> Vec<IdRange> {
-    let mut kept = vec![IdRange { container: own, host: own, size: 1 }];
+    keeping_as(ranges, own, own)
+}
+
+/// The same with another number for `own` inside.
+pub fn keeping_as(ranges: &[IdRange], own: u32, inside: u32) -> Vec<IdRange> {
+    let mut kept = vec![IdRange { container: inside, host: own, size: 1 }];
     let mut next = 0_u32;
     for range in ranges.iter().filter(|r| !(r.host == own && r.size == 1)) {
         // One range below the kept number, one above it.
-        let below = own.saturating_sub(next).min(range.size);
+        let below = inside.saturating_sub(next).min(range.size);
         for (host, size) in [(range.host, below), (range.host + below, range.size - below)] {
-            if next == own {
+            if next == inside {
                 next += 1;
             }
             if size > 0 {
@@ -78,6 +83,16 @@ pub fn map_text(ranges: &[IdRange]) -> String {
     ranges.iter().map(|r| format!("{} {} {}\n", r.container, r.host, r.size)).collect()
 }
 
+/// The ranges of a `/proc/PID/uid_map`; a line that is none is skipped.
+pub fn parse_map(text: &str) -> Vec<IdRange> {
+    let line = |line: &str| {
+        let numbers: Vec<u32> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+        let [container, host, size] = numbers[..] else { return None };
+        Some(IdRange { container, host, size })
+    };
+    text.lines().filter_map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +107,7 @@ mod tests {
         assert_eq!(IdMapping::to_host(&ranges, 33), Some(100_032));
         assert_eq!(IdMapping::to_host(&ranges, 70_000), None);
         assert_eq!(map_text(&ranges), "0 1000 1\n1 100000 65536\n");
+        assert_eq!(parse_map("         0       1000          1\n1 100000 65536\nx\n"), ranges);
         assert_eq!(IdMapping::to_container(&ranges, 100_001), Some(2));
         assert_eq!(IdMapping::to_container(&ranges, 99_999), None);
     }

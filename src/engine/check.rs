@@ -7,7 +7,7 @@ use super::{Engine, Error};
 use crate::base::digest::{ChainId, Digest};
 use crate::base::report;
 use crate::image::verify;
-use crate::storage::containers::{self, ContainerRecord, RootfsSource, Status, UsernsMode};
+use crate::storage::containers::{self, ContainerRecord, RootfsSource, Status};
 use crate::storage::survey::{Survey, SurveyedLayer};
 use crate::storage::{ImageRecord, Ownership};
 use crate::sys::child;
@@ -76,7 +76,7 @@ struct Check<'a> {
 impl Engine {
     /// Looks at everything, and mends it if it is told to. The caller must be single-threaded.
     pub fn check(&self, options: CheckOptions) -> Result<Vec<Fault>, Error> {
-        let store = self.store.clone().with_mapping(self.mapping(UsernsMode::Default));
+        let store = self.store.clone().with_mapping(self.default_mapping());
         // What killed processes left is no damage.
         store.sweep()?;
         let survey = {
@@ -241,7 +241,7 @@ impl Check<'_> {
                 .collect();
             (of_layers, of_blobs)
         };
-        let mapping = self.engine.mapping(UsernsMode::Default);
+        let mapping = self.engine.default_mapping();
         let (of_layers, of_blobs) = child::call(mapping.as_ref(), work).map_err(|source| {
             Error::FilesOfOthers { action: "checking", name: "the files of layers".to_owned(), source }
         })?;
@@ -265,7 +265,7 @@ impl Check<'_> {
     }
 
     fn repair(&mut self) -> Result<(), Error> {
-        let store = self.engine.store.clone().with_mapping(self.engine.mapping(UsernsMode::Default));
+        let store = self.engine.store.clone().with_mapping(self.engine.default_mapping());
         for path in self.survey.unreadable.clone() {
             store.discard(&path)?;
             self.settle(&format!("record \"{}\"", path.display()), &State::Removed);

@@ -1,5 +1,7 @@
 //! `container clone`: a container made as another one was.
 
+use std::path::PathBuf;
+
 use super::{Engine, Error, volumes};
 use crate::base::id::{ContainerId, check_name};
 use crate::storage::ImageRecord;
@@ -49,7 +51,11 @@ impl Engine {
                 layers: found.layers.iter().map(|layer| layer.chain_id).collect(),
             };
         }
-        volumes::provide(&self.paths.root, &id, &mut record.config.mounts)?;
+        record.config.marks.cidfile = None;
+        let new_volumes = volumes::provide(&self.paths.root, &id, &mut record.config.mounts)?;
+        if self.has_other_ids(&record) {
+            self.give_to_root(&record, new_volumes.iter().map(PathBuf::as_path))?;
+        }
         let mut number = 0;
         loop {
             record.name = match (name, number) {

@@ -14,18 +14,69 @@ pub(super) fn environment(
     hostname: &str,
 ) -> Result<Vec<String>, Error> {
     let mut env = Environment::default();
-    env.set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    env.set("container", "umiak");
-    if request.tty {
-        env.set("TERM", "xterm");
+    if !request.unsetenv_all {
+        env.set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        env.set("container", "umiak");
+        if request.tty {
+            env.set("TERM", "xterm");
+        }
+        env.set("HOSTNAME", hostname);
+        // An image may have anything there; what is no NAME=VALUE is of no use to anybody.
+        for item in image.env.iter().filter(|item| item.find('=').is_some_and(|at| at > 0)) {
+            env.set_item(item);
+        }
     }
-    env.set("HOSTNAME", hostname);
-    // An image may have anything there; what is no NAME=VALUE is of no use to anybody.
-    for item in image.env.iter().filter(|item| item.find('=').is_some_and(|at| at > 0)) {
-        env.set_item(item);
+    for name in &request.unsetenv {
+        if name.is_empty() || name.contains('=') {
+            return Err(flag("unsetenv", name, "it takes the name of a variable"));
+        }
+        env.items.retain(|item| item.split('=').next() != Some(name));
+    }
+    if request.env_host {
+        around.env.iter().for_each(|(name, value)| env.set(name, value));
+    }
+    if request.http_proxy {
+        let names = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
+        for name in names.iter().flat_map(|name| [(*name).to_owned(), name.to_ascii_uppercase()]) {
+            around.env.get(&name).into_iter().for_each(|value| env.set(&name, value));
+        }
+    }
+    for item in &request.env_merge {
+        let bad = || flag("env-merge", item, "it takes NAME=VALUE");
+        let (name, value) = item.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(bad)?;
+        let merged = expand(value, &|name| {
+            let have = env.items.iter().find_map(|item| item.strip_prefix(name)?.strip_prefix('='));
+            have.unwrap_or_default().to_owned()
+        });
+        env.set(name, &merged);
     }
     env.add_asked(&request.env, &request.env_files, around.env)?;
     Ok(env.items)
+}
+
+/// Replaces `$NAME` and `${NAME}`; what is no name stays.
+pub(super) fn expand(text: &str, value: &dyn Fn(&str) -> String) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, length) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((name, _)) if !name.is_empty() && name.chars().all(is_name) => (name, name.len() + 2),
+            _ => {
+                let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
+                (&after[..end], end)
+            }
+        };
+        if name.is_empty() {
+            out.push('$');
+        } else {
+            out.push_str(&value(name));
+        }
+        rest = &after[length..];
+    }
+    out + rest
 }
 
 /// What a `-e` of `exec` adds to a container's own environment.
@@ -115,8 +166,14 @@ mod tests {
         let request = RunRequest { env, ..RunRequest::default() };
         let image = ImageDefaults { env: vec!["A=1".into(), "B=1".into()], ..ImageDefaults::default() };
         let host = BTreeMap::from([("LANG".to_owned(), "C".to_owned()), ("LC_A".to_owned(), "1".to_owned())]);
-        let around =
-            Surroundings { cwd: Path::new("/w"), env: &host, short_id: "", host_name: "", root: false };
+        let around = Surroundings {
+            cwd: Path::new("/w"),
+            env: &host,
+            short_id: "",
+            host_name: "",
+            root: false,
+            find: &|name| Err(name.to_owned()),
+        };
         let env = environment(&request, &image, &around, "0123456789ab").unwrap();
         assert_eq!(
             env,

@@ -28,6 +28,8 @@ pub struct ExecOptions {
     pub user: Option<String>,
     pub workdir: Option<String>,
     pub detach_keys: DetachKeys,
+    pub privileged: bool,
+    pub preserve: Vec<u32>,
 }
 
 impl Engine {
@@ -52,7 +54,11 @@ impl Engine {
             options.tty,
         )?;
         let user = options.user.clone().unwrap_or_else(|| record.config.user.clone());
-        let mut process = specgen::process(&record.config, options.command.clone(), env, options.tty, &user)?;
+        let config = &record.config;
+        let mut process = specgen::process(config, options.command.clone(), env, options.tty, &user)?;
+        if options.privileged {
+            process.set_capabilities(Some(specgen::all_capabilities(record.mapping.is_none())));
+        }
         if let Some(dir) = &options.workdir {
             process.set_cwd(dir.clone().into());
         }
@@ -68,10 +74,13 @@ impl Engine {
             seccomp: run::seccomp_profile(&record.config)?,
             filter: None,
             preserve_fds: 0,
+            preserve_list: options.preserve.clone(),
+            groups_by_name: if options.user.is_none() { config.who.groups.clone() } else { Vec::new() },
+            keep_groups: config.who.keep_groups,
             no_new_keyring: false,
             clamp_limits: false,
             state: None,
-            personality: None,
+            personality: specgen::personality(config),
             memory_policy: None,
         };
         let signals = (!options.detach).then(|| super::attach::catch_signals(true)).transpose();

@@ -8,7 +8,7 @@ use super::files::Files;
 use super::{Engine, Error};
 use crate::base::idmap::IdMapping;
 use crate::image::pack::{Owner, Packer};
-use crate::storage::containers::{ContainerRecord, RootfsSource, UsernsMode};
+use crate::storage::containers::{ContainerRecord, RootfsSource};
 use crate::sys::child;
 use crate::sys::visit::{self, Failed};
 
@@ -51,7 +51,7 @@ impl Engine {
         let (Some(here), Some(own)) = (self.files_mapping(record), record.mapping.clone()) else {
             return Box::new(|uid, gid| (uid, gid));
         };
-        if record.config.userns != UsernsMode::KeepId || layers && !own.is_single() {
+        if !own.is_single() && (layers || !self.has_other_ids(record)) {
             return Box::new(|uid, gid| (uid, gid));
         }
         let translate = |id, here: &[_], own: &[_]| {

@@ -29,6 +29,9 @@ impl Engine {
         let dir = self.containers.dir(&record.id);
         let own = |path| Tree { path, plain: false };
         match &record.rootfs {
+            RootfsSource::Directory(path) if record.config.rootfs_overlay => {
+                Files { upper: own(dir.join("diff")), lower: vec![own(path.clone())], copied: false }
+            }
             RootfsSource::Directory(path) => {
                 Files { upper: own(path.clone()), lower: Vec::new(), copied: false }
             }

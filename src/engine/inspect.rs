@@ -48,8 +48,8 @@ impl Engine {
             "HostsPath": dir.join("hosts"),
             "StaticDir": dir,
             "OCIRuntime": "umiak",
-            "ConmonPidFile": "",
-            "PidFile": "",
+            "ConmonPidFile": config.marks.monitor_pidfile.clone().unwrap_or_default(),
+            "PidFile": config.marks.pidfile.clone().unwrap_or_default(),
             "Name": record.name,
             "RestartCount": 0,
             "Driver": "overlay",
@@ -93,11 +93,16 @@ impl Engine {
 
     fn host_config(&self, record: &ContainerRecord) -> Value {
         let config = &record.config;
-        let mode = |mode: NamespaceMode| if mode == NamespaceMode::Host { "host" } else { "private" };
+        let mode = |mode: &NamespaceMode| match mode {
+            NamespaceMode::Private => "private".to_owned(),
+            NamespaceMode::Host => "host".to_owned(),
+            NamespaceMode::Container(id) => format!("container:{id}"),
+            NamespaceMode::Path(path) => format!("ns:{}", path.display()),
+        };
         let binds: Vec<String> = config
             .mounts
             .iter()
-            .filter(|m| m.kind != "tmpfs")
+            .filter(|m| !matches!(m.kind.as_str(), "tmpfs" | "ramfs" | "devpts"))
             .map(|m| {
                 let source = m.name.as_deref().unwrap_or(&m.source);
                 format!("{source}:{}:{}", m.destination, m.options.join(","))
@@ -122,8 +127,8 @@ impl Engine {
         json!({
             "Binds": binds,
             "CgroupManager": "cgroupfs",
-            "CgroupMode": mode(config.cgroupns),
-            "ContainerIDFile": "",
+            "CgroupMode": mode(&config.cgroupns),
+            "ContainerIDFile": config.marks.cidfile.clone().unwrap_or_default(),
             "LogConfig": {
                 "Type": if config.log.enabled { "k8s-file" } else { "none" },
                 "Config": null,
@@ -143,20 +148,20 @@ impl Engine {
             "Dns": [],
             "DnsOptions": [],
             "DnsSearch": [],
-            "ExtraHosts": [],
-            "GroupAdd": [],
-            "IpcMode": mode(config.ipc),
+            "ExtraHosts": extra_hosts(&config.etc.add_hosts),
+            "GroupAdd": config.who.groups,
+            "IpcMode": if config.no_shm { "none".to_owned() } else { mode(&config.ipc) },
             "Cgroup": "",
             "Cgroups": if config.cgroups { "default" } else { "disabled" },
             "Links": null,
-            "OomScoreAdj": 0,
-            "PidMode": mode(config.pid),
-            "Privileged": false,
+            "OomScoreAdj": config.kernel.oom_score_adj.unwrap_or(0),
+            "PidMode": mode(&config.pid),
+            "Privileged": config.privileged,
             "PublishAllPorts": false,
             "ReadonlyRootfs": config.read_only,
             "SecurityOpt": config.security_opt,
             "Tmpfs": tmpfs,
-            "UTSMode": mode(config.uts),
+            "UTSMode": mode(&config.uts),
             "UsernsMode": if record.mapping.is_some() { "private" } else { "" },
             "IDMappings": record.mapping.as_ref().map(|m| json!({
                 "UidMap": m.uids.iter().map(|r| format!("{}:{}:{}", r.container, r.host, r.size)).collect::<Vec<_>>(),
@@ -175,6 +180,12 @@ impl Engine {
             "Ulimits": ulimits,
         })
     }
+}
+
+/// Podman's form: a name and an address each.
+fn extra_hosts(lines: &[String]) -> Vec<String> {
+    let parts = lines.iter().filter_map(|line| line.split_once('\t'));
+    parts.flat_map(|(address, names)| names.split(' ').map(move |name| format!("{name}:{address}"))).collect()
 }
 
 fn capabilities(config: &ContainerConfig) -> Vec<String> {
@@ -223,7 +234,7 @@ fn state(status: &Status) -> Value {
 }
 
 fn mounts(config: &ContainerConfig) -> Vec<Value> {
-    let shown = config.mounts.iter().filter(|m| m.kind != "tmpfs");
+    let shown = config.mounts.iter().filter(|m| !matches!(m.kind.as_str(), "tmpfs" | "ramfs" | "devpts"));
     shown
         .map(|m| {
             let propagation = m.options.iter().rev().find(|o| {
@@ -281,7 +292,7 @@ fn configuration(record: &ContainerRecord) -> Value {
     };
     json!({
         "Hostname": config.hostname,
-        "Domainname": "",
+        "Domainname": config.kernel.domainname,
         "User": config.user,
         "AttachStdin": config.interactive,
         "AttachStdout": true,
@@ -301,10 +312,10 @@ fn configuration(record: &ContainerRecord) -> Value {
         "StopSignal": signal::name(config.stop_signal),
         "HealthcheckOnFailureAction": "none",
         "CreateCommand": record.create_command,
-        "Umask": "0022",
+        "Umask": format!("{:04o}", config.kernel.umask.unwrap_or(0o022)),
         "Timeout": 0,
         "StopTimeout": config.stop_timeout,
-        "Passwd": false,
+        "Passwd": !config.who.unlisted,
         "sdNotifyMode": "container",
         "SeccompProfile": seccomp,
     })

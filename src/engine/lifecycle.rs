@@ -198,7 +198,9 @@ impl Engine {
     /// Removes the volumes that nobody gave a name and that were the container's alone.
     pub fn remove_anonymous_volumes(&self, record: &ContainerRecord) {
         for dir in volumes::anonymous(&self.paths.root, &record.config.mounts) {
-            self.delete(&dir, record);
+            if !volumes::is_shared(&dir) {
+                self.delete(&dir, record);
+            }
         }
     }
 

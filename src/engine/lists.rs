@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::commit::full_name;
 use super::images::{self, Failure, PullOptions, SourceImage};
-use super::push::{Target, came_from, failure};
+use super::push::{Target, attach, came_from, failure, signer};
 use super::reach::Reach;
 use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
@@ -15,6 +15,7 @@ use crate::image::push::{self, Origin};
 use crate::image::registry::{self, Registry};
 use crate::image::rewrite::Form;
 use crate::image::source::{self, Source};
+use crate::image::trust::sign::KeyFile;
 use crate::image::trust::{self, Policy};
 use crate::image::{Progress, PushOptions, Reference, Transport, copy, pull};
 use crate::storage::{self, FORMAT, ImageList, ImageRecord, Store};
@@ -244,6 +245,8 @@ pub struct PushList {
     pub all: bool,
     /// How they are pushed, and what kind of list it becomes.
     pub options: PushOptions,
+    /// It is signed at the registry.
+    pub sign: Option<KeyFile>,
 }
 
 /// An image of a list, ready to go.
@@ -371,6 +374,7 @@ fn push_members(
     let Prepared { to, members, policy } = prepared;
     let at = |error: destination::Error| failure(&push::Error::from(error));
     let mut list = list.clone();
+    let signer = signer(push.sign.as_ref(), target)?;
     let destination = target.open(to.as_ref())?;
     let remote = Members(&*destination);
     for (entry, member) in list.entries.iter_mut().zip(&members) {
@@ -405,7 +409,9 @@ fn push_members(
     let bytes = list::document(&list, kind).to_string().into_bytes();
     destination.put_list(kind, &bytes).map_err(at)?;
     destination.finish().map_err(at)?;
-    Ok(Digest::of(&bytes))
+    let digest = Digest::of(&bytes);
+    attach(signer.as_ref(), target, to.as_ref(), &digest)?;
+    Ok(digest)
 }
 
 fn descriptor_of(value: &Value) -> Result<Descriptor, copy::Error> {

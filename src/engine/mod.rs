@@ -10,9 +10,11 @@ pub mod config;
 pub mod copy;
 pub mod diff;
 pub mod environment;
+pub mod etc;
 pub mod exec;
 pub mod export;
 pub mod files;
+pub mod ids;
 pub mod images;
 pub mod info;
 pub mod inspect;
@@ -32,11 +34,13 @@ pub mod reach;
 pub mod request;
 mod rootfs;
 pub mod run;
+pub mod sources;
 pub mod specgen;
 pub mod stats;
 pub mod top;
 pub mod unshare;
 pub mod usage;
+pub mod userns;
 pub mod volume_files;
 pub mod volumes;
 
@@ -91,6 +95,7 @@ impl Engine {
     fn layer_store(&self, record: &ContainerRecord) -> Store {
         let ownership = match &record.mapping {
             None => Ownership::Host,
+            _ if self.rung().kind == RungKind::Root => Ownership::Host,
             Some(mapping) if mapping.is_single() => Ownership::Single,
             Some(_) => Ownership::Mapped,
         };
@@ -202,6 +207,26 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("the user \"{user}\" of the container")]
+    UnknownUser {
+        user: String,
+        #[source]
+        source: crate::security::passwd::LookupError,
+    },
+    #[error("the user \"{0}\" of the container has no id that is mapped")]
+    UnmappedUser(String),
+    #[error("changing the owner of \"{}\": it belongs to the system", .0.display())]
+    ChownSystem(PathBuf),
+    #[error(
+        "--device-cgroup-rule \"{0}\": there are no device rules in a user namespace, and none without control groups"
+    )]
+    NoDeviceRules(String),
+    #[error(
+        "joining namespaces of container \"{0}\": they belong to its user namespace, and another one was asked for"
+    )]
+    OtherUserNamespace(String),
+    #[error("starting container \"{name}\", which this one requires: {message}")]
+    Required { name: String, message: String },
     #[error("container \"{name}\" is {status}, not running")]
     NotRunning { name: String, status: &'static str },
     #[error("container \"{0}\" is paused")]
@@ -338,6 +363,9 @@ impl Error {
             Self::VolumeExists(_) => Some("--ignore takes the one that is there".to_owned()),
             Self::VolumeInUse { user, .. } => {
                 Some(format!("remove the container first: umiak rm {}", &user[..user.len().min(12)]))
+            }
+            Self::CopyLayers { source, .. } if source.raw_os_error() == Some(libc::EOVERFLOW) => {
+                Some("the image has files of ids that are not mapped: map more ids".to_owned())
             }
             Self::Running(name) => Some(format!("umiak stop {name}, or umiak rm -f {name}")),
             Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {

@@ -40,8 +40,26 @@ struct Stack {
     /// Its directory, over which it is mounted.
     dir: PathBuf,
     base: Base,
-    /// What is mounted in it: source, destination, whether it may be written.
-    binds: Vec<(PathBuf, PathBuf, bool)>,
+    /// What is mounted in it.
+    binds: Vec<Bind>,
+}
+
+#[derive(Debug)]
+struct Bind {
+    source: PathBuf,
+    /// What of the source.
+    subpath: Option<PathBuf>,
+    destination: PathBuf,
+    writable: bool,
+}
+
+impl Bind {
+    fn open(&self) -> io::Result<OwnedFd> {
+        match &self.subpath {
+            Some(subpath) => Root::open(&self.source)?.open_in(subpath, OFlags::PATH, 0),
+            None => Ok(mount::open_path(&self.source)?),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -79,23 +97,32 @@ impl Engine {
         let dir = self.containers.dir(&record.id);
         self.copy_layers_if_needed(record)?;
         let copy = dir.join("rootfs");
+        let overlay = |lower| {
+            Base::Overlay(Overlay {
+                lower,
+                upper: dir.join("diff"),
+                work: dir.join("work"),
+                volatile: false,
+                userxattr: record.mapping.is_some(),
+            })
+        };
         let base = match &record.rootfs {
+            RootfsSource::Directory(path) if record.config.rootfs_overlay => overlay(vec![path.clone()]),
             RootfsSource::Directory(path) => Base::Directory(path.clone()),
             RootfsSource::Image { .. } if copy.exists() => Base::Directory(copy),
             RootfsSource::Image { layers, .. } => {
                 let store = self.layer_store(record);
-                Base::Overlay(Overlay {
-                    lower: layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect(),
-                    upper: dir.join("diff"),
-                    work: dir.join("work"),
-                    volatile: false,
-                    userxattr: record.mapping.is_some(),
-                })
+                overlay(layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect())
             }
         };
         let mounts = record.config.mounts.iter().filter(|mount| matches!(&*mount.kind, "bind" | "volume"));
-        let binds =
-            mounts.map(|mount| (mount.source.clone().into(), mount.destination.clone().into(), mount.rw));
+        let binds = mounts.map(|mount| Bind {
+            source: mount.source.clone().into(),
+            subpath: mount.subpath.clone().map(PathBuf::from),
+            destination: mount.destination.clone().into(),
+            // What the container writes over an overlay is its own, and gone when it ends.
+            writable: mount.rw && mount.overlay.is_none(),
+        });
         Ok(Stack { dir, base, binds: binds.collect() })
     }
 }
@@ -203,34 +230,28 @@ impl Stack {
         if let (Base::Directory(path), true) = (&self.base, self.binds.is_empty()) {
             return Root::open(path);
         }
-        // What the host has is opened before anything can cover it.
-        let sources: Vec<_> = self.binds.iter().map(|(source, ..)| mount::open_path(source)).collect();
         namespace::unshare(libc::CLONE_NEWNS as u64)?;
         let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
         mount::change_propagation(Path::new("/"), slave)?;
         let target = open(&self.dir)?;
         match &self.base {
             Base::Directory(path) => mount::attach(mount::detached_copy(open(path)?, true)?, &target)?,
-            Base::Overlay(overlay) => mount::overlay(overlay, mount::attr::NODEV, &target)?,
+            Base::Overlay(overlay) => drop(mount::overlay(overlay, mount::attr::NODEV, &target)?),
         }
         let root = Root::from_fd(open(&self.dir)?);
-        for ((_, destination, writable), source) in self.binds.iter().zip(sources) {
+        for bind in &self.binds {
             // A source that is gone is missing at the start, and not here.
-            let Ok(source) = source else { continue };
+            let Ok(source) = bind.open() else { continue };
             let directory = rustix::fs::fstat(&source)
                 .map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode))?
                 == rustix::fs::FileType::Directory;
             let place = if directory {
-                root.create_dir_all(destination, 0o755)?
+                root.create_dir_all(&bind.destination, 0o755)?
             } else {
-                root.create_file(destination, 0o644)?
+                root.create_file(&bind.destination, 0o644)?
             };
-            // Copied in this namespace: the descriptor is of the caller's former one.
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&source));
-            let source =
-                std::fs::read_link(path).and_then(|path| mount::open_path(&path).map_err(io::Error::from))?;
             let copy = mount::detached_copy(&source, true)?;
-            if !writable {
+            if !bind.writable {
                 let read_only = mount::Attributes { set: mount::attr::RDONLY, clear: 0 };
                 mount::change_attributes(&copy, read_only, false)?;
             }

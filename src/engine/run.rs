@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxSeccomp};
+use oci_spec::runtime::LinuxSeccomp;
 
 use super::config::{self, ImageDefaults, Surroundings};
 use super::request::RunRequest;
-use super::{Engine, Error, name, specgen, volumes};
+use super::{Engine, Error, name, sources, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
-use crate::base::idmap::{self, IdMapping};
+use crate::base::idmap::{IdMapping, IdRange};
 use crate::cgroup::Manager;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
@@ -21,8 +21,7 @@ use crate::seccomp;
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, DeviceRecord, NetworkMode, RootfsSource, SeccompChoice, UsernsMode,
-    record_version,
+    ContainerConfig, ContainerRecord, RootfsSource, SeccompChoice, UsernsMode, record_version,
 };
 use crate::storage::images::ImageRecord;
 use crate::sys::atomic::{self, Durability};
@@ -73,16 +72,24 @@ impl Engine {
             short_id: id.short(),
             host_name: &host::name(),
             root: self.rung().kind == RungKind::Root,
+            find: &|text| self.find_record(text),
         };
         let defaults = image.map(image_defaults).transpose()?.unwrap_or_default();
         let mut config = config::resolve(request, &defaults, &around)?;
-        if config.userns == UsernsMode::KeepId && request.user.is_none() && self.rung().kind != RungKind::Root
-        {
+        let _ids = self.lock_ids(&config)?;
+        let mapping = self.resolve_mapping(request, &mut config, image)?;
+        if config.userns == UsernsMode::KeepId && request.user.is_none() {
             // As in Podman; and with one id there is no other to be.
-            config.user = format!("{}:{}", host::uid(), host::gid());
+            let inside = |ranges: &[IdRange], own| IdMapping::to_container(ranges, own).unwrap_or(own);
+            config.user = mapping.as_ref().map_or_else(String::new, |mapping| {
+                format!("{}:{}", inside(&mapping.uids, host::uid()), inside(&mapping.gids, host::gid()))
+            });
         }
-        let mapping = self.mapping(config.userns);
-        check_sources(&config, mapping.is_none())?;
+        if config.privileged && mapping.is_none() {
+            config.capabilities.retain(|name| specgen::held(name));
+        }
+        sources::check(&config, mapping.is_none())?;
+        self.resolve_images(&mut config, mapping.as_ref())?;
         let rootfs = match image {
             Some(image) => RootfsSource::Image {
                 id: image.id,
@@ -90,9 +97,12 @@ impl Engine {
                 digest: image.manifest,
                 layers: image.layers.iter().map(|layer| layer.chain_id).collect(),
             },
-            None => RootfsSource::Directory(self.directory_rootfs(&request.image)?),
+            None => RootfsSource::Directory(self.directory_rootfs(&request.image, &mut config)?),
         };
-        volumes::provide(&self.paths.root, &id, &mut config.mounts)?;
+        let new_volumes = volumes::provide(&self.paths.root, &id, &mut config.mounts)?;
+        if !request.volumes_from.is_empty() {
+            volumes::share(&self.paths.root, &config.mounts)?;
+        }
         let mut record = ContainerRecord {
             version: record_version(),
             id: id.clone(),
@@ -104,8 +114,11 @@ impl Engine {
             create_command: request.create_command.clone(),
             config,
         };
+        if self.has_other_ids(&record) {
+            self.give_to_root(&record, new_volumes.iter().map(PathBuf::as_path))?;
+        }
         let lock = self.publish(&mut record, given, request)?;
-        if let Some(path) = &request.cidfile {
+        if let Some(path) = &record.config.marks.cidfile {
             let written = atomic::create_new(path, id.as_str().as_bytes(), 0o644, Durability::Volatile);
             if let Err(source) = written {
                 self.discard(&record);
@@ -163,19 +176,29 @@ impl Engine {
 
     /// In whose user namespace the container's files are read and removed.
     pub(super) fn files_mapping(&self, record: &ContainerRecord) -> Option<IdMapping> {
-        match record.config.userns {
-            UsernsMode::KeepId => self.mapping(UsernsMode::Default),
-            UsernsMode::Default => record.mapping.clone(),
-        }
+        if self.has_other_ids(record) { self.default_mapping() } else { record.mapping.clone() }
     }
 
-    /// `--rootfs DIR`.
-    fn directory_rootfs(&self, text: &str) -> Result<PathBuf, Error> {
-        let path =
-            fs::canonicalize(text).map_err(|source| Error::RootfsDirectory { path: text.into(), source })?;
+    /// `--rootfs DIR` and `DIR:O`.
+    fn directory_rootfs(&self, text: &str, config: &mut ContainerConfig) -> Result<PathBuf, Error> {
+        let failed = |source| Error::RootfsDirectory { path: text.into(), source };
+        let (text, options) = match text.rsplit_once(':') {
+            // A directory may have a colon in its name.
+            Some((path, options)) if !Path::new(text).exists() => (path, options),
+            _ => (text, ""),
+        };
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            match option {
+                "O" => config.rootfs_overlay = true,
+                option if option.starts_with("idmap") => {
+                    return Err(config::Error::Unsupported { flag: "rootfs", value: option.into() }.into());
+                }
+                _ => return Err(failed(io::ErrorKind::NotFound.into())),
+            }
+        }
+        let path = fs::canonicalize(text).map_err(failed)?;
         if !path.is_dir() {
-            let source = std::io::ErrorKind::NotADirectory.into();
-            return Err(Error::RootfsDirectory { path, source });
+            return Err(failed(io::ErrorKind::NotADirectory.into()));
         }
         Ok(path)
     }
@@ -184,6 +207,7 @@ impl Engine {
     /// With `hold_stdin` the caller gets the end of the program's input, if it has one that is no
     /// terminal; else the monitor keeps it open.
     pub fn start(&self, record: ContainerRecord, lock: Lock, hold_stdin: bool) -> Result<Started, Error> {
+        self.start_required(&record)?;
         self.copy_layers_if_needed(&record)?;
         let request = self.create_request(&record)?;
         self.containers.prepare_run_dir(&record.id)?;
@@ -210,18 +234,33 @@ impl Engine {
                     }),
                     anonymous_volumes,
                     containers: self.containers.clone(),
-                    record,
+                    record: record.clone(),
                     request: Some(request),
                     client: theirs,
                     stdin: stdin_read,
                     lock,
                     sweep: {
                         let store = store_of.clone();
-                        Box::new(move || drop(store.sweep()))
+                        let image = record.image_id.filter(|_| record.config.marks.rmi);
+                        let engine = self.clone();
+                        Box::new(move || {
+                            // What is in use stays, and nobody is there to be told.
+                            if let Some(image) = image
+                                && engine.remove_image(&image.hex(), false).is_ok()
+                            {
+                                let _ = engine.collect_images();
+                            }
+                            drop(store.sweep());
+                        })
                     },
                     delete: {
                         let store = store_of;
-                        Box::new(move |path| drop(store.discard(path)))
+                        let volumes = self.paths.root.join("volumes");
+                        Box::new(move |path| {
+                            if path.parent() != Some(&volumes) || !volumes::is_shared(path) {
+                                drop(store.discard(path));
+                            }
+                        })
                     },
                 };
                 process::exit_now(monitor::run(job))
@@ -235,6 +274,13 @@ impl Engine {
         let dir = self.containers.dir(&record.id);
         let copy = dir.join("rootfs");
         let rootfs = match &record.rootfs {
+            RootfsSource::Directory(path) if record.config.rootfs_overlay => Rootfs::Overlay {
+                lower: vec![path.clone()],
+                upper: dir.join("diff"),
+                work: dir.join("work"),
+                volatile: record.config.auto_remove,
+                userxattr: record.mapping.is_some(),
+            },
             RootfsSource::Directory(path) => Rootfs::Dir(path.clone()),
             // Made when an overlay was refused.
             RootfsSource::Image { .. } if copy.exists() => Rootfs::Dir(copy),
@@ -249,13 +295,18 @@ impl Engine {
                 userxattr: record.mapping.is_some(),
             },
         };
+        let joined = self.joined(&record.config)?;
+        let mount_details = self.mount_details(record, &joined)?;
         let host = specgen::Host {
+            join: joined.paths,
+            nodes: sources::device_nodes(&record.config),
+            shm_of_other: joined.ipc.is_some(),
             files: self.write_files(record)?,
             seccomp: seccomp_profile(&record.config)?,
             mqueue: Path::new("/dev/mqueue").exists(),
             cgroup_path: None,
             cgroup_mount: self.cgroup_mount(&record.config),
-            devices: device_rules(record),
+            devices: sources::device_rules(record),
         };
         let spec = specgen::spec(record, dir.join("rootfs"), host)?;
         let mut request = CreateRequest::new(record.id.to_string(), spec, dir, rootfs);
@@ -264,6 +315,11 @@ impl Engine {
         request.init = record.config.init;
         request.user_by_name = Some(record.config.user.clone());
         request.create_cwd = true;
+        request.mount_details = mount_details;
+        request.witnesses = joined.witnesses;
+        request.groups_by_name.clone_from(&record.config.who.groups);
+        request.keep_groups = record.config.who.keep_groups;
+        request.preserve_list.clone_from(&record.config.kernel.preserve_fds);
         request.cgroup = if record.config.cgroups { Manager::Cgroupfs } else { Manager::Disabled };
         Ok(request)
     }
@@ -279,8 +335,7 @@ impl Engine {
     /// Whether the layers' owners are others than this container's mapping needs: overlayfs takes no
     /// id-mapped layers from users.
     fn needs_copy(&self, record: &ContainerRecord) -> bool {
-        record.config.userns == UsernsMode::KeepId
-            && record.mapping.as_ref().is_some_and(|mapping| !mapping.is_single())
+        self.has_other_ids(record)
             && matches!(record.rootfs, RootfsSource::Image { .. })
             && !self.containers.dir(&record.id).join("rootfs").exists()
     }
@@ -296,24 +351,20 @@ impl Engine {
         let staging = dir.join("rootfs.part");
         // A container's id means a host's id by the container's own mapping; with one id the archive's
         // owners are lost, and all files have that one's.
-        let other = record.config.userns == UsernsMode::KeepId
-            && record.mapping.as_ref().is_some_and(|mapping| !mapping.is_single());
-        let unpacked_with = if other { self.mapping(UsernsMode::Default) } else { record.mapping.clone() };
-        let owner = |uid, gid| {
-            let (Some(own), Some(here), true) = (&record.mapping, &unpacked_with, other) else {
-                return Some((uid, gid));
-            };
-            let translate = |id, own: &[_], here: &[_]| {
-                IdMapping::to_host(own, id).and_then(|host| IdMapping::to_container(here, host))
-            };
-            Some((translate(uid, &own.uids, &here.uids)?, translate(gid, &own.gids, &here.gids)?))
-        };
+        let other = self.has_other_ids(record);
+        let unpacked_with = self.files_mapping(record);
+        let owner = |uid, gid| self.owner_outside(record, uid, gid);
         let merge = || {
             let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
             crate::sys::tree::remove_all(&staging).map_err(errno)?;
             fs::create_dir(&staging).map_err(errno)?;
             fs::set_permissions(&staging, fs::Permissions::from_mode(0o755)).map_err(errno)?;
-            crate::sys::flatten::merge(&layers, &staging, &owner).map_err(errno)
+            crate::sys::flatten::merge(&layers, &staging, &owner).map_err(errno)?;
+            // The root belongs to the container's, too; an archive need not have said so.
+            match owner(0, 0).filter(|_| other) {
+                Some((uid, gid)) => std::os::unix::fs::chown(&staging, Some(uid), Some(gid)).map_err(errno),
+                None => Ok(()),
+            }
         };
         child::call(unpacked_with.as_ref(), merge)
             .map_err(io::Error::other)?
@@ -321,118 +372,9 @@ impl Engine {
         fs::rename(&staging, dir.join("rootfs"))
     }
 
-    /// Writes the files that are bound over `/etc/hosts` and its like.
-    fn write_files(&self, record: &ContainerRecord) -> Result<Vec<(String, PathBuf)>, Error> {
-        let config = &record.config;
-        let dir = self.containers.dir(&record.id);
-        let host_network = config.network == NetworkMode::Host;
-        let resolv = if host_network {
-            fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-        } else {
-            String::new()
-        };
-        let hosts =
-            if host_network { fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
-        let mut hosts = if hosts.is_empty() {
-            "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n".to_owned()
-        } else {
-            hosts
-        };
-        if !host_network {
-            hosts.push_str(&format!("127.0.0.1\t{} {}\n", config.hostname, record.name));
-        }
-        let mut files = Vec::with_capacity(4);
-        for (name, place, text) in [
-            ("hosts", "/etc/hosts", hosts),
-            ("resolv.conf", "/etc/resolv.conf", resolv),
-            ("hostname", "/etc/hostname", format!("{}\n", config.hostname)),
-            ("containerenv", "/run/.containerenv", String::new()),
-        ] {
-            let path = dir.join(name);
-            fs::write(&path, text).map_err(|source| Error::File {
-                action: "writing",
-                path: path.clone(),
-                source,
-            })?;
-            files.push((place.to_owned(), path));
-        }
-        Ok(files)
-    }
-
-    /// The ids of a container of this mode; none for root's.
-    pub(super) fn mapping(&self, userns: UsernsMode) -> Option<IdMapping> {
-        match (self.rung().kind, userns) {
-            (RungKind::Root, _) => None,
-            (_, UsernsMode::Default) => Some(self.rung().mapping.clone()),
-            (_, UsernsMode::KeepId) => {
-                let rung = &self.rung().mapping;
-                Some(IdMapping {
-                    uids: idmap::keeping(&rung.uids, host::uid()),
-                    gids: idmap::keeping(&rung.gids, host::gid()),
-                })
-            }
-        }
-    }
-
     fn cgroup_mount(&self, config: &ContainerConfig) -> bool {
-        config.cgroupns == crate::storage::containers::NamespaceMode::Private
+        config.cgroupns != crate::storage::containers::NamespaceMode::Host
     }
-}
-
-/// Refuses mounts and devices whose source is not there, before anything is made.
-/// `ruled`: there can be rules for devices, as for root outside of a user namespace.
-fn check_sources(config: &ContainerConfig, ruled: bool) -> Result<(), Error> {
-    use std::os::unix::fs::FileTypeExt;
-    for mount in config.mounts.iter().filter(|mount| mount.kind == "bind") {
-        fs::metadata(&mount.source)
-            .map_err(|source| Error::MountSource { path: mount.source.clone().into(), source })?;
-    }
-    for device in &config.devices {
-        let path = PathBuf::from(&device.host);
-        let kind =
-            fs::metadata(&path).map_err(|source| Error::Device { path: path.clone(), source })?.file_type();
-        if !kind.is_char_device() && !kind.is_block_device() {
-            return Err(Error::NoDevice(path));
-        }
-        if is_restricted(device) && (!ruled || !config.cgroups) {
-            return Err(Error::DevicePermissions { path, permissions: device.permissions.clone() });
-        }
-    }
-    Ok(())
-}
-
-fn is_restricted(device: &DeviceRecord) -> bool {
-    !(device.permissions.contains('r') && device.permissions.contains('w'))
-}
-
-/// What a container of root's that may make device nodes, or was given one not for everything, can do
-/// with devices. In a user namespace no node that is made there is of any use, and the kernel takes no
-/// rules.
-fn device_rules(record: &ContainerRecord) -> Option<Vec<LinuxDeviceCgroup>> {
-    let makes_nodes =
-        record.config.capabilities.iter().any(|name| name.trim_start_matches("CAP_") == "MKNOD");
-    let needed = makes_nodes || record.config.devices.iter().any(is_restricted);
-    // Who switches control groups off does without.
-    if record.mapping.is_some() || !record.config.cgroups || !needed {
-        return None;
-    }
-    let rule = |device: &DeviceRecord| {
-        // One that is not there is told of by the mount.
-        let metadata = fs::metadata(&device.host).ok()?;
-        let kind = match metadata.file_type() {
-            kind if kind.is_block_device() => LinuxDeviceType::B,
-            kind if kind.is_char_device() => LinuxDeviceType::C,
-            _ => return None,
-        };
-        let mut rule = LinuxDeviceCgroup::default();
-        rule.set_allow(true)
-            .set_typ(Some(kind))
-            .set_major(Some(i64::from(rustix::fs::major(metadata.rdev()))))
-            .set_minor(Some(i64::from(rustix::fs::minor(metadata.rdev()))))
-            .set_access(Some(device.permissions.clone()));
-        Some(rule)
-    };
-    Some(record.config.devices.iter().filter_map(rule).collect())
 }
 
 /// The filter that a container's configuration chooses.

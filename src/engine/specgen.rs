@@ -7,13 +7,17 @@ use std::str::FromStr;
 
 use oci_spec::runtime::{
     Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxIdMapping, LinuxIdMappingBuilder,
-    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount,
-    MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain,
+    LinuxResources, LinuxSeccomp, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    Process, Root, Spec, User,
 };
 
 use crate::base::idmap::{IdMapping, IdRange};
+use crate::security::capability;
 use crate::security::paths::{MASKED_PATHS, READONLY_PATHS};
-use crate::storage::containers::{ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode};
+use crate::storage::containers::{
+    ContainerConfig, ContainerRecord, DeviceRecord, NamespaceMode, NetworkMode,
+};
 
 /// What is known of the host.
 #[derive(Clone, Debug)]
@@ -29,6 +33,12 @@ pub struct Host {
     pub mqueue: bool,
     /// Whether a cgroup file system can be mounted.
     pub cgroup_mount: bool,
+    /// Namespaces that are joined and not made.
+    pub join: Vec<(LinuxNamespaceType, PathBuf)>,
+    /// Device nodes that the container gets.
+    pub nodes: Vec<DeviceRecord>,
+    /// `/dev/shm` is that of another container.
+    pub shm_of_other: bool,
     /// Rules for devices beside the usual ones; `None` for a container that needs none.
     pub devices: Option<Vec<LinuxDeviceCgroup>>,
 }
@@ -69,6 +79,7 @@ pub fn spec(record: &ContainerRecord, rootfs: PathBuf, host: Host) -> Result<Spe
         .set_annotations(Some(config.annotations.clone().into_iter().collect()));
     if config.uts == NamespaceMode::Private {
         spec.set_hostname(Some(config.hostname.clone()));
+        spec.set_domainname(Some(config.kernel.domainname.clone()).filter(|name| !name.is_empty()));
     } else {
         spec.set_hostname(None);
     }
@@ -94,9 +105,12 @@ pub fn process(
     user: &str,
 ) -> Result<Process, Error> {
     let mut process = Process::default();
+    let mut ids = User::default();
+    ids.set_umask(config.kernel.umask);
     process
         .set_terminal(Some(tty))
-        .set_user(User::default())
+        .set_user(ids)
+        .set_oom_score_adj(config.kernel.oom_score_adj)
         .set_args(Some(args))
         .set_env(Some(env))
         .set_cwd(config.workdir.clone().into())
@@ -134,6 +148,27 @@ fn process_capabilities(config: &ContainerConfig, user: &str) -> Result<LinuxCap
         .set_inheritable(Some(ambient.clone()))
         .set_ambient(Some(ambient));
     Ok(capabilities)
+}
+
+/// Whether a capability is ours to give where there is no user namespace: a machine's root may lack some.
+pub fn held(name: &str) -> bool {
+    let ours = crate::sys::capability::permitted().unwrap_or(0);
+    capability::number(name).is_some_and(|number| ours & 1 << number != 0)
+}
+
+/// Every capability that there is; `own`: in no user namespace, so only what we have ourselves.
+pub fn all_capabilities(own: bool) -> LinuxCapabilities {
+    let names = capability::NAMES.iter().filter(|name| !own || held(name));
+    let all: std::collections::HashSet<Capability> =
+        names.filter_map(|name| Capability::from_str(name).ok()).collect();
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(Some(all.clone()))
+        .set_effective(Some(all.clone()))
+        .set_permitted(Some(all))
+        .set_inheritable(Some(std::collections::HashSet::new()))
+        .set_ambient(Some(std::collections::HashSet::new()));
+    capabilities
 }
 
 fn rlimit(limit: &crate::storage::containers::UlimitRecord) -> Result<PosixRlimit, Error> {
@@ -175,7 +210,8 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
         // sysfs belongs to the network namespace, and the host's is not ours to mount.
         mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro", "rslave"])?
     } else {
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?
+        let direction = if config.privileged { "rw" } else { "ro" };
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", direction])?
     });
     // Group 5 is "tty" in Debian, Fedora and Alpine alike; without it mapped, devpts refuses it.
     let tty_mapped =
@@ -183,33 +219,38 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
     let mut devpts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     devpts.extend(tty_mapped.then_some("gid=5"));
     list.push(mount("/dev/pts", "devpts", "devpts", &devpts)?);
-    if config.ipc == NamespaceMode::Private {
+    if config.ipc != NamespaceMode::Host {
         list.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
     } else if host.mqueue {
         list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"])?);
     }
-    if !config.mounts.iter().any(|m| m.destination == "/dev/shm") {
-        list.push(if config.ipc == NamespaceMode::Host {
+    if !config.no_shm && !config.mounts.iter().any(|m| m.destination == "/dev/shm") {
+        // That of another container is known by more than its source.
+        list.push(if config.ipc == NamespaceMode::Host || host.shm_of_other {
             mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"])?
         } else {
             mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536000"])?
         });
     }
+    let direction = if config.privileged { "rw" } else { "ro" };
     if host.cgroup_mount && !(config.network == NetworkMode::Host && record.mapping.is_some()) {
         list.push(mount(
             "/sys/fs/cgroup",
             "cgroup",
             "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", "ro"],
+            &["nosuid", "noexec", "nodev", "relatime", direction],
         )?);
     }
     for (destination, source) in &host.files {
         if !config.mounts.iter().any(|m| m.destination == *destination) {
             let source = source.to_string_lossy();
-            list.push(mount(destination, "bind", &source, &["bind", "rprivate", "nosuid", "nodev"])?);
+            let mut options = vec!["bind", "rprivate", "nosuid", "nodev"];
+            // Often a link to one of all the zones, which is not to become another.
+            options.extend(destination.ends_with("/etc/localtime").then_some("dest-nofollow"));
+            list.push(mount(destination, "bind", &source, &options)?);
         }
     }
-    for device in &config.devices {
+    for device in &host.nodes {
         // Bound, not made: mknod(2) is not for user namespaces. "dev" lifts what a bind gets else.
         list.push(mount(
             &device.container,
@@ -223,11 +264,25 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
     asked.sort_by_key(|m| m.destination.matches('/').count());
     for m in asked {
         let mut options: Vec<&str> = m.options.iter().map(String::as_str).collect();
-        let (kind, source) = if m.kind == "tmpfs" { ("tmpfs", "tmpfs") } else { ("bind", m.source.as_str()) };
+        let (kind, source) = match m.kind.as_str() {
+            kind @ ("tmpfs" | "ramfs" | "devpts") => (kind, kind),
+            _ => ("bind", m.source.as_str()),
+        };
         options.extend(m.copy_up.then_some("tmpcopyup"));
         list.push(mount(&m.destination, kind, source, &options)?);
     }
     Ok(list)
+}
+
+/// The execution domain that was asked for.
+pub fn personality(config: &ContainerConfig) -> Option<LinuxPersonality> {
+    let domain = match config.kernel.linux32? {
+        true => LinuxPersonalityDomain::PerLinux32,
+        false => LinuxPersonalityDomain::PerLinux,
+    };
+    let mut personality = LinuxPersonality::default();
+    personality.set_domain(domain);
+    Some(personality)
 }
 
 fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
@@ -249,7 +304,8 @@ fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
         std::iter::once(deny).chain(given).collect()
     }));
     linux
-        .set_namespaces(Some(namespaces(record)?))
+        .set_namespaces(Some(namespaces(record, host.join)?))
+        .set_personality(personality(config))
         .set_uid_mappings(record.mapping.as_ref().map(|m| id_mappings(&m.uids)).transpose()?)
         .set_gid_mappings(record.mapping.as_ref().map(|m| id_mappings(&m.gids)).transpose()?)
         .set_masked_paths(Some(masked.chain(config.mask.iter().cloned()).collect()))
@@ -273,27 +329,31 @@ fn sysctls(record: &ContainerRecord) -> HashMap<String, String> {
     sysctls
 }
 
-fn namespaces(record: &ContainerRecord) -> Result<Vec<LinuxNamespace>, Error> {
+fn namespaces(
+    record: &ContainerRecord,
+    join: Vec<(LinuxNamespaceType, PathBuf)>,
+) -> Result<Vec<LinuxNamespace>, Error> {
     use LinuxNamespaceType as T;
     let config = &record.config;
-    let own = |mode| mode == NamespaceMode::Private;
+    let own = |mode: &NamespaceMode| *mode == NamespaceMode::Private;
+    let joined_user = join.iter().any(|(kind, _)| *kind == T::User);
     let wanted = [
-        (T::User, record.mapping.is_some()),
+        (T::User, record.mapping.is_some() && !joined_user),
         (T::Mount, true),
-        (T::Pid, own(config.pid)),
-        (T::Ipc, own(config.ipc)),
-        (T::Uts, own(config.uts)),
+        (T::Pid, own(&config.pid)),
+        (T::Ipc, own(&config.ipc)),
+        (T::Uts, own(&config.uts)),
         (T::Network, config.network == NetworkMode::None),
-        (T::Cgroup, own(config.cgroupns)),
+        (T::Cgroup, own(&config.cgroupns)),
     ];
-    wanted
-        .into_iter()
-        .filter(|(_, wanted)| *wanted)
-        .map(|(kind, _)| {
-            LinuxNamespaceBuilder::default()
-                .typ(kind)
-                .build()
-                .map_err(|source| Error::Spec { what: kind.to_string(), source })
+    let new = wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(kind, _)| (kind, None));
+    new.chain(join.into_iter().map(|(kind, path)| (kind, Some(path))))
+        .map(|(kind, path)| {
+            let mut builder = LinuxNamespaceBuilder::default().typ(kind);
+            if let Some(path) = path {
+                builder = builder.path(path);
+            }
+            builder.build().map_err(|source| Error::Spec { what: kind.to_string(), source })
         })
         .collect()
 }

@@ -8,7 +8,7 @@ use super::volumes::VolumeRecord;
 use super::{Engine, Error};
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::ImageRecord;
-use crate::storage::containers::{Status, UsernsMode};
+use crate::storage::containers::Status;
 use crate::sys::{child, usage};
 
 /// What everything takes. Sizes of images come from their records; only what containers and volumes
@@ -104,12 +104,10 @@ impl Engine {
             return Ok(Vec::new());
         }
         let sizes = || trees.iter().map(|path| usage::bytes(path).unwrap_or(0)).collect();
-        child::call(self.mapping(UsernsMode::Default).as_ref(), sizes).map_err(|source| {
-            Error::FilesOfOthers {
-                action: "counting",
-                name: "the files of containers and volumes".into(),
-                source,
-            }
+        child::call(self.default_mapping().as_ref(), sizes).map_err(|source| Error::FilesOfOthers {
+            action: "counting",
+            name: "the files of containers and volumes".into(),
+            source,
         })
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::copy::{plain_input, unpack};
 use super::{Engine, Error};
 use crate::image::pack::Packer;
-use crate::storage::containers::UsernsMode;
+use crate::security::idmap::RungKind;
 use crate::sys::child::{self, Ids};
 use crate::sys::transfer::{Owners, Problem, Replace, Sink};
 use crate::sys::visit::{self, Found};
@@ -55,8 +55,8 @@ impl Engine {
         name: &str,
         work: impl FnOnce() -> Result<(), Problem>,
     ) -> Result<(), Error> {
-        let mapping = self.mapping(UsernsMode::Default);
-        let ids = mapping.as_ref().map_or(Ids::Own, Ids::Mapped);
+        let rung = self.rung();
+        let ids = if rung.kind == RungKind::Root { Ids::Own } else { Ids::Mapped(&rung.mapping) };
         child::call_as(ids, work)
             .map_err(|source| Error::FilesOfOthers { action, name: name.to_owned(), source })?
             .map_err(|source| Error::VolumeFiles { action, name: name.to_owned(), source })

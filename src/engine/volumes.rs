@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Engine, Error};
 use crate::base::id::{ContainerId, check_name};
-use crate::storage::containers::{self, MountRecord, UsernsMode};
+use crate::storage::containers::{self, MountRecord};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::host;
 use crate::sys::lock::Lock;
@@ -111,7 +111,8 @@ impl Engine {
                 // Unknown what it uses: nothing must be taken from it.
                 other => other?,
             };
-            for name in record.config.mounts.iter().filter_map(|mount| mount.name.clone()) {
+            let volumes = record.config.mounts.iter().filter(|mount| mount.kind == "volume");
+            for name in volumes.filter_map(|mount| mount.name.clone()) {
                 users.entry(name).or_default().push(id.clone());
             }
         }
@@ -129,7 +130,7 @@ impl Engine {
         if !dir.exists() {
             return Err(Error::NoVolume(name.to_owned()));
         }
-        let mapping = self.mapping(UsernsMode::Default);
+        let mapping = self.default_mapping();
         Ok(self.store.clone().with_mapping(mapping).discard(&dir)?)
     }
 }
@@ -170,8 +171,10 @@ fn random_name() -> Result<String, Error> {
     Ok(ContainerId::from_random(random).to_string())
 }
 
-/// Gives every volume among `mounts` its directory, and those without a name a name.
-pub fn provide(root: &Path, id: &ContainerId, mounts: &mut [MountRecord]) -> Result<(), Error> {
+/// Gives every volume among `mounts` its directory, and those without a name a name. Returns the
+/// directories that were made.
+pub fn provide(root: &Path, id: &ContainerId, mounts: &mut [MountRecord]) -> Result<Vec<PathBuf>, Error> {
+    let mut new = Vec::new();
     for mount in mounts.iter_mut().filter(|mount| mount.kind == "volume") {
         if mount.anonymous {
             mount.name = Some(random_name()?);
@@ -179,9 +182,11 @@ pub fn provide(root: &Path, id: &ContainerId, mounts: &mut [MountRecord]) -> Res
         let name = mount.name.clone().unwrap_or_default();
         let owner = mount.anonymous.then(|| id.clone());
         mount.source = root.join("volumes").join(&name).join("_data").to_string_lossy().into_owned();
-        make(root, &VolumeRecord::new(name, owner))?;
+        if make(root, &VolumeRecord::new(name, owner))? {
+            new.push(PathBuf::from(&mount.source));
+        }
     }
-    Ok(())
+    Ok(new)
 }
 
 /// Makes a volume; says whether it was not there.
@@ -221,8 +226,33 @@ fn make(root: &Path, record: &VolumeRecord) -> Result<bool, Error> {
     }
 }
 
-/// The directories of a container's volumes that go with it.
+/// The directories of a container's volumes that go with it, unless somebody else takes them as well.
 pub fn anonymous(root: &Path, mounts: &[MountRecord]) -> Vec<PathBuf> {
     let own = mounts.iter().filter(|mount| mount.anonymous);
     own.filter_map(|mount| mount.name.as_ref()).map(|name| root.join("volumes").join(name)).collect()
+}
+
+/// Whether a volume, if this is one's directory, belongs to one container alone.
+pub fn is_shared(dir: &Path) -> bool {
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    matches!(read(dir, name), Ok(Some(VolumeRecord { anonymous_of: None, .. })))
+}
+
+/// Notes that volumes of one container are another's, too, and go with neither.
+pub fn share(root: &Path, mounts: &[MountRecord]) -> Result<(), Error> {
+    for mount in mounts.iter().filter(|mount| mount.kind == "volume" && !mount.anonymous) {
+        let Some(name) = &mount.name else { continue };
+        let dir = root.join("volumes").join(name);
+        if let Some(record) = read(&dir, name)?.filter(|record| record.anonymous_of.is_some()) {
+            let record = VolumeRecord { anonymous_of: None, ..record };
+            let path = dir.join("volume.json");
+            let bytes = serde_json::to_vec(&record).map_err(Error::Json)?;
+            atomic::write(&path, &bytes, 0o600, Durability::Volatile).map_err(|source| Error::File {
+                action: "writing",
+                path,
+                source,
+            })?;
+        }
+    }
+    Ok(())
 }

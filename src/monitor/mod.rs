@@ -17,7 +17,7 @@ use self::supervise::{Streams, Supervisor};
 use crate::base::report;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, RunState};
-use crate::sys::atomic::Durability;
+use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::process::{self, ExitStatus};
 use crate::sys::{daemon, host, signal};
@@ -159,6 +159,7 @@ fn detach(job: &Job) {
     }
     let mut keep = vec![job.client.as_raw_fd(), job.lock.as_fd().as_raw_fd()];
     keep.extend(job.stdin.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(job.record.config.kernel.preserve_fds.iter().map(|fd| *fd as i32));
     daemon::close_fds_except(&keep);
     for ignored in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
         signal::ignore(ignored);
@@ -182,6 +183,8 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     let listener =
         listen(&job.containers.run_dir(&job.record.id)).map_err(io("opening the attach socket"))?;
     let (mut created, mut streams) = create(job)?;
+    // The program has them now; a pipe is not to stay open because we hold an end of it.
+    daemon::close_fds(&job.record.config.kernel.preserve_fds);
     // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids. Not
     // before: the init would inherit it, and its id maps would be root's to write.
     let _ = process::set_undumpable();
@@ -199,6 +202,7 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     // Before the gate opens: a program that runs is always one that `ps` knows of. If we die in
     // between, the gate's end closes and the program never begins.
     job.containers.write_state(&id, &state)?;
+    write_marks(job, created.pid).map_err(io("writing the process IDs"))?;
     created.start().map_err(runtime_error)?;
     let client = rustix::io::fcntl_dupfd_cloexec(&job.client, 3).map_err(|e| io("attaching")(e.into()))?;
     let supervisor = slot.insert(
@@ -228,6 +232,18 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     }
     drop(mounts);
     Ok(exit_of(status).code())
+}
+
+/// Writes the files that were asked for by `--pidfile` and `--conmon-pidfile`.
+fn write_marks(job: &Job, pid: i32) -> io::Result<()> {
+    let marks = &job.record.config.marks;
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    for (path, pid) in [(&marks.pidfile, pid), (&marks.monitor_pidfile, own)] {
+        if let Some(path) = path {
+            atomic::write(path, pid.to_string().as_bytes(), 0o644, Durability::Volatile)?;
+        }
+    }
+    Ok(())
 }
 
 /// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.

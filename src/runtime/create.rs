@@ -160,7 +160,13 @@ pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
     let birth =
         Birth { request: &request, plan: &plan, group: group.as_ref(), console_socket, listener, early };
     let mut made = None;
-    let born = birth.go(scope, &mut made);
+    let born = birth.go(scope, &mut made).and_then(|born| match request.witnesses.iter().all(alive) {
+        true => Ok(born),
+        false => {
+            discard(&born.child.pidfd, None);
+            Err(Error::JoinedEnded)
+        }
+    });
     if let Some((scope_group, scope_unit)) = made {
         group = Some(scope_group);
         unit = Some(scope_unit);
@@ -186,6 +192,10 @@ pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
             Err(error)
         }
     }
+}
+
+fn alive((pid, start_time): &(i32, u64)) -> bool {
+    process::is_alive(*pid, *start_time)
 }
 
 /// Mounts the rootfs of a container that has no mount namespace.

@@ -8,12 +8,13 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Error;
 use super::plan::{Ids, InitPlan, MountKind, MountOp, Node, NodeKind, Op};
+use super::{Borrowed, Error};
 use crate::base::idmap::IdMapping;
 use crate::sys::mount::{self, Filesystem, Propagation, PropagationKind};
+use crate::sys::path::Root;
 use crate::sys::process::{self, CloneOptions};
-use crate::sys::{socket, userns};
+use crate::sys::{namespace, socket, userns};
 
 /// Copies of the sources of all mounts that are to be made early, in the plan's order. `None` where
 /// the init has to try by itself.
@@ -102,12 +103,44 @@ fn make_node(place: &OwnedFd, name: &str, node: &Node, (uid, gid): (u32, u32)) -
     mount::detached_copy(made, false)
 }
 
+/// A copy of what a running container has mounted at a place, made by a short-lived process in there:
+/// the kernel copies no mount of a mount namespace that one is not in.
+fn borrow(from: &Borrowed) -> Result<OwnedFd, Error> {
+    let action = || format!("taking the mount \"{}\" of another container", from.path.display());
+    let failed = |e: io::Error| Error::host(action(), e);
+    let container = process::open_alive(from.pid, from.start_time).ok_or(Error::NotRunning)?;
+    let kinds = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u64;
+    let namespaces = namespace::differing(from.pid, 0).map_err(failed)? & kinds;
+    let (ours, theirs) = socket::packet_pair().map_err(failed)?;
+    let options = CloneOptions { close: Some(ours.as_fd()), ..Default::default() };
+    let child = process::spawn(options, || {
+        let made = namespace::join(&container, namespaces).and_then(|()| {
+            let root = Root::open(Path::new("/"))?;
+            mount::detached_copy(root.open_in(&from.path, OFlags::PATH, 0)?, true)
+        });
+        let errno = made.as_ref().err().map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO));
+        u8::from(socket::send(&theirs, &errno.to_ne_bytes(), made.as_ref().ok().map(AsFd::as_fd)).is_err())
+    })
+    .map_err(failed)?;
+    drop(theirs);
+    let (answer, made) = socket::receive(&ours).map_err(failed)?;
+    process::wait(&child.pidfd).map_err(failed)?;
+    match (<[u8; 4]>::try_from(answer.as_slice()).map(i32::from_ne_bytes), made) {
+        (Ok(0), Some(made)) => Ok(made),
+        (Ok(errno), _) if errno != 0 => Err(failed(io::Error::from_raw_os_error(errno))),
+        _ => Err(Error::Died),
+    }
+}
+
 fn copy(
     op: &MountOp,
     shared: bool,
     namespaces: &mut Vec<(IdMapping, OwnedFd)>,
 ) -> Result<Option<OwnedFd>, Error> {
     let MountKind::Bind { source, recursive, links, ids, .. } = &op.kind else { return Ok(None) };
+    if let Some(borrowed) = &op.details().borrowed {
+        return borrow(borrowed).map(Some);
+    }
     let action = || format!("binding \"{}\" to \"{}\"", source.display(), op.target.display());
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     if links.source || links.copy {

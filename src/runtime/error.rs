@@ -54,6 +54,9 @@ pub enum Error {
     /// The process is gone or another one has its pid.
     #[error("the container is not running")]
     NotRunning,
+    /// The container whose namespaces were to be joined ended meanwhile.
+    #[error("joining another container's namespaces: it has ended")]
+    JoinedEnded,
     /// The console socket cannot be used.
     #[error("connecting to console socket \"{}\"", path.display())]
     ConsoleSocket {

@@ -43,6 +43,9 @@ pub fn exec(mut request: ExecRequest) -> Result<Executed, Error> {
     };
     let mut plan = plan::plan_process(&request.process, filter, request.user_by_name.clone())?;
     plan.preserve_fds = request.preserve_fds;
+    plan.preserve_list.clone_from(&request.preserve_list);
+    plan.groups_by_name.clone_from(&request.groups_by_name);
+    plan.keep_groups = request.keep_groups;
     plan.new_keyring = !request.no_new_keyring;
     plan.clamp_limits = request.clamp_limits;
     let namespaces = namespace::differing(request.pid, request.own_namespaces)
@@ -261,7 +264,8 @@ fn join(container: &OwnedFd, namespaces: u64, request: &ExecRequest) -> Result<(
     };
     namespace::join(container, namespaces).doing(|| "joining the container's namespaces".to_owned())?;
     if namespaces & libc::CLONE_NEWUSER as u64 != 0 {
-        userns::become_root().doing(|| "becoming root of the user namespace".to_owned())?;
+        userns::become_root_with(request.keep_groups)
+            .doing(|| "becoming root of the user namespace".to_owned())?;
         process::set_undumpable().doing(|| "hiding the process".to_owned())?;
     }
     root.map_or(Ok(()), |root| mount::chroot(root).doing(|| "changing the root".to_owned()))

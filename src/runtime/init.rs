@@ -123,7 +123,9 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
             state.opened = Opened::new(paths);
             Ok(())
         }
-        Op::BecomeRoot => userns::become_root().doing(|| "becoming root of the user namespace".to_owned()),
+        Op::BecomeRoot { keep_groups } => {
+            userns::become_root_with(*keep_groups).doing(|| "becoming root of the user namespace".to_owned())
+        }
         Op::Time(offsets) => {
             namespace::unshare_time(offsets).doing(|| "creating a time namespace".to_owned())
         }
@@ -161,7 +163,8 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
         Op::Chroot => mount::chroot(state.root()?).doing(|| "changing the root".to_owned()),
         Op::Mount(op) => {
             let early = if op.is_early() { init.take_early(state)? } else { None };
-            mounting::carry_out_mount(op, state.root()?, early, &state.opened)
+            let whose = || launch::who(&init.plan.process, state.root()?);
+            mounting::carry_out_mount(op, state.root()?, early, &state.opened, &whose)
         }
         Op::Node(node) => {
             make_node(node, state.root()?).doing(|| format!("making device \"{}\"", node.path.display()))

@@ -142,6 +142,7 @@ fn become_program(
     let entered = enter_cwd(plan, &root, &identity);
     // No descriptor but the wanted ones passes the exec (CVE-2024-21626, CVE-2016-9962).
     process::close_on_exec_from(3 + plan.preserve_fds, None).doing(|| "closing descriptors".to_owned())?;
+    process::keep_open(&plan.preserve_list).doing(|| "passing descriptors on".to_owned())?;
     signal::reset();
     rustix::process::umask(Mode::from_raw_mode(plan.umask));
 
@@ -216,6 +217,22 @@ fn read_user_file(root: &Root, path: &str) -> Result<Vec<u8>, Failure> {
     }
 }
 
+fn unknown(error: passwd::LookupError) -> Failure {
+    Failure { kind: FailureKind::UnknownUser, errno: 0, chain: vec![error.to_string()] }
+}
+
+/// The ids of the process's user, for what is to be its own.
+pub(super) fn who(plan: &ProcessPlan, root: &Root) -> Result<(u32, u32), Failure> {
+    match &plan.user {
+        UserChoice::Ids { uid, gid, .. } => Ok((*uid, *gid)),
+        UserChoice::Name { name, .. } if matches!(name.as_str(), "" | "0" | "root" | "0:0") => Ok((0, 0)),
+        UserChoice::Name { .. } => {
+            let identity = identify(plan, root, &mut Vec::new())?;
+            Ok((identity.uid, identity.gid))
+        }
+    }
+}
+
 /// Who the process is; also sets `HOME` where the environment has none.
 fn identify(plan: &ProcessPlan, root: &Root, env: &mut Vec<CString>) -> Result<Identity, Failure> {
     let has_home = env.iter().any(|entry| entry.as_bytes().starts_with(b"HOME="));
@@ -237,11 +254,7 @@ fn identify(plan: &ProcessPlan, root: &Root, env: &mut Vec<CString>) -> Result<I
                 other => other,
             };
             let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
-            let mut identity = passwd::resolve(name, &passwd, &group).map_err(|error| Failure {
-                kind: FailureKind::UnknownUser,
-                errno: 0,
-                chain: vec![error.to_string()],
-            })?;
+            let mut identity = passwd::resolve(name, &passwd, &group).map_err(unknown)?;
             for group in groups {
                 if !identity.groups.contains(group) {
                     identity.groups.push(*group);
@@ -250,6 +263,16 @@ fn identify(plan: &ProcessPlan, root: &Root, env: &mut Vec<CString>) -> Result<I
             identity
         }
     };
+    let mut identity = identity;
+    if !plan.groups_by_name.is_empty() {
+        let group = read_user_file(root, "/etc/group")?;
+        for name in &plan.groups_by_name {
+            let id = passwd::group_id(name, &group).map_err(unknown)?;
+            if !identity.groups.contains(&id) {
+                identity.groups.push(id);
+            }
+        }
+    }
     if !has_home {
         let home = [b"HOME=".as_slice(), &identity.home].concat();
         env.extend(CString::new(home));
@@ -431,7 +454,7 @@ fn set_groups(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {
         UserChoice::Ids { groups, .. } | UserChoice::Name { groups, .. } => groups,
     };
     let denied = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EINVAL));
-    if denied && asked.is_empty() {
+    if denied && asked.is_empty() && plan.groups_by_name.is_empty() {
         return Ok(());
     }
     Err(error).doing(|| format!("setting the supplementary groups {:?}", identity.groups))

@@ -25,6 +25,7 @@ pub mod processes;
 pub mod protocol;
 pub mod state;
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -56,6 +57,45 @@ pub enum Rootfs {
         /// Keep overlay's own marks in `user.overlay.*`, which a user namespace may write.
         userxattr: bool,
     },
+}
+
+/// What a mount is beside what the specification has words for.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct MountDetails {
+    /// It is an overlay of these directories and not its source.
+    pub overlay: Option<OverlayDetails>,
+    /// Only this path of it is mounted, resolved so that no link leads out of it.
+    pub subpath: Option<PathBuf>,
+    /// All that is in it becomes the program's user's.
+    pub chown: bool,
+    /// It becomes the user's if it is empty and the rootfs has nothing at its place: a new volume.
+    pub claim: bool,
+    /// It is what a running container has mounted, and not its source.
+    pub borrowed: Option<Borrowed>,
+}
+
+/// An overlay that is no rootfs.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct OverlayDetails {
+    /// Read-only layers, the topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// The kernel's scratch directory, on the file system of `upper`.
+    pub work: PathBuf,
+    /// As in [`Rootfs::Overlay`].
+    pub userxattr: bool,
+}
+
+/// A place in a running container.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Borrowed {
+    /// Its first process.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`, against the pid's reuse.
+    pub start_time: u64,
+    /// Absolute, in there.
+    pub path: PathBuf,
 }
 
 /// What becomes of the program's descriptors 0, 1 and 2.
@@ -106,6 +146,17 @@ pub struct CreateRequest {
     pub gate: Gate,
     /// Descriptors 3 to 2+n go through to the program.
     pub preserve_fds: u32,
+    /// So do these.
+    pub preserve_list: Vec<u32>,
+    /// Further groups of the program, names or numbers, looked up as [`Self::user_by_name`] is.
+    pub groups_by_name: Vec<String>,
+    /// The program keeps the caller's supplementary groups.
+    pub keep_groups: bool,
+    /// More about the spec's mounts, by their destination.
+    pub mount_details: HashMap<PathBuf, MountDetails>,
+    /// Processes, with their start times, whose namespaces are joined: if one of them has ended by the time
+    /// that was done, its number may have been another's.
+    pub witnesses: Vec<(i32, u64)>,
     /// As many of them are listening sockets: the program is told so (sd_listen_fds(3)).
     pub listen_fds: u32,
     /// Move the rootfs over `/` instead of pivoting: for a host whose root is a ramfs.
@@ -157,6 +208,11 @@ impl CreateRequest {
             stdio: Stdio::Inherit,
             gate: Gate::Held,
             preserve_fds: 0,
+            preserve_list: Vec::new(),
+            groups_by_name: Vec::new(),
+            keep_groups: false,
+            mount_details: HashMap::new(),
+            witnesses: Vec::new(),
             listen_fds: 0,
             no_pivot: false,
             no_new_keyring: false,
@@ -198,6 +254,12 @@ pub struct ExecRequest {
     pub filter: Option<Filter>,
     /// Descriptors 3 to 2+n go through to the program.
     pub preserve_fds: u32,
+    /// So do these.
+    pub preserve_list: Vec<u32>,
+    /// As [`CreateRequest::groups_by_name`].
+    pub groups_by_name: Vec<String>,
+    /// As [`CreateRequest::keep_groups`].
+    pub keep_groups: bool,
     /// Do not make a session keyring.
     pub no_new_keyring: bool,
     /// As [`CreateRequest::clamp_limits`].

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::Rootfs;
 use super::init::{Doing, PROC_MAGIC, place};
 use super::plan::{Links, MountKind, MountOp};
 use super::protocol::{Failure, FailureKind};
+use super::{OverlayDetails, Rootfs};
 use crate::sys::copy;
 use crate::sys::mount::{self, Attributes, BindOptions, Filesystem, Overlay, attr};
 use crate::sys::path::Root;
@@ -52,7 +52,7 @@ pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64, opened: &Opened) ->
     let action = || format!("mounting the rootfs \"{}\"", place.display());
     let target = opened.or_open(place).doing(action)?;
     match overlay {
-        Some(overlay) => mount::overlay(&overlay, attributes, &target).map_err(|error| {
+        Some(overlay) => mount::overlay(&overlay, attributes, &target).map(drop).map_err(|error| {
             // ENOENT: a layer whose tree is not for overlayfs.
             let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP, libc::ENOENT];
             let kind = match error.raw_os_error() {
@@ -73,29 +73,44 @@ pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64, opened: &Opened) ->
     Root::open(place).doing(action)
 }
 
+/// Tells the ids of the process's user.
+pub(super) type Whose<'a> = dyn Fn() -> Result<(u32, u32), Failure> + 'a;
+
 /// Makes one mount; `early` is a copy of its source that was made before the init.
 pub(super) fn carry_out_mount(
     op: &MountOp,
     root: &Root,
     early: Option<OwnedFd>,
     opened: &Opened,
+    whose: &Whose<'_>,
 ) -> Result<(), Failure> {
     let target = op.target.display();
     match &op.kind {
         MountKind::Bind { source, recursive, copy_up, links, ids, .. } => {
             let action = || format!("binding \"{}\" to \"{target}\"", source.display());
-            let own = || open_source(source, *links, opened);
-            let (from, is_early) = choose_source(own, early, ids.is_some()).doing(action)?;
+            let own = || match &op.details().overlay {
+                Some(overlay) => mount_overlay(overlay, opened),
+                None => open_source(source, *links, opened),
+            };
+            let other = ids.is_some() || op.details().borrowed.is_some();
+            let (from, is_early) = choose_source(own, early, other).doing(action)?;
+            let from = match &op.details().subpath {
+                Some(path) => below(from, path)
+                    .doing(|| format!("finding \"{}\" in what is mounted at \"{target}\"", path.display()))?,
+                None => from,
+            };
             let kind = FileType::from_raw_mode(rustix::fs::fstat(&from).doing(action)?.st_mode);
             if links.copy && kind == FileType::Symlink {
                 return copy_link(&from, &op.target, root).doing(action);
             }
+            let missing = op.details().claim && root.open_in(&op.target, OFlags::PATH, 0).is_err();
             let to = open_target(op, kind, *links, root).doing(action)?;
             check_not_over_proc(op, root, &to, Some(&from)).doing(action)?;
             if *copy_up && kind == FileType::Directory {
                 let action = || format!("filling the volume at \"{target}\" from the image");
                 copy::fill(&to, &from).doing(action)?;
             }
+            give_away(op, &from, missing, whose)?;
             if is_early {
                 return mount::attach(&from, &to).and_then(|()| finish_mount(&from, op)).doing(action);
             }
@@ -104,7 +119,14 @@ pub(super) fn carry_out_mount(
         MountKind::Filesystem { filesystem, fallback, copy_up } => {
             let name = &filesystem.fstype;
             mount_filesystem(filesystem, fallback.as_deref(), *copy_up, op, root)
-                .doing(|| format!("mounting \"{name}\" at \"{target}\""))
+                .doing(|| format!("mounting \"{name}\" at \"{target}\""))?;
+            if !op.details().chown {
+                return Ok(());
+            }
+            let mounted = root
+                .open_in(&op.target, OFlags::PATH | OFlags::DIRECTORY, 0)
+                .doing(|| format!("opening \"{target}\""))?;
+            give_away(op, &mounted, false, whose)
         }
         MountKind::Remount => (|| {
             let mounted = root.open_in(&op.target, OFlags::PATH, 0)?;
@@ -112,6 +134,45 @@ pub(super) fn carry_out_mount(
         })()
         .doing(|| format!("remounting \"{target}\"")),
     }
+}
+
+/// Mounts an overlay where nobody looks, on one of its own directories, and returns its root. That place
+/// is out of sight after the pivot.
+fn mount_overlay(details: &OverlayDetails, opened: &Opened) -> io::Result<OwnedFd> {
+    let lower = details.lower.iter().map(|path| opened.or_open(path)).collect::<io::Result<Vec<_>>>()?;
+    let (upper, work) = (opened.or_open(&details.upper)?, opened.or_open(&details.work)?);
+    let overlay = Overlay {
+        lower: lower.iter().map(mount::name_of).collect(),
+        upper: mount::name_of(&upper),
+        work: mount::name_of(&work),
+        volatile: false,
+        userxattr: details.userxattr,
+    };
+    match mount::overlay(&overlay, 0, &work)? {
+        Some(mounted) => Ok(mounted),
+        None => Ok(mount::open_path(&details.work)?),
+    }
+}
+
+/// Opens a path in an open directory that somebody else may have filled: no link leads out of it.
+fn below(directory: OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    Root::from_fd(directory).open_in(path, OFlags::PATH, 0)
+}
+
+/// Gives what is mounted to the process's user, where that was asked for.
+fn give_away(op: &MountOp, mounted: &OwnedFd, missing: bool, whose: &Whose<'_>) -> Result<(), Failure> {
+    if !op.details().chown && !missing {
+        return Ok(());
+    }
+    let action = || format!("changing the owner of what is mounted at \"{}\"", op.target.display());
+    let owner = whose()?;
+    if op.details().chown {
+        return copy::give(mounted, owner).doing(action);
+    }
+    if owner == (0, 0) {
+        return Ok(());
+    }
+    copy::give_empty(mounted, owner).doing(action)
 }
 
 /// Makes a bind mount of a copy of its source, in a container that is there already, where the source

@@ -135,6 +135,11 @@ fn choose(
     }
 }
 
+/// The ranges of any user in `/etc/subuid` or `/etc/subgid`.
+pub fn subordinate_of(name: &str, file: &str) -> Vec<IdRange> {
+    subordinate(&std::fs::read(file).unwrap_or_default(), Some(name), u32::MAX)
+}
+
 /// The ranges of a user in a subuid or subgid file (subuid(5)): lines `name-or-uid:first:count`.
 /// What is malformed, would wrap round or holds the user's own id is left out.
 pub fn subordinate(file: &[u8], name: Option<&str>, uid: u32) -> Vec<IdRange> {

@@ -35,6 +35,15 @@ pub fn users(file: &[u8]) -> impl Iterator<Item = User> + '_ {
     })
 }
 
+/// The line of a user in a passwd file, who is named or numbered.
+pub fn line_of<'a>(user: &str, file: &'a [u8]) -> Option<&'a [u8]> {
+    file.split(|b| *b == b'\n').find(|line| {
+        users(line)
+            .next()
+            .is_some_and(|known| known.name == user.as_bytes() || Some(known.uid) == number(user.as_bytes()))
+    })
+}
+
 /// The groups of a group file.
 pub fn groups(file: &[u8]) -> impl Iterator<Item = Group> + '_ {
     file.split(|b| *b == b'\n').filter_map(|line| {
@@ -97,9 +106,7 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Look
     let home =
         entry.as_ref().map(|e| e.home.clone()).filter(|h| !h.is_empty()).unwrap_or_else(|| b"/".to_vec());
     if let Some(name) = wanted_group {
-        let known = || groups(group).find(|g| g.name == name.as_bytes()).map(|g| g.gid);
-        let gid =
-            number(name.as_bytes()).or_else(known).ok_or_else(|| LookupError::Group(name.to_owned()))?;
+        let gid = group_id(name, group)?;
         return Ok(Identity { uid, gid, groups: Vec::new(), home });
     }
     let gid = entry.as_ref().map_or(0, |e| e.gid);
@@ -112,6 +119,12 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Look
         }
     }
     Ok(Identity { uid, gid, groups: supplementary, home })
+}
+
+/// The number of a group that is named or numbered; a number need not be known.
+pub fn group_id(name: &str, group: &[u8]) -> Result<u32, LookupError> {
+    let known = || groups(group).find(|g| g.name == name.as_bytes()).map(|g| g.gid);
+    number(name.as_bytes()).or_else(known).ok_or_else(|| LookupError::Group(name.to_owned()))
 }
 
 /// Whether `user[:group]` cannot be resolved without the files.

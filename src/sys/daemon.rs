@@ -39,6 +39,11 @@ pub fn close_fds_except(keep: &[RawFd]) {
     close_range(first, u32::MAX);
 }
 
+/// Closes descriptors that somebody else opened for a process of ours.
+pub fn close_fds(fds: &[u32]) {
+    fds.iter().for_each(|fd| close_range(*fd, *fd));
+}
+
 fn close_range(first: u32, last: u32) {
     // SAFETY: no owner of these descriptors uses them again: this process keeps only what was named.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };

@@ -233,6 +233,33 @@ impl Level {
     }
 }
 
+/// Reads a regular file of at most `limit` bytes in these trees, the topmost first. No link is followed;
+/// `None` if there is no such regular file.
+pub fn read(trees: &[Tree], path: &[&str], limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let Some((last, directories)) = path.split_last() else { return Ok(None) };
+    let name = |text: &str| CString::new(text).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let mut level = Level::open(trees)?;
+    for directory in directories {
+        let directory = name(directory)?;
+        match level.find(&directory)? {
+            Some(entry) if entry.kind() == FileType::Directory => level = level.enter(&directory, &entry)?,
+            _ => return Ok(None),
+        }
+    }
+    let last = name(last)?;
+    let Some(entry) = level.find(&last)?.filter(|entry| entry.kind() == FileType::RegularFile) else {
+        return Ok(None);
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::openat(level.directory(&entry), &last, flags, Mode::empty())?;
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(std::fs::File::from(file), limit + 1), &mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(Some(bytes))
+}
+
 /// How a file differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Kind {

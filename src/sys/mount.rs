@@ -185,15 +185,18 @@ pub struct Overlay {
     pub userxattr: bool,
 }
 
-/// Mounts an overlay on an open directory, with these attributes.
+/// Mounts an overlay on an open directory, with these attributes; returns as [`filesystem`] does.
 ///
 /// Layers are given one by one (`lowerdir+`, Linux 6.7), because all of them together must fit a
 /// page for mount(2) and 255 bytes for fsconfig(2). What overlay would take for a separator, or is
 /// too long, and everything for older kernels, is named by a descriptor.
-pub fn overlay(overlay: &Overlay, attributes: u64, target: impl AsFd) -> io::Result<()> {
+pub fn overlay(overlay: &Overlay, attributes: u64, target: impl AsFd) -> io::Result<Option<OwnedFd>> {
     match overlay_detached(overlay, attributes) {
-        Ok(mount) => attach(&mount, target),
-        Err(Errno::NOSYS | Errno::INVAL) => overlay_legacy(overlay, attributes, target),
+        Ok(mount) => {
+            attach(&mount, target)?;
+            Ok(Some(mount))
+        }
+        Err(Errno::NOSYS | Errno::INVAL) => overlay_legacy(overlay, attributes, target).map(|()| None),
         Err(error) => Err(error.into()),
     }
 }
@@ -342,6 +345,11 @@ fn remount_legacy(mount: BorrowedFd<'_>, attributes: Attributes) -> io::Result<(
     let flags = mount_flags(now & !attributes.clear | attributes.set);
     rustix::mount::mount_remount(proc_path(mount), MountFlags::BIND | flags, c"")?;
     Ok(())
+}
+
+/// The path by which this process can name an open object, as long as it is open.
+pub fn name_of(fd: impl AsFd) -> PathBuf {
+    proc_path(fd)
 }
 
 /// Moves a detached mount onto an open object.

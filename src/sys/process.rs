@@ -361,6 +361,23 @@ pub fn set_undumpable() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
 }
 
+/// Lets these descriptors pass an exec. One that is not open is an error (EBADF).
+pub fn keep_open(fds: &[u32]) -> io::Result<()> {
+    for fd in fds {
+        // SAFETY: changes only a flag of a descriptor.
+        if unsafe { libc::fcntl(*fd as i32, libc::F_SETFD, 0) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Which of these descriptors is not open. To be asked before anything else is opened.
+pub fn first_closed(fds: &[u32]) -> Option<u32> {
+    // SAFETY: reads only a flag of a descriptor.
+    fds.iter().copied().find(|fd| unsafe { libc::fcntl(*fd as i32, libc::F_GETFD) } == -1)
+}
+
 /// Marks all descriptors from `first` on close-on-exec, but `keep`.
 pub fn close_on_exec_from(first: u32, keep: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mark = |from: u32, to: u32| {

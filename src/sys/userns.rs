@@ -167,15 +167,22 @@ pub fn hold(mapping: &IdMapping) -> Result<OwnedFd, Error> {
 /// Where the only id is another (`--userns keep-id`) it stays that; its capabilities, which it has had
 /// since the namespace was made or joined, are the same.
 pub fn become_root() -> io::Result<()> {
+    become_root_with(false)
+}
+
+/// The same; with `keep_groups` the supplementary groups stay, which may give access to what they own.
+pub fn become_root_with(keep_groups: bool) -> io::Result<()> {
     let unmapped = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
     match ids::set_gid(0) {
         Err(error) if unmapped(&error) => return Ok(()),
         other => other?,
     }
-    match ids::set_groups(&[]) {
-        // setgroups is denied in a namespace that was mapped without privileges.
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
-        other => other?,
+    if !keep_groups {
+        match ids::set_groups(&[]) {
+            // setgroups is denied in a namespace that was mapped without privileges.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+            other => other?,
+        }
     }
     ids::set_uid(0)
 }

@@ -5,24 +5,28 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, Globals, Outcome};
+use crate::base::id::ContainerId;
 use crate::engine::attach::DetachKeys;
 use crate::engine::exec::ExecOptions;
+use crate::engine::request::RunRequest;
+use crate::engine::{self, config};
 
 /// Run a program in a running container.
 #[derive(Args, Debug, Clone)]
+#[command(override_usage = "umiak exec [OPTIONS] CONTAINER COMMAND [ARGUMENT]...")]
 pub struct ExecArgs {
     /// Leave the program running
-    #[arg(short, long)]
-    detach: bool,
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    detach: Option<bool>,
     /// The keys that leave the program's terminal
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<String>,
     /// Keep standard input open
-    #[arg(short, long)]
-    interactive: bool,
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    interactive: Option<bool>,
     /// Give the program a terminal
-    #[arg(short, long)]
-    tty: bool,
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tty: Option<bool>,
     /// Set a variable of the environment; without a value it takes ours
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -35,15 +39,35 @@ pub struct ExecArgs {
     /// The program's working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// The container, by name or ID
-    container: String,
-    /// The program and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    command: Vec<String>,
+    /// Give the program all capabilities
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    privileged: Option<bool>,
+    /// Pass on as many descriptors from 3 on
+    #[arg(long, value_name = "NUMBER")]
+    preserve_fds: Option<u32>,
+    /// Pass on these descriptors
+    #[arg(long, value_name = "FD", value_delimiter = ',')]
+    preserve_fd: Vec<u32>,
+    /// Read the container's ID from a file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// The container that was made last
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    latest: Option<bool>,
+    /// The container, by name or ID, then the program and its arguments
+    // One list, so that what stands behind the container is never looked at for flags of ours.
+    #[arg(trailing_var_arg = true, value_name = "CONTAINER COMMAND")]
+    words: Vec<String>,
 }
 
 /// `exec`.
 pub fn run(args: ExecArgs, globals: &Globals) -> Outcome {
+    let fds = RunRequest {
+        preserve_fds: args.preserve_fds,
+        preserve_fd: args.preserve_fd,
+        ..RunRequest::default()
+    };
+    fds.check().map_err(engine::Error::from)?;
     let detach_keys = match &args.detach_keys {
         None => DetachKeys::default(),
         Some(text) => DetachKeys::parse(text)
@@ -52,21 +76,44 @@ pub fn run(args: ExecArgs, globals: &Globals) -> Outcome {
     if let Some(dir) = args.workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
         return Err(Failure::new(format!("--workdir \"{dir}\": it must be an absolute path")));
     }
+    let engine = globals.engine()?;
+    let mut words = args.words.into_iter();
+    let container = match (&args.cidfile, args.latest.unwrap_or(false)) {
+        (Some(_), true) => return Err(Failure::new("--cidfile and --latest cannot be used together")),
+        (Some(path), false) => {
+            let failed = |error: &dyn std::fmt::Display| {
+                Failure::new(format!("--cidfile: reading \"{}\": {error}", path.display()))
+            };
+            let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+            text.trim().parse::<ContainerId>().map_err(|error| failed(&error))?.to_string()
+        }
+        (None, true) => super::diff::newest(&engine)?,
+        (None, false) => words.next().ok_or_else(|| missing("a container"))?,
+    };
+    let command: Vec<String> = words.collect();
+    if command.is_empty() {
+        return Err(missing("a command"));
+    }
     let options = ExecOptions {
-        container: args.container,
-        command: args.command,
-        detach: args.detach,
-        interactive: args.interactive,
-        tty: args.tty,
+        container,
+        command,
+        detach: args.detach.unwrap_or(false),
+        interactive: args.interactive.unwrap_or(false),
+        tty: args.tty.unwrap_or(false),
         env: args.env,
         env_files: args.env_file,
         user: args.user,
         workdir: args.workdir,
         detach_keys,
+        privileged: args.privileged.unwrap_or(false),
+        preserve: config::preserved(&fds).map_err(engine::Error::from)?,
     };
-    let engine = globals.engine()?;
     match engine.exec(&options)? {
         Some(code) => Ok(code),
         None => Ok(0),
     }
+}
+
+fn missing(what: &str) -> Failure {
+    Failure::new(format!("{what} is missing")).with_hint("see umiak exec --help")
 }

@@ -12,6 +12,7 @@ pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod export;
+pub mod flags;
 pub mod history;
 pub mod image_mount;
 pub mod images;
@@ -150,7 +151,8 @@ impl Face {
 
     /// Without its flags.
     fn bare(&self) -> Command {
-        Command::new(self.words().1).about(self.about).visible_aliases(self.aliases)
+        // Of a flag that is given twice the last one counts, as in Podman.
+        Command::new(self.words().1).about(self.about).visible_aliases(self.aliases).args_override_self(true)
     }
 }
 
@@ -406,7 +408,7 @@ fn first_word(command: &Command, words: &[OsString], from: usize) -> Option<usiz
 
 /// Commands that end in a program's own words: everything from the first word on is not for us, whatever it
 /// looks like.
-const TRAILING: [&str; 4] = ["run", "create", "exec", "unshare"];
+const TRAILING: [&str; 1] = ["unshare"];
 
 /// The engine's `main`.
 pub fn main(words: Vec<OsString>) -> u8 {

@@ -1,15 +1,13 @@
 //! `run`, `create` and `start`.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::access::{Access, Retry};
+use super::flags::Flags;
 use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::attach::{self, DetachKeys, Ending, Relay};
-use crate::engine::images::{PullOptions, PullPolicy};
 use crate::engine::request::RunRequest;
 use crate::engine::run::Started;
 use crate::engine::{self, Engine};
@@ -18,171 +16,26 @@ use crate::storage::images::ImageRecord;
 
 /// Create a container without starting it.
 #[derive(Args, Debug, Clone)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, override_usage = "umiak create [OPTIONS] IMAGE [COMMAND]...")]
 pub struct CreateArgs {
     /// Show this help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
-    /// Keep standard input open
-    #[arg(short, long)]
-    interactive: bool,
-    /// Give the program a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Remove the container when it ends
-    #[arg(long)]
-    rm: bool,
-    /// Name the container
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Remove a container that has the name first
-    #[arg(long)]
-    replace: bool,
-    /// Set a variable of the environment; without a value it takes ours
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Read variables of the environment from a file
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// The program's working directory
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
-    /// Run as this user of the image
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
-    /// Mount a directory of the host or a named volume
-    #[arg(short, long, value_name = "[SOURCE:]DIR[:OPTIONS]")]
-    volume: Vec<String>,
-    /// Mount something, told in full
-    #[arg(long, value_name = "type=TYPE,…")]
-    mount: Vec<String>,
-    /// Mount a file system in memory
-    #[arg(long, value_name = "DIR[:OPTIONS]")]
-    tmpfs: Vec<String>,
-    /// The container's host name
-    #[arg(short, long, value_name = "NAME")]
-    hostname: Option<String>,
-    /// Run this in place of the image's entrypoint
-    #[arg(long, value_name = "PROGRAM")]
-    entrypoint: Option<String>,
-    /// Let nothing write to the container's root file system
-    #[arg(long)]
-    read_only: bool,
-    /// With --read-only, leave /run, /tmp and /var/tmp writable
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
-    read_only_tmpfs: bool,
-    /// Grant a capability
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_add: Vec<String>,
-    /// Take a capability away
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATHS, unmask=PATHS|ALL
-    #[arg(long, value_name = "OPTION")]
-    security_opt: Vec<String>,
-    /// Run an init that reaps processes and passes signals on
-    #[arg(long)]
-    init: bool,
-    /// When to pull the image: always, missing, never or newer
-    #[arg(long, value_name = "POLICY", default_value = "missing")]
-    pull: String,
-    /// The container's network: none or host
-    #[arg(long, visible_alias = "net", value_name = "MODE")]
-    network: Option<String>,
-    /// The user namespace: host or keep-id
-    #[arg(long, value_name = "MODE")]
-    userns: Option<String>,
-    /// The pid namespace: private or host
-    #[arg(long, value_name = "MODE")]
-    pid: Option<String>,
-    /// The ipc namespace: private or host
-    #[arg(long, value_name = "MODE")]
-    ipc: Option<String>,
-    /// The uts namespace: private or host
-    #[arg(long, value_name = "MODE")]
-    uts: Option<String>,
-    /// The cgroup namespace: private or host
-    #[arg(long, value_name = "MODE")]
-    cgroupns: Option<String>,
-    /// Whether the container gets a control group: enabled or disabled
-    #[arg(long, value_name = "HOW")]
-    cgroups: Option<String>,
-    /// A resource limit of the program
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
-    ulimit: Vec<String>,
-    /// A kernel parameter of the container's namespaces
-    #[arg(long, value_name = "NAME=VALUE")]
-    sysctl: Vec<String>,
-    /// Give the container a device of the host
-    #[arg(long, value_name = "DEVICE[:PLACE][:rwm]")]
-    device: Vec<String>,
-    /// Attach a label
-    #[arg(short, long, value_name = "KEY=VALUE")]
-    label: Vec<String>,
-    /// Attach an annotation
-    #[arg(long, value_name = "KEY=VALUE")]
-    annotation: Vec<String>,
-    /// The signal that asks the program to end
-    #[arg(long, value_name = "SIGNAL")]
-    stop_signal: Option<String>,
-    /// How long it may take to end, in seconds
-    #[arg(long, value_name = "SECONDS")]
-    stop_timeout: Option<u64>,
-    /// Write the container's ID to a file
-    #[arg(long, value_name = "FILE")]
-    cidfile: Option<PathBuf>,
-    /// IMAGE is a directory to be used as it is
-    #[arg(long)]
-    rootfs: bool,
-    /// Where output is kept: k8s-file or none
-    #[arg(long, value_name = "DRIVER")]
-    log_driver: Option<String>,
-    /// path=FILE, max-size=SIZE
-    #[arg(long, value_name = "NAME=VALUE")]
-    log_opt: Vec<String>,
-    /// The size of /dev/shm
-    #[arg(long, value_name = "SIZE")]
-    shm_size: Option<String>,
-    /// The platform of the image: OS/ARCH[/VARIANT]
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<String>,
-    /// The architecture of the image
-    #[arg(long, value_name = "ARCH")]
-    arch: Option<String>,
-    /// The operating system of the image
-    #[arg(long, value_name = "OS")]
-    os: Option<String>,
-    /// The variant of the image's architecture
-    #[arg(long, value_name = "VARIANT")]
-    variant: Option<String>,
-    /// Does nothing, as in Podman: what is trusted stands in policy.json
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[allow(dead_code, reason = "taken so that command lines made for Docker work")]
-    disable_content_trust: Option<bool>,
     #[command(flatten)]
-    retry: Retry,
-    #[command(flatten)]
-    access: Access,
-    /// The policy that says which images may be pulled
-    #[arg(long, value_name = "FILE", hide = true)]
-    signature_policy: Option<PathBuf>,
-    /// Show nothing of the pull
-    #[arg(short, long)]
-    quiet: bool,
-    /// The image
-    image: String,
-    /// The program and its arguments, in place of the image's own
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    flags: Flags,
+    /// The image, then the program and its arguments in place of the image's own
+    // One list, so that what stands behind the image is never looked at for flags of ours.
+    #[arg(trailing_var_arg = true, value_name = "IMAGE [COMMAND]")]
+    words: Vec<String>,
 }
 
 /// Create and start a container.
 #[derive(Args, Debug, Clone)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, override_usage = "umiak run [OPTIONS] IMAGE [COMMAND]...")]
 pub struct RunArgs {
     /// Leave the container running and print its ID
-    #[arg(short, long)]
-    detach: bool,
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    detach: Option<bool>,
     /// The keys that leave the container's terminal
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<String>,
@@ -214,71 +67,24 @@ pub struct StartArgs {
 }
 
 impl CreateArgs {
-    fn request(&self, command_line: &[String]) -> RunRequest {
-        let this = self.clone();
-        RunRequest {
-            image: this.image,
-            command: this.command,
-            name: this.name,
-            replace: this.replace,
-            interactive: this.interactive,
-            tty: this.tty,
-            rm: this.rm,
-            env: this.env,
-            env_files: this.env_file,
-            workdir: this.workdir,
-            user: this.user,
-            volumes: this.volume,
-            mounts: this.mount,
-            tmpfs: this.tmpfs,
-            hostname: this.hostname,
-            entrypoint: this.entrypoint,
-            read_only: this.read_only,
-            read_only_tmpfs: this.read_only_tmpfs,
-            cap_add: this.cap_add,
-            cap_drop: this.cap_drop,
-            security_opt: this.security_opt,
-            init: this.init,
-            network: this.network,
-            userns: this.userns,
-            pid: this.pid,
-            ipc: this.ipc,
-            uts: this.uts,
-            cgroupns: this.cgroupns,
-            cgroups: this.cgroups,
-            ulimits: this.ulimit,
-            sysctls: this.sysctl,
-            devices: this.device,
-            labels: this.label,
-            annotations: this.annotation,
-            stop_signal: this.stop_signal,
-            stop_timeout: this.stop_timeout,
-            cidfile: this.cidfile,
-            rootfs: this.rootfs,
-            log_driver: this.log_driver,
-            log_opts: this.log_opt,
-            shm_size: this.shm_size,
-            create_command: command_line.to_vec(),
-        }
+    fn request(&self, command_line: &[String]) -> Result<RunRequest, Failure> {
+        let mut request = self.flags.request();
+        let mut words = self.words.iter().cloned();
+        request.image = words
+            .next()
+            .ok_or_else(|| Failure::new("an image is missing").with_hint("see umiak run --help"))?;
+        request.command = words.collect();
+        request.create_command = command_line.to_vec();
+        self.flags.refused.check()?;
+        request.check().map_err(engine::Error::from)?;
+        Ok(request)
     }
 
-    fn image(&self, engine: &Engine) -> Result<Option<ImageRecord>, Failure> {
-        if self.rootfs {
+    fn image(&self, engine: &Engine, request: &RunRequest) -> Result<Option<ImageRecord>, Failure> {
+        if request.rootfs {
             return Ok(None);
         }
-        let policy: PullPolicy = self.pull.parse().map_err(Failure::new)?;
-        let options = PullOptions {
-            platform: self.platform.clone(),
-            os: self.os.clone(),
-            arch: self.arch.clone(),
-            variant: self.variant.clone(),
-            reach: self.access.clone().reach(Some(&self.retry))?,
-            signature_policy: self.signature_policy.clone(),
-        };
-        let progress = crate::cli::progress::for_pull(self.quiet);
-        let record = crate::engine::images::ensure(engine, &self.image, policy, &options, progress)
-            .map_err(engine::Error::from)?;
-        Ok(Some(record))
+        self.flags.image.get(engine, &request.image).map(Some)
     }
 }
 
@@ -296,20 +102,21 @@ pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
 /// `run`.
 pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     let keys = keys(args.detach_keys.as_deref())?;
+    let request = args.create.request(&globals.command_line)?;
     let engine = globals.engine()?;
-    let image = args.create.image(&engine)?;
-    let request = args.create.request(&globals.command_line);
+    let image = args.create.image(&engine, &request)?;
     let (record, lock) = engine.create(&request, image.as_ref())?;
     let (name, rm) = (record.name.clone(), record.config.auto_remove);
     let (interactive, tty) = (record.config.interactive, record.config.tty);
     // Caught before there is anybody to pass them on to, so that none is lost.
-    let signals = if args.detach {
+    let detach = args.detach.unwrap_or(false);
+    let signals = if detach {
         None
     } else {
         Some(attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?)
     };
     let spare = record.clone();
-    let started = engine.start(record, lock, !args.detach).inspect_err(|_| {
+    let started = engine.start(record, lock, !detach).inspect_err(|_| {
         if rm {
             engine.discard(&spare);
         }
@@ -357,9 +164,10 @@ pub fn ended(ending: Ending, engine: &Engine, id: &crate::base::id::ContainerId,
 
 /// `create`.
 pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
+    let request = args.request(&globals.command_line)?;
     let engine = globals.engine()?;
-    let image = args.image(&engine)?;
-    let (record, _lock) = engine.create(&args.request(&globals.command_line), image.as_ref())?;
+    let image = args.image(&engine, &request)?;
+    let (record, _lock) = engine.create(&request, image.as_ref())?;
     output::println(record.id.as_str())?;
     Ok(0)
 }

@@ -155,5 +155,5 @@ fn mount_layers(store: &Store, image: &ImageRecord, dir: &Path) -> Result<(), Er
         volatile: true,
         userxattr: store.ownership() != Some(crate::storage::Ownership::Host),
     };
-    mount::overlay(&overlay, attr::RDONLY, &target).map_err(doing("mounting", &merged))
+    mount::overlay(&overlay, attr::RDONLY, &target).map(drop).map_err(doing("mounting", &merged))
 }

@@ -84,7 +84,7 @@ impl Engine {
         let mut users = Vec::new();
         for container in self.containers.ids()? {
             match self.containers.record(&container) {
-                Ok(record) if record.image_id == Some(*id) => users.push(record),
+                Ok(record) if images_of(&record).contains(id) => users.push(record),
                 // Being made or removed this moment, or damaged: `ps` tells of the latter.
                 _ => {}
             }
@@ -96,12 +96,21 @@ impl Engine {
     pub fn image_users(&self) -> Result<BTreeMap<Digest, usize>, engine::Error> {
         let mut users = BTreeMap::new();
         for container in self.containers.ids()? {
-            if let Ok(ContainerRecord { image_id: Some(id), .. }) = self.containers.record(&container) {
+            let Ok(record) = self.containers.record(&container) else { continue };
+            for id in images_of(&record) {
                 *users.entry(id).or_default() += 1;
             }
         }
         Ok(users)
     }
+}
+
+/// The images that a container stands on or has mounted.
+fn images_of(record: &ContainerRecord) -> Vec<Digest> {
+    let mounted = record.config.mounts.iter().filter(|mount| mount.kind == "image");
+    let mut images: Vec<Digest> = mounted.filter_map(|mount| mount.name.as_ref()?.parse().ok()).collect();
+    images.extend(record.image_id);
+    images
 }
 
 /// Which of the image's names the user meant; `None` if it was an id or a digest.

@@ -83,7 +83,10 @@ pub enum Op {
     /// Open these paths of the host, for the steps that name them.
     OpenEarly(Vec<PathBuf>),
     /// Become root of the user namespace.
-    BecomeRoot,
+    BecomeRoot {
+        /// The supplementary groups stay.
+        keep_groups: bool,
+    },
     /// Enter the new time namespace.
     Time(String),
     /// Take memory from these nodes, set_mempolicy(2).
@@ -231,9 +234,10 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
         // Of a joined user namespace the mapping is only known if the caller repeats it.
         mapping: declared.as_ref().filter(|_| in_userns),
         own_pid: namespaces.clone & libc::CLONE_NEWPID as u64 != 0,
-        own_cgroup: namespaces.cgroup,
+        own_cgroup: namespaces.cgroup || namespaces.has(libc::CLONE_NEWCGROUP as u64),
         weak_init: in_userns && inputs.root,
         label: linux.mount_label().as_deref().filter(|label| !label.is_empty()),
+        details: Some(&request.mount_details),
     };
     let attachments = mounts::plan_mounts(spec.mounts().as_deref().unwrap_or_default(), &context)?;
     // Root inside is somebody else than the caller, to whom the caller's directories may be closed.
@@ -245,14 +249,18 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
             Rootfs::Overlay { .. } => None,
         };
         let late = attachments.iter().filter(|mount| !mount.is_early());
-        let sources = late.filter_map(|mount| match &mount.kind {
-            MountKind::Bind { source, .. } => Some(source.clone()),
-            _ => None,
+        let sources = late.flat_map(|mount| match (&mount.kind, &mount.details().overlay) {
+            (_, Some(overlay)) => {
+                let upper = [overlay.upper.clone(), overlay.work.clone()];
+                overlay.lower.iter().cloned().chain(upper).collect()
+            }
+            (MountKind::Bind { source, .. }, None) => vec![source.clone()],
+            _ => Vec::new(),
         });
         ops.push(Op::OpenEarly(rootfs.into_iter().chain(sources).collect()));
     }
     if in_userns {
-        ops.push(Op::BecomeRoot);
+        ops.push(Op::BecomeRoot { keep_groups: process.keep_groups });
     }
     if let Some((mode, nodes)) = plan_memory_policy(linux.memory_policy().as_ref())? {
         ops.push(Op::MemoryPolicy { mode, nodes });
@@ -318,6 +326,7 @@ pub(super) fn plan_more_mounts(
         own_cgroup: namespaces.cgroup,
         weak_init: false,
         label: linux.mount_label().as_deref().filter(|label| !label.is_empty()),
+        details: None,
     };
     mounts::plan_mounts(mounts, &context)
 }
@@ -337,12 +346,14 @@ fn plan_the_process(
     process.init = request.init;
     process.create_cwd = request.create_cwd;
     process.preserve_fds = request.preserve_fds;
+    process.preserve_list.clone_from(&request.preserve_list);
+    process.groups_by_name.clone_from(&request.groups_by_name);
     process.listen_fds = request.listen_fds;
     process.new_keyring = !request.no_new_keyring;
     process.clamp_limits = request.clamp_limits;
     process.persona = plan_persona(linux.personality().as_ref())?;
     let keep = request.spec.annotations().as_ref().and_then(|all| all.get(KEEP_GROUPS));
-    process.keep_groups = keep.is_some_and(|value| value == "1");
+    process.keep_groups = request.keep_groups || keep.is_some_and(|value| value == "1");
     Ok(process)
 }
 
@@ -541,7 +552,7 @@ mod tests {
                 config["linux"][ids] = json!([{"containerID": 0, "hostID": host, "size": 10}]);
             }
             let ops = of(config).unwrap().ops;
-            let root = ops.iter().position(|op| *op == Op::BecomeRoot).unwrap();
+            let root = ops.iter().position(|op| matches!(op, Op::BecomeRoot { .. })).unwrap();
             ops.into_iter().take(root).find_map(|op| match op {
                 Op::OpenEarly(paths) => Some(paths),
                 _ => None,

@@ -1,5 +1,6 @@
 //! Mounts of a spec (`config.md`, "Mounts"; mount(8) for the options).
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Mount;
@@ -7,6 +8,7 @@ use oci_spec::runtime::Mount;
 use super::namespaces::{check_ranges, ranges};
 use super::{PlanError, invalid, propagation_word, unsupported};
 use crate::base::idmap::{IdMapping, IdRange};
+use crate::runtime::MountDetails;
 use crate::sys::mount::{Attributes, Filesystem, Propagation, attr};
 
 /// What mounts depend on beside themselves.
@@ -24,6 +26,8 @@ pub(super) struct Context<'a> {
     pub weak_init: bool,
     /// `linux.mountLabel`: the SELinux label of file systems that are made for the container.
     pub label: Option<&'a str>,
+    /// More about mounts, by destination.
+    pub details: Option<&'a HashMap<PathBuf, MountDetails>>,
 }
 
 /// One mount in the rootfs.
@@ -39,9 +43,18 @@ pub struct MountOp {
     pub recursive_attributes: Attributes,
     /// Applied last, in this order.
     pub propagation: Vec<Propagation>,
+    /// What an engine wants of it that the specification has no words for.
+    pub details: Option<Box<MountDetails>>,
 }
 
 impl MountOp {
+    /// The same, also where there is nothing of the kind.
+    pub fn details(&self) -> &MountDetails {
+        const NOTHING: &MountDetails =
+            &MountDetails { overlay: None, subpath: None, chown: false, claim: false, borrowed: None };
+        self.details.as_deref().unwrap_or(NOTHING)
+    }
+
     /// Whether it is a bind mount.
     pub fn is_bind(&self) -> bool {
         matches!(self.kind, MountKind::Bind { .. })
@@ -164,6 +177,8 @@ fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Moun
         return Err(invalid(format!("{}, {}: there is a zero byte", field("source"), field("type"))));
     }
     let ids = plan_ids(mount, &options, &field, context)?;
+    let details = context.details.and_then(|all| all.get(&target)).cloned().map(Box::new);
+    let of_its_own = |has: fn(&MountDetails) -> bool| details.as_deref().is_some_and(has);
     if bind.is_none() || options.remount {
         if ids.is_some() {
             return Err(unsupported(format!(
@@ -196,7 +211,10 @@ fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Moun
                 recursive,
                 copy_up: options.copy_up,
                 links: options.links,
-                early: ids.is_some() || context.weak_init,
+                // An overlay is mounted by the init, which opens what it is made of.
+                early: of_its_own(|details| details.borrowed.is_some())
+                    || !of_its_own(|details| details.overlay.is_some())
+                        && (ids.is_some() || context.weak_init),
                 ids,
             }
         }
@@ -211,6 +229,7 @@ fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Moun
         attributes: options.attributes,
         recursive_attributes: options.recursive_attributes,
         propagation: options.propagation,
+        details,
     })
 }
 
@@ -470,7 +489,15 @@ mod tests {
 
     fn context(mapping: Option<&IdMapping>) -> Context<'_> {
         let bundle = Path::new("/b");
-        Context { bundle, mapping, own_pid: true, own_cgroup: true, weak_init: false, label: None }
+        Context {
+            bundle,
+            mapping,
+            own_pid: true,
+            own_cgroup: true,
+            weak_init: false,
+            label: None,
+            details: None,
+        }
     }
 
     fn mount(json: &str, mapping: Option<&IdMapping>) -> Result<MountOp, PlanError> {

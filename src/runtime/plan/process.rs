@@ -122,6 +122,10 @@ pub struct ProcessPlan {
     pub init: bool,
     /// Descriptors from 3 on that go through.
     pub preserve_fds: u32,
+    /// Descriptors that go through beside them.
+    pub preserve_list: Vec<u32>,
+    /// Further groups, by name or number.
+    pub groups_by_name: Vec<String>,
     /// Make a session keyring.
     pub new_keyring: bool,
     /// Take what there is where a resource limit cannot be raised as far as asked.
@@ -194,6 +198,8 @@ pub(super) fn no_process() -> ProcessPlan {
         listen_fds: 0,
         init: false,
         preserve_fds: 0,
+        preserve_list: Vec::new(),
+        groups_by_name: Vec::new(),
         new_keyring: true,
         clamp_limits: false,
     }

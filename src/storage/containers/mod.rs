@@ -13,8 +13,10 @@
 //! Whoever is in charge of a container, the creating command and then its monitor, holds a flock
 //! on its directory: the kernel drops it when they die. Status is derived from these and from the kernel, never stored ([`Containers::status`]).
 
+mod asked;
 mod record;
 
+pub use asked::*;
 pub use record::*;
 
 use std::fs::{self, DirBuilder};
@@ -424,6 +426,13 @@ impl Containers {
             self.names().sweep(|name, id| id != &record.id && self.has_name(id, name))?;
         }
         let _ = fs::remove_dir_all(self.run_dir(&record.id));
+        let marks = &record.config.marks;
+        if let Some(path) = &marks.cidfile
+            && fs::read_to_string(path).is_ok_and(|id| id.trim() == record.id.as_str())
+        {
+            // Whoever asked for it may have taken it away.
+            let _ = fs::remove_file(path);
+        }
         Ok(trash)
     }
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::VERSION;
+use super::{EtcFiles, Kernel, Marks, NamespaceMode, UsernsMode, VERSION, Who};
 use crate::base::digest::{ChainId, Digest};
 use crate::base::id::ContainerId;
 use crate::base::idmap::IdMapping;
 
 /// One mount that the user asked for, resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRecord {
     /// `bind`, `volume`, `tmpfs`, …
     pub kind: String,
@@ -31,6 +31,29 @@ pub struct MountRecord {
     /// Whether it came from the image's own `VOLUME` list and is removed with the container.
     #[serde(default)]
     pub anonymous: bool,
+    /// All that is in it becomes the program's user's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub chown: bool,
+    /// What is below it is only shown, and changes go elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<OverlayRecord>,
+    /// Only this path of the volume or image is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subpath: Option<String>,
+    /// Of an image: its layers, lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<ChainId>,
+}
+
+/// An overlay over a mount's source (`:O`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayRecord {
+    /// Where changes go and stay; without it they go with the container's run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper: Option<PathBuf>,
+    /// The kernel's scratch directory beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<PathBuf>,
 }
 
 /// A device that the user asked for.
@@ -53,28 +76,6 @@ pub struct UlimitRecord {
     pub soft: Option<u64>,
     /// Hard limit.
     pub hard: Option<u64>,
-}
-
-/// Where a namespace comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NamespaceMode {
-    /// One of its own.
-    #[default]
-    Private,
-    /// The host's.
-    Host,
-}
-
-/// Where the user namespace comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UsernsMode {
-    /// Root without one, users with their ids mapped.
-    #[default]
-    Default,
-    /// As `Default`, with the user's own ids kept inside.
-    KeepId,
 }
 
 /// The network of a container.
@@ -168,6 +169,23 @@ pub struct ContainerConfig {
     pub init: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub auto_remove: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub who: Who,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub etc: EtcFiles,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kernel: Kernel,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub marks: Marks,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub privileged: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_shm: bool,
+    /// A `--rootfs` directory stays as it is: changes go to the container's own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rootfs_overlay: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub requires: Vec<ContainerId>,
     pub log: LogConfig,
     pub cgroups: bool,
 }

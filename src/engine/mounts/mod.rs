@@ -1,10 +1,14 @@
 //! `-v`, `--mount` and `--tmpfs` taken apart. Pure but for the two questions asked of the caller:
 //! the working directory and where volumes live.
 
+mod glob;
+mod options;
+
 use std::path::{Component, Path, PathBuf};
 
 use crate::base::id::check_name;
-use crate::storage::containers::MountRecord;
+use crate::storage::containers::{ContainerRecord, MountRecord};
+use options::Reading;
 
 /// Why a mount cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,31 +38,6 @@ pub enum Error {
     Duplicate(String),
 }
 
-const PLAIN: &[&str] = &[
-    "rbind",
-    "bind",
-    "private",
-    "rprivate",
-    "shared",
-    "rshared",
-    "slave",
-    "rslave",
-    "unbindable",
-    "runbindable",
-    "noexec",
-    "exec",
-    "nosuid",
-    "suid",
-    "nodev",
-    "dev",
-    "noatime",
-    "atime",
-    "relatime",
-    "nodiratime",
-    "diratime",
-    "rro",
-];
-
 /// `[SOURCE:]DESTINATION[:OPTIONS]`.
 pub fn volume(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
     let flag = "--volume";
@@ -71,7 +50,7 @@ pub fn volume(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
         _ => return Err(syntax("it takes [SOURCE:]DESTINATION[:OPTIONS]")),
     };
     let destination = destination_path(destination).map_err(syntax)?;
-    let mut mount = match source {
+    let mount = match source {
         None => anonymous_volume(destination),
         Some("") => return Err(syntax("the source is empty")),
         Some(source) if source.starts_with(['/', '.']) => bind(source, destination, cwd),
@@ -80,82 +59,67 @@ pub fn volume(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
             named_volume(name, destination)
         }
     };
+    let mut reading = Reading { flag, value, mount, cwd };
     for option in options.split(',').filter(|option| !option.is_empty()) {
-        apply_option(&mut mount, flag, value, option)?;
+        reading.apply(option)?;
     }
-    finish(&mut mount);
-    Ok(mount)
+    reading.finish()
 }
 
-/// `type=TYPE,KEY=VALUE,…`.
-pub fn mount(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
+/// `type=TYPE,KEY=VALUE,…`: one mount, or for a glob one for each file that it matches.
+pub fn mount(value: &str, cwd: &Path) -> Result<Vec<MountRecord>, Error> {
     let flag = "--mount";
     let syntax = |why: String| Error::Syntax { flag, value: value.into(), why };
-    let unsupported = |what: String| Error::Unsupported { flag, value: value.into(), what };
     let (mut kind, mut source, mut destination) = ("volume", None, None);
     let mut rest = Vec::new();
     for item in value.split(',').filter(|item| !item.is_empty()) {
-        let (key, text) = match item.split_once('=') {
-            Some((key, text)) => (key, Some(text)),
-            None => (item, None),
-        };
-        match (key, text) {
-            ("type", Some(text)) => kind = text,
-            ("source" | "src", Some(text)) => source = Some(text),
-            ("destination" | "dst" | "target", Some(text)) => destination = Some(text),
-            _ => rest.push((key, text)),
+        match item.split_once('=') {
+            Some(("type", text)) => kind = text,
+            Some(("source" | "src" | "from", text)) => source = Some(text),
+            Some(("destination" | "dst" | "target", text)) => destination = Some(text),
+            _ => rest.push(item),
         }
     }
     let destination = destination.ok_or_else(|| syntax("a destination is missing".into()))?;
     let destination = destination_path(destination).map_err(|why| syntax(why.into()))?;
-    let mut mount = match (kind, source) {
-        ("bind", Some(source)) => bind(source, destination, cwd),
-        ("bind", None) => return Err(syntax("a bind mount needs a source".into())),
+    let mount = match (kind, source.filter(|source| !source.is_empty())) {
+        ("bind" | "glob", Some(source)) => bind(source, destination, cwd),
+        ("image", Some(source)) => {
+            MountRecord { source: source.into(), rw: false, ..plain("image", destination) }
+        }
+        ("bind" | "glob" | "image", None) => return Err(syntax(format!("type={kind} needs a source"))),
         ("volume", None) => anonymous_volume(destination),
         ("volume", Some(name)) => {
             check_name(name).map_err(|error| syntax(error.to_string()))?;
             named_volume(name, destination)
         }
         ("tmpfs", None) => tmpfs_mount(destination),
-        ("tmpfs", Some(_)) => return Err(syntax("a tmpfs has no source".into())),
-        (other @ ("image" | "glob" | "devpts" | "ramfs" | "artifact"), _) => {
-            return Err(unsupported(format!("type={other}")));
+        ("ramfs" | "devpts", None) => plain(kind, destination),
+        ("tmpfs" | "ramfs" | "devpts", Some(_)) => return Err(syntax(format!("type={kind} has no source"))),
+        ("artifact", _) => {
+            let what = "type=artifact".to_owned();
+            return Err(Error::Unsupported { flag, value: value.into(), what });
         }
         (other, _) => return Err(syntax(format!("there is no mount type \"{other}\""))),
     };
-    for (key, text) in rest {
-        let on = match text {
-            None | Some("true" | "1") => Some(true),
-            Some("false" | "0") => Some(false),
-            Some(_) => None,
-        };
-        match (key, text, on) {
-            ("ro" | "readonly", _, Some(on)) => mount.rw = !on,
-            ("rw", _, Some(on)) => mount.rw = on,
-            ("bind-propagation", Some(mode), _) => apply_option(&mut mount, flag, value, mode)?,
-            ("bind-nonrecursive", _, Some(on)) => {
-                apply_option(&mut mount, flag, value, if on { "bind" } else { "rbind" })?;
-            }
-            ("relabel", Some(mode @ ("shared" | "private")), _) => {
-                apply_option(&mut mount, flag, value, if mode == "shared" { "z" } else { "Z" })?;
-            }
-            ("tmpfs-size", Some(size), _) if mount.kind == "tmpfs" => {
-                mount.options.push(format!("size={size}"))
-            }
-            ("tmpfs-mode", Some(mode), _) if mount.kind == "tmpfs" => {
-                mount.options.push(format!("mode={mode}"))
-            }
-            ("tmpcopyup", _, Some(on)) if mount.kind == "tmpfs" => mount.copy_up = on,
-            ("notmpcopyup", None, _) if mount.kind == "tmpfs" => mount.copy_up = false,
-            ("U" | "chown" | "idmap" | "volume-opt" | "subpath" | "volume-subpath" | "consistency", ..) => {
-                return Err(unsupported(key.to_owned()));
-            }
-            (_, None, _) => apply_option(&mut mount, flag, value, key)?,
-            _ => return Err(syntax(format!("there is no option \"{key}\" of this form"))),
-        }
+    let mut reading = Reading { flag, value, mount, cwd };
+    for item in rest {
+        reading.apply_long(item)?;
     }
-    finish(&mut mount);
-    Ok(mount)
+    let mount = reading.finish()?;
+    if kind != "glob" {
+        return Ok(vec![mount]);
+    }
+    let found = glob::expand(Path::new(&mount.source)).map_err(|error| syntax(error.to_string()))?;
+    if found.is_empty() {
+        return Err(syntax("no file matches it".into()));
+    }
+    let place = |path: PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let destination = format!("{}/{name}", mount.destination);
+        MountRecord { source: path.to_string_lossy().into_owned(), destination, ..mount.clone() }
+    };
+    Ok(found.into_iter().map(place).collect())
 }
 
 /// `DESTINATION[:OPTIONS]`.
@@ -167,13 +131,39 @@ pub fn tmpfs(value: &str) -> Result<MountRecord, Error> {
         value: value.into(),
         why: why.into(),
     })?;
-    let mut mount = tmpfs_mount(destination);
+    let mut reading = Reading { flag, value, mount: tmpfs_mount(destination), cwd: Path::new("/") };
     for option in options.split(',').filter(|option| !option.is_empty()) {
-        apply_option(&mut mount, flag, value, option)?;
+        reading.apply(option)?;
     }
-    finish(&mut mount);
-    Ok(mount)
+    reading.finish()
 }
+
+/// `CONTAINER[:OPTIONS]`: the container, and what its mounts become here.
+pub fn volumes_from(value: &str, find: &Find<'_>) -> Result<Vec<MountRecord>, Error> {
+    let flag = "--volumes-from";
+    let syntax = |why: String| Error::Syntax { flag, value: value.into(), why };
+    let (container, options) = value.split_once(':').unwrap_or((value, ""));
+    let record = find(container).map_err(syntax)?;
+    let shared = record.config.mounts.iter().filter(|mount| matches!(mount.kind.as_str(), "bind" | "volume"));
+    let mut mounts: Vec<_> =
+        shared.map(|mount| MountRecord { anonymous: false, copy_up: false, ..mount.clone() }).collect();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" | "rw" => mounts.iter_mut().for_each(|mount| {
+                mount.rw = option == "rw";
+                mount.options.retain(|other| other != "ro" && other != "rw");
+                mount.options.push(option.to_owned());
+            }),
+            // Labels mean something only under SELinux.
+            "z" => {}
+            other => return Err(syntax(format!("there is no option \"{other}\": ro, rw and z are known"))),
+        }
+    }
+    Ok(mounts)
+}
+
+/// Finds a container by name or id; what went wrong in words.
+pub type Find<'a> = dyn Fn(&str) -> Result<ContainerRecord, String> + 'a;
 
 /// Refuses two mounts at one place.
 pub fn check_unique(mounts: &[MountRecord]) -> Result<(), Error> {
@@ -193,9 +183,8 @@ pub fn image_volume(destination: &str) -> Result<MountRecord, Error> {
         value: destination.into(),
         why: why.into(),
     })?;
-    let mut mount = anonymous_volume(path);
-    finish(&mut mount);
-    Ok(mount)
+    let mount = anonymous_volume(path);
+    Reading { flag: "the image's VOLUME", value: destination, mount, cwd: Path::new("/") }.finish()
 }
 
 /// The volume of a `-v` or `--mount` that names no source.
@@ -204,114 +193,21 @@ fn anonymous_volume(destination: String) -> MountRecord {
 }
 
 fn named_volume(name: &str, destination: String) -> MountRecord {
-    MountRecord {
-        kind: "volume".into(),
-        name: Some(name.into()),
-        source: String::new(),
-        destination,
-        options: ["nosuid", "nodev"].map(String::from).into(),
-        rw: true,
-        copy_up: true,
-        anonymous: false,
-    }
+    MountRecord { name: Some(name.into()), copy_up: true, ..plain("volume", destination) }
 }
 
 fn bind(source: &str, destination: String, cwd: &Path) -> MountRecord {
-    MountRecord {
-        kind: "bind".into(),
-        name: None,
-        source: normalise(&cwd.join(source)).to_string_lossy().into_owned(),
-        destination,
-        options: ["nosuid", "nodev"].map(String::from).into(),
-        rw: true,
-        copy_up: false,
-        anonymous: false,
-    }
+    let source = normalise(&cwd.join(source)).to_string_lossy().into_owned();
+    MountRecord { source, ..plain("bind", destination) }
 }
 
 fn tmpfs_mount(destination: String) -> MountRecord {
-    MountRecord {
-        kind: "tmpfs".into(),
-        name: None,
-        source: String::new(),
-        destination,
-        options: ["nosuid", "nodev"].map(String::from).into(),
-        rw: true,
-        copy_up: true,
-        anonymous: false,
-    }
+    MountRecord { copy_up: true, ..plain("tmpfs", destination) }
 }
 
-fn apply_option(mount: &mut MountRecord, flag: &'static str, value: &str, option: &str) -> Result<(), Error> {
-    let tmpfs = mount.kind == "tmpfs";
-    match option {
-        "ro" => mount.rw = false,
-        "rw" => mount.rw = true,
-        // Labels mean something only under SELinux; Podman ignores them elsewhere too.
-        "z" | "Z" if !tmpfs => {}
-        "copy" if mount.kind == "volume" => mount.copy_up = true,
-        "nocopy" if mount.kind == "volume" => mount.copy_up = false,
-        "tmpcopyup" if tmpfs => mount.copy_up = true,
-        "notmpcopyup" if tmpfs => mount.copy_up = false,
-        "suid" | "dev" | "exec" => {
-            let opposite = format!("no{option}");
-            mount.options.retain(|o| *o != opposite);
-        }
-        option if PLAIN.contains(&option) => mount.options.push(option.into()),
-        option
-            if tmpfs
-                && ["size=", "mode=", "nr_inodes=", "nr_blocks=", "uid=", "gid="]
-                    .iter()
-                    .any(|prefix| option.starts_with(prefix)) =>
-        {
-            mount.options.push(option.into());
-        }
-        "U" | "O" | "idmap" => {
-            return Err(Error::Unsupported {
-                flag,
-                value: value.into(),
-                what: format!("the option {option}"),
-            });
-        }
-        option if option.starts_with("upperdir=") || option.starts_with("idmap=") => {
-            return Err(Error::Unsupported {
-                flag,
-                value: value.into(),
-                what: format!("the option {option}"),
-            });
-        }
-        other => {
-            return Err(Error::Syntax {
-                flag,
-                value: value.into(),
-                why: format!("there is no option \"{other}\""),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Adds what was left to be understood: how it is bound, its propagation, its direction.
-fn finish(mount: &mut MountRecord) {
-    let mut options = std::mem::take(&mut mount.options);
-    if mount.kind != "tmpfs" {
-        if !options.iter().any(|o| o == "bind" || o == "rbind") {
-            options.push("rbind".into());
-        }
-        let propagation = ["private", "shared", "slave", "unbindable"];
-        if !options.iter().any(|o| propagation.contains(&o.strip_prefix('r').unwrap_or(o)) || o == "private")
-        {
-            options.push("rprivate".into());
-        }
-    }
-    options.push(if mount.rw { "rw" } else { "ro" }.into());
-    let mut seen = Vec::with_capacity(options.len());
-    for option in options {
-        if !seen.contains(&option) {
-            seen.push(option);
-        }
-    }
-    mount.options = seen;
+fn plain(kind: &str, destination: String) -> MountRecord {
+    let options = ["nosuid", "nodev"].map(String::from).into();
+    MountRecord { kind: kind.into(), destination, options, rw: true, ..MountRecord::default() }
 }
 
 /// Where a mount goes: [`clean`]ed; or why nothing can be mounted there.
@@ -371,11 +267,14 @@ mod tests {
 
     #[test]
     fn bad_volumes_are_told_apart() {
-        for bad in ["", "a:b", ":/x", "/a:/", "/a:/b/..", "a:b:c:d", "/a:/b:shiny", "no/slash:/x", "/a:/b:U"]
+        for bad in
+            ["", "a:b", ":/x", "/a:/", "/a:/b/..", "a:b:c:d", "/a:/b:shiny", "no/slash:/x", "/a:/b:U=1"]
         {
             assert!(v(bad).is_err(), "{bad}");
         }
-        assert!(matches!(v("/a:/b:U"), Err(Error::Unsupported { .. })));
+        assert!(v("/a:/b:U,z").unwrap().chown);
+        let overlay = v("/a:/b:O,upperdir=up,workdir=/w").unwrap().overlay.unwrap();
+        assert_eq!(overlay.upper.as_deref(), Some(Path::new("/home/u/up")));
     }
 
     #[test]
@@ -391,13 +290,48 @@ mod tests {
 
     #[test]
     fn mount_flag() {
-        let m = |value| mount(value, Path::new("/w"));
+        let all = |value| mount(value, Path::new("/w"));
+        let m = |value| all(value).map(|mut mounts| mounts.remove(0));
         let bind = m("type=bind,src=/s,dst=/d,ro=true,bind-propagation=rslave").unwrap();
         assert!(!bind.rw && bind.options.contains(&"rslave".to_owned()));
         let tmp = m("type=tmpfs,destination=/t,tmpfs-size=64m,tmpfs-mode=1777").unwrap();
         assert_eq!(tmp.options, ["nosuid", "nodev", "size=64m", "mode=1777", "rw"]);
-        assert!(matches!(m("type=image,src=x,dst=/y"), Err(Error::Unsupported { .. })));
-        assert!(m("type=bind,src=/s").is_err() && m("type=odd,dst=/d").is_err());
+        let image = m("type=image,src=x,dst=/y,subpath=/a/../b").unwrap();
+        assert_eq!((image.subpath.as_deref(), image.rw), (Some("/b"), false));
+        assert!(m("type=image,src=x,dst=/y,rw=true").unwrap().rw);
+        assert!(m("type=bind,src=/s,dst=/d,U").unwrap().chown);
+        assert!(!m("type=volume,src=v,dst=/d,volume-nocopy").unwrap().copy_up);
+        let devpts = m("type=devpts,dst=/pts,mode=600,max=5").unwrap();
+        assert!(devpts.options.contains(&"mode=600".to_owned()) && devpts.kind == "devpts");
+        assert!(matches!(m("type=artifact,src=x,dst=/y"), Err(Error::Unsupported { .. })));
+        for bad in [
+            "type=bind,src=/s",
+            "type=bind,dst=/d",
+            "type=odd,dst=/d",
+            "type=tmpfs,dst=/d,src=/x",
+            "type=tmpfs,dst=/d,tmpfs-size=x",
+            "type=tmpfs,dst=/d,tmpfs-mode=9",
+            "type=tmpfs,dst=/d,subpath=x",
+            "type=tmpfs,dst=/d,bind-propagation=rslave",
+            "type=bind,src=/s,dst=/d,bind-propagation=odd",
+            "type=bind,src=/s,dst=/d,ro=perhaps",
+            "type=bind,src=/s,dst=/d,tmpcopyup",
+            "type=volume,src=v,dst=/d,subpath=/",
+            "type=glob,src=/no/such/*,dst=/d",
+            "type=bind,src=/s,dst=/d,upperdir=/u",
+            "type=devpts,dst=/p,max=many",
+            "type=ramfs,dst=/p,copy",
+            "",
+        ] {
+            assert!(all(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn volumes_of_others() {
+        let find = |name: &str| Err(format!("no container {name}"));
+        assert!(volumes_from("x", &find).is_err());
+        assert!(volumes_from("", &find).is_err());
     }
 
     #[test]

@@ -1,19 +1,25 @@
 //! From what the user typed and what the image says to what a container is: pure, but for the
 //! files that flags name (`--env-file`, `--security-opt seccomp=FILE`).
 
+mod names;
+mod process;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::environment::environment;
-use super::mounts;
+use super::mounts::{self, Find};
 use super::request::RunRequest;
+use super::userns;
 use crate::base::{signal, size};
 use crate::security::capability;
 use crate::storage::containers::{
-    ContainerConfig, DeviceRecord, LogConfig, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
-    UlimitRecord, UsernsMode,
+    ContainerConfig, DeviceRecord, LogConfig, Marks, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
+    UlimitRecord,
 };
+pub(super) use names::ZONES;
+pub use process::preserved;
 
 /// Why a request makes no container.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +79,7 @@ pub struct ImageDefaults {
 }
 
 /// What is known of the world around.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Surroundings<'a> {
     /// The working directory of the command.
     pub cwd: &'a Path,
@@ -85,6 +91,8 @@ pub struct Surroundings<'a> {
     pub host_name: &'a str,
     /// Whether we are root on the host.
     pub root: bool,
+    /// Finds another container.
+    pub find: &'a Find<'a>,
 }
 
 pub(super) fn flag(flag: &'static str, value: &str, why: impl Into<String>) -> Error {
@@ -114,10 +122,13 @@ pub fn resolve(
     around: &Surroundings<'_>,
 ) -> Result<ContainerConfig, Error> {
     let network = network(request.network.as_deref())?;
-    let uts = namespace("uts", request.uts.as_deref())?;
-    let hostname = hostname(request, network, uts, around)?;
+    let uts = names::namespace("uts", request.uts.as_deref(), around)?;
+    let ipc = names::namespace("ipc", request.ipc.as_deref(), around)?;
+    let hostname = names::hostname(request, network, &uts, around)?;
     let (entrypoint, command) = arguments(request, image)?;
     let security = security_options(request)?;
+    let labels = labels(request, image)?;
+    let domainname = names::domainname(request, &uts)?;
     let mut config = ContainerConfig {
         env: environment(request, image, around, &hostname)?,
         user: request.user.clone().unwrap_or_else(|| image.user.clone()),
@@ -127,35 +138,49 @@ pub fn resolve(
         hostname,
         tty: request.tty,
         interactive: request.interactive,
-        labels: labels(request, image)?,
+        seccomp: process::seccomp_policy(request, security.seccomp, &labels)?,
+        labels,
         annotations: pairs("annotation", &request.annotations)?,
         stop_signal: stop_signal(request, image)?,
         stop_timeout: request.stop_timeout.unwrap_or(10),
         network,
-        pid: namespace("pid", request.pid.as_deref())?,
-        ipc: namespace("ipc", request.ipc.as_deref())?,
+        pid: names::namespace("pid", request.pid.as_deref(), around)?,
+        ipc,
         uts,
-        cgroupns: namespace("cgroupns", request.cgroupns.as_deref())?,
-        userns: userns(request.userns.as_deref(), around)?,
+        cgroupns: names::namespace("cgroupns", request.cgroupns.as_deref(), around)?,
+        userns: userns::mode(request, around)?,
         read_only: request.read_only,
         capabilities: capabilities(&request.cap_add, &request.cap_drop)?,
         cap_add: request.cap_add.clone(),
         cap_drop: request.cap_drop.clone(),
         security_opt: request.security_opt.clone(),
         no_new_privileges: security.no_new_privileges,
-        seccomp: security.seccomp,
         unmask: security.unmask,
         mask: security.mask,
         mounts: all_mounts(request, image, around)?,
         devices: request.devices.iter().map(|device| parse_device(device)).collect::<Result<_, _>>()?,
-        ulimits: request.ulimits.iter().map(|limit| ulimit(limit)).collect::<Result<_, _>>()?,
+        ulimits: ulimits(&request.ulimits)?,
         sysctls: sysctls(request, network)?,
+        who: process::who(request)?,
+        etc: names::etc_files(request, around)?,
+        kernel: process::kernel(request, domainname)?,
+        marks: marks(request, around),
+        privileged: request.privileged,
+        no_shm: request.ipc.as_deref() == Some("none"),
+        rootfs_overlay: false,
+        requires: names::requires(request, around)?,
         init: request.init,
-        auto_remove: request.rm,
+        auto_remove: request.rm || request.rmi,
         log: log_config(request)?,
         cgroups: cgroups(request.cgroups.as_deref())?,
     };
+    if request.privileged {
+        privilege(&mut config, request);
+    }
     if let Some(size) = &request.shm_size {
+        if config.ipc != NamespaceMode::Private || config.no_shm {
+            return Err(flag("shm-size", size, "the container has no /dev/shm of its own with this --ipc"));
+        }
         let bytes = size::parse(size).map_err(|error| flag("shm-size", size, error.to_string()))?;
         config.mounts.push(shm(bytes));
     }
@@ -167,13 +192,32 @@ fn shm(bytes: u64) -> MountRecord {
     let options = ["nosuid", "nodev", "noexec", "mode=1777"].map(String::from).into_iter();
     MountRecord {
         kind: "tmpfs".into(),
-        name: None,
-        source: String::new(),
         destination: "/dev/shm".into(),
         options: options.chain([format!("size={bytes}"), "rw".into()]).collect(),
         rw: true,
-        copy_up: false,
-        anonymous: false,
+        ..MountRecord::default()
+    }
+}
+
+/// What `--privileged` lifts; what was chosen by name stays.
+fn privilege(config: &mut ContainerConfig, request: &RunRequest) {
+    if request.cap_drop.is_empty() {
+        config.capabilities = capability::NAMES.iter().map(|name| (*name).to_owned()).collect();
+    }
+    if config.seccomp == SeccompChoice::Default {
+        config.seccomp = SeccompChoice::Unconfined;
+    }
+    config.unmask = vec!["ALL".into()];
+}
+
+/// Files for whoever starts the container.
+fn marks(request: &RunRequest, around: &Surroundings<'_>) -> Marks {
+    let place = |path: &Option<PathBuf>| path.as_ref().map(|path| around.cwd.join(path));
+    Marks {
+        cidfile: place(&request.cidfile),
+        pidfile: place(&request.pidfile),
+        monitor_pidfile: place(&request.conmon_pidfile),
+        rmi: request.rmi,
     }
 }
 
@@ -204,26 +248,6 @@ fn workdir(request: &RunRequest, image: &ImageDefaults) -> Result<String, Error>
     }
 }
 
-fn hostname(
-    request: &RunRequest,
-    network: NetworkMode,
-    uts: NamespaceMode,
-    around: &Surroundings<'_>,
-) -> Result<String, Error> {
-    match &request.hostname {
-        Some(name) if uts == NamespaceMode::Host => {
-            Err(flag("hostname", name, "it cannot be set together with --uts host"))
-        }
-        // HOST_NAME_MAX of Linux.
-        Some(name) if name.len() > 64 || name.is_empty() || name.contains('/') => {
-            Err(flag("hostname", name, "a hostname has 1 to 64 characters and no slash"))
-        }
-        Some(name) => Ok(name.clone()),
-        None if network == NetworkMode::Host || uts == NamespaceMode::Host => Ok(around.host_name.into()),
-        None => Ok(around.short_id.into()),
-    }
-}
-
 fn pairs(name: &'static str, items: &[String]) -> Result<BTreeMap<String, String>, Error> {
     let mut map = BTreeMap::new();
     for item in items {
@@ -238,6 +262,11 @@ fn pairs(name: &'static str, items: &[String]) -> Result<BTreeMap<String, String
 
 fn labels(request: &RunRequest, image: &ImageDefaults) -> Result<BTreeMap<String, String>, Error> {
     let mut labels = image.labels.clone();
+    for path in &request.label_files {
+        let text = read_file("label-file", path)?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        labels.extend(pairs("label-file", &lines.map(str::to_owned).collect::<Vec<_>>())?);
+    }
     labels.extend(pairs("label", &request.labels)?);
     Ok(labels)
 }
@@ -257,27 +286,6 @@ fn network(value: Option<&str>) -> Result<NetworkMode, Error> {
         None | Some("none") => Ok(NetworkMode::None),
         Some("host") => Ok(NetworkMode::Host),
         Some(other) => Err(Error::Unsupported { flag: "network", value: other.into() }),
-    }
-}
-
-fn namespace(name: &'static str, value: Option<&str>) -> Result<NamespaceMode, Error> {
-    match value {
-        None | Some("" | "private") => Ok(NamespaceMode::Private),
-        // What is shared with other containers is asked for by them.
-        Some("shareable") if name == "ipc" => Ok(NamespaceMode::Private),
-        Some("host") => Ok(NamespaceMode::Host),
-        Some(other) => Err(Error::Unsupported { flag: name, value: other.into() }),
-    }
-}
-
-fn userns(value: Option<&str>, around: &Surroundings<'_>) -> Result<UsernsMode, Error> {
-    match value {
-        None | Some("" | "host") => Ok(UsernsMode::Default),
-        Some("keep-id") if around.root => {
-            Err(flag("userns", "keep-id", "only for users: root has no id to keep"))
-        }
-        Some("keep-id") => Ok(UsernsMode::KeepId),
-        Some(other) => Err(Error::Unsupported { flag: "userns", value: other.into() }),
     }
 }
 
@@ -375,26 +383,44 @@ fn all_mounts(
         all.push(mounts::volume(value, around.cwd)?);
     }
     for value in &request.mounts {
-        all.push(mounts::mount(value, around.cwd)?);
+        all.extend(mounts::mount(value, around.cwd)?);
     }
     for value in &request.tmpfs {
         all.push(mounts::tmpfs(value)?);
     }
     mounts::check_unique(&all)?;
-    for path in &image.volumes {
-        let volume = mounts::image_volume(path)?;
-        if !all.iter().any(|mount| mount.destination == volume.destination) {
-            all.push(volume);
+    // What stands in several places is taken from the last; what was told in full counts more.
+    for value in request.volumes_from.iter().rev() {
+        for mount in mounts::volumes_from(value, around.find)? {
+            add_unless_there(&mut all, mount);
         }
+    }
+    let own = request.image_volume.as_deref().unwrap_or("anonymous");
+    for path in &image.volumes {
+        match own {
+            "bind" | "anonymous" | "" => add_unless_there(&mut all, mounts::image_volume(path)?),
+            "tmpfs" => {
+                let destination = mounts::image_volume(path)?.destination;
+                add_unless_there(&mut all, MountRecord { destination, ..mounts::tmpfs("/x")? });
+            }
+            _ => {}
+        }
+    }
+    if !matches!(own, "" | "bind" | "anonymous" | "tmpfs" | "ignore") {
+        return Err(flag("image-volume", own, "it takes anonymous, bind, tmpfs or ignore"));
     }
     if request.read_only && request.read_only_tmpfs {
         for path in ["/run", "/tmp", "/var/tmp"] {
-            if !all.iter().any(|mount| mount.destination == path) {
-                all.push(mounts::tmpfs(path)?);
-            }
+            add_unless_there(&mut all, mounts::tmpfs(path)?);
         }
     }
     Ok(all)
+}
+
+fn add_unless_there(all: &mut Vec<MountRecord>, mount: MountRecord) {
+    if !all.iter().any(|there| there.destination == mount.destination) {
+        all.push(mount);
+    }
 }
 
 fn parse_device(value: &str) -> Result<DeviceRecord, Error> {
@@ -434,6 +460,17 @@ const ULIMITS: &[&str] = &[
     "sigpending",
     "stack",
 ];
+
+/// The last one of each name counts; `host` is all of the caller's own, which the program has anyway.
+fn ulimits(values: &[String]) -> Result<Vec<UlimitRecord>, Error> {
+    let mut all: Vec<UlimitRecord> = Vec::new();
+    for value in values.iter().filter(|value| *value != "host") {
+        let limit = ulimit(value)?;
+        all.retain(|other| other.name != limit.name);
+        all.push(limit);
+    }
+    Ok(all)
+}
 
 fn ulimit(value: &str) -> Result<UlimitRecord, Error> {
     let error = |why: &str| flag("ulimit", value, why);
@@ -516,6 +553,7 @@ mod tests {
             short_id: "0123456789ab",
             host_name: "host",
             root: false,
+            find: &|name| Err(format!("no container {name}")),
         };
         resolve(request, image, &around)
     }
@@ -562,16 +600,9 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused() {
-        for (field, value) in [("network", "bridge"), ("pid", "container:x"), ("userns", "auto")] {
-            let mut request = request();
-            match field {
-                "network" => request.network = Some(value.into()),
-                "pid" => request.pid = Some(value.into()),
-                _ => request.userns = Some(value.into()),
-            }
-            let error = resolved(&request, &ImageDefaults::default()).unwrap_err();
-            assert!(error.to_string().contains("is not supported yet"), "{error}");
-        }
+        let request = RunRequest { network: Some("bridge".into()), ..request() };
+        let error = resolved(&request, &ImageDefaults::default()).unwrap_err();
+        assert!(error.to_string().contains("is not supported yet"), "{error}");
     }
 
     #[test]

@@ -1,0 +1,51 @@
+//! The flags of `run` and `create`, by what they are about.
+
+mod image;
+mod life;
+mod mounting;
+mod namespaces;
+mod program;
+mod refused;
+mod security;
+mod users;
+
+use clap::Args;
+
+use crate::engine::request::RunRequest;
+
+/// All of them.
+#[derive(Args, Debug, Clone)]
+pub struct Flags {
+    #[command(flatten)]
+    life: life::Life,
+    #[command(flatten)]
+    program: program::Program,
+    #[command(flatten)]
+    users: users::Users,
+    #[command(flatten)]
+    mounting: mounting::Mounting,
+    #[command(flatten)]
+    namespaces: namespaces::Namespaces,
+    #[command(flatten)]
+    security: security::Security,
+    /// Where the image comes from.
+    #[command(flatten)]
+    pub image: image::Image,
+    /// What is refused.
+    #[command(flatten)]
+    pub refused: refused::Refused,
+}
+
+impl Flags {
+    /// What they ask for.
+    pub fn request(&self) -> RunRequest {
+        let mut request = RunRequest::default();
+        self.life.fill(&mut request);
+        self.program.fill(&mut request);
+        self.users.fill(&mut request);
+        self.mounting.fill(&mut request);
+        self.namespaces.fill(&mut request);
+        self.security.fill(&mut request);
+        request
+    }
+}

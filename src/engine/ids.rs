@@ -1,0 +1,195 @@
+//! Whose ids a container has, and what it has of other containers and images: what is asked of the store
+//! when it is made.
+
+use super::files::of_image;
+use super::request::RunRequest;
+use super::userns::{self, Ids};
+use super::{Engine, Error, attach, config, sources};
+use crate::base::idmap::IdMapping;
+use crate::security::idmap::{self, RungKind};
+use crate::security::passwd;
+use crate::storage::containers::{ContainerConfig, ContainerRecord, NamespaceMode, UsernsMode};
+use crate::storage::images::ImageRecord;
+use crate::sys::lock::Lock;
+use crate::sys::{host, merged};
+
+/// As many ids a container gets at least, and what no image can want more of (Podman's numbers).
+const FEWEST: u32 = 1024;
+const MOST: u32 = 65_536;
+/// "nobody" needs no id of its own.
+const NOBODY: u32 = 65_534;
+
+impl Engine {
+    /// The ids that containers have which asked for nothing; none for root's.
+    pub(super) fn default_mapping(&self) -> Option<IdMapping> {
+        (self.rung().kind != RungKind::Root).then(|| self.rung().mapping.clone())
+    }
+
+    /// Whether a container's ids are others than those that layers are unpacked with.
+    pub(super) fn has_other_ids(&self, record: &ContainerRecord) -> bool {
+        if record.config.userns == UsernsMode::Default {
+            return false;
+        }
+        record.mapping.as_ref().is_some_and(|own| !own.is_single())
+            && record.mapping != self.default_mapping()
+    }
+
+    /// Whom a file belongs to, as seen from where the container's files are read
+    /// ([`Engine::files_mapping`]), that in the container belongs to `uid` and `gid`; `None` if they are not
+    /// mapped.
+    pub(super) fn owner_outside(&self, record: &ContainerRecord, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let (Some(own), true) = (&record.mapping, self.has_other_ids(record)) else {
+            return Some((uid, gid));
+        };
+        let here = self.files_mapping(record);
+        let translate = |id, own: &[_], here: Option<&[_]>| {
+            let host = IdMapping::to_host(own, id)?;
+            here.map_or(Some(host), |here| IdMapping::to_container(here, host))
+        };
+        let here = here.as_ref();
+        Some((
+            translate(uid, &own.uids, here.map(|here| &here.uids[..]))?,
+            translate(gid, &own.gids, here.map(|here| &here.gids[..]))?,
+        ))
+    }
+
+    /// A container by name or id, for flags; what went wrong in words.
+    pub(super) fn find_record(&self, text: &str) -> Result<ContainerRecord, String> {
+        let found = self.containers.find(text).and_then(|id| self.containers.record(&id));
+        found.map_err(|error| crate::base::report::chain(&error))
+    }
+
+    /// Who looks for ids that no other container has must not do so at the same time as another.
+    pub(super) fn lock_ids(&self, config: &ContainerConfig) -> Result<Option<Lock>, Error> {
+        if config.userns != UsernsMode::Auto {
+            return Ok(None);
+        }
+        let path = self.paths.root.join("ids.lock");
+        let lock = Lock::exclusive(&path);
+        lock.map(Some).map_err(|source| Error::File { action: "locking", path, source })
+    }
+
+    /// The mapping of a container that is being made. One that shares other namespaces of a container has
+    /// to share the user namespace that these belong to.
+    pub(super) fn resolve_mapping(
+        &self,
+        request: &RunRequest,
+        config: &mut ContainerConfig,
+        image: Option<&ImageRecord>,
+    ) -> Result<Option<IdMapping>, Error> {
+        let shared = [&config.pid, &config.ipc, &config.uts, &config.cgroupns];
+        for mode in shared.map(Clone::clone) {
+            let NamespaceMode::Container(id) = mode else { continue };
+            let other = self.containers.record(&id)?;
+            if other.mapping.is_none() {
+                continue;
+            }
+            // What it has joined itself counts.
+            let owner = match &other.config.userns {
+                UsernsMode::Container(owner) => owner.clone(),
+                _ => id,
+            };
+            match &config.userns {
+                UsernsMode::Container(chosen) if *chosen == owner => {}
+                UsernsMode::Default if request.userns.as_deref().unwrap_or_default().is_empty() => {
+                    config.userns = UsernsMode::Container(owner);
+                }
+                _ => return Err(Error::OtherUserNamespace(other.name)),
+            }
+        }
+        match &config.userns {
+            UsernsMode::Default => Ok(self.default_mapping()),
+            UsernsMode::Container(id) => Ok(self.containers.record(id)?.mapping),
+            UsernsMode::Path(path) => {
+                let failed = |source| Error::File { action: "joining", path: path.clone(), source };
+                Ok(Some(sources::mapping_of(path).map_err(failed)?))
+            }
+            mode => {
+                let auto = *mode == UsernsMode::Auto;
+                let taken = if auto { self.automatic_mappings()? } else { Vec::new() };
+                let ids = Ids {
+                    rung: self.rung(),
+                    own: (host::uid(), host::gid()),
+                    subordinate: &|name, file| idmap::subordinate_of(name, file),
+                    taken: &taken,
+                    needed: if auto { self.needed_ids(image, &config.user) } else { 0 },
+                };
+                Ok(userns::mapping(request, mode, &ids)?)
+            }
+        }
+    }
+
+    /// The mappings of the containers whose ids are nobody else's.
+    fn automatic_mappings(&self) -> Result<Vec<IdMapping>, Error> {
+        let mut taken = Vec::new();
+        for id in self.containers.ids()? {
+            match self.containers.record(&id) {
+                Ok(record) if record.config.userns == UsernsMode::Auto => taken.extend(record.mapping),
+                // Gone since, or unreadable: then so are its files for others.
+                _ => {}
+            }
+        }
+        Ok(taken)
+    }
+
+    /// How many ids an image's users and groups need.
+    fn needed_ids(&self, image: Option<&ImageRecord>, user: &str) -> u32 {
+        let trees = image.map(|image| of_image(&self.store, &image.layers)).unwrap_or_default();
+        let read = |name| merged::read(&trees, &["etc", name], 4 << 20).ok().flatten().unwrap_or_default();
+        let (passwd, group) = (read("passwd"), read("group"));
+        let known = passwd::users(&passwd).flat_map(|user| [user.uid, user.gid]);
+        let known = known.chain(passwd::groups(&group).map(|group| group.gid));
+        let told = user.split(':').filter_map(|part| part.parse::<u32>().ok());
+        let highest = known.chain(told).filter(|id| *id != NOBODY).max().unwrap_or(0);
+        highest.saturating_add(1).clamp(FEWEST, MOST)
+    }
+
+    /// Finds the images that are mounted, and their layers.
+    pub(super) fn resolve_images(
+        &self,
+        config: &mut ContainerConfig,
+        mapping: Option<&IdMapping>,
+    ) -> Result<(), Error> {
+        if !config.mounts.iter().any(|mount| mount.kind == "image") {
+            return Ok(());
+        }
+        let store = self.store.clone().with_ownership(self.ownership());
+        for mount in config.mounts.iter_mut().filter(|mount| mount.kind == "image") {
+            let other =
+                mapping.is_some_and(|own| !own.is_single()) && mapping != self.default_mapping().as_ref();
+            if other {
+                let what = format!("type=image,source={}", mount.source);
+                return Err(config::Error::Unsupported { flag: "mount", value: what }.into());
+            }
+            let found = store.image(&mount.source)?;
+            let image = found.ok_or_else(|| super::images::Error::NoSuchImage(mount.source.clone()))?;
+            mount.name = Some(image.id.to_string());
+            mount.layers = image.layers.iter().map(|layer| layer.chain_id).collect();
+            for chain_id in &mount.layers {
+                if store.layer_dir(chain_id) != store.layer_tree(chain_id) {
+                    return Err(super::images::Error::NoOverlay(mount.source.clone()).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what a container requires.
+    pub(super) fn start_required(&self, record: &ContainerRecord) -> Result<(), Error> {
+        for id in &record.config.requires {
+            let Some(lock) = self.charge_unless_running(id)? else { continue };
+            let required = self.containers.record(id)?;
+            let name = required.name.clone();
+            let started = self.start(required, lock, false)?;
+            let told = attach::wait_started(std::os::fd::AsFd::as_fd(&started.socket));
+            match told.map_err(Error::Relay)? {
+                Ok(_) => {}
+                Err(attach::Ending::Failed { message, .. }) => {
+                    return Err(Error::Required { name, message });
+                }
+                Err(_) => return Err(Error::MonitorGone(name)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! User namespaces, and namespaces of other containers.
+
+use crate::requires;
+use crate::support::{self, Need, Umiak};
+
+const RUN: &[&str] = &["run", "--rm", "--network", "none"];
+
+fn sh(umiak: &Umiak, options: &[&str], script: &str) -> support::Output {
+    umiak.run(&[RUN, options, &["busybox", "sh", "-c", script]].concat())
+}
+
+fn own() -> (u32, u32) {
+    (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
+}
+
+/// Lines of a map without the blanks between.
+const MAP: &str = "while read a b c; do echo $a $b $c; done < /proc/self/uid_map";
+
+#[test]
+fn the_users_own_ids() {
+    requires!(Need::Image("busybox"), Need::Unprivileged);
+    let umiak = Umiak::with_busybox();
+    let (uid, gid) = own();
+    sh(&umiak, &["--userns", "keep-id"], "echo $(id -u):$(id -g)").ok().says(&format!("{uid}:{gid}"));
+    let name = std::process::Command::new("id").arg("-un").output().unwrap();
+    let name = String::from_utf8(name.stdout).unwrap();
+    sh(&umiak, &["--userns", "keep-id"], "whoami").ok().says(name.trim());
+    let home = umiak.dir.to_str().unwrap().to_owned();
+    let mount = format!("{home}:/data");
+    sh(&umiak, &["--userns", "keep-id", "-v", &mount], "touch /data/mine && stat -c %u /data/mine")
+        .ok()
+        .says(&uid.to_string());
+    for bad in [
+        "keep-id:uid=x",
+        "keep-id:odd=1",
+        "keep-id:size=0",
+        "keep-id:uid",
+        "keepid",
+        "ns:relative",
+        "container:nobody",
+    ] {
+        sh(&umiak, &["--userns", bad], "true").exits(125).tells("--userns");
+    }
+}
+
+#[test]
+fn the_users_own_ids_under_other_numbers() {
+    requires!(Need::Image("busybox"), Need::Unprivileged, Need::ManyIds);
+    let umiak = Umiak::with_busybox();
+    let mount = format!("{}:/data", umiak.dir.display());
+    sh(
+        &umiak,
+        &["--userns", "keep-id:uid=200,gid=210", "-v", &mount],
+        "echo $(id -u):$(id -g); touch /data/x; stat -c %u /data/x /etc/passwd",
+    )
+    .ok()
+    .says("200:210\n200\n0");
+    sh(&umiak, &["--userns", "keep-id:size=5000"], "awk '{ n += $3 } END { print n }' /proc/self/uid_map")
+        .ok()
+        .says("5000");
+    // The user's own id is no part of it.
+    sh(&umiak, &["--userns", "nomap", "-v", &mount], "id -u; stat -c %u /data").ok().says("0\n65534");
+    let (uid, _) = own();
+    sh(&umiak, &["--userns", "nomap"], MAP).ok().lacks(&format!(" {uid} "));
+}
+
+#[test]
+fn ids_that_nobody_else_has() {
+    requires!(Need::Image("busybox"), Need::Unprivileged, Need::ManyIds);
+    let umiak = Umiak::with_busybox();
+    for name in ["a", "b"] {
+        umiak.run(&["run", "-d", "--name", name, "--userns", "auto", "busybox", "sleep", "100"]).ok();
+    }
+    let map = |name: &str| umiak.run(&["exec", name, "sh", "-c", MAP]).ok().stdout;
+    let (a, b) = (map("a"), map("b"));
+    assert!(a != b && a.ends_with(" 1024\n"), "{a} {b}");
+    umiak.run(&["exec", "a", "sh", "-c", "id -u; stat -c %u /etc/passwd; touch /x"]).ok().says("0\n0");
+    sh(&umiak, &["--userns", "auto:size=3000"], MAP).ok().has(" 3000\n");
+    sh(&umiak, &["--userns", "auto:size=2000000000"], "true").exits(125).tells("no other container has");
+    sh(&umiak, &["--userns", "auto:size=2000,uidmapping=5:0:1"], MAP).ok().has("5 ");
+    // The image has files of users beyond that.
+    sh(&umiak, &["--userns", "auto:size=10"], "true").exits(125).hints("ids");
+    sh(&umiak, &["--userns", "auto:nope=1"], "true").exits(125).tells("--userns");
+}
+
+#[test]
+fn told_mappings() {
+    requires!(Need::Image("busybox"), Need::Unprivileged, Need::ManyIds);
+    let umiak = Umiak::with_busybox();
+    let (uid, _) = own();
+    sh(&umiak, &["--uidmap", "0:1:2000", "--uidmap", "2000:0:1"], "stat -c %u /etc/passwd; id -u")
+        .ok()
+        .says("0\n0");
+    let more = format!("+500:@{uid}:1");
+    sh(&umiak, &["--uidmap", "0:1:65000", "--uidmap", &more], MAP).ok().has(&format!("500 {uid} 1\n"));
+    for bad in ["x", "0:0", "0:0:0", "0:0:1:1", "0:999999:1", "y1:0:1"] {
+        let output = sh(&umiak, &["--uidmap", bad], "true");
+        if bad == "0:0" {
+            output.code
+        } else {
+            output.exits(125).tells("--uidmap").code
+        };
+    }
+    sh(&umiak, &["--uidmap", "0:0:1", "--userns", "host"], "true").exits(125).tells("--uidmap");
+    sh(&umiak, &["--uidmap", "0:0:1", "--subuidname", "x"], "true").exits(125).tells("--subuidname");
+    sh(&umiak, &["--subuidname", "nosuchname"], "true").exits(125).tells("nosuchname");
+}
+
+#[test]
+fn root_with_a_user_namespace() {
+    requires!(Need::Image("busybox"), Need::Root);
+    let umiak = Umiak::with_busybox();
+    let told = ["--uidmap", "0:200000:65536"];
+    sh(&umiak, &told, &format!("id -u; stat -c %u /etc/passwd; touch /x; {MAP}"))
+        .ok()
+        .says("0\n0\n0 200000 65536");
+    sh(&umiak, &[&told[..], &["-u", "1000"]].concat(), "id -u").ok().says("1000");
+    let mount = format!("{}:/data", umiak.dir.display());
+    sh(&umiak, &[&told[..], &["-v", &mount]].concat(), "stat -c %u /data").ok().says("65534");
+    sh(&umiak, &[&told[..], &["-v", "vol:/v"]].concat(), "touch /v/x && stat -c %u /v/x").ok().says("0");
+    umiak.run(&["run", "--name", "stays", told[0], told[1], "busybox", "touch", "/kept"]).ok();
+    umiak.run(&["diff", "stays"]).ok().has("A /kept");
+    umiak.run(&["start", "stays"]).ok();
+    sh(&umiak, &["--userns", "keep-id"], "true").exits(125).tells("only for users");
+    sh(&umiak, &["--userns", "private"], "true").exits(125).tells("--uidmap");
+}
+
+#[test]
+fn namespaces_of_another_container() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak
+        .run(&[
+            "run",
+            "-d",
+            "--name",
+            "a",
+            "--hostname",
+            "otter",
+            "busybox",
+            "sh",
+            "-c",
+            "echo shared > /dev/shm/x; exec sleep 1000",
+        ])
+        .ok();
+    support::eventually("the file is there", || {
+        umiak.run(&["exec", "a", "test", "-s", "/dev/shm/x"]).code == Some(0)
+    });
+    sh(&umiak, &["--uts", "container:a"], "hostname; echo $HOSTNAME").ok().says("otter\notter");
+    sh(&umiak, &["--ipc", "container:a"], "cat /dev/shm/x; echo more > /dev/shm/y").ok().says("shared");
+    umiak.run(&["exec", "a", "cat", "/dev/shm/y"]).ok().says("more");
+    sh(&umiak, &["--pid", "container:a"], "ps -o args | grep -c '[s]leep 1000'").ok().says("1");
+    sh(&umiak, &["--cgroupns", "container:a"], "true").ok();
+    sh(&umiak, &["--pid", "container:a", "--uts", "container:a", "--ipc", "container:a"], "hostname")
+        .ok()
+        .says("otter");
+    sh(&umiak, &["--uts", "container:a", "--hostname", "x"], "true").exits(125).tells("--hostname");
+    sh(&umiak, &["--userns", "container:a"], MAP).ok();
+    let pid = umiak.inspect("a", "{{.State.Pid}}");
+    let (user, uts) = (format!("ns:/proc/{pid}/ns/user"), format!("ns:/proc/{pid}/ns/uts"));
+    let options = ["--userns", &user, "--uts", &uts];
+    let options = if own().0 == 0 { &options[2..] } else { &options[..] };
+    sh(&umiak, options, "hostname").ok().says("otter");
+    assert!(
+        umiak.run(&["create", "--name", "b", "--pid", "container:a", "busybox", "true"]).ok().code == Some(0)
+    );
+    assert!(umiak.inspect("b", "{{.HostConfig.PidMode}}").starts_with("container:"));
+    umiak.run(&["rm", "-f", "-t", "0", "a"]).ok();
+    umiak.run(&["start", "b"]).exits(125).tells("no container");
+    sh(&umiak, &["--pid", "ns:/no/such"], "true").exits(125).tells("/no/such");
+    umiak.run(&["create", "--name", "stopped", "busybox"]).ok();
+    sh(&umiak, &["--uts", "container:stopped"], "true").exits(125).tells("not running");
+}
