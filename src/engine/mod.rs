@@ -95,7 +95,7 @@ impl Engine {
     fn layer_store(&self, record: &ContainerRecord) -> Store {
         let ownership = match &record.mapping {
             None => Ownership::Host,
-            _ if self.rung().kind == RungKind::Root => Ownership::Host,
+            _ if self.rung().kind == RungKind::Root => unshare::ownership().unwrap_or(Ownership::Host),
             Some(mapping) if mapping.is_single() => Ownership::Single,
             Some(_) => Ownership::Mapped,
         };
