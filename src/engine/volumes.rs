@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Engine, Error};
 use crate::base::id::{ContainerId, check_name};
 use crate::storage::containers::{self, MountRecord};
+use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::host;
 use crate::sys::lock::Lock;
@@ -131,7 +132,9 @@ impl Engine {
             return Err(Error::NoVolume(name.to_owned()));
         }
         let mapping = self.default_mapping();
-        Ok(self.store.clone().with_mapping(mapping).discard(&dir)?)
+        self.store.clone().with_mapping(mapping).discard(&dir)?;
+        self.note(Event::new("volume", "remove", name));
+        Ok(())
     }
 }
 
@@ -213,7 +216,10 @@ fn make(root: &Path, record: &VolumeRecord) -> Result<bool, Error> {
     atomic::write(&path, &bytes, 0o600, Durability::Volatile).map_err(error("writing", &path))?;
     fs::create_dir_all(root.join("volumes")).map_err(error("making", &dir))?;
     match fs::rename(&staging, &dir) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            EventLog::new(root).write(&[Event::new("volume", "create", &record.name)]);
+            Ok(true)
+        }
         // Somebody else made it at the same moment.
         Err(_) if data.is_dir() => {
             let _ = fs::remove_dir_all(&staging);
