@@ -33,6 +33,7 @@ mod restart;
 mod robustness;
 mod run;
 mod search;
+mod shape;
 mod start;
 mod stats;
 mod store;
