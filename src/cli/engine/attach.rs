@@ -19,15 +19,23 @@ pub struct AttachArgs {
     /// Pass our signals on to the program
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
     sig_proxy: bool,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "container")]
+    latest: bool,
     /// The container, by name or ID
-    container: String,
+    #[arg(required_unless_present = "latest")]
+    container: Option<String>,
 }
 
 /// `attach`.
 pub fn run(args: AttachArgs, globals: &Globals) -> Outcome {
     let keys = run::keys(args.detach_keys.as_deref())?;
     let engine = globals.engine()?;
-    let (record, status) = engine.lookup(&args.container)?;
+    let container = match args.container {
+        Some(container) => container,
+        None => super::diff::newest(&engine)?,
+    };
+    let (record, status) = engine.lookup(&container)?;
     if let Status::Paused(_) = status {
         return Err(Error::Paused(record.name).into());
     }

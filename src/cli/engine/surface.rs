@@ -142,6 +142,43 @@ pub const FLAGS: &[(&str, &str)] = &[
     ("cp", "a,archive overwrite"),
     ("start", "all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy"),
     (
+        "container clone",
+        "\
+     blkio-weight= blkio-weight-device= cpu-period= cpu-quota= cpu-rt-period= cpu-rt-runtime= c,cpu-shares= cpus= \
+     cpuset-cpus= cpuset-mems= destroy device-read-bps= device-write-bps= f,force m,memory= \
+     memory-reservation= memory-swap= memory-swappiness= name= pod= run",
+    ),
+    (
+        "mount",
+        "\
+     a,all format= l,latest no-trunc",
+    ),
+    (
+        "port",
+        "\
+     a,all l,latest",
+    ),
+    (
+        "stats",
+        "\
+     a,all format= i,interval= l,latest no-reset no-stream no-trunc",
+    ),
+    (
+        "unmount",
+        "\
+     a,all f,force l,latest",
+    ),
+    (
+        "unshare",
+        "\
+     h,help rootless-netns",
+    ),
+    (
+        "volume export",
+        "\
+     help o,output=",
+    ),
+    (
         "stop",
         "\
      a,all cidfile= f,filter= i,ignore l,latest t,time=",
