@@ -94,6 +94,7 @@ impl Engine {
         };
         check.records()?;
         check.images();
+        check.artifacts();
         check.unused()?;
         if !options.quick {
             check.contents()?;
@@ -107,6 +108,10 @@ impl Engine {
 
 fn layer_name(chain_id: &ChainId) -> String {
     format!("layer {}", chain_id.0.short())
+}
+
+fn artifact_name(name: &str) -> String {
+    format!("artifact \"{name}\"")
 }
 
 impl Check<'_> {
@@ -134,7 +139,8 @@ impl Check<'_> {
         let known: HashSet<ChainId> = self.survey.layers.iter().map(|layer| layer.chain_id).collect();
         for container in self.containers.clone() {
             let RootfsSource::Image { layers, .. } = &container.rootfs else { continue };
-            if let Some(missing) = layers.iter().find(|layer| !known.contains(layer)) {
+            let foreign = |layer| matches!(self.engine.store.layer(layer), Ok(Some(_)));
+            if let Some(missing) = layers.iter().find(|layer| !known.contains(layer) && !foreign(layer)) {
                 let what = format!("stands on {}, which is missing", layer_name(missing));
                 self.fault(format!("container {}", container.id.short()), what);
             }
@@ -163,7 +169,8 @@ impl Check<'_> {
                     }
                 }
             }
-            for layer in image.layers.iter().filter(|layer| !trusted.contains(&layer.chain_id)) {
+            let there = |id| trusted.contains(id) || matches!(store.layer(id), Ok(Some(_)));
+            for layer in image.layers.iter().filter(|layer| !there(&layer.chain_id)) {
                 found.push((image.id, format!("its {} is missing", layer_name(&layer.chain_id))));
             }
         }
@@ -173,6 +180,20 @@ impl Check<'_> {
         {
             let number = self.fault(format!("image {}", id.short()), what);
             self.bad_images.entry(id).or_default().push(number);
+        }
+    }
+
+    /// What lacks a part is of no use.
+    fn artifacts(&mut self) {
+        for artifact in self.survey.artifacts.clone() {
+            let parts = artifact.blobs.iter().chain([&artifact.manifest]);
+            let missing = parts.into_iter().find(|digest| !self.engine.store.blob_path(digest).exists());
+            if let Some(digest) = missing
+                && matches!(self.engine.store.artifact(&artifact.name), Ok(Some(_)))
+            {
+                let what = format!("its blob {} is missing", digest.short());
+                self.fault(artifact_name(&artifact.name), what);
+            }
         }
     }
 
@@ -259,6 +280,18 @@ impl Check<'_> {
             let object = format!("blob {}", digest.short());
             if blobs.contains(&object) {
                 store.discard(&store.blob_path(&digest))?;
+                self.settle(&object, &State::Removed);
+            }
+        }
+        for artifact in self.survey.artifacts.clone() {
+            let object = artifact_name(&artifact.name);
+            let parts = artifact.blobs.iter().chain([&artifact.manifest]);
+            // Those too that have lost a blob just now.
+            if parts.into_iter().any(|digest| !store.blob_path(digest).exists()) {
+                store.remove_artifact(&artifact.name)?;
+                if !self.faults.iter().any(|fault| fault.object == object) {
+                    self.fault(object.clone(), "one of its blobs is damaged");
+                }
                 self.settle(&object, &State::Removed);
             }
         }

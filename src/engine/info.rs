@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::{Engine, Error};
 use crate::image::manifest::own_architecture;
 use crate::security::idmap::RungKind;
-use crate::storage::containers::Status;
-use crate::sys::host;
+use crate::storage::containers::{Status, UsernsMode};
+use crate::sys::mount::{self, Overlay};
+use crate::sys::{child, host, namespace, tree};
 
 impl Engine {
     /// Podman's shape where Podman has a word for it, and `isolation` for the rungs of ours.
@@ -76,6 +77,7 @@ impl Engine {
                         "why": rung.why,
                         "hint": rung.hint,
                     },
+                    "files": self.files_rung(),
                     "cgroup": {
                             "rung": match (cgroup.available, cgroup.controllers.is_empty()) {
                                 (false, _) => "none",
@@ -106,6 +108,44 @@ impl Engine {
             },
             "version": version_value(),
         }))
+    }
+}
+
+impl Engine {
+    /// How containers get the files of their images in this store. Tried out, since it depends on the kernel,
+    /// the file system and what surrounds us.
+    fn files_rung(&self) -> Value {
+        let dir = self.store.path(format!("staging/probe-{}", std::process::id()));
+        let mapping = self.mapping(UsernsMode::Default);
+        let userxattr = mapping.is_some();
+        let probe = || -> std::io::Result<()> {
+            let part = |name: &str| {
+                let path = dir.join(name);
+                fs::create_dir_all(&path).map(|()| path)
+            };
+            let overlay = Overlay {
+                lower: vec![part("lower")?],
+                upper: part("upper")?,
+                work: part("work")?,
+                volatile: false,
+                userxattr,
+            };
+            namespace::unshare(libc::CLONE_NEWNS as u64)?;
+            mount::can_overlay(&overlay)
+        };
+        let tried = child::call(mapping.as_ref(), || {
+            let error = probe().err().map(|error| error.to_string());
+            let _ = tree::remove_all(&dir);
+            error
+        });
+        match tried.unwrap_or_else(|error| Some(error.to_string())) {
+            None => json!({ "rung": "overlay", "why": "layers are stacked by the kernel" }),
+            Some(why) => json!({
+                "rung": "copies",
+                "why": format!("each container copies its image: overlayfs cannot write to this file system ({why})"),
+                "hint": "--root names a directory on another file system: ext4, xfs, btrfs, tmpfs",
+            }),
+        }
     }
 }
 

@@ -4,17 +4,19 @@ use serde_json::Value;
 
 use super::commit::full_name;
 use super::images::{self, Failure, PullOptions, SourceImage};
-use super::push::{came_from, failure};
+use super::push::{Target, attach, came_from, failure, signer};
 use super::reach::Reach;
 use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
-use crate::image::destination::{self, Remote};
+use crate::image::destination::{self, Members};
 use crate::image::list::{self, DOCKER_LIST, INDEX, Remarks};
 use crate::image::manifest::{self, Descriptor, Platform};
 use crate::image::push::{self, Origin};
 use crate::image::registry::{self, Registry};
 use crate::image::rewrite::Form;
 use crate::image::source::{self, Source};
+use crate::image::trust::sign::KeyFile;
+use crate::image::trust::{self, Policy};
 use crate::image::{Progress, PushOptions, Reference, Transport, copy, pull};
 use crate::storage::{self, FORMAT, ImageList, ImageRecord, Store};
 use crate::sys::atomic;
@@ -52,9 +54,6 @@ pub enum Error {
     /// Random bytes.
     #[error("asking the kernel for random bytes")]
     Random(#[source] std::io::Error),
-    /// A list goes to registries only.
-    #[error("pushing a manifest list to \"{0}\" is not supported yet: it takes a registry")]
-    NoRegistry(String),
     /// What came is no list.
     #[error("\"{0}\" is neither a manifest list here nor one at a registry")]
     NoDocument(String),
@@ -246,6 +245,8 @@ pub struct PushList {
     pub all: bool,
     /// How they are pushed, and what kind of list it becomes.
     pub options: PushOptions,
+    /// It is signed at the registry.
+    pub sign: Option<KeyFile>,
 }
 
 /// An image of a list, ready to go.
@@ -276,40 +277,53 @@ impl Engine {
             (None, Some(own)) => Transport::Registry(own.parse().map_err(super::push::Error::from)?),
             (None, None) => return Err(super::push::Error::Nowhere(name.to_owned()).into()),
         };
-        let Transport::Registry(target) = transport else {
-            return Err(Error::NoRegistry(transport.to_string()).into());
-        };
-        let target = if target.is_short() { target.at("docker.io") } else { target };
+        let target = Target::of(transport, &mut Vec::new())?;
         let store = self.store.clone().with_ownership(self.ownership());
+        let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        rustix::process::umask(umask);
         let told = self.in_child(false, || {
             // This process has none; what a helper writes is nobody else's business.
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
             let prepared = self.members(&list, &target, reach, push.all);
-            let (options, members) = prepared.map_err(|error| Failure::new(&error, error.hint()))?;
+            let prepared = prepared.map_err(|error| Failure::new(&error, error.hint()))?;
             let done = self.in_child(true, || {
-                let result = push_members(&store, &list, &members, (&target, &options), push, progress);
+                rustix::process::umask(umask);
+                let result = push_members(&store, &list, prepared, &target, push, progress);
                 progress.ended();
                 result
             });
             done.unwrap_or_else(|error| Err(Failure::new(&error, None)))
         });
-        Ok(apart::told("pushing", name, told).map_err(super::push::Error::from)?)
+        let digest = apart::told("pushing", name, told).map_err(super::push::Error::from)?;
+        target.finish()?;
+        Ok(digest)
     }
 
     /// Where the images of a list are, and how to ask there.
     fn members(
         &self,
         list: &ImageList,
-        target: &Reference,
+        target: &Target,
         reach: &Reach,
         all: bool,
-    ) -> Result<(registry::Options, Vec<Member>), Error> {
+    ) -> Result<Prepared, Error> {
         let configuration = images::registries()?;
-        let to = reach.options(target, &configuration, true)?;
+        let target = match target {
+            Target::Registry(reference) => Some(reference),
+            _ => None,
+        };
+        let to = target.map(|target| reach.options(target, &configuration, true)).transpose()?;
+        let policy = Policy::load(None, &|name| std::env::var_os(name)).map_err(images::Error::from)?;
         let mut members = Vec::new();
         for entry in list.entries.iter().filter(|_| all) {
             let options = |reference: &Reference| {
-                reach.options(reference, &configuration, reference.registry() == target.registry())
+                match target {
+                    Some(target) => {
+                        reach.options(reference, &configuration, reference.registry() == target.registry())
+                    }
+                    // Nobody said for which of several registries a password was meant.
+                    None => Reach { creds: None, ..reach.clone() }.options(reference, &configuration, true),
+                }
             };
             let digest: Option<Digest> = entry.descriptor["digest"].as_str().and_then(|d| d.parse().ok());
             let here = digest.map(|digest| self.store.image_by_manifest(&digest)).transpose()?.flatten();
@@ -335,26 +349,39 @@ impl Engine {
                 }
             });
         }
-        Ok((to, members))
+        Ok(Prepared { to, members, policy })
     }
+}
+
+/// What a push of a list needs of the network.
+struct Prepared {
+    /// How to ask the registry that it goes to.
+    to: Option<registry::Options>,
+    members: Vec<Member>,
+    /// Which images may be taken from elsewhere.
+    policy: Option<Policy>,
 }
 
 /// Pushes the images, then the list as they have become.
 fn push_members(
     store: &Store,
     list: &ImageList,
-    members: &[Member],
-    (target, options): (&Reference, &registry::Options),
+    prepared: Prepared,
+    target: &Target,
     push: &PushList,
     progress: &dyn Progress,
 ) -> Result<Digest, Failure> {
+    let Prepared { to, members, policy } = prepared;
     let at = |error: destination::Error| failure(&push::Error::from(error));
     let mut list = list.clone();
-    let remote = Remote::by_digest(target, options).map_err(at)?;
-    for (entry, member) in list.entries.iter_mut().zip(members) {
-        let copy = |source: &dyn Source| -> Result<(), copy::Error> {
+    let signer = signer(push.sign.as_ref(), target)?;
+    let destination = target.open(to.as_ref())?;
+    let remote = Members(&*destination);
+    for (entry, member) in list.entries.iter_mut().zip(&members) {
+        let copy = |source: &dyn Source, options: &registry::Options| -> Result<(), copy::Error> {
             let descriptor = descriptor_of(&entry.descriptor)?;
             let fetched = source::checked_manifest(source, &descriptor)?;
+            trust::check(policy.as_ref(), source, options, &fetched.bytes)?;
             copy::copy(source, &fetched, &remote, progress)
         };
         let copied = |result: Result<(), copy::Error>| result.map_err(|error| Failure::new(&error, None));
@@ -368,19 +395,23 @@ fn push_members(
             }
             Member::There(reference, options) => {
                 let source = Registry::new(reference, options).map_err(|e| Failure::new(&e, e.hint()))?;
-                copied(copy(&source))?;
+                copied(copy(&source, options))?;
             }
             Member::Path(path) => {
                 let source = pull::open(store, path, &crate::image::PullOptions::default());
-                copied(copy(&*source.map_err(|error| Failure::new(&error, None))?))?;
+                let source = source.map_err(|error| Failure::new(&error, None))?;
+                copied(copy(&*source, &registry::Options::default()))?;
             }
         }
     }
-    let kind = if push.options.form == Some(Form::Docker) { DOCKER_LIST } else { INDEX };
+    let form = destination.form().or(push.options.form);
+    let kind = if form == Some(Form::Docker) { DOCKER_LIST } else { INDEX };
     let bytes = list::document(&list, kind).to_string().into_bytes();
-    let remote = Remote::new(target, options).map_err(at)?;
-    remote.put_document(kind, &bytes).map_err(at)?;
-    Ok(Digest::of(&bytes))
+    destination.put_list(kind, &bytes).map_err(at)?;
+    destination.finish().map_err(at)?;
+    let digest = Digest::of(&bytes);
+    attach(signer.as_ref(), target, to.as_ref(), &digest)?;
+    Ok(digest)
 }
 
 fn descriptor_of(value: &Value) -> Result<Descriptor, copy::Error> {

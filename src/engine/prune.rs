@@ -97,6 +97,7 @@ impl Engine {
                 .store
                 .images()?
                 .into_iter()
+                .filter(|image| self.store.foreign_image(&image.id).is_none())
                 .partition(|image| !users.contains_key(&image.id) && filter.fits(image));
             // What a list is made of that stays is in use.
             let listed: HashSet<String> = stay.iter().flat_map(listed_manifests).collect();

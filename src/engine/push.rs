@@ -14,6 +14,7 @@ use crate::image::destination::{self, Destination, DockerArchive, Layout, OciArc
 use crate::image::push::{self, Origin, PushOptions};
 use crate::image::reference::ParseReferenceError;
 use crate::image::transport::ParseTransportError;
+use crate::image::trust::sign::{KeyFile, Signer};
 use crate::image::{Progress, Reference, Transport, registry};
 use crate::storage::{self, ImageRecord, Store};
 use crate::sys::atomic::Pending;
@@ -57,6 +58,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Only a registry keeps signatures.
+    #[error("a signature is kept by a registry only")]
+    NoSignatures,
     /// The process that did it.
     #[error(transparent)]
     Apart(#[from] apart::Error),
@@ -86,6 +90,8 @@ pub struct Outgoing {
     pub image: ImageRecord,
     /// How it goes.
     pub options: PushOptions,
+    /// It is signed at the registry.
+    pub sign: Option<KeyFile>,
 }
 
 /// An image that is where it was to go.
@@ -170,7 +176,7 @@ impl Target {
         })
     }
 
-    fn open(&self, options: Option<&registry::Options>) -> Result<Box<dyn Destination>, Failure> {
+    pub(super) fn open(&self, options: Option<&registry::Options>) -> Result<Box<dyn Destination>, Failure> {
         let failed = |error: destination::Error| failure(&push::Error::from(error));
         let file = |output: &Output| output.file().map_err(|error| Failure::new(&error, None));
         Ok(match self {
@@ -196,7 +202,7 @@ impl Target {
         })
     }
 
-    fn finish(self) -> Result<(), Error> {
+    pub(super) fn finish(self) -> Result<(), Error> {
         match self {
             Self::OciArchive(output, _) | Self::DockerArchive(output) => output.finish(),
             Self::Registry(_) | Self::Directory(_) => Ok(()),
@@ -234,6 +240,7 @@ impl Engine {
         destination: Option<&str>,
         reach: &Reach,
         mut options: PushOptions,
+        sign: Option<KeyFile>,
         progress: &dyn Progress,
     ) -> Result<Handed, Error> {
         let image = self.image_to_push(name)?;
@@ -246,7 +253,7 @@ impl Engine {
         };
         options.names.extend(full);
         let target = Target::of(transport, &mut options.names)?;
-        let outgoing = Outgoing { name: name.to_owned(), image, options };
+        let outgoing = Outgoing { name: name.to_owned(), image, options, sign };
         let handed = self.hand_out("pushing", &[outgoing], target, reach, progress)?;
         handed.first().copied().ok_or_else(|| Error::Nowhere(name.to_owned()))
     }
@@ -362,15 +369,40 @@ fn hand_out_all(
     origins: &[Vec<Origin>],
     progress: &dyn Progress,
 ) -> Result<Vec<Handed>, Failure> {
+    // Before anything goes out that it could not be put beside.
+    let signers: Vec<Option<Signer>> =
+        images.iter().map(|one| signer(one.sign.as_ref(), target)).collect::<Result<_, _>>()?;
     let destination = target.open(remote)?;
     let mut handed = Vec::new();
-    for (one, origins) in images.iter().zip(origins) {
+    for ((one, origins), signer) in images.iter().zip(origins).zip(signers) {
         let pushed = push::push(store, &one.image, &*destination, origins, &one.options, progress);
         let pushed = pushed.map_err(|error| failure(&error))?;
+        attach(signer.as_ref(), target, remote, &pushed.manifest)?;
         handed.push(Handed { manifest: pushed.manifest, renewed: pushed.renewed });
     }
     destination.finish().map_err(|error| failure(&push::Error::from(error)))?;
     Ok(handed)
+}
+
+/// The key that signs, where there is a registry to keep the signature.
+pub(super) fn signer(file: Option<&KeyFile>, target: &Target) -> Result<Option<Signer>, Failure> {
+    let Some(file) = file else { return Ok(None) };
+    match target {
+        Target::Registry(_) => file.open().map(Some).map_err(|error| Failure::new(&error, None)),
+        _ => Err(Failure::new(&Error::NoSignatures, None)),
+    }
+}
+
+/// Signs what was pushed.
+pub(super) fn attach(
+    signer: Option<&Signer>,
+    target: &Target,
+    options: Option<&registry::Options>,
+    manifest: &Digest,
+) -> Result<(), Failure> {
+    let (Some(signer), Target::Registry(reference)) = (signer, target) else { return Ok(()) };
+    let options = options.cloned().unwrap_or_default();
+    signer.attach(reference, &options, manifest).map_err(|error| Failure::new(&error, None))
 }
 
 /// The full name by which the user named an image; `None` if it was an id or a digest.

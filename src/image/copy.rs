@@ -8,6 +8,7 @@ use super::manifest::{self, Config, Descriptor, Document};
 use super::pull::Progress;
 use super::registry::{Content, Mounted};
 use super::source::{self, Fetched, Source};
+use super::trust;
 use crate::base::digest::Digest;
 
 /// An image that cannot be copied.
@@ -19,6 +20,9 @@ pub enum Error {
     /// Where it goes to.
     #[error(transparent)]
     Destination(#[from] destination::Error),
+    /// It may not be taken.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
     /// Its manifest or configuration.
     #[error("the image's manifest is unusable")]
     Manifest(#[source] manifest::Error),

@@ -128,8 +128,7 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
             let pins = pin(store, &layers, &chain)?;
             let lower: Vec<PathBuf> =
                 layers.iter().rev().map(|layer| store.layer_tree(&layer.chain_id)).collect();
-            let chain_id = chain.last().copied().unwrap_or(ChainId(spooled.diff_id));
-            (pins, Some(add_layer(store, spooled, chain_id, &lower, ownership)?))
+            (pins, Some(add_layer(store, spooled, &chain, &lower, ownership)?))
         }
     };
     if let Some(layer) = &added {
@@ -215,11 +214,12 @@ fn layer_descriptors(store: &Store, base: &ImageRecord, format: Form) -> Result<
 fn add_layer(
     store: &Store,
     mut spooled: Spooled,
-    chain_id: ChainId,
+    chain: &[ChainId],
     lower: &[PathBuf],
     ownership: Ownership,
 ) -> Result<LayerRef, Error> {
     let (diff_id, size) = (spooled.diff_id, spooled.size);
+    let chain_id = chain.last().copied().unwrap_or(ChainId(diff_id));
     if let LayerSlot::Vacant(staged) = store.reserve_layer(chain_id)? {
         let spool = |source| Error::Spool { path: store.path("staging"), source };
         spooled.file.rewind().map_err(spool)?;
@@ -236,6 +236,7 @@ fn add_layer(
         let record = taken.record(diff_id, diff_id, ownership)?;
         staged.publish(&record)?;
     }
+    store.settle_layer(chain)?;
     Ok(LayerRef { chain_id, diff_id, blob: Some(diff_id), blob_size: size, size })
 }
 

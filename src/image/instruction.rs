@@ -1,6 +1,9 @@
 //! Dockerfile's instructions that change nothing but an image's configuration, as `--change` takes them:
 //! `CMD`, `ENTRYPOINT`, `ENV`, `EXPOSE`, `LABEL`, `ONBUILD`, `STOPSIGNAL`, `USER`, `VOLUME`, `WORKDIR`.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::base::signal;
@@ -27,6 +30,9 @@ pub enum Error {
         /// What is wrong.
         why: &'static str,
     },
+    /// A member of a configuration that is unknown here, or is not of its form.
+    #[error("the configuration's \"{0}\" is unknown here, or is not what it should be")]
+    Member(String),
 }
 
 /// One change of an image's configuration.
@@ -93,6 +99,42 @@ impl Instruction {
             return Err(Error::Empty(name));
         }
         parse(name, value)
+    }
+
+    /// The instructions that stand for a configuration in Docker's form (`Cmd`, `Env`, `Labels`, …): what it does not
+    /// have stays as it was.
+    pub fn of_config(config: &Map<String, Value>) -> Result<Vec<Self>, Error> {
+        let mut instructions = Vec::new();
+        for (key, value) in config.iter().filter(|(_, value)| !value.is_null()) {
+            let wrong = || Error::Member(key.clone());
+            let text = || value.as_str().map(str::to_owned).ok_or_else(wrong);
+            let list = || Vec::<String>::deserialize(value).map_err(|_| wrong());
+            let keys = || Ok(value.as_object().ok_or_else(wrong)?.keys().cloned().collect());
+            let pair = |text: &String| match text.split_once('=') {
+                Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+                _ => Err(wrong()),
+            };
+            instructions.push(match &**key {
+                "Cmd" => Self::Cmd(list()?),
+                "Entrypoint" => Self::Entrypoint(list()?),
+                "Env" => Self::Env(list()?.iter().map(pair).collect::<Result<_, _>>()?),
+                "ExposedPorts" => Self::Expose(keys()?),
+                "Labels" => {
+                    let labels = BTreeMap::<String, String>::deserialize(value).map_err(|_| wrong())?;
+                    Self::Label(labels.into_iter().collect())
+                }
+                "OnBuild" => {
+                    instructions.extend(list()?.into_iter().map(Self::OnBuild));
+                    continue;
+                }
+                "StopSignal" => Self::StopSignal(text()?),
+                "User" => Self::User(text()?),
+                "Volumes" => Self::Volume(keys()?),
+                "WorkingDir" => Self::Workdir(text()?),
+                _ => return Err(wrong()),
+            });
+        }
+        Ok(instructions)
     }
 
     /// Carries it out on the `config` member of an image's configuration.

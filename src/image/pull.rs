@@ -115,7 +115,8 @@ pub fn pull(
     pull_from(store, &*source, transport.to_string(), options, progress)
 }
 
-/// The same from a source that is open; `what` is what errors call it.
+/// The same from a source that is open; `what` is what errors call it. The record has the names that the image
+/// got now, not those that it had before.
 pub fn pull_from(
     store: &Store,
     source: &dyn Source,
@@ -128,7 +129,11 @@ pub fn pull_from(
     let source::Resolved { manifest, bytes: manifest_bytes, index, names } = resolved;
     trust::check(options.policy.as_deref(), source, &options.registry, &manifest_bytes)?;
     let unusable = |source| Error::Manifest { what: what.clone(), source };
-    let config_bytes = source::checked_blob(source, &manifest.config)?;
+    // What is damaged here is had anew.
+    let config_bytes = match store.read_blob(&manifest.config.digest) {
+        Ok(Some(bytes)) => bytes,
+        _ => source::checked_blob(source, &manifest.config)?,
+    };
     let config = Config::parse(&config_bytes).map_err(unusable)?;
     // What only a container will read is looked at now: an image that cannot be run is refused here.
     container_config(&config_bytes).map_err(unusable)?;
@@ -162,7 +167,7 @@ pub fn pull_from(
         Some(repository) => digests.map(|digest| format!("{repository}@{digest}")).collect(),
         None => names.iter().map(|name| format!("{}@{manifest_digest}", untagged(name))).collect(),
     };
-    if let Some(known) = store.image_by_id(&id)? {
+    if let Some(known) = store.nameless_image(&id)? {
         repo_digests
             .extend(known.repo_digests.into_iter().filter(|d| !d.ends_with(&manifest_digest.to_string())));
     }
@@ -187,8 +192,7 @@ pub fn pull_from(
         list: None,
     };
     store.put_image(&record)?;
-    // With the names that it had before.
-    Ok(store.image_by_id(&id)?.unwrap_or(record))
+    Ok(record)
 }
 
 /// Unpacks those layers of an image that are missing from what is here of them: lost with a power
@@ -352,6 +356,10 @@ fn take_layers(
         let lower: Vec<PathBuf> = below.map(|job| store.layer_tree(&job.chain_id)).collect();
         let layer = take_layer(store, source, &jobs[place], &lower, options, progress, &stop)?;
         *lock(&done[place]) = Some(layer);
+    }
+    let chain: Vec<ChainId> = jobs.iter().map(|job| job.chain_id).collect();
+    for count in 1..=chain.len() {
+        store.settle_layer(&chain[..count])?;
     }
     Ok(done.into_iter().filter_map(|layer| layer.into_inner().unwrap_or_else(|e| e.into_inner())).collect())
 }

@@ -170,7 +170,10 @@ pub fn unpack(stream: impl Skip, root: &Path, options: Options<'_>) -> Result<Re
         // Before the directories get their times, which links in them would change.
         report.shared = staged.share(files).map_err(at_recipe)?;
     }
-    writer.finish().map_err(at_root)?;
+    let implied = writer.finish().map_err(at_root)?;
+    if let Some(staged) = options.staged {
+        staged.note_implied(&implied).map_err(at_root)?;
+    }
     Ok(report)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Bound;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, FileType, OFlags};
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::archive::{self, Entry, Kind, Skip};
 use super::recipe;
-use super::unpack::clean;
+use super::unpack::{clean, may_take};
 use crate::base::digest::Digest;
 use crate::base::report;
 use crate::storage::{LayerFiles, LayerRecord, Ownership};
@@ -33,6 +33,7 @@ pub fn layer(files: &LayerFiles, record: &LayerRecord) -> Vec<String> {
         ownership: record.ownership,
         expected: BTreeMap::new(),
         uncertain: record.plain_whiteouts,
+        all_attributes: record.skipped_xattrs == 0,
         faults: Vec::new(),
     };
     match verifier.read(files, &record.diff_id) {
@@ -60,6 +61,8 @@ struct Metadata {
     mtime: (i64, u32),
     size: u64,
     link: Vec<u8>,
+    /// Those that a layer may have, by name.
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 struct Verifier {
@@ -67,6 +70,8 @@ struct Verifier {
     expected: BTreeMap<PathBuf, Expected>,
     /// Entries lie behind links, or whiteouts are files: what must not be there is not known.
     uncertain: bool,
+    /// None was left out when it was unpacked.
+    all_attributes: bool,
     faults: Vec<String>,
 }
 
@@ -116,6 +121,7 @@ impl Verifier {
             mtime: entry.mtime,
             size: entry.size,
             link: entry.link.clone(),
+            xattrs: entry.xattrs.iter().filter(|(name, _)| may_take(name)).cloned().collect(),
         };
         let kind = match entry.kind {
             Kind::File => FileType::RegularFile,
@@ -167,7 +173,16 @@ impl Verifier {
             let found = root.open_strict(&path, OFlags::PATH | OFlags::NOFOLLOW, 0);
             match found.and_then(|fd| Ok((fs::fstat(&fd)?, fd))) {
                 Ok((stat, fd)) => {
-                    if let Some(what) = self.difference(&stat, &fd, &expected) {
+                    // Only these two kinds can be given attributes in a layer.
+                    let kind = FileType::from_raw_mode(stat.st_mode);
+                    let what =
+                        self.difference(&stat, &fd, &expected).or_else(|| match (kind, &expected.entry) {
+                            (FileType::RegularFile | FileType::Directory, Some(entry)) => {
+                                self.attributes(&root, &path, &entry.xattrs)
+                            }
+                            _ => None,
+                        });
+                    if let Some(what) = what {
                         self.fault(&path, what);
                     }
                 }
@@ -222,6 +237,34 @@ impl Verifier {
         // File systems differ in the fractions, and in the centuries, that they keep.
         (time.0 != entry.mtime.0 && (0..=i64::from(i32::MAX)).contains(&entry.mtime.0))
             .then_some("has another time")
+    }
+}
+
+impl Verifier {
+    fn attributes(
+        &self,
+        root: &Root,
+        path: &Path,
+        expected: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Option<&'static str> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let found = root.open_strict(path, flags, 0).and_then(tree::attributes);
+        let Ok(found) = found else { return Some("has attributes that cannot be read") };
+        let found = found.into_iter().map(|(name, value)| (name.into_vec(), value));
+        let found: BTreeMap<Vec<u8>, Vec<u8>> = found.filter(|(name, _)| may_take(name)).collect();
+        // The kernel writes a capability, and ids in an access list, in its own way: that they are there is all
+        // that can be said. A list that says no more than the mode is none.
+        let own_way = |name: &[u8]| name == b"security.capability" || name.starts_with(b"system.");
+        let lost = expected.iter().any(|(name, value)| match found.get(name) {
+            None => self.all_attributes && !name.starts_with(b"system."),
+            Some(there) => there != value && !own_way(name),
+        });
+        let added = found.keys().any(|name| !expected.contains_key(name));
+        match (lost, added) {
+            (true, _) => Some("has lost an attribute"),
+            (_, true) => Some("has an attribute that was not its own"),
+            _ => None,
+        }
     }
 }
 

@@ -37,7 +37,7 @@ impl ArtifactRecord {
 }
 
 impl Store {
-    fn artifact_path(&self, name: &str) -> PathBuf {
+    pub(super) fn artifact_path(&self, name: &str) -> PathBuf {
         self.path("artifacts").join(name_file(name))
     }
 

@@ -12,8 +12,12 @@ use crate::base::digest::Digest;
 use crate::sys::atomic::{self, Durability};
 
 impl Store {
-    /// Where the blob is, if it is there.
+    /// Where the blob is, if it is there, in this store or an additional one.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.find(&Path::new("blobs/sha256").join(digest.hex()))
+    }
+
+    fn own_blob_path(&self, digest: &Digest) -> PathBuf {
         self.path("blobs/sha256").join(digest.hex())
     }
 
@@ -51,7 +55,7 @@ impl Store {
     /// Stores a small blob durably and returns its digest.
     pub fn write_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        let path = self.blob_path(&digest);
+        let path = self.own_blob_path(&digest);
         if fs::metadata(&path).is_ok_and(|stat| stat.len() == bytes.len() as u64) {
             return Ok(digest);
         }
@@ -61,7 +65,7 @@ impl Store {
 
     /// Gives a finished file of `staging`, whose content was checked, its place.
     pub fn publish_blob(&self, staged: &Path, digest: &Digest) -> Result<()> {
-        let path = self.blob_path(digest);
+        let path = self.own_blob_path(digest);
         fs::rename(staged, &path).context("publishing", &path)
     }
 }

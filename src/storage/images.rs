@@ -3,10 +3,10 @@
 //! `images/<id>.json` is an image; `tags/<name>.json` is a name and the id that it means, so that
 //! a name moves from one image to another by one rename.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -184,7 +184,7 @@ impl Store {
         let path = self.image_path(&record.id);
         let bytes =
             serde_json::to_vec(record).map_err(|source| Error::Damaged { path: path.clone(), source })?;
-        atomic::write(&path, &bytes, 0o600, Durability::Synced).context("writing", &path)?;
+        keep(&path, &bytes)?;
         record.names.iter().try_for_each(|name| self.tag(name, &record.id))
     }
 
@@ -194,7 +194,7 @@ impl Store {
         let tag = Tag { version: FORMAT, name: name.to_owned(), id: *id };
         let bytes =
             serde_json::to_vec(&tag).map_err(|source| Error::Damaged { path: path.clone(), source })?;
-        atomic::write(&path, &bytes, 0o600, Durability::Synced).context("writing", &path)
+        keep(&path, &bytes)
     }
 
     /// Takes a full name away; says whether it was there.
@@ -202,13 +202,28 @@ impl Store {
         let path = self.tag_path(name);
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = Path::new("tags").join(name_file(name));
+                match self.paths().additional.iter().find(|root| root.join(&file).exists()) {
+                    Some(store) => Err(Error::ReadOnly { name: name.to_owned(), store: store.clone() }),
+                    None => Ok(false),
+                }
+            }
             Err(error) => Err(error).context("removing", &path),
+        }
+    }
+
+    /// An image of an additional store cannot be changed.
+    fn refuse_foreign(&self, id: &Digest) -> Result<()> {
+        match self.foreign_image(id) {
+            Some(store) => Err(Error::ReadOnly { name: id.short(), store: store.to_owned() }),
+            None => Ok(()),
         }
     }
 
     /// Removes an image's record and names. Its layers go by [`Store::collect`].
     pub fn remove_image(&self, record: &ImageRecord) -> Result<()> {
+        self.refuse_foreign(&record.id)?;
         for name in &record.names {
             self.untag(name)?;
         }
@@ -231,6 +246,7 @@ impl Store {
         id: &Digest,
         change: impl FnOnce(&mut ImageRecord) -> std::result::Result<T, E>,
     ) -> Result<Option<std::result::Result<T, E>>> {
+        self.refuse_foreign(id)?;
         let _lock = self.lock_exclusive()?;
         let Some(mut record) = self.read_image(id)? else { return Ok(None) };
         let told = change(&mut record);
@@ -242,7 +258,12 @@ impl Store {
 
     /// Whether the image of this id is there.
     pub fn has_image(&self, id: &Digest) -> bool {
-        self.image_path(id).exists()
+        self.find(&Path::new("images").join(format!("{}.json", id.hex()))).exists()
+    }
+
+    /// The image of this id, without its names: to find those, all tags are read.
+    pub fn nameless_image(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        self.read_image(id)
     }
 
     /// The image of this id, with its names.
@@ -254,7 +275,7 @@ impl Store {
     }
 
     fn read_image(&self, id: &Digest) -> Result<Option<ImageRecord>> {
-        let path = self.image_path(id);
+        let path = self.find(&Path::new("images").join(format!("{}.json", id.hex())));
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(parse(&path, &bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -289,7 +310,7 @@ impl Store {
     }
 
     fn id_of_name(&self, name: &str) -> Result<Option<Digest>> {
-        let path = self.tag_path(name);
+        let path = self.find(&Path::new("tags").join(name_file(name)));
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(parse::<Tag>(&path, &bytes)?.id)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -297,11 +318,21 @@ impl Store {
         }
     }
 
+    /// All names; what this store says of one counts more than what an additional one says.
     fn tags(&self) -> Result<Vec<Tag>> {
-        let dir = self.path("tags");
+        let mut all = self.tags_in(&self.path("tags"))?;
+        for root in self.roots().skip(1) {
+            let further = self.tags_in(&root.join("tags"))?;
+            let known: HashSet<String> = all.iter().map(|tag| tag.name.clone()).collect();
+            all.extend(further.into_iter().filter(|tag| !known.contains(&tag.name)));
+        }
+        Ok(all)
+    }
+
+    fn tags_in(&self, dir: &Path) -> Result<Vec<Tag>> {
         let mut tags = Vec::new();
-        for entry in fs::read_dir(&dir).context("listing", &dir)? {
-            let entry = entry.context("listing", &dir)?;
+        for entry in fs::read_dir(dir).context("listing", dir)? {
+            let entry = entry.context("listing", dir)?;
             if entry.path().extension().is_none_or(|e| e != "json") {
                 continue; // The temporary file of a writer that was killed.
             }
@@ -331,12 +362,17 @@ impl Store {
     }
 
     fn image_ids(&self) -> Result<Vec<Digest>> {
-        let dir = self.path("images");
         let mut ids = Vec::new();
-        for entry in fs::read_dir(&dir).context("listing", &dir)? {
-            let name = entry.context("listing", &dir)?.file_name();
-            let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            ids.extend(hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
+        for dir in self.roots().map(|root| root.join("images")) {
+            for entry in fs::read_dir(&dir).context("listing", &dir)? {
+                let name = entry.context("listing", &dir)?.file_name();
+                let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
+                ids.extend(hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
+            }
+        }
+        if !self.paths().additional.is_empty() {
+            ids.sort_unstable();
+            ids.dedup();
         }
         Ok(ids)
     }
@@ -427,4 +463,13 @@ const USUAL_PREFIXES: [&str; 3] = ["localhost/", "docker.io/library/", "docker.i
 fn with_tag(name: &str) -> String {
     let last = name.rsplit('/').next().unwrap_or(name);
     if last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
+}
+
+/// Writes a record durably. One that says just this is there for good already: waiting for the disk is what
+/// takes time.
+fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|found| found == bytes) {
+        return Ok(());
+    }
+    atomic::write(path, bytes, 0o600, Durability::Synced).context("writing", path)
 }

@@ -6,8 +6,10 @@
 //! A layer whose files all belong to the one id that is mapped lies in `layers/<chain id>-single/`:
 //! the same layer unpacked for more ids is another tree, and containers of both kinds may exist.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +19,9 @@ use super::store::parse;
 use super::{Error, FORMAT, IoContext, Result, Store};
 use crate::base::digest::{ChainId, Digest};
 use crate::sys::atomic::{self, Durability};
+use crate::sys::implied;
 use crate::sys::lock::Lock;
+use crate::sys::merged::Tree;
 
 /// Whose the unpacked files are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +93,7 @@ const SYNCED: &str = "synced";
 const PLAIN: &str = "plain";
 const RECIPE: &str = "recipe";
 const ASIDE: &str = "aside";
+const IMPLIED: &str = "implied";
 
 /// What the directories of layers with [`Ownership::Single`] end with.
 pub(super) const SINGLE: &str = "-single";
@@ -112,10 +117,25 @@ impl Store {
         let own = self.layer_path(chain_id);
         let (plain, single) = self.layer_places(chain_id);
         let other = if own == plain { single } else { plain };
-        [own, other].into_iter().filter(|dir| dir.exists()).map(|dir| LayerFiles { dir }).collect()
+        let hex = chain_id.0.hex();
+        let names = [hex.clone(), hex + SINGLE];
+        let foreign =
+            self.roots().skip(1).flat_map(|root| names.each_ref().map(|name| root.join("layers").join(name)));
+        let mut dirs: Vec<PathBuf> =
+            [own, other].into_iter().chain(foreign).filter(|dir| dir.exists()).collect();
+        dirs.dedup();
+        dirs.into_iter().map(|dir| LayerFiles { dir }).collect()
     }
 
     fn layer_path(&self, chain_id: &ChainId) -> PathBuf {
+        let own = self.own_layer_path(chain_id);
+        if self.paths().additional.is_empty() || own.exists() {
+            return own;
+        }
+        self.foreign_layer(chain_id).unwrap_or(own)
+    }
+
+    fn own_layer_path(&self, chain_id: &ChainId) -> PathBuf {
         let (plain, single) = self.layer_places(chain_id);
         match self.ownership {
             Some(Ownership::Host | Ownership::Mapped) => plain,
@@ -186,7 +206,7 @@ impl Store {
         // Open, so that what takes a layer's place meanwhile is not marked for it.
         let unsynced: Vec<(PathBuf, fs::File)> = layers
             .iter()
-            .map(|id| self.layer_path(id))
+            .map(|id| self.own_layer_path(id))
             .filter(|path| path.exists() && !path.join(SYNCED).exists())
             .filter_map(|path| fs::File::open(&path).ok().map(|opened| (path, opened)))
             .collect();
@@ -207,6 +227,37 @@ impl Store {
             rustix::fs::openat(&opened, SYNCED, flags, mode).context("creating", &path.join(SYNCED))?;
         }
         Ok(())
+    }
+}
+
+impl Store {
+    /// Gives the directories for which the archive of the last of these layers had no entry what the layers
+    /// below say of them (`chain`: lowest first). To be called once they are all there, and before an image
+    /// shows them; may be called by several at the same time, and again.
+    pub fn settle_layer(&self, chain: &[ChainId]) -> Result<()> {
+        let Some((layer, below)) = chain.split_last() else { return Ok(()) };
+        let dir = self.layer_path(layer);
+        if !self.is_own(&dir) {
+            return Ok(());
+        }
+        let list = dir.join(IMPLIED);
+        let bytes = match fs::read(&list) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.context("reading", &list)?,
+        };
+        let paths: Vec<PathBuf> =
+            bytes.split(|byte| *byte == 0).map(|path| OsStr::from_bytes(path).into()).collect();
+        let tree = |id: &ChainId| {
+            let path = self.layer_tree(id);
+            Tree { plain: path.ends_with(PLAIN), path }
+        };
+        let lower: Vec<Tree> = below.iter().rev().map(tree).collect();
+        let tree = tree_in(&dir);
+        implied::settle(&tree, &paths, &lower).context("finishing", &tree)?;
+        match fs::remove_file(&list) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("removing", &list),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -297,6 +348,15 @@ impl StagedLayer {
 
     pub(super) fn is_single(&self) -> bool {
         self.store.ownership == Some(Ownership::Single)
+    }
+
+    /// Notes the directories of the tree for which the archive has no entry, for [`Store::settle_layer`].
+    pub fn note_implied(&self, paths: &[PathBuf]) -> io::Result<()> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<&[u8]> = paths.iter().map(|path| path.as_os_str().as_bytes()).collect();
+        fs::write(self.path.join(IMPLIED), paths.join(&0))
     }
 
     /// A file to download the layer's blob into; published with the layer if it is there.

@@ -7,7 +7,8 @@
 //! - a lock that nobody holds marks rubbish, which anybody may sweep;
 //! - counts of references are computed, never stored.
 
-pub mod artifacts;
+pub mod additional;
+mod artifacts;
 pub mod blobs;
 pub mod containers;
 pub mod images;
@@ -74,6 +75,17 @@ pub enum Error {
         owner: u32,
         /// Whose it should be.
         expected: u32,
+    },
+    /// There is no store where an additional one was said to be.
+    #[error("\"{}\" is no store of Umiak: it has no format.json", .0.display())]
+    NotAStore(PathBuf),
+    /// It lies in a store that is only read.
+    #[error("\"{name}\" lies in the additional store \"{}\", which is only read", store.display())]
+    ReadOnly {
+        /// The image, or the file.
+        name: String,
+        /// The store.
+        store: PathBuf,
     },
     /// Others may write to the directory of sockets and facts.
     #[error("\"{}\" has the mode {mode:o}: others may write to it", path.display())]

@@ -12,6 +12,8 @@ pub struct Paths {
     pub root: PathBuf,
     /// What is of use until the next boot only: sockets, locks, facts about running containers.
     pub runroot: PathBuf,
+    /// Other stores, which are only read.
+    pub additional: Vec<PathBuf>,
 }
 
 impl Paths {
@@ -22,7 +24,7 @@ impl Paths {
     /// `/tmp/umiak-UID-run`: [`Paths::with_run_user`] prefers `/run/user/UID` where it exists.
     pub fn default_for(euid: u32, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
         if euid == 0 {
-            return Ok(Self { root: "/var/lib/umiak".into(), runroot: "/run/umiak".into() });
+            return Ok(Self::new("/var/lib/umiak".into(), "/run/umiak".into()));
         }
         // The XDG base directory specification: relative values are invalid and to be ignored.
         let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -33,7 +35,12 @@ impl Paths {
             Some(dir) => dir.join("umiak"),
             None => PathBuf::from(format!("/tmp/umiak-{euid}-run")),
         };
-        Ok(Self { root: data.join("umiak"), runroot })
+        Ok(Self::new(data.join("umiak"), runroot))
+    }
+
+    /// Two directories, and no other store.
+    pub fn new(root: PathBuf, runroot: PathBuf) -> Self {
+        Self { root, runroot, additional: Vec::new() }
     }
 
     /// The directories of this process.

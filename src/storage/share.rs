@@ -1,8 +1,8 @@
 //! Which files of a layer have the content of files of other layers.
 //!
 //! While a layer is unpacked its files are listed by a hash of their content. The list lies beside the
-//! tree (`files`): its largest files first, as a sketch of the layer, then all, sorted by hash. A
-//! new layer is compared with the sketches of those that are there, and shares files with the few that
+//! tree (`files`): its largest files first, as a sketch of the layer, then all, sorted by hash, then their paths,
+//! as a gzip stream. A new layer is compared with the sketches of those that are there, and shares files with the few that
 //! have most in common with it. There is no index of the whole store, which would have to be kept
 //! right; what a hash says is checked by comparing bytes. See `docs/adr/0011-content-of-layers.md`.
 
@@ -14,17 +14,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::bufread::GzDecoder;
+use flate2::write::GzEncoder;
+
 use super::layers::{SINGLE, StagedLayer, layer_at, tree_in};
 use crate::sys::path::Root;
 use crate::sys::share::Sharer;
 
-const MAGIC: &[u8; 8] = b"umiakfl1";
+const MAGIC: &[u8; 8] = b"umiakfl2";
 /// Magic, number of files in the sketch, number of files.
 const HEAD: usize = 16;
+/// Bytes of a hash that are kept: what is taken for equal is compared anyway.
+const HASH: usize = 10;
 /// Hash and size.
-const SKETCHED: usize = 24;
-/// Hash, size, and where the path is.
-const LISTED: usize = 28;
+const SKETCHED: usize = HASH + 8;
+/// Hash, and where the path is.
+const LISTED: usize = HASH + 4;
 /// Files in a sketch.
 const SKETCH: usize = 64;
 /// How many of a new layer's largest files are looked for in each other layer.
@@ -58,7 +64,8 @@ impl FileList {
     /// Takes in a file: the hash of its content, its size in bytes, its path in the tree.
     pub fn add(&mut self, hash: u128, size: u64, path: &Path) {
         let name = path.as_os_str().as_bytes();
-        let taken = self.paths.len() + self.files.len() * LISTED;
+        let hash = number_of(&hash_of(hash));
+        let taken = self.paths.len() + self.files.len() * size_of::<Listed>();
         let (Ok(length), true) = (u16::try_from(name.len()), size > 0 && taken < MAX_LIST) else { return };
         self.files.push(Listed { hash, size, path: self.paths.len() as u32 });
         self.paths.extend_from_slice(&length.to_le_bytes());
@@ -77,9 +84,7 @@ impl FileList {
     }
 
     fn path(&self, listed: &Listed) -> &Path {
-        let at = listed.path as usize;
-        let length = usize::from(u16::from_le_bytes([self.paths[at], self.paths[at + 1]]));
-        Path::new(OsStr::from_bytes(&self.paths[at + 2..at + 2 + length]))
+        path_at(&self.paths, listed.path).unwrap_or(Path::new(""))
     }
 
     /// Sorted by hash, without those that have several names.
@@ -109,15 +114,17 @@ impl FileList {
         file.write_all(&(sketch.len() as u32).to_le_bytes())?;
         file.write_all(&(self.files.len() as u32).to_le_bytes())?;
         for listed in &sketch {
-            file.write_all(&listed.hash.to_le_bytes())?;
+            file.write_all(&hash_of(listed.hash))?;
             file.write_all(&listed.size.to_le_bytes())?;
         }
         for listed in &self.files {
-            file.write_all(&listed.hash.to_le_bytes())?;
-            file.write_all(&listed.size.to_le_bytes())?;
+            file.write_all(&hash_of(listed.hash))?;
             file.write_all(&listed.path.to_le_bytes())?;
         }
-        file.write_all(&self.paths)?;
+        // As they came, one directory after the other: in this order they take a fifth.
+        let mut paths = GzEncoder::new(file, Compression::fast());
+        paths.write_all(&self.paths)?;
+        let file = paths.finish()?;
         file.into_inner().map_err(|error| error.into_error())?;
         Ok(())
     }
@@ -135,6 +142,24 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut number = [0; N];
     number.copy_from_slice(&bytes[at..at + N]);
     number
+}
+
+/// The first bytes of a hash, as they lie in the file.
+fn hash_of(hash: u128) -> [u8; HASH] {
+    number(&hash.to_be_bytes(), 0)
+}
+
+/// A hash of which only the first bytes are known.
+fn number_of(bytes: &[u8; HASH]) -> u128 {
+    let mut hash = [0; 16];
+    hash[..HASH].copy_from_slice(bytes);
+    u128::from_be_bytes(hash)
+}
+
+fn path_at(paths: &[u8], at: u32) -> Option<&Path> {
+    let at = at as usize;
+    let length = usize::from(u16::from_le_bytes(*paths.get(at..)?.first_chunk()?));
+    Some(Path::new(OsStr::from_bytes(paths.get(at + 2..at + 2 + length)?)))
 }
 
 impl Other {
@@ -157,7 +182,7 @@ impl Other {
         }
         let sketch = (0..sketched)
             .map(|n| HEAD + n * SKETCHED)
-            .map(|at| (u128::from_le_bytes(number(&head, at)), u64::from_le_bytes(number(&head, at + 16))))
+            .map(|at| (number_of(&number(&head, at)), u64::from_le_bytes(number(&head, at + HASH))))
             .collect();
         Ok(Some(Self { file, sketch, count: u32::from_le_bytes(number(&head, 12)) as usize, dir }))
     }
@@ -175,7 +200,7 @@ impl Other {
         let mut window = vec![0; to.saturating_sub(from) * LISTED];
         self.file.read_exact_at(&mut window, self.list_at() + (from * LISTED) as u64)?;
         let (listed, _) = window.as_chunks::<LISTED>();
-        Ok(listed.binary_search_by_key(&hash, |listed| u128::from_le_bytes(number(listed, 0))).is_ok())
+        Ok(listed.binary_search_by_key(&hash, |listed| number_of(&number(listed, 0))).is_ok())
     }
 
     /// A guess at how much it has in common with `files`, whose largest are known: of its own largest
@@ -192,37 +217,32 @@ impl Other {
         common
     }
 
-    fn path(&self, listed: &Listed) -> io::Result<PathBuf> {
-        let at = self.list_at() + (self.count * LISTED) as u64 + u64::from(listed.path);
-        let mut length = [0; 2];
-        self.file.read_exact_at(&mut length, at)?;
-        let mut name = vec![0; u16::from_le_bytes(length).into()];
-        self.file.read_exact_at(&mut name, at + 2)?;
-        Ok(PathBuf::from(OsStr::from_bytes(&name)))
-    }
-
-    /// All that it has of the contents in `wanted`, which is sorted.
-    fn common(&self, wanted: &[Listed]) -> io::Result<Vec<Listed>> {
+    /// All that it has of the contents in `wanted`, which is sorted: hash and path, sorted by hash.
+    fn common(&self, wanted: &[Listed]) -> io::Result<Vec<(u128, PathBuf)>> {
         use std::io::Seek;
         let mut file = &self.file;
         file.seek(io::SeekFrom::Start(self.list_at()))?;
         let mut list = BufReader::with_capacity(64 << 10, file);
-        let mut common = Vec::new();
+        let mut common: Vec<(u128, u32)> = Vec::new();
         let mut at = 0;
         let mut record = [0; LISTED];
         for _ in 0..self.count {
             list.read_exact(&mut record)?;
-            let hash = u128::from_le_bytes(number(&record, 0));
+            let hash = number_of(&number(&record, 0));
             while wanted.get(at).is_some_and(|listed| listed.hash < hash) {
                 at += 1;
             }
             if wanted.get(at).is_some_and(|listed| listed.hash == hash) {
-                let (size, path) =
-                    (u64::from_le_bytes(number(&record, 16)), u32::from_le_bytes(number(&record, 24)));
-                common.push(Listed { hash, size, path });
+                common.push((hash, u32::from_le_bytes(number(&record, HASH))));
             }
         }
-        Ok(common)
+        if common.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut paths = Vec::new();
+        // No list is written that has more.
+        GzDecoder::new(list).take(MAX_LIST as u64 * 2).read_to_end(&mut paths)?;
+        Ok(common.iter().filter_map(|(hash, at)| Some((*hash, path_at(&paths, *at)?.to_owned()))).collect())
     }
 }
 
@@ -291,26 +311,25 @@ fn share_with(files: &mut FileList, other: &Other, sharer: &mut Sharer) -> io::R
     let mut left = Vec::with_capacity(files.files.len());
     let mut at = 0;
     for listed in &files.files {
-        while common.get(at).is_some_and(|other| other.hash < listed.hash) {
+        while common.get(at).is_some_and(|(hash, _)| *hash < listed.hash) {
             at += 1;
         }
-        let equal = common[at..].iter().take_while(|other| other.hash == listed.hash).take(MAX_EQUAL);
+        let equal = common[at..].iter().take_while(|(hash, _)| *hash == listed.hash).take(MAX_EQUAL);
         let path = files.path(listed);
         let mut done = false;
         let mut first = None;
-        for candidate in equal.filter(|other| other.size == listed.size) {
-            let theirs = other.path(candidate)?;
+        for (_, theirs) in equal {
             // Only under the same path: wherever one of two is seen, the other is not, so no two files
             // that were different become one.
             if theirs == path && may_link(path) {
-                done = sharer.share(&tree, &theirs, path, true).unwrap_or(false);
+                done = sharer.share(&tree, theirs, path, true).unwrap_or(false);
                 first = None;
                 break;
             }
             first = first.or(Some(theirs));
         }
         if let Some(theirs) = first.filter(|_| !sharer.only_links()) {
-            done = sharer.share(&tree, &theirs, path, false).unwrap_or(false);
+            done = sharer.share(&tree, theirs, path, false).unwrap_or(false);
         }
         match done {
             true => shared += listed.size,

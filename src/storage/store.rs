@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::additional;
 use super::containers::{self, Containers, RootfsSource};
 use super::{Error, IoContext, Ownership, Paths, Result};
 use crate::base::digest::{ChainId, Digest};
@@ -39,7 +40,7 @@ pub struct StoreLock {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Version {
+pub(super) struct Version {
     version: u32,
 }
 
@@ -57,6 +58,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => store.initialise(&format)?,
             Err(error) => return Err(error).context("reading", &format),
         }
+        paths.additional.iter().try_for_each(|root| additional::check(root))?;
         store.prepare_runroot()?;
         Ok(store)
     }
@@ -148,6 +150,9 @@ impl Store {
     /// tree that belongs to subordinate ids is removed by a child inside the user namespace, for
     /// which the caller must be single-threaded.
     pub fn discard(&self, path: &Path) -> Result<()> {
+        if let Some(store) = self.paths.additional.iter().find(|root| path.starts_with(root)) {
+            return Err(Error::ReadOnly { name: path.display().to_string(), store: store.clone() });
+        }
         let grave = self.path("trash").join(format!("{:016x}", random()?));
         match fs::rename(path, &grave) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::images::Tag;
 use super::layers::{LayerFiles, LayerRecord, SINGLE, layer_at};
 use super::store::parse;
-use super::{Error, ImageRecord, IoContext, Result, Store};
+use super::{ArtifactRecord, Error, ImageRecord, IoContext, Result, Store};
 use crate::base::digest::{ChainId, Digest};
 use crate::sys::atomic::{self, Durability};
 
@@ -17,7 +17,9 @@ use crate::sys::atomic::{self, Durability};
 pub struct Survey {
     /// Images whose records can be read, without their names.
     pub images: Vec<ImageRecord>,
-    /// Records of images and names that cannot be read.
+    /// Artifacts whose records can be read.
+    pub artifacts: Vec<ArtifactRecord>,
+    /// Records of images, names and artifacts that cannot be read.
     pub unreadable: Vec<PathBuf>,
     /// Names that lead to no image, or are not where they belong: the file and the name.
     pub stray_names: Vec<(PathBuf, String)>,
@@ -66,10 +68,26 @@ impl Store {
             }
             let Ok(bytes) = fs::read(&path) else { continue };
             match parse::<Tag>(&path, &bytes) {
-                Ok(tag) if known.contains(&tag.id) && path == self.tag_path(&tag.name) => {}
+                Ok(tag)
+                    if (known.contains(&tag.id) || self.foreign_image(&tag.id).is_some())
+                        && path == self.tag_path(&tag.name) => {}
                 Ok(tag) => survey.stray_names.push((path, tag.name)),
                 Err(error @ Error::Version { .. }) => return Err(error),
                 Err(_) => survey.unreadable.push(path),
+            }
+        }
+        // Older stores have no such directory.
+        for path in self.list("artifacts").unwrap_or_default() {
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let Ok(bytes) = fs::read(&path) else { continue };
+            match parse::<ArtifactRecord>(&path, &bytes) {
+                Ok(artifact) if path == self.artifact_path(&artifact.name) => {
+                    survey.artifacts.push(artifact);
+                }
+                Err(error @ Error::Version { .. }) => return Err(error),
+                _ => survey.unreadable.push(path),
             }
         }
         for path in self.list("layers")? {

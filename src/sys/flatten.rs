@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::tree::{Metadata, Node, OPAQUE, WHITEOUT, Writer, set_xattr};
+use super::tree::{Metadata, Node, OPAQUE, WHITEOUT, Writer, attributes, set_xattr};
 
 /// Deeper trees are refused.
 const DEPTH: u32 = 256;
@@ -25,9 +25,11 @@ pub fn merge(layers: &[PathBuf], into: &Path, owner: &Owner<'_>) -> io::Result<(
     for layer in layers {
         let dir = fs::open(layer, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let mut merge = Merge { writer: &mut writer, owner, links: HashMap::new() };
+        let root = merge.metadata(&fs::fstat(&dir)?)?;
+        merge.writer.directory_entry(Path::new(""), &root)?;
         merge.level(&dir, Path::new(""), DEPTH)?;
     }
-    writer.finish()
+    writer.finish().map(drop)
 }
 
 /// The owner and group of a copy, from those of the original.
@@ -142,26 +144,6 @@ fn is_opaque(dir: &OwnedFd) -> bool {
             let mut value = [0; 4];
             fs::fgetxattr(dir, *name, &mut value[..]).is_ok_and(|length| value[..length] == *b"y")
         })
-}
-
-/// The extended attributes that are not overlayfs's own.
-pub(super) fn attributes(file: &OwnedFd) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
-    let mut names = vec![0; 64 * 1024];
-    let length = match fs::flistxattr(file, &mut names[..]) {
-        Err(Errno::OPNOTSUPP) => 0,
-        other => other?,
-    };
-    let mut list = Vec::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
-            continue;
-        }
-        let mut value = vec![0; 64 * 1024];
-        let length = fs::fgetxattr(file, name, &mut value[..])?;
-        value.truncate(length);
-        list.push((OsStr::from_bytes(name).to_owned(), value));
-    }
-    Ok(list)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod flatten;
 pub mod host;
 pub mod ids;
+pub mod implied;
 pub mod lock;
 pub mod merged;
 pub mod mount;

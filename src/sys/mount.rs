@@ -201,6 +201,15 @@ pub fn overlay(overlay: &Overlay, attributes: u64, target: impl AsFd) -> io::Res
     }
 }
 
+/// Whether such an overlay can be mounted, in a mount namespace of this process's user namespace. Where the kernel
+/// cannot tell without mounting it (before Linux 5.2), it can.
+pub fn can_overlay(overlay: &Overlay) -> io::Result<()> {
+    match overlay_detached(overlay, 0) {
+        Ok(_) | Err(Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn overlay_detached(overlay: &Overlay, attributes: u64) -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let mut held = Vec::new();

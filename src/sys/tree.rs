@@ -1,6 +1,7 @@
 //! Trees of files that somebody else may have filled: made and removed through directory
 //! descriptors, so that no symbolic link leads out.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -137,6 +138,8 @@ pub struct Writer {
     born: (u32, u32),
     plain: bool,
     aside: Option<Aside>,
+    /// Directories that were made for what is in them, where they really are.
+    implied: BTreeSet<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -161,7 +164,17 @@ impl Writer {
     pub fn new(root: &Path) -> io::Result<Self> {
         let born = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let (root, umask) = (Root::open(root)?, umask()?);
-        Ok(Self { root, open: Vec::new(), directories: Vec::new(), umask, born, plain: false, aside: None })
+        Ok(Self {
+            root,
+            open: Vec::new(),
+            directories: Vec::new(),
+            umask,
+            born,
+            plain: false,
+            aside: None,
+            // An archive that has no entry for its root is the rule.
+            implied: BTreeSet::from([PathBuf::new()]),
+        })
     }
 
     /// From now on files and directories that are replaced are not removed but moved into the
@@ -215,7 +228,7 @@ impl Writer {
         Ok(self.open.last().map_or(self.root.as_fd(), |open| open.fd.as_fd()))
     }
 
-    fn open_directory(&self, path: &Path) -> io::Result<(OwnedFd, Option<PathBuf>)> {
+    fn open_directory(&mut self, path: &Path) -> io::Result<(OwnedFd, Option<PathBuf>)> {
         if path.components().any(|c| !matches!(c, Component::Normal(_))) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -231,12 +244,22 @@ impl Writer {
         match fs::openat2(base, rest, flags, Mode::empty(), strict) {
             Ok(fd) => Ok((fd, base_real.map(|real| real.join(rest)))),
             Err(Errno::NOENT | Errno::LOOP | Errno::AGAIN | Errno::INTR) => {
+                let missing = self.missing(path);
                 let fd = self.root.create_dir_all_beside_links(path, 0o755)?;
                 let real = self.root.place_of(&fd)?.strip_prefix("/").map(Path::to_owned).ok();
+                // However it is reached, what is new of it are its last parts.
+                let new = real.as_deref().unwrap_or(path).ancestors().take(missing);
+                self.implied.extend(new.map(Path::to_owned));
                 Ok((fd, real.filter(|real| real != path)))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// How many of the path's last directories are not there.
+    fn missing(&self, path: &Path) -> usize {
+        let there = |path: &Path| self.root.open_in(path, OFlags::PATH | OFlags::DIRECTORY, 0).is_ok();
+        path.ancestors().take_while(|path| !there(path)).count()
     }
 
     /// Makes `make` happen where nothing has the name; whatever has it is removed first.
@@ -471,8 +494,9 @@ impl Writer {
         Ok(fs::utimensat(dir, name, &times(metadata.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Sets what was kept back for the directories: permissions and times.
-    pub fn finish(mut self) -> io::Result<()> {
+    /// Sets what was kept back for the directories: permissions and times. Gives those that had no entry of
+    /// their own, the root as an empty path; some of them may be gone again. Their time is 1970.
+    pub fn finish(mut self) -> io::Result<Vec<PathBuf>> {
         for (path, metadata) in std::mem::take(&mut self.directories) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = match self.root.open_in(&path, flags, 0) {
@@ -490,8 +514,24 @@ impl Writer {
                 fs::fchmod(&fd, Mode::from_raw_mode(metadata.mode))?;
             }
             fs::futimens(&fd, &times(metadata.mtime))?;
+            if !self.implied.remove(&path) && !self.implied.is_empty() {
+                // A link may have led there.
+                let place = self.root.place_of(&fd)?;
+                self.implied.remove(place.strip_prefix("/").unwrap_or(&place));
+            }
         }
-        Ok(())
+        let implied: Vec<PathBuf> = self.implied.into_iter().collect();
+        for path in &implied {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            // Not the time of unpacking: the same layer is the same tree everywhere.
+            match self.root.open_strict(path, flags, 0) {
+                Ok(fd) => fs::futimens(&fd, &times((0, 0)))?,
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(implied)
     }
 }
 
@@ -587,6 +627,36 @@ pub fn copy_capability(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<(
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Most bytes of an attribute, and of all names of a file's (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+const MAX_ATTRIBUTE: usize = 64 << 10;
+
+/// The extended attributes of an open file, whatever they are, but overlayfs's own.
+pub fn attributes(file: impl AsFd) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    let mut few = [0; 512];
+    let mut many = Vec::new();
+    // Most files have none or one.
+    let names = match fs::flistxattr(&file, &mut few[..]) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        Ok(length) => &few[..length],
+        Err(Errno::RANGE) => {
+            many.resize(MAX_ATTRIBUTE, 0);
+            let length = fs::flistxattr(&file, &mut many[..])?;
+            &many[..length]
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut list = Vec::new();
+    let mut value = vec![0; MAX_ATTRIBUTE];
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
+            continue;
+        }
+        let length = fs::fgetxattr(&file, name, &mut value[..])?;
+        list.push((OsStr::from_bytes(name).to_owned(), value[..length].to_vec()));
+    }
+    Ok(list)
 }
 
 #[cfg(test)]

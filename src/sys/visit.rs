@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::flatten::attributes;
 use super::merged::{DEPTH, Entry, Level, Tree, has_attribute, same};
+use super::tree::attributes;
 
 /// A file that was found.
 #[derive(Debug)]

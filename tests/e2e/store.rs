@@ -187,6 +187,9 @@ fn damage_is_found_and_mended() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode;
     check(&|| std::fs::set_permissions(tree.join("tmp"), mode(0o700)).unwrap(), "another mode");
     check(&|| std::fs::write(tree.join("bin/intruder"), "x").unwrap(), "not of this layer");
+    let attribute = rustix::fs::XattrFlags::empty();
+    let set = || rustix::fs::setxattr(tree.join("tmp"), "user.strange", b"x", attribute).unwrap();
+    check(&set, "attribute that was not its own");
     check(&|| std::fs::remove_file(tree.join("bin/sh")).unwrap(), "bin/sh");
     check(&|| std::fs::remove_dir_all(tree.parent().unwrap()).unwrap(), "is missing");
     // Names and records.
@@ -197,6 +200,22 @@ fn damage_is_found_and_mended() {
     umiak.run(&["system", "check", "--quick"]).ok().says("");
     umiak.run(&["system", "check", "--quick", "--max", "0s"]).exits(1).has("belongs to no image");
     umiak.run(&["system", "check", "--quick", "--max", "0s", "--repair"]).ok().has(": removed");
+    let file = umiak.file("whatever", "of an artifact");
+    umiak.run(&["artifact", "add", "localhost/thing:1", file.to_str().unwrap()]).ok();
+    umiak.run(&["system", "check"]).ok().says("");
+    let blob = root.join("blobs/sha256").join(Digest::of(b"of an artifact").hex());
+    std::fs::write(&blob, "of an artefact").unwrap();
+    umiak.run(&["system", "check"]).exits(1).has("blob");
+    umiak.run(&["system", "check", "--repair"]).ok().has("thing:1").has(": removed");
+    umiak.run(&["artifact", "add", "localhost/thing:1", file.to_str().unwrap()]).ok();
+    std::fs::remove_file(&blob).unwrap();
+    umiak.run(&["system", "check", "--quick"]).exits(1).has("its blob");
+    umiak.run(&["system", "check", "--quick", "--repair"]).ok().has(": removed");
+    umiak.run(&["artifact", "add", "localhost/thing:1", file.to_str().unwrap()]).ok();
+    let record = std::fs::read_dir(root.join("artifacts")).unwrap().flatten().next().unwrap().path();
+    std::fs::write(&record, "{").unwrap();
+    umiak.run(&["system", "check", "--quick", "--repair"]).ok().has("cannot be read").has(": removed");
+    umiak.run(&["artifact", "ls", "--noheading"]).ok().says("");
     // What cannot be had back goes; containers only by force.
     umiak.run(&["create", "--name", "box", "busybox", "true"]).ok();
     let blob = Digest::of(&std::fs::read(images().join("busybox/index.json")).unwrap());
@@ -499,6 +518,30 @@ fn on_tmpfs() {
 }
 
 #[test]
+fn without_attributes_and_overlays() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Image("nasty"), Need::Tool("bindfs"));
+    let umiak = Umiak::new();
+    let (source, dir) = (umiak.dir.join("source"), umiak.dir.join("mounted"));
+    for dir in [&source, &dir] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let info = |store: &Path| {
+        let template = "{{.host.isolation.files.rung}}";
+        umiak.run_elsewhere(store, &["info", "--format", template]).ok().stdout
+    };
+    assert_eq!(info(&umiak.dir.join("store")).trim(), "overlay");
+    // As network file systems are: no extended attributes, no overlay can write to it.
+    let mounted = Command::new("bindfs").args(["--xattr-none"]).args([&source, &dir]).output().unwrap();
+    if !mounted.status.success() {
+        return skip(&format!("bindfs: {}", String::from_utf8_lossy(&mounted.stderr)), false);
+    }
+    let _mounted = Mounted(dir.clone());
+    use_store(&umiak, &dir, "copies");
+    assert_eq!(info(&dir.join("store")).trim(), "copies");
+    assert_eq!(std::fs::read_dir(dir.join("store/staging")).unwrap().count(), 0);
+}
+
+#[test]
 fn inside_an_overlay() {
     requires!(Need::Root, Need::Image("busybox"), Need::Image("nasty"));
     let umiak = Umiak::new();
@@ -512,4 +555,93 @@ fn inside_an_overlay() {
         Ok(_mounted) => use_store(&umiak, &dir, "overlay"),
         Err(why) => skip(&format!("an overlay cannot be mounted: {why}"), false),
     }
+}
+
+#[test]
+fn images_of_another_store_are_used_where_they_lie() {
+    requires!(Need::Image("busybox"), Need::Image("nasty"));
+    let umiak = Umiak::new();
+    let shared = umiak.dir.join("shared");
+    let source = |name: &str| format!("oci:{}", images().join(name).display());
+    umiak.run_elsewhere(&shared, &["pull", "-q", &source("busybox")]).ok();
+    let before = umiak.run_elsewhere(&shared, &["images", "--no-trunc"]).ok().stdout;
+    let option = format!("additionalimagestore={}", shared.display());
+    let with = |args: &[&str]| umiak.run(&[&["--storage-opt", &option], args].concat());
+    umiak.run(&["images", "-q"]).ok().says("");
+    with(&["images", "--format", "{{.Repository}} {{.ReadOnly}}"]).ok().says("localhost/busybox true");
+    with(&["images"]).ok().has("R/O");
+    with(&["images", "-q", "--filter", "readonly=false"]).ok().says("");
+    let run = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "echo x >/etc/new; rm /bin/vi; echo well",
+    ];
+    with(&run).ok().says("well");
+    assert!(layers(&umiak.dir.join("store")).is_empty(), "nothing was copied");
+    let tree = shared.join("layers");
+    let kept = layers(&shared)[0].join("diff/bin/vi");
+    assert!(kept.symlink_metadata().is_ok(), "{}", tree.display());
+    // A second pull finds the layers, too; what is only here is removed here.
+    with(&["pull", "-q", &source("busybox")]).ok();
+    assert!(layers(&umiak.dir.join("store")).is_empty());
+    with(&["images", "--format", "{{.Repository}} {{.ReadOnly}}"]).ok().says("localhost/busybox false");
+    with(&["system", "check"]).ok().says("");
+    with(&["rmi", "busybox"]).ok();
+    with(&["images", "--format", "{{.Repository}} {{.ReadOnly}}"]).ok().says("localhost/busybox true");
+    // Names of one's own can be given and taken; the store's own cannot.
+    with(&["tag", "busybox", "mine"]).ok();
+    with(&["run", "--rm", "--network", "none", "mine", "echo", "mine"]).ok().says("mine");
+    with(&["system", "check"]).ok().says("");
+    with(&["rmi", "mine"]).ok().has("Untagged: localhost/mine:latest");
+    for refused in [&["rmi", "busybox"][..], &["rmi", "-f", "busybox"], &["untag", "busybox"]] {
+        with(refused).exits(125).tells("which is only read");
+    }
+    with(&["rmi", "--all"]).ok();
+    with(&["image", "prune", "-af"]).ok();
+    with(&["system", "prune", "-af"]).ok();
+    // An image that stands on one of the other store, and a container on that.
+    with(&["create", "--name", "box", "--network", "none", "busybox", "sh", "-c", "echo made >/made"]).ok();
+    with(&["start", "-a", "box"]).ok();
+    with(&["commit", "-q", "box", "made"]).ok();
+    assert_eq!(layers(&umiak.dir.join("store")).len(), 1);
+    with(&["run", "--rm", "--network", "none", "made", "cat", "/made"]).ok().says("made");
+    let archive = umiak.dir.join("made.tar").display().to_string();
+    with(&["save", "-q", "-o", &archive, "made"]).ok();
+    Umiak::new().run(&["load", "-q", "-i", &archive]).ok();
+    with(&["rm", "box"]).ok();
+    assert_eq!(umiak.run_elsewhere(&shared, &["images", "--no-trunc"]).ok().stdout, before);
+    umiak.run_elsewhere(&shared, &["system", "check"]).ok().says("");
+    // The environment names it as well; what is no store is refused.
+    let mut command = umiak.command(&["images", "--format", "{{.ReadOnly}}", "busybox"]);
+    let output = command.env("UMIAK_ADDITIONAL_STORES", &shared).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "true\n");
+    let nowhere = format!("additionalimagestore={}", umiak.dir.display());
+    umiak.run(&["--storage-opt", &nowhere, "images"]).exits(125).tells("no format.json");
+    umiak.run(&["--storage-opt", "additionalimagestore", "images"]).exits(125).tells("NAME=VALUE");
+    umiak.run(&["--storage-opt", "size=1G", "images"]).exits(125).tells("not supported yet");
+}
+
+#[test]
+fn layers_of_anothers_store_are_made_anew() {
+    requires!(Need::ManyIds, Need::Image("busybox"));
+    let umiak = Umiak::new();
+    let shared = umiak.dir.join("shared");
+    let source = format!("oci:{}", images().join("busybox").display());
+    umiak.run_elsewhere(&shared, &["pull", "-q", &source]).ok();
+    // Unpacked for other ids, it is of no use for a container as it is.
+    let record = layers(&shared)[0].join("layer.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let (own, other) =
+        if text.contains("\"host\"") { ("\"host\"", "\"mapped\"") } else { ("\"mapped\"", "\"host\"") };
+    assert!(text.contains(own));
+    std::fs::write(&record, text.replace(own, other)).unwrap();
+    let option = format!("additionalimagestore={}", shared.display());
+    let run = ["run", "--rm", "--network", "none", "busybox", "stat", "-c", "%u", "/bin"];
+    umiak.run(&[&["--storage-opt", &option], &run[..]].concat()).ok().says("0");
+    assert_eq!(layers(&umiak.dir.join("store")).len(), 1);
 }

@@ -1,14 +1,16 @@
 //! `policy.json` and signatures: what GnuPG, skopeo and openssl sign is taken, everything else is
 //! refused with one line, and nothing of it is in the store.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use umiak::base::digest::Digest;
 use umiak::image::registry::{self, Content};
+use umiak::image::source::Source;
 
 use crate::requires;
-use crate::support::{Need, Output, Registry, Umiak, images, tool};
+use crate::support::{Need, Output, Registry, Umiak, images, skip, tool};
 
 /// A GnuPG home of a test's own.
 struct Gpg(PathBuf);
@@ -443,4 +445,124 @@ fn the_policy_is_shown_and_changed() {
     std::fs::write(file, "{").unwrap();
     umiak.run(&show).exits(125).tells("parsing the policy");
     set(&["-t", "accept", "b.io"]).exits(125).tells("parsing the policy");
+}
+
+/// Writes an ECDSA key as cosign and skopeo do, encrypted with a passphrase, and its public half.
+const MAKE_KEY: &str = r#"
+import base64, hashlib, json, subprocess, sys, os
+import nacl.secret
+def openssl(*args): return subprocess.run(["openssl", *args], check=True, capture_output=True).stdout
+openssl("genpkey", "-out", "plain.key", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+openssl("pkey", "-in", "plain.key", "-pubout", "-out", "signer.pub")
+der = openssl("pkcs8", "-topk8", "-nocrypt", "-in", "plain.key", "-outform", "DER")
+salt, nonce = os.urandom(32), os.urandom(24)
+key = hashlib.scrypt(b"sesame", salt=salt, n=32768, r=8, p=1, dklen=32, maxmem=1 << 26)
+text = nacl.secret.SecretBox(key).encrypt(der, nonce).ciphertext
+code = lambda data: base64.b64encode(data).decode()
+body = json.dumps({"kdf": {"name": "scrypt", "params": {"N": 32768, "r": 8, "p": 1}, "salt": code(salt)},
+    "cipher": {"name": "nacl/secretbox", "nonce": code(nonce)}, "ciphertext": code(text)})
+label = "ENCRYPTED COSIGN PRIVATE KEY"
+open("signer.key", "w").write(f"-----BEGIN {label}-----\n{code(body.encode())}\n-----END {label}-----\n")
+"#;
+
+/// Has openssl check all signatures beside an image by `signer.pub`; returns what was signed.
+fn verify_attachment(umiak: &Umiak, name: &str) -> Vec<String> {
+    use base64::Engine as _;
+    let digest = umiak.run(&["image", "inspect", "--format", "{{.Digest}}", name]).ok().stdout;
+    let tag = digest.trim().replace(':', "-") + ".sig";
+    let reference = format!("{}:{tag}", name.rsplit_once(':').unwrap().0).parse().unwrap();
+    let options = registry::Options { tls_verify: Some(false), ..registry::Options::default() };
+    let registry = registry::Registry::new(&reference, &options).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&registry.root().unwrap().bytes).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let checked = layers.iter().map(|layer| {
+        let digest = layer["digest"].as_str().unwrap().parse().unwrap();
+        let (media_type, size) = (String::new(), layer["size"].as_u64().unwrap());
+        let descriptor = umiak::image::manifest::Descriptor { media_type, digest, size };
+        let mut payload = String::new();
+        registry.blob(&descriptor).unwrap().read_to_string(&mut payload).unwrap();
+        let signature = layer["annotations"]["dev.cosignproject.cosign/signature"].as_str().unwrap();
+        let signature = base64::engine::general_purpose::STANDARD.decode(signature).unwrap();
+        std::fs::write(umiak.dir.join("signature"), signature).unwrap();
+        let file = umiak.file("payload", &payload);
+        let output = Command::new(tool("openssl").unwrap())
+            .args(["dgst", "-sha256", "-verify", "signer.pub", "-signature", "signature"])
+            .arg(file)
+            .current_dir(&umiak.dir)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        payload
+    });
+    checked.collect()
+}
+
+#[test]
+fn what_is_pushed_is_signed() {
+    requires!(
+        Need::Image("busybox"),
+        Need::Tool("docker-registry"),
+        Need::Tool("openssl"),
+        Need::Tool("python3")
+    );
+    let umiak = Umiak::with_busybox();
+    let registry = Registry::start(&umiak);
+    lookaside(&umiak, "    use-sigstore-attachments: true\n");
+    let made = Command::new(tool("python3").unwrap()).args(["-c", MAKE_KEY]).current_dir(&umiak.dir).output();
+    let made = made.unwrap();
+    if !made.status.success() {
+        return skip(&format!("python3-nacl: {}", String::from_utf8_lossy(&made.stderr)), false);
+    }
+    let path = |name: &str| umiak.dir.join(name).display().to_string();
+    let (key, good) = (path("signer.key"), umiak.file("good", "sesame\n").display().to_string());
+    let bad = umiak.file("bad", "open").display().to_string();
+    let name = format!("{}/signed/box:v1", registry.address);
+    let push = |words: &[&str], to: &str| {
+        let start = ["push", "-q", "--tls-verify=false", "--sign-by-sigstore-private-key"];
+        umiak.run(&[&start, words, &["busybox", to]].concat())
+    };
+    // What cannot be signed is not pushed.
+    push(&[&key, "--sign-passphrase-file", &bad], &name).exits(125).tells("passphrase is wrong");
+    push(&[&key, "--sign-passphrase-file", "/nowhere"], &name).exits(125).tells("/nowhere");
+    push(&[&key], &name).exits(125).tells("on a terminal only").hints("--sign-passphrase-file");
+    push(&["/nowhere", "--sign-passphrase-file", &good], &name).exits(125).tells("/nowhere");
+    push(&[&path("signer.pub"), "--sign-passphrase-file", &good], &name).exits(125).tells("no private key");
+    push(&[&good, "--sign-passphrase-file", &good], &name).exits(125).tells("not PEM");
+    let layout = format!("oci:{}", path("layout"));
+    push(&[&key, "--sign-passphrase-file", &good], &layout).exits(125).tells("kept by a registry only");
+    let there = |name: &str| umiak.run(&["search", "--tls-verify=false", "--list-tags", name]).code;
+    assert_ne!(there(name.rsplit_once(':').unwrap().0), Some(0));
+    push(&[&key, "--sign-passphrase-file", &good], &name).ok().says("");
+    // Signed twice, under two names, both signatures count.
+    let second = name.replace(":v1", ":v2");
+    push(&[&path("plain.key"), "--sign-passphrase-file", &good], &second).ok();
+    let requirement = format!("{{\"type\":\"sigstoreSigned\",\"keyPath\":\"{}\"}}", path("signer.pub"));
+    let strict = policy(&umiak, &requirement);
+    umiak.run(&["rmi", "-a", "-f"]).ok();
+    for name in [&name, &second] {
+        pull(&umiak, &strict, name).ok();
+        let checked = verify_attachment(&umiak, name);
+        assert!(checked.iter().any(|payload| payload.contains(&format!("\"{name}\""))), "{checked:?}");
+    }
+    // A name that it was not signed for is refused; so is what nobody signed.
+    let third = name.replace(":v1", ":v3");
+    umiak.run(&["push", "-q", "--tls-verify=false", &name, &third]).ok();
+    umiak.run(&["rmi", "-a", "-f"]).ok();
+    refused(&umiak, &strict, &third, "is for the name");
+    // Lists and artifacts are signed as well.
+    pull(&umiak, &strict, &name).ok();
+    let list = format!("{}/signed/list:v1", registry.address);
+    umiak.run(&["manifest", "create", "l"]).ok();
+    umiak.run(&["manifest", "add", "l", &name]).ok();
+    let words =
+        ["--tls-verify=false", "--sign-by-sigstore-private-key", &key, "--sign-passphrase-file", &good];
+    umiak.run(&[&["manifest", "push"], &words[..], &["l", &list]].concat()).ok();
+    umiak.run(&["artifact", "add", "a", &good]).ok();
+    let artifact = format!("{}/signed/artifact:v1", registry.address);
+    umiak.run(&[&["artifact", "push", "-q"], &words[..], &["a", &artifact]].concat()).ok();
+    for name in [list, artifact] {
+        let bare = name.rsplit_once(':').unwrap().0;
+        let tags = umiak.run(&["search", "--tls-verify=false", "--list-tags", bare]).ok().stdout;
+        assert!(tags.contains(".sig"), "{tags}");
+    }
 }

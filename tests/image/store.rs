@@ -113,7 +113,7 @@ fn layers_of_an_earlier_boot_count_only_if_synced() {
 #[test]
 fn foreign_and_damaged_files_are_named() {
     let scratch = Scratch::new();
-    let paths = Paths { root: scratch.0.join("foreign"), runroot: scratch.0.join("run") };
+    let paths = Paths::new(scratch.0.join("foreign"), scratch.0.join("run"));
     std::fs::create_dir_all(paths.root.join("somebody's")).unwrap();
     assert!(matches!(Store::open(&paths), Err(Error::Foreign(_))));
     let store = scratch.store();

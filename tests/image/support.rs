@@ -22,7 +22,7 @@ impl Scratch {
     }
 
     pub fn store(&self) -> Store {
-        Store::open(&Paths { root: self.0.join("root"), runroot: self.0.join("run") }).unwrap()
+        Store::open(&Paths::new(self.0.join("root"), self.0.join("run"))).unwrap()
     }
 }
 

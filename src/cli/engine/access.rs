@@ -7,6 +7,7 @@ use clap::{ArgAction, Args};
 
 use super::Failure;
 use crate::engine::reach::Reach;
+use crate::image::trust::sign::{self, KeyFile};
 
 /// How a registry is asked.
 #[derive(Args, Debug, Clone)]
@@ -42,6 +43,35 @@ pub struct Retry {
     /// How long to wait before: 2s, 500ms, 1m
     #[arg(long, value_name = "DURATION")]
     retry_delay: Option<String>,
+}
+
+/// Whether it is signed.
+#[derive(Args, Debug, Clone)]
+pub struct Signing {
+    /// Sign with this private key of sigstore's (cosign's); the signature is put beside the image
+    #[arg(long, value_name = "FILE")]
+    sign_by_sigstore_private_key: Option<PathBuf>,
+    /// The key's passphrase is in this file; asked for on the terminal otherwise
+    #[arg(long, value_name = "FILE", requires = "sign_by_sigstore_private_key")]
+    sign_passphrase_file: Option<PathBuf>,
+}
+
+impl Signing {
+    /// The key, with its passphrase.
+    pub fn key(self) -> Result<Option<KeyFile>, Failure> {
+        let Some(path) = self.sign_by_sigstore_private_key else { return Ok(None) };
+        let passphrase = match &self.sign_passphrase_file {
+            Some(file) => sign::passphrase(file).map_err(|error| {
+                let why = crate::base::report::chain(&error);
+                Failure::new(format!("reading the passphrase from \"{}\": {why}", file.display()))
+            })?,
+            None => {
+                let hint = "--sign-passphrase-file reads it from a file";
+                super::login::ask_secret("Passphrase for the key: ", "a passphrase", hint)?.into_bytes()
+            }
+        };
+        Ok(Some(KeyFile { path, passphrase }))
+    }
 }
 
 impl Access {

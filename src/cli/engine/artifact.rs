@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::access::{Access, Retry};
+use super::access::{Access, Retry, Signing};
 use super::selection::for_each;
 use super::{Failure, Globals, Outcome};
 use crate::base::{size, time};
@@ -105,6 +105,8 @@ pub struct PushArgs {
     /// Write the digest of the manifest into this file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
+    #[command(flatten)]
+    signing: Signing,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -213,7 +215,8 @@ pub fn push(args: PushArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let (destination, reach) = (args.destination.as_deref(), args.access.reach(Some(&args.retry))?);
     let progress = progress::for_pull(args.quiet);
-    let digest = engine.push_artifact(&args.artifact, destination, &reach, &progress)?;
+    let key = args.signing.key()?;
+    let digest = engine.push_artifact(&args.artifact, destination, &reach, key.as_ref(), &progress)?;
     if let Some(path) = args.digestfile {
         std::fs::write(&path, digest.to_string()).map_err(|error| {
             Failure::new(format!("writing the digest to \"{}\": {error}", path.display()))

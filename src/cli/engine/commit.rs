@@ -9,9 +9,9 @@ use clap::Args;
 use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::commit::{self, CommitOptions, NewImage};
-use crate::image::Platform;
 use crate::image::instruction::Instruction;
 use crate::image::rewrite::Form;
+use crate::image::{Platform, registry};
 use crate::storage::ImageRecord;
 
 /// Make an image of a container's files.
@@ -23,6 +23,9 @@ pub struct CommitArgs {
     /// Change the configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR with its value
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
+    /// Merge a configuration (JSON: Cmd, Env, Labels, …) into the image's, before --change
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How the image is described: oci or docker
     #[arg(short, long, value_name = "FORMAT", default_value = "oci")]
     format: String,
@@ -71,11 +74,22 @@ pub struct ImportArgs {
     /// For this variant of the processor
     #[arg(long, value_name = "VARIANT")]
     variant: Option<String>,
-    /// The archive, compressed or not; - is standard input
+    /// The archive, compressed or not; - is standard input, http://… and https://… are fetched
     #[arg(value_name = "FILE")]
     path: PathBuf,
     /// The image's name
     image: Option<String>,
+}
+
+/// What the file of `--config` sets.
+fn merged(path: Option<&Path>) -> Result<Vec<Instruction>, Failure> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let failed = |error: &dyn std::error::Error| {
+        Failure::new(format!("--config \"{}\": {}", path.display(), crate::base::report::chain(error)))
+    };
+    let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
+    let config = serde_json::from_slice(&bytes).map_err(|error| failed(&error))?;
+    Instruction::of_config(&config).map_err(|error| failed(&error))
 }
 
 fn changes(lines: &[String]) -> Result<Vec<Instruction>, Failure> {
@@ -98,7 +112,7 @@ pub fn run(args: CommitArgs, globals: &Globals) -> Outcome {
         name: args.image,
         author: args.author,
         message: args.message,
-        changes: changes(&args.change)?,
+        changes: [merged(args.config.as_deref())?, changes(&args.change)?].concat(),
         format,
     };
     let options = CommitOptions {
@@ -128,11 +142,9 @@ pub fn import(args: ImportArgs, globals: &Globals) -> Outcome {
     platform.os = args.os.unwrap_or(platform.os);
     platform.variant = args.variant.or(platform.variant);
     let text = args.path.to_string_lossy();
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Err(Failure::new(format!("importing \"{text}\": a URL is not supported yet"))
-            .with_hint("curl URL | umiak import - NAME"));
-    }
-    let mut source: Box<dyn Read + Send> = if args.path == Path::new("-") {
+    let mut source: Box<dyn Read + Send> = if registry::is_address(&text) {
+        Box::new(registry::Download::new(&text))
+    } else if args.path == Path::new("-") {
         if std::io::stdin().is_terminal() {
             return Err(Failure::new("an archive is not read from a terminal")
                 .with_hint("name a file, or redirect the input"));

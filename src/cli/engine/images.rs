@@ -1,6 +1,6 @@
 //! `images`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -49,6 +49,14 @@ pub struct ImagesArgs {
     image: Option<String>,
 }
 
+/// What an image's record does not say.
+struct Known {
+    /// How many containers use each image.
+    users: BTreeMap<Digest, usize>,
+    /// Those that are in additional stores.
+    foreign: HashSet<Digest>,
+}
+
 /// One line: an image and one of its names.
 struct Row<'a> {
     image: &'a ImageRecord,
@@ -61,9 +69,10 @@ struct Row<'a> {
 pub fn run(args: ImagesArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let mut images = engine.store.images().map_err(engine::Error::from)?;
-    let users = engine.image_users()?;
+    let foreign = |image: &ImageRecord| engine.store.foreign_image(&image.id).map(|_| image.id);
+    let known = Known { users: engine.image_users()?, foreign: images.iter().filter_map(foreign).collect() };
     let filters = filters(&args, &images)?;
-    images.retain(|image| filters.iter().all(|filter| filter.fits(image, &users)));
+    images.retain(|image| filters.iter().all(|filter| filter.fits(image, &known)));
     let mut rows: Vec<Row<'_>> = images.iter().flat_map(rows_of).collect();
     sort(&mut rows, &args.sort)?;
     if args.quiet {
@@ -80,15 +89,17 @@ pub fn run(args: ImagesArgs, globals: &Globals) -> Outcome {
     let wants_json =
         args.format.as_deref().is_some_and(|format| matches!(format.trim(), "json" | "{{json .}}"));
     let values: Vec<Value> = if wants_json {
-        images.iter().map(|image| to_json(image, &users)).collect()
+        images.iter().map(|image| to_json(image, &known)).collect()
     } else {
-        rows.iter().map(|row| row_json(row, &users, now, args.no_trunc)).collect()
+        rows.iter().map(|row| row_json(row, &known, now, args.no_trunc)).collect()
     };
     let mut default = String::from("{{.Repository}}\t{{.Tag}}\t");
     default.push_str(if args.digests { "{{.Digest}}\t" } else { "" });
     default.push_str("{{.ID}}\t{{.Created}}\t{{.Size}}");
+    let any_foreign = images.iter().any(|image| known.foreign.contains(&image.id));
+    default.push_str(if any_foreign { "\t{{.ReadOnly}}" } else { "" });
     default.push_str(if args.history { "\t{{.History}}" } else { "" });
-    let listing = Listing { default: &default, headers: &[("ID", "IMAGE ID")] };
+    let listing = Listing { default: &default, headers: &[("ID", "IMAGE ID"), ("ReadOnly", "R/O")] };
     output::print(&listing.render(args.format.as_deref(), !args.noheading, &values)?)?;
     Ok(0)
 }
@@ -134,7 +145,7 @@ fn sort(rows: &mut [Row<'_>], key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn row_json(row: &Row<'_>, users: &BTreeMap<Digest, usize>, now: Timestamp, whole: bool) -> Value {
+fn row_json(row: &Row<'_>, known: &Known, now: Timestamp, whole: bool) -> Value {
     let image = row.image;
     json!({
         "Repository": row.repository,
@@ -148,14 +159,14 @@ fn row_json(row: &Row<'_>, users: &BTreeMap<Digest, usize>, now: Timestamp, whol
         "CreatedTime": time::go(row.created, &TimeZone::UTC),
         "Size": size::human(image.size),
         "VirtualSize": size::human(image.size),
-        "Containers": users.get(&image.id).copied().unwrap_or(0),
+        "Containers": known.users.get(&image.id).copied().unwrap_or(0),
         "Dangling": image.names.is_empty(),
         "History": image.names.join(", "),
         "Names": image.names,
         "RepoTags": image.names,
         "RepoDigests": image.repo_digests,
         "Labels": labels(image),
-        "ReadOnly": false,
+        "ReadOnly": known.foreign.contains(&image.id),
     })
 }
 
@@ -164,8 +175,8 @@ fn labels(image: &ImageRecord) -> Value {
 }
 
 /// The shape of `podman images --format json`.
-fn to_json(image: &ImageRecord, users: &BTreeMap<Digest, usize>) -> Value {
-    json!({
+fn to_json(image: &ImageRecord, known: &Known) -> Value {
+    let mut value = json!({
         "Id": image.id.hex(),
         "ParentId": "",
         "RepoTags": image.names,
@@ -174,7 +185,7 @@ fn to_json(image: &ImageRecord, users: &BTreeMap<Digest, usize>) -> Value {
         "SharedSize": 0,
         "VirtualSize": image.size,
         "Labels": labels(image),
-        "Containers": users.get(&image.id).copied().unwrap_or(0),
+        "Containers": known.users.get(&image.id).copied().unwrap_or(0),
         "Names": image.names,
         "Digest": image.manifest,
         "Dangling": image.names.is_empty(),
@@ -182,7 +193,11 @@ fn to_json(image: &ImageRecord, users: &BTreeMap<Digest, usize>) -> Value {
         "Os": image.os,
         "Created": created(image).as_second(),
         "CreatedAt": created(image).to_string(),
-    })
+    });
+    if known.foreign.contains(&image.id) {
+        value["ReadOnly"] = true.into();
+    }
+    value
 }
 
 enum Filter {
@@ -194,6 +209,7 @@ enum Filter {
     Id(String),
     Digest(String),
     Used(bool),
+    ReadOnly(bool),
     /// There are no intermediate images.
     Intermediate(bool),
 }
@@ -227,6 +243,7 @@ fn filters(args: &ImagesArgs, images: &[ImageRecord]) -> Result<Vec<Filter>, Fai
             "id" => Filter::Id(value.trim_start_matches("sha256:").to_owned()),
             "digest" => Filter::Digest(value.to_owned()),
             "containers" => Filter::Used(truth(value)?),
+            "readonly" => Filter::ReadOnly(truth(value)?),
             "intermediate" => Filter::Intermediate(truth(value)?),
             _ => return Err(Failure::new(format!("--filter \"{text}\": there is no filter \"{key}\""))),
         });
@@ -235,7 +252,7 @@ fn filters(args: &ImagesArgs, images: &[ImageRecord]) -> Result<Vec<Filter>, Fai
 }
 
 impl Filter {
-    fn fits(&self, image: &ImageRecord, users: &BTreeMap<Digest, usize>) -> bool {
+    fn fits(&self, image: &ImageRecord, known: &Known) -> bool {
         match self {
             Self::Reference(pattern) => reference_fits(image, pattern),
             Self::Dangling(wanted) => image.names.is_empty() == *wanted,
@@ -247,7 +264,8 @@ impl Filter {
             Self::Since(time) => created(image) > *time,
             Self::Id(prefix) => image.id.hex().starts_with(prefix),
             Self::Digest(prefix) => image.manifest.to_string().starts_with(prefix),
-            Self::Used(wanted) => users.contains_key(&image.id) == *wanted,
+            Self::ReadOnly(wanted) => known.foreign.contains(&image.id) == *wanted,
+            Self::Used(wanted) => known.users.contains_key(&image.id) == *wanted,
             Self::Intermediate(wanted) => !wanted,
         }
     }

@@ -160,12 +160,16 @@ fn ask_user(known: Option<String>) -> Result<String, Failure> {
 }
 
 fn ask_password() -> Result<String, Failure> {
+    ask_secret("Password: ", "a password", "--password-stdin reads it from standard input")
+}
+
+/// Asks for what nobody is to see, on a terminal.
+pub fn ask_secret(prompt: &str, what: &str, hint: &str) -> Result<String, Failure> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(Failure::new("a password is asked for on a terminal only")
-            .with_hint("--password-stdin reads it from standard input"));
+        return Err(Failure::new(format!("{what} is asked for on a terminal only")).with_hint(hint));
     }
-    output::print("Password: ")?;
+    output::print(prompt)?;
     let silent = pty::hide_input(rustix::stdio::stdin()).map_err(reading)?;
     let mut line = String::new();
     let read = stdin.lock().read_line(&mut line);

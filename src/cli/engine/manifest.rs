@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::access::{Access, Tls};
+use super::access::{Access, Signing, Tls};
 use super::push::{compression, form};
 use super::{Failure, Globals, Outcome};
 use crate::cli::{output, progress};
@@ -113,9 +113,12 @@ pub struct PushArgs {
     /// Remove the list here when it is there
     #[arg(long)]
     rm: bool,
+    #[command(flatten)]
+    signing: Signing,
     /// The list, by name or ID
     list: String,
-    /// Where to: REGISTRY/NAME[:TAG] or docker://…; what the list's name says by default
+    /// Where to: REGISTRY/NAME[:TAG], docker://…, oci:DIR[:TAG], oci-archive:FILE[:TAG] or dir:DIR; what the
+    /// list's name says by default
     destination: Option<String>,
 }
 
@@ -251,6 +254,7 @@ pub fn push(args: PushArgs, globals: &Globals) -> Outcome {
             force_compression: args.force_compression.unwrap_or(args.compression_format.is_some()),
             ..PushOptions::default()
         },
+        sign: args.signing.key()?,
     };
     let reach = args.access.reach(None)?;
     let progress = progress::for_pull(args.quiet);

@@ -243,6 +243,13 @@ pub fn command() -> Command {
                 .help("Keep what is of use until the next boot in DIR"),
         )
         .arg(
+            Arg::new("storage-opt")
+                .long("storage-opt")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("additionalimagestore=DIR: use the images in the store DIR too, which is only read"),
+        )
+        .arg(
             Arg::new("version")
                 .short('v')
                 .long("version")
@@ -363,7 +370,9 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
         Err(error) => return usage(&error, &words),
     };
     let dir = |name: &str| matches.get_one::<String>(name).map(PathBuf::from);
-    let globals = Globals { paths: find_paths(dir("root"), dir("runroot"))?, command_line };
+    let options: Vec<String> =
+        matches.get_many("storage-opt").map(|options| options.cloned().collect()).unwrap_or_default();
+    let globals = Globals { paths: find_paths(dir("root"), dir("runroot"), &options)?, command_line };
     let Some((name, matches)) = matches.subcommand() else {
         return Err(Failure::new("no command was given"));
     };
@@ -379,13 +388,36 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
 }
 
 /// The store that flags name, the user's own else.
-fn find_paths(root: Option<PathBuf>, runroot: Option<PathBuf>) -> Result<Paths, Failure> {
+fn find_paths(root: Option<PathBuf>, runroot: Option<PathBuf>, options: &[String]) -> Result<Paths, Failure> {
+    let additional = additional_stores(options)?;
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     if let (Some(root), Some(runroot)) = (&root, &runroot) {
-        return Ok(Paths { root: absolute(root.clone()), runroot: absolute(runroot.clone()) });
+        return Ok(Paths { additional, ..Paths::new(absolute(root.clone()), absolute(runroot.clone())) });
     }
     let own = Paths::discover().map_err(engine::Error::from)?;
-    Ok(Paths { root: root.map_or(own.root, absolute), runroot: runroot.map_or(own.runroot, absolute) })
+    let (root, runroot) = (root.map_or(own.root, absolute), runroot.map_or(own.runroot, absolute));
+    Ok(Paths { additional, ..Paths::new(root, runroot) })
+}
+
+/// The stores that are read beside the own one: those of `--storage-opt`, then those of the environment.
+fn additional_stores(options: &[String]) -> Result<Vec<PathBuf>, Failure> {
+    let mut stores = Vec::new();
+    for option in options {
+        let name = option.split('=').next().unwrap_or_default();
+        match option.split_once('=') {
+            Some(("additionalimagestore", path)) if !path.is_empty() => stores.push(PathBuf::from(path)),
+            Some(("additionalimagestore", _)) | None => {
+                return Err(Failure::new(format!("--storage-opt \"{option}\": write NAME=VALUE")));
+            }
+            Some(_) => {
+                return Err(Failure::new(format!("`--storage-opt {name}=…` is not supported yet"))
+                    .with_hint("additionalimagestore=DIR names a store whose images are used too"));
+            }
+        }
+    }
+    let variable = std::env::var_os("UMIAK_ADDITIONAL_STORES").unwrap_or_default();
+    stores.extend(std::env::split_paths(&variable).filter(|path| !path.as_os_str().is_empty()));
+    Ok(stores.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect())
 }
 
 /// Help goes to standard output; what is wrong with the command line is one line.

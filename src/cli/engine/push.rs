@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::access::{Access, Retry};
+use super::access::{Access, Retry, Signing};
 use super::{Failure, Globals, Outcome};
 use crate::cli::{output, progress};
 use crate::engine;
@@ -48,6 +48,8 @@ pub struct PushArgs {
     remove_signatures: bool,
     #[command(flatten)]
     retry: Retry,
+    #[command(flatten)]
+    signing: Signing,
     /// The image, by name or ID
     image: String,
     /// Where to: REGISTRY/NAME[:TAG], docker://…, oci:DIR[:TAG], oci-archive:FILE[:TAG],
@@ -110,8 +112,9 @@ pub fn run(args: PushArgs, globals: &Globals) -> Outcome {
         ..PushOptions::default()
     };
     let reach = args.access.reach(Some(&args.retry))?;
+    let key = args.signing.key()?;
     let progress = progress::for_push(args.quiet);
-    let pushed = engine.push(&args.image, args.destination.as_deref(), &reach, options, &progress);
+    let pushed = engine.push(&args.image, args.destination.as_deref(), &reach, options, key, &progress);
     let pushed = pushed.map_err(engine::Error::from)?;
     tell_renewed(&[pushed], args.quiet);
     if let Some(path) = args.digestfile {

@@ -32,7 +32,8 @@ pub fn run(args: RmiArgs, globals: &Globals) -> Outcome {
     }
     let names = if args.all {
         let images = engine.store.images().map_err(engine::Error::from)?;
-        images.into_iter().map(|image| image.id.hex()).collect()
+        let own = images.into_iter().filter(|image| engine.store.foreign_image(&image.id).is_none());
+        own.map(|image| image.id.hex()).collect()
     } else {
         args.images.clone()
     };

@@ -93,7 +93,12 @@ fn outgoing(engine: &Engine, args: &SaveArgs, options: &PushOptions) -> Result<V
     let one = |name: &String| -> Result<Outgoing, Failure> {
         let image = engine.image_to_push(name).map_err(engine::Error::from)?;
         let names = full_name(&image, name).into_iter().collect();
-        Ok(Outgoing { name: name.clone(), image, options: PushOptions { names, ..options.clone() } })
+        Ok(Outgoing {
+            name: name.clone(),
+            image,
+            options: PushOptions { names, ..options.clone() },
+            sign: None,
+        })
     };
     if args.multi_image_archive {
         return args.images.iter().map(one).collect();

@@ -432,6 +432,12 @@ fn pull_from(
         // user namespace.
         in_child(at, name, true, |store| pull_first(store, &attempts, progress)).map_err(Failure::again)
     })?;
+    // Under the name that was asked for, if it has that: no other is looked for.
+    if let Ok(Some(image)) = at.store.image_by_name(name)
+        && image.id == id
+    {
+        return Ok(image);
+    }
     at.store.image_by_id(&id)?.ok_or_else(|| Error::NoSuchImage(name.to_owned()))
 }
 

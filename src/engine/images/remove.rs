@@ -6,8 +6,8 @@ use super::Error;
 use crate::base::digest::Digest;
 use crate::engine::{self, Engine};
 use crate::security::idmap::RungKind;
-use crate::storage::ImageRecord;
 use crate::storage::containers::ContainerRecord;
+use crate::storage::{self, ImageRecord};
 
 /// What `rmi` did to one image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,15 @@ impl Engine {
         let found = self.store.image(name).map_err(Error::from)?;
         let image = found.ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
         let by_name = matching_name(&image, name);
+        if let Some(store) = self.store.foreign_image(&image.id) {
+            // Such an image can have a name here.
+            let Some(tag) = by_name else {
+                let name = image.display_name();
+                return Err(Error::from(storage::Error::ReadOnly { name, store: store.to_owned() }).into());
+            };
+            self.store.untag(&tag).map_err(Error::from)?;
+            return Ok(Removed { untagged: vec![tag], deleted: None });
+        }
         if image.names.len() > 1 {
             if let Some(tag) = by_name {
                 self.store.untag(&tag).map_err(Error::from)?;

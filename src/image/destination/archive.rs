@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use serde_json::{Map, Value, json};
 use tar::{EntryType, Header};
 
-use super::{Destination, Error, Image, LAYOUT, Layers, copy, empty_index, index_entry};
+use super::{Destination, Error, Image, LAYOUT, Layers, copy, empty_index, index_entry, list_entry};
 use crate::base::digest::{ChainId, Digest};
 use crate::image::lock;
 use crate::image::registry::Content;
@@ -96,6 +96,21 @@ impl OciArchive {
     }
 }
 
+impl OciArchive {
+    /// Stores a document, and names it in the index.
+    fn put_document(&self, bytes: &[u8], entry: Option<Value>) -> Result<(), Error> {
+        let digest = Digest::of(bytes);
+        let mut state = lock(&self.state);
+        if state.blobs.insert(digest) {
+            state.tar.bytes(&format!("blobs/sha256/{}", digest.hex()), bytes)?;
+        }
+        if let Some(manifests) = state.index["manifests"].as_array_mut() {
+            manifests.extend(entry);
+        }
+        Ok(())
+    }
+}
+
 impl Destination for OciArchive {
     fn form(&self) -> Option<Form> {
         Some(Form::Oci)
@@ -122,16 +137,15 @@ impl Destination for OciArchive {
     }
 
     fn put_image(&self, image: &Image<'_>) -> Result<(), Error> {
-        let digest = Digest::of(image.manifest);
-        let mut state = lock(&self.state);
-        if state.blobs.insert(digest) {
-            state.tar.bytes(&format!("blobs/sha256/{}", digest.hex()), image.manifest)?;
-        }
-        let entry = index_entry(image, self.tag.as_deref());
-        if let Some(manifests) = state.index["manifests"].as_array_mut() {
-            manifests.push(entry);
-        }
-        Ok(())
+        self.put_document(image.manifest, Some(index_entry(image, self.tag.as_deref())))
+    }
+
+    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
+        self.put_document(image.manifest, None)
+    }
+
+    fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.put_document(bytes, Some(list_entry(media_type, bytes, self.tag.as_deref())))
     }
 
     fn finish(&self) -> Result<(), Error> {
@@ -235,6 +249,14 @@ impl Destination for DockerArchive {
             }
         }
         Ok(())
+    }
+
+    fn put_member(&self, _: &Image<'_>) -> Result<(), Error> {
+        Err(Error::NoLists)
+    }
+
+    fn put_list(&self, _: &str, _: &[u8]) -> Result<(), Error> {
+        Err(Error::NoLists)
     }
 
     fn finish(&self) -> Result<(), Error> {

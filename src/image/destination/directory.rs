@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Destination, Error, Image, LAYOUT, REF_NAME, copy, empty_index, index_entry};
+use super::{Destination, Error, Image, LAYOUT, REF_NAME, copy, empty_index, index_entry, list_entry};
 use crate::base::digest::Digest;
 use crate::image::content::Verified;
 use crate::image::registry::Content;
@@ -75,6 +75,28 @@ impl Layout {
     fn blobs(&self) -> PathBuf {
         self.path.join("blobs/sha256")
     }
+
+    fn put_document(&self, bytes: &[u8]) -> Result<(), Error> {
+        let digest = Digest::of(bytes);
+        if self.has_blob(&digest, bytes.len() as u64)? {
+            return Ok(());
+        }
+        write(&self.blobs(), &digest.hex(), bytes)
+    }
+
+    fn enter(&self, entry: Value) -> Result<(), Error> {
+        // Somebody else may be adding an image this moment.
+        let _lock = Lock::exclusive_existing(&self.path).map_err(write_error(&self.path))?;
+        let path = self.path.join("index.json");
+        let mut index: Value = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => empty_index(),
+            Err(error) => return Err(write_error(&path)(error)),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|source| Error::Index { path: path.clone(), source })?,
+        };
+        add(&mut index, entry, self.tag.as_deref());
+        write(&self.path, "index.json", index.to_string().as_bytes())
+    }
 }
 
 impl Destination for Layout {
@@ -96,21 +118,17 @@ impl Destination for Layout {
     }
 
     fn put_image(&self, image: &Image<'_>) -> Result<(), Error> {
-        let digest = Digest::of(image.manifest);
-        if !self.has_blob(&digest, image.manifest.len() as u64)? {
-            write(&self.blobs(), &digest.hex(), image.manifest)?;
-        }
-        // Somebody else may be adding an image this moment.
-        let _lock = Lock::exclusive_existing(&self.path).map_err(write_error(&self.path))?;
-        let path = self.path.join("index.json");
-        let mut index: Value = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => empty_index(),
-            Err(error) => return Err(write_error(&path)(error)),
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| Error::Index { path: path.clone(), source })?,
-        };
-        add(&mut index, index_entry(image, self.tag.as_deref()), self.tag.as_deref());
-        write(&self.path, "index.json", index.to_string().as_bytes())
+        self.put_document(image.manifest)?;
+        self.enter(index_entry(image, self.tag.as_deref()))
+    }
+
+    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
+        self.put_document(image.manifest)
+    }
+
+    fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.put_document(bytes)?;
+        self.enter(list_entry(media_type, bytes, self.tag.as_deref()))
     }
 }
 
@@ -184,6 +202,14 @@ impl Destination for Directory {
             }
         }
         Ok(())
+    }
+
+    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
+        write(&self.path, &format!("{}.manifest.json", Digest::of(image.manifest).hex()), image.manifest)
+    }
+
+    fn put_list(&self, _: &str, bytes: &[u8]) -> Result<(), Error> {
+        write(&self.path, "manifest.json", bytes)
     }
 }
 

@@ -48,6 +48,9 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// It holds images only.
+    #[error("docker-archive: holds no manifest lists")]
+    NoLists,
     /// The directory holds something else, which must not be mixed with an image.
     #[error("\"{}\" is not empty and holds no {what}", path.display())]
     Foreign {
@@ -140,9 +143,65 @@ pub trait Destination: Sync {
     /// Makes the image visible.
     fn put_image(&self, image: &Image<'_>) -> Result<(), Error>;
 
+    /// Stores an image that is one of a list: it gets no name but its digest.
+    fn put_member(&self, image: &Image<'_>) -> Result<(), Error>;
+
+    /// Stores a list whose images are there, under the destination's name.
+    fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error>;
+
     /// Ends it: nothing more comes.
     fn finish(&self) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+/// A destination for the images of a list.
+pub struct Members<'a>(pub &'a dyn Destination);
+
+impl Destination for Members<'_> {
+    fn layers(&self) -> Layers {
+        self.0.layers()
+    }
+
+    fn form(&self) -> Option<Form> {
+        self.0.form()
+    }
+
+    fn parallel(&self) -> bool {
+        self.0.parallel()
+    }
+
+    fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
+        self.0.has_blob(digest, size)
+    }
+
+    fn repository(&self) -> Option<&Reference> {
+        self.0.repository()
+    }
+
+    fn mount(&self, digest: &Digest, from: &str) -> Result<Mounted, Error> {
+        self.0.mount(digest, from)
+    }
+
+    fn put_blob(
+        &self,
+        content: &Content<'_>,
+        session: Option<String>,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), Error> {
+        self.0.put_blob(content, session, progress)
+    }
+
+    fn put_image(&self, image: &Image<'_>) -> Result<(), Error> {
+        self.0.put_member(image)
+    }
+
+    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
+        self.0.put_member(image)
+    }
+
+    fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.0.put_list(media_type, bytes)
     }
 }
 
@@ -150,20 +209,13 @@ pub trait Destination: Sync {
 pub struct Remote {
     registry: Registry,
     reference: Reference,
-    /// An image gets no name but its digest: it is one of a list.
-    by_digest: bool,
 }
 
 impl Remote {
     /// The image `reference`; connects to nothing yet.
     pub fn new(reference: &Reference, options: &registry::Options) -> Result<Self, Error> {
         let registry = Registry::to_push(reference, options)?;
-        Ok(Self { registry, reference: reference.clone(), by_digest: false })
-    }
-
-    /// The repository of `reference`, for an image that is known there by its digest alone.
-    pub fn by_digest(reference: &Reference, options: &registry::Options) -> Result<Self, Error> {
-        Ok(Self { by_digest: true, ..Self::new(reference, options)? })
+        Ok(Self { registry, reference: reference.clone() })
     }
 
     /// Stores a document whose blobs and images are there, under the reference's tag.
@@ -199,11 +251,16 @@ impl Destination for Remote {
     }
 
     fn put_image(&self, image: &Image<'_>) -> Result<(), Error> {
-        let selector = match self.by_digest {
-            true => Digest::of(image.manifest).to_string(),
-            false => self.reference.selector(),
-        };
-        Ok(self.registry.put_manifest(&selector, image.media_type, image.manifest)?)
+        self.put_document(image.media_type, image.manifest)
+    }
+
+    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
+        let digest = Digest::of(image.manifest).to_string();
+        Ok(self.registry.put_manifest(&digest, image.media_type, image.manifest)?)
+    }
+
+    fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.put_document(media_type, bytes)
     }
 }
 
@@ -253,6 +310,17 @@ fn index_entry(image: &Image<'_>, tag: Option<&str>) -> serde_json::Value {
     if let Some(variant) = &image.platform.variant {
         entry["platform"]["variant"] = variant.as_str().into();
     }
+    named(entry, tag)
+}
+
+/// A list's entry in the index of an OCI layout.
+fn list_entry(media_type: &str, bytes: &[u8], tag: Option<&str>) -> serde_json::Value {
+    let entry =
+        serde_json::json!({ "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len() });
+    named(entry, tag)
+}
+
+fn named(mut entry: serde_json::Value, tag: Option<&str>) -> serde_json::Value {
     if let Some(tag) = tag {
         entry["annotations"] = serde_json::json!({ REF_NAME: tag });
     }

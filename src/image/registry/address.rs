@@ -1,22 +1,66 @@
-//! Files at addresses that are no registry's: signatures, beside the images that they speak of.
+//! Files at addresses that are no registry's: signatures, beside the images that they speak of, and archives that
+//! become images.
 
-use ureq::http::{Method, StatusCode, Uri};
+use std::io::{self, Read};
+
+use ureq::Body;
+use ureq::http::{Method, Response, StatusCode, Uri};
 
 use super::client::{Ask, Registry};
 use super::{Error, Options};
 use crate::image::reference::Reference;
 
+/// Whether this is an address, and no path.
+pub fn is_address(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
 /// Gets a short file by its address, without credentials; `None` if there is none.
 pub fn fetch(url: &str) -> Result<Option<Vec<u8>>, Error> {
+    let (server, mut response) = ask(url)?;
+    match response.status() {
+        StatusCode::NOT_FOUND => Ok(None),
+        status if status.is_success() => server.read(&mut response).map(Some),
+        _ => Err(server.failed(response, url)),
+    }
+}
+
+fn ask(url: &str) -> Result<(Registry, Response<Body>), Error> {
     let wrong = || Error::NoRegistry(url.to_owned());
     let address: Uri = url.parse().map_err(|_| wrong())?;
     let host = address.authority().ok_or_else(wrong)?.as_str();
     let reference: Reference = format!("{host}/file").parse().map_err(|_| wrong())?;
     let server = Registry::new(&reference, &Options::default())?;
-    let mut response = server.ask(Ask::new(Method::GET, url, url))?;
-    match response.status() {
-        StatusCode::NOT_FOUND => Ok(None),
-        status if status.is_success() => server.read(&mut response).map(Some),
-        _ => Err(server.failed(response, url)),
+    let response = server.ask(Ask::new(Method::GET, url, url))?;
+    Ok((server, response))
+}
+
+/// A file of any size, which is asked for when it is read first.
+pub struct Download {
+    url: String,
+    body: Option<Box<dyn Read + Send>>,
+}
+
+impl Download {
+    /// Of this address.
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), body: None }
+    }
+
+    fn open(&self) -> Result<Box<dyn Read + Send>, Error> {
+        let (server, response) = ask(&self.url)?;
+        match response.status().is_success() {
+            true => Ok(Box::new(response.into_body().into_reader())),
+            false => Err(server.failed(response, &self.url)),
+        }
+    }
+}
+
+impl Read for Download {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.body.is_none() {
+            self.body = Some(self.open().map_err(io::Error::other)?);
+        }
+        self.body.as_mut().map_or(Ok(0), |body| body.read(into))
     }
 }

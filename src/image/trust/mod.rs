@@ -8,6 +8,7 @@ pub mod lookaside;
 pub mod openpgp;
 pub mod payload;
 pub mod policy;
+pub mod sign;
 pub mod sigstore;
 pub mod yaml;
 

@@ -48,6 +48,19 @@ pub struct Payload {
     pub reference: String,
 }
 
+/// The text to sign for a manifest under a name.
+pub fn write(kind: Kind, manifest: &Digest, reference: &str) -> String {
+    let text = serde_json::json!({
+        "critical": {
+            "identity": { "docker-reference": reference },
+            "image": { "docker-manifest-digest": manifest },
+            "type": kind.word(),
+        },
+        "optional": { "creator": concat!("umiak ", env!("CARGO_PKG_VERSION")) },
+    });
+    text.to_string()
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {

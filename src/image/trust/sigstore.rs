@@ -117,6 +117,16 @@ fn key(der: &[u8]) -> Option<(Algorithm, &[u8])> {
     Some((known, bytes))
 }
 
+/// The entry of a payload with its signature (base64) in such an image's manifest.
+pub fn entry(payload: &[u8], signature: &str) -> serde_json::Value {
+    serde_json::json!({
+        "mediaType": PAYLOAD,
+        "digest": crate::base::digest::Digest::of(payload),
+        "size": payload.len(),
+        "annotations": { SIGNATURE: signature },
+    })
+}
+
 /// The tag under which a manifest's signatures are.
 pub fn tag(manifest: &crate::base::digest::Digest) -> String {
     format!("sha256-{}.sig", manifest.hex())

@@ -1,0 +1,248 @@
+//! Signing what is pushed with a sigstore key: the signature is put beside the image, under the tag
+//! `sha256-HEX.sig` of its repository, where cosign and others look for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crypto_secretbox::aead::Aead;
+use crypto_secretbox::{KeyInit, XSalsa20Poly1305};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{payload, read_limited, sigstore};
+use crate::base::digest::Digest;
+use crate::image::reference::Reference;
+use crate::image::registry::{self, Content, Registry};
+use crate::image::source::{self, Source};
+
+/// What cannot be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file.
+    #[error("reading the private key \"{}\"", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The key in it.
+    #[error("the private key \"{}\" cannot be used: {why}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The key would not sign.
+    #[error("signing \"{0}\"")]
+    Sign(String),
+    /// The registry.
+    #[error("storing the signature of \"{what}\"")]
+    Store {
+        /// The image.
+        what: String,
+        /// Why.
+        #[source]
+        source: registry::Error,
+    },
+    /// What is at the registry already.
+    #[error("reading the signatures of \"{what}\"")]
+    Known {
+        /// The image.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<source::Error>,
+    },
+    /// Something else has the signatures' tag.
+    #[error("\"{0}\" is no list of signatures, and is left as it is")]
+    Foreign(String),
+}
+
+/// A key as it is given: `--sign-by-sigstore-private-key` and `--sign-passphrase-file`.
+#[derive(Clone)]
+pub struct KeyFile {
+    /// A key in PEM, encrypted as cosign and skopeo do it, or PKCS #8.
+    pub path: PathBuf,
+    /// What it is encrypted with.
+    pub passphrase: Vec<u8>,
+}
+
+impl std::fmt::Debug for KeyFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyFile({:?})", self.path)
+    }
+}
+
+/// The file's form when it is encrypted.
+#[derive(Deserialize)]
+struct Encrypted {
+    kdf: Kdf,
+    cipher: Cipher,
+    ciphertext: String,
+}
+
+#[derive(Deserialize)]
+struct Kdf {
+    name: String,
+    params: Params,
+    salt: String,
+}
+
+#[derive(Deserialize)]
+struct Params {
+    #[serde(rename = "N")]
+    n: u64,
+    r: u32,
+    p: u32,
+}
+
+#[derive(Deserialize)]
+struct Cipher {
+    name: String,
+    nonce: String,
+}
+
+/// scrypt's cost is what the file says: no more memory than this (128 · N · r bytes) and no more rounds.
+const MAX_MEMORY: u64 = 256 << 20;
+const MAX_PARALLEL: u32 = 16;
+
+/// The content of a PEM file, with its label.
+struct Pem(String, Vec<u8>);
+
+/// The section of a PEM text: its label and its bytes. The labels of encrypted keys are not among those that
+/// TLS knows.
+fn section(text: &str) -> Option<Pem> {
+    let start = text.find("-----BEGIN ")? + "-----BEGIN ".len();
+    let (label, rest) = text[start..].split_once("-----")?;
+    let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
+    let body: String = body.chars().filter(|c| !c.is_whitespace()).collect();
+    Some(Pem(label.to_owned(), STANDARD.decode(body).ok()?))
+}
+
+fn decrypt(bytes: &[u8], passphrase: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let file: Encrypted = serde_json::from_slice(bytes).map_err(|_| "it is damaged")?;
+    if file.kdf.name != "scrypt" || file.cipher.name != "nacl/secretbox" {
+        return Err("it is encrypted in an unknown way");
+    }
+    let Params { n, r, p } = file.kdf.params;
+    let memory = n.checked_mul(u64::from(r)).and_then(|blocks| blocks.checked_mul(128));
+    if !n.is_power_of_two() || n < 2 || p > MAX_PARALLEL || memory.is_none_or(|bytes| bytes > MAX_MEMORY) {
+        return Err("it is encrypted at an unreasonable cost");
+    }
+    let decode = |text: &str| STANDARD.decode(text).map_err(|_| "it is damaged");
+    let (salt, nonce, text) =
+        (decode(&file.kdf.salt)?, decode(&file.cipher.nonce)?, decode(&file.ciphertext)?);
+    let params =
+        scrypt::Params::new(n.ilog2() as u8, r, p).map_err(|_| "it is encrypted in an unknown way")?;
+    let mut key = [0; 32];
+    scrypt::scrypt(passphrase, &salt, &params, &mut key).map_err(|_| "it is encrypted in an unknown way")?;
+    let nonce: [u8; 24] = nonce.try_into().map_err(|_| "it is damaged")?;
+    let cipher = XSalsa20Poly1305::new(&key.into());
+    cipher.decrypt(&nonce.into(), &*text).map_err(|_| "the passphrase is wrong, or it is damaged")
+}
+
+impl KeyFile {
+    /// Reads the key.
+    pub fn open(&self) -> Result<Signer, Error> {
+        let bytes =
+            read_limited(&self.path).map_err(|source| Error::Read { path: self.path.clone(), source })?;
+        let failed = |why| Error::Key { path: self.path.clone(), why };
+        let text = std::str::from_utf8(&bytes).map_err(|_| failed("it is not PEM"))?;
+        let Pem(label, der) = section(text).ok_or_else(|| failed("it is not PEM"))?;
+        let der = match &*label {
+            "ENCRYPTED SIGSTORE PRIVATE KEY" | "ENCRYPTED COSIGN PRIVATE KEY" => {
+                decrypt(&der, &self.passphrase).map_err(failed)?
+            }
+            "PRIVATE KEY" => der,
+            _ => return Err(failed("it is no private key of sigstore, nor one in PKCS #8")),
+        };
+        let random = SystemRandom::new();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &der, &random)
+            .map_err(|_| failed("it is of a kind that is not supported: use ECDSA over P-256"))?;
+        Ok(Signer { key, random })
+    }
+}
+
+/// A key that can sign.
+pub struct Signer {
+    key: EcdsaKeyPair,
+    random: SystemRandom,
+}
+
+impl Signer {
+    /// Signs the manifest that was pushed as `reference`, and puts the signature beside it. Signatures that are there
+    /// stay.
+    pub fn attach(
+        &self,
+        reference: &Reference,
+        options: &registry::Options,
+        manifest: &Digest,
+    ) -> Result<(), Error> {
+        let what = reference.to_string();
+        let text = payload::write(payload::Kind::Sigstore, manifest, &what);
+        let signature =
+            self.key.sign(&self.random, text.as_bytes()).map_err(|_| Error::Sign(what.clone()))?;
+        let signature = STANDARD.encode(signature);
+        let place = options.location.as_ref().unwrap_or(reference);
+        let tag = sigstore::tag(manifest);
+        let options = registry::Options { location: None, ..options.clone() };
+        let stored = |source| Error::Store { what: what.clone(), source };
+        let beside: Reference =
+            format!("{}:{tag}", place.name()).parse().map_err(|_| Error::Sign(what.clone()))?;
+        let registry = Registry::to_push(&beside, &options).map_err(stored)?;
+        let mut document = match registry.root() {
+            Ok(found) => {
+                serde_json::from_slice(&found.bytes).map_err(|_| Error::Foreign(beside.to_string()))?
+            }
+            Err(source::Error::Registry(registry::Error::NotFound { .. })) => json!({ "layers": [] }),
+            Err(source) => return Err(Error::Known { what, source: Box::new(source) }),
+        };
+        let layers = document.get_mut("layers").and_then(Value::as_array_mut);
+        let layers = layers.ok_or_else(|| Error::Foreign(beside.to_string()))?;
+        layers.push(sigstore::entry(text.as_bytes(), &signature));
+        let payloads: Vec<Value> = layers.iter().map(|layer| layer["digest"].clone()).collect();
+        let config = json!({
+            "architecture": "", "os": "", "config": {}, "rootfs": { "type": "layers", "diff_ids": payloads },
+        });
+        let config = config.to_string().into_bytes();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": Digest::of(&config),
+                "size": config.len(),
+            },
+            "layers": layers,
+        });
+        for bytes in [text.as_bytes(), &config] {
+            let owned = bytes.to_vec();
+            let open = move || -> io::Result<Box<dyn io::Read + Send>> {
+                Ok(Box::new(io::Cursor::new(owned.clone())))
+            };
+            let digest = Digest::of(bytes);
+            if !registry.has_blob(&digest).map_err(stored)? {
+                let content = Content { digest, size: bytes.len() as u64, open: &open };
+                registry.upload(&content, None, &|_| {}).map_err(stored)?;
+            }
+        }
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        registry.put_manifest(&tag, media_type, manifest.to_string().as_bytes()).map_err(stored)
+    }
+}
+
+/// Reads a passphrase from a file; one newline at its end is not of it.
+pub fn passphrase(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = read_limited(path)?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Ok(bytes)
+}
