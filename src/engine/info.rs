@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Engine, Error};
 use crate::image::manifest::own_architecture;
 use crate::security::idmap::RungKind;
-use crate::storage::containers::{Status, UsernsMode};
+use crate::storage::containers::Status;
 use crate::sys::mount::{self, Overlay};
 use crate::sys::{child, host, namespace, tree};
 
@@ -116,7 +116,7 @@ impl Engine {
     /// the file system and what surrounds us.
     fn files_rung(&self) -> Value {
         let dir = self.store.path(format!("staging/probe-{}", std::process::id()));
-        let mapping = self.mapping(UsernsMode::Default);
+        let mapping = self.default_mapping();
         let userxattr = mapping.is_some();
         let probe = || -> std::io::Result<()> {
             let part = |name: &str| {

@@ -35,6 +35,7 @@ pub mod specgen;
 pub mod top;
 pub mod usage;
 pub mod userns;
+pub mod volume_options;
 pub mod volumes;
 
 use std::cell::OnceCell;
@@ -261,6 +262,10 @@ pub enum Error {
         #[source]
         source: crate::sys::child::Error,
     },
+    #[error("making a volume")]
+    VolumeOptions(#[from] volume_options::Error),
+    #[error("mounting volume \"{name}\": only root can mount a file system of type \"{fstype}\"")]
+    VolumeType { name: String, fstype: String },
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),
     #[error("there is a volume \"{0}\" already")]
