@@ -135,6 +135,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      color f,follow l,latest n,names since= tail= t,timestamps until=",
     ),
     (
+        "cp",
+        "\
+     a,archive overwrite",
+    ),
+    (
         "stop",
         "\
      a,all cidfile= f,filter= i,ignore l,latest t,time=",
