@@ -208,6 +208,8 @@ pub enum Error {
     },
     #[error("the user \"{0}\" of the container has no id that is mapped")]
     UnmappedUser(String),
+    #[error("mapping the ids of the mount \"{}\": {why}", path.display())]
+    MapIds { path: PathBuf, why: &'static str },
     #[error("changing the owner of \"{}\": it belongs to the system", .0.display())]
     ChownSystem(PathBuf),
     #[error(

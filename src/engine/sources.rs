@@ -208,6 +208,16 @@ pub(super) fn check(config: &ContainerConfig, ruled: bool) -> Result<(), Error> 
         if mount.overlay.is_some() && !found.is_dir() {
             return Err(refused(io::ErrorKind::NotADirectory.into()));
         }
+        let maps = |option: &String| option.trim_start_matches('r').starts_with("idmap");
+        if let Some(option) = mount.options.iter().find(|option| maps(option)) {
+            let refused = |why| Error::MapIds { path: mount.source.clone().into(), why };
+            if crate::sys::host::uid() != 0 {
+                return Err(refused("only root can"));
+            }
+            if ruled && !option.contains('=') {
+                return Err(refused("the container has no user namespace (--uidmap, --userns auto)"));
+            }
+        }
         if mount.chown && is_of_the_system(&mount.source) {
             return Err(Error::ChownSystem(mount.source.clone().into()));
         }

@@ -306,3 +306,35 @@ fn what_is_refused_says_so() {
         };
     }
 }
+
+/// Every flag that takes a value, with values that nobody means: it works, or one clear line tells why not,
+/// and nothing stays behind.
+#[test]
+fn nonsense_for_every_flag() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let help = umiak.run(&["run", "--help"]).ok().stdout;
+    let flags: Vec<&str> = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"))
+        .map(|word| word.split(['[', '=', ',']).next().unwrap())
+        .collect();
+    assert!(flags.len() > 90, "{flags:?}");
+    let long = "x".repeat(5000);
+    let values =
+        ["", "-1", "🦦", "a\u{1}b\u{1b}[31m", "../../etc", "=", ":", ",", "0:0:0:0", "%s{{.}}$HOME", &long];
+    // They wait for the network, or ask for help.
+    let left_out =
+        ["--help", "--retry-delay", "--retry", "--pull", "--platform", "--arch", "--os", "--variant"];
+    for flag in flags.into_iter().filter(|flag| !left_out.contains(flag)) {
+        for value in values {
+            let output = umiak.run(&["run", "--rm", &format!("{flag}={value}"), "busybox", "true"]);
+            let shown = format!("{flag}={value:?}: {:?} {}", output.code, output.stderr);
+            assert!(matches!(output.code, Some(0 | 125..=127)), "{shown}");
+            if output.code != Some(0) {
+                let output = output.tells("");
+                assert!(output.stderr.lines().count() <= 2 && !output.stderr.contains('\u{1b}'), "{shown}");
+            }
+        }
+    }
+}
