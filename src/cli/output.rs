@@ -101,6 +101,11 @@ pub fn painted(colour: bool, style: Style, text: &str) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
+/// Whether colours that were asked for may be written: not against `NO_COLOR`.
+pub fn allows_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Whether colours may be written to `stream`: it is a terminal that knows them and
 /// `NO_COLOR` (no-color.org) is unset or empty.
 pub fn colourful(stream: &impl IsTerminal) -> bool {

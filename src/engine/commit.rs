@@ -19,6 +19,7 @@ use crate::image::reference::ParseReferenceError;
 use crate::image::rewrite::Form;
 use crate::image::{Reference, source};
 use crate::storage::containers::{ContainerRecord, RootfsSource, Status};
+use crate::storage::events::Event;
 use crate::storage::{self, ImageRecord};
 use crate::sys::child;
 use crate::sys::visit::{self, Content, Found};
@@ -147,7 +148,9 @@ impl Engine {
             names,
             format: new.format,
         };
-        self.make(COMMIT, &record.name, draft)
+        let image = self.make(COMMIT, &record.name, draft)?;
+        self.note(Event::container("commit", &record));
+        Ok(image)
     }
 
     /// Makes an image with one layer of an archive, compressed or not.

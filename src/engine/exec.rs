@@ -10,7 +10,8 @@ use rustix::io::Errno;
 use super::attach::{DetachKeys, RawTerminal, terminal_size, write_all};
 use super::{Engine, Error, environment, run, specgen};
 use crate::runtime::{self, ExecRequest, Executed, Stdio};
-use crate::storage::containers::Status;
+use crate::storage::containers::{ContainerRecord, RunState, Status};
+use crate::storage::events::Event;
 use crate::sys::process;
 use crate::sys::signal::read_signal;
 
@@ -62,38 +63,75 @@ impl Engine {
         if let Some(dir) = &options.workdir {
             process.set_cwd(dir.clone().into());
         }
-        let request = ExecRequest {
-            pid: state.pid,
-            start_time: state.start_time,
-            process,
-            user_by_name: Some(user),
-            stdio: stdio(options).map_err(Error::Socket)?,
-            cgroup: state.cgroup.clone(),
-            pidfd: None,
-            own_namespaces: 0,
-            seccomp: run::seccomp_profile(&record.config)?,
-            filter: None,
-            preserve_fds: 0,
-            preserve_list: options.preserve.clone(),
-            groups_by_name: if options.user.is_none() { config.who.groups.clone() } else { Vec::new() },
-            keep_groups: config.who.keep_groups,
-            no_new_keyring: false,
-            clamp_limits: false,
-            state: None,
-            personality: specgen::personality(config),
-            memory_policy: None,
-        };
+        let mut request = request(&record, state, process, user, stdio(options).map_err(Error::Socket)?)?;
+        request.preserve_list = options.preserve.clone();
+        if options.user.is_some() {
+            request.groups_by_name = Vec::new();
+        }
         let signals = (!options.detach).then(|| super::attach::catch_signals(true)).transpose();
         let signals = signals.map_err(Error::Relay)?;
         let executed = runtime::exec(request)
             .map_err(|source| Error::Exec { container: record.name.clone(), source })?;
+        self.note(Event::container("exec", &record));
         let Some(signals) = signals else { return Ok(None) };
         let code = match executed.terminal {
             Some(_) => relay_terminal(executed, options, &signals),
             None => wait_forwarding(&executed, &signals),
         };
-        code.map_err(Error::Relay)
+        let code = code.map_err(Error::Relay)?;
+        if let Some(code) = code {
+            self.note(Event { exit_code: Some(code.into()), ..Event::container("exec_died", &record) });
+        }
+        Ok(code)
     }
+
+    /// Starts a health check's command in a container; its pidfd.
+    pub(super) fn check_health(
+        &self,
+        record: &ContainerRecord,
+        state: &RunState,
+        words: Vec<String>,
+        stdio: Stdio,
+    ) -> Result<OwnedFd, Error> {
+        let env = record.config.env.clone();
+        let user = record.config.user.clone();
+        let process = specgen::process(&record.config, words, env, false, &user)?;
+        let request = request(record, state, process, user, stdio)?;
+        let executed = runtime::exec(request)
+            .map_err(|source| Error::Exec { container: record.name.clone(), source })?;
+        Ok(executed.pidfd)
+    }
+}
+
+/// The runtime's request for a further process of a container.
+fn request(
+    record: &ContainerRecord,
+    state: &RunState,
+    process: oci_spec::runtime::Process,
+    user: String,
+    stdio: Stdio,
+) -> Result<ExecRequest, Error> {
+    Ok(ExecRequest {
+        pid: state.pid,
+        start_time: state.start_time,
+        process,
+        user_by_name: Some(user),
+        stdio,
+        cgroup: state.cgroup.clone(),
+        pidfd: None,
+        own_namespaces: 0,
+        seccomp: run::seccomp_profile(&record.config)?,
+        filter: None,
+        preserve_fds: 0,
+        preserve_list: Vec::new(),
+        groups_by_name: record.config.who.groups.clone(),
+        keep_groups: record.config.who.keep_groups,
+        no_new_keyring: false,
+        clamp_limits: false,
+        state: None,
+        personality: specgen::personality(&record.config),
+        memory_policy: None,
+    })
 }
 
 /// Without a terminal the program simply gets our own streams: nothing is copied.

@@ -7,7 +7,7 @@ use super::list::{image_name, network_name, timestamp};
 use super::{Engine, Error};
 use crate::base::{signal, time};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, Exit, NamespaceMode, RootfsSource, SeccompChoice, Status,
+    ContainerConfig, ContainerRecord, Exit, HealthRecord, NamespaceMode, RootfsSource, SeccompChoice, Status,
 };
 
 /// What Go prints for a time that never was.
@@ -29,12 +29,16 @@ impl Engine {
             RootfsSource::Directory(_) => (String::new(), String::new()),
         };
         let pids = status.running();
+        let health = match config.health {
+            Some(_) => self.containers.health(&record.id)?,
+            None => None,
+        };
         Ok(json!({
             "Id": record.id,
             "Created": moment(record.created),
             "Path": args.first(),
             "Args": args.get(1..).unwrap_or_default(),
-            "State": state(&status),
+            "State": state(&status, health.as_ref(), self.containers.is_stopped(&record.id)),
             "Image": image,
             "ImageDigest": image_digest,
             "ImageName": image_name(&record),
@@ -51,7 +55,7 @@ impl Engine {
             "ConmonPidFile": config.marks.monitor_pidfile.clone().unwrap_or_default(),
             "PidFile": config.marks.pidfile.clone().unwrap_or_default(),
             "Name": record.name,
-            "RestartCount": 0,
+            "RestartCount": status.restarts(),
             "Driver": "overlay",
             "MountLabel": "",
             "ProcessLabel": "",
@@ -130,15 +134,22 @@ impl Engine {
             "CgroupMode": mode(&config.cgroupns),
             "ContainerIDFile": config.marks.cidfile.clone().unwrap_or_default(),
             "LogConfig": {
-                "Type": if config.log.enabled { "k8s-file" } else { "none" },
+                "Type": config.log.driver.name(),
                 "Config": null,
-                "Path": self.containers.log_path(record),
-                "Tag": "",
+                "Path": if config.log.driver.is_file() {
+                    self.containers.log_path(record).display().to_string()
+                } else {
+                    String::new()
+                },
+                "Tag": config.log.tag.as_deref().unwrap_or_default(),
                 "Size": config.log.size_max.map_or("0B".into(), crate::base::size::human),
             },
             "NetworkMode": network_name(config.network),
             "PortBindings": {},
-            "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+            "RestartPolicy": {
+                "Name": config.restart.name(),
+                "MaximumRetryCount": config.restart.bound(),
+            },
             "AutoRemove": config.auto_remove,
             "Annotations": config.annotations,
             "VolumeDriver": "",
@@ -192,7 +203,27 @@ fn capabilities(config: &ContainerConfig) -> Vec<String> {
     config.capabilities.iter().map(|name| format!("CAP_{name}")).collect()
 }
 
-fn state(status: &Status) -> Value {
+/// What is known of a container's health, in Docker's and Podman's shape.
+fn health_of(health: Option<&HealthRecord>) -> Value {
+    let Some(health) = health else {
+        return json!({ "Status": "", "FailingStreak": 0, "Log": null });
+    };
+    let runs = health.log.iter().map(|run| {
+        json!({
+            "Start": moment(run.start),
+            "End": moment(run.end),
+            "ExitCode": run.code,
+            "Output": run.output,
+        })
+    });
+    json!({
+        "Status": health.status.name(),
+        "FailingStreak": health.streak,
+        "Log": runs.collect::<Vec<_>>(),
+    })
+}
+
+fn state(status: &Status, health: Option<&HealthRecord>, stopped: bool) -> Value {
     let (pid, monitor, started, cgroup) = match status {
         Status::Running(s) | Status::Paused(s) | Status::Stopping(s) => (
             if status.running().is_some() { s.pid } else { 0 },
@@ -200,11 +231,11 @@ fn state(status: &Status) -> Value {
             s.started,
             s.cgroup.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         ),
-        Status::Exited(exit) => (0, 0, exit.started, String::new()),
+        Status::Restarting(exit) | Status::Exited(exit) => (0, 0, exit.started, String::new()),
         Status::Created => (0, 0, 0, String::new()),
     };
     let (code, finished, error, unknown) = match status {
-        Status::Exited(exit) => (
+        Status::Restarting(exit) | Status::Exited(exit) => (
             exit.exit.code(),
             exit.finished,
             exit.error.clone().unwrap_or_default(),
@@ -218,7 +249,7 @@ fn state(status: &Status) -> Value {
         "Status": status.word(),
         "Running": matches!(status, Status::Running(_)),
         "Paused": matches!(status, Status::Paused(_)),
-        "Restarting": false,
+        "Restarting": matches!(status, Status::Restarting(_)),
         "OOMKilled": false,
         "Dead": false,
         "Pid": pid,
@@ -227,7 +258,10 @@ fn state(status: &Status) -> Value {
         "Error": error,
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
+        "Health": health_of(health),
+        "Healthcheck": health_of(health),
         "CgroupPath": cgroup,
+        "StoppedByUser": stopped,
         "CheckpointedAt": NEVER,
         "RestoredAt": NEVER,
     })
@@ -290,7 +324,7 @@ fn configuration(record: &ContainerRecord) -> Value {
         SeccompChoice::Unconfined => "unconfined",
         SeccompChoice::Profile { .. } => "profile",
     };
-    json!({
+    let mut value = json!({
         "Hostname": config.hostname,
         "Domainname": config.kernel.domainname,
         "User": config.user,
@@ -310,13 +344,41 @@ fn configuration(record: &ContainerRecord) -> Value {
         "Labels": config.labels,
         "Annotations": config.annotations,
         "StopSignal": signal::name(config.stop_signal),
-        "HealthcheckOnFailureAction": "none",
+        "HealthcheckOnFailureAction": config.health.as_ref().map_or("none", |health| health.on_failure.name()),
+        "HealthLogDestination": log_place(config),
+        "HealthcheckMaxLogCount": config.health.as_ref().map_or(5, |health| health.log_count),
+        "HealthcheckMaxLogSize": config.health.as_ref().map_or(500, |health| health.log_size),
         "CreateCommand": record.create_command,
         "Umask": format!("{:04o}", config.kernel.umask.unwrap_or(0o022)),
-        "Timeout": 0,
+        "Timeout": config.timeout,
         "StopTimeout": config.stop_timeout,
         "Passwd": !config.who.unlisted,
         "sdNotifyMode": "container",
         "SeccompProfile": seccomp,
-    })
+    });
+    if let Some(health) = &config.health {
+        value["Healthcheck"] = json!({
+            "Test": health.test,
+            "StartPeriod": health.start_period,
+            "StartInterval": health.start_interval,
+            "Interval": health.interval,
+            "Timeout": health.timeout,
+            "Retries": health.retries,
+        });
+        if let Some(startup) = &health.startup {
+            value["StartupHealthCheck"] = json!({
+                "Test": startup.test,
+                "Interval": startup.interval,
+                "Timeout": startup.timeout,
+                "Retries": startup.retries,
+                "Successes": startup.success,
+            });
+        }
+    }
+    value
+}
+
+fn log_place(config: &ContainerConfig) -> String {
+    let dir = config.health.as_ref().and_then(|health| health.log_destination.as_ref());
+    dir.map_or("local".into(), |dir| dir.display().to_string())
 }

@@ -9,8 +9,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{Engine, Error, pause, volumes};
 use crate::base::id::ContainerId;
 use crate::base::signal;
+use crate::monitor::protocol::Request;
 use crate::security::idmap::RungKind;
-use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RunState, Status};
+use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RestartPolicy, RunState, Status};
+use crate::storage::events::Event;
 use crate::sys::lock::Lock;
 use crate::sys::process;
 
@@ -42,6 +44,7 @@ impl Engine {
             _ => false,
         };
         if left_behind && self.sweep_dead(id)? {
+            self.note(Event::container("remove", &record));
             self.delete(&self.containers.trash_of(id), &record);
             return Err(crate::storage::containers::Error::NotFound(id.to_string()).into());
         }
@@ -69,12 +72,41 @@ impl Engine {
         let Some(pidfd) = open(state) else {
             return Err(Error::NotRunning { name: record.name, status: "exited" });
         };
+        if signal == libc::SIGKILL || signal == record.config.stop_signal {
+            // As good as stopped, which a restart policy is not to undo.
+            self.note_stop(&record)?;
+        }
         process::pidfd_signal(pidfd.as_fd(), signal).map_err(|source| Error::Signal {
             name: record.name.clone(),
             signal: signal::name(signal),
             source,
         })?;
+        self.note(Event::container("kill", &record));
         Ok(record)
+    }
+
+    /// Notes that a container is not to be started again. To be done before it ends.
+    fn note_stop(&self, record: &ContainerRecord) -> Result<(), Error> {
+        if record.config.restart != RestartPolicy::No {
+            self.containers.set_stopped(&record.id, true)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a container another name.
+    pub fn rename(&self, record: &ContainerRecord, name: &str) -> Result<(), Error> {
+        self.containers.rename(&record.id, name)?;
+        self.note(Event { name: name.to_owned(), ..Event::container("rename", record) });
+        Ok(())
+    }
+
+    /// Tells a container's monitor something, if it has one.
+    pub(super) fn tell_monitor(&self, id: &ContainerId, request: &Request<'_>) {
+        if let Ok(monitor) = crate::monitor::connect(&self.containers.attach_socket(id)) {
+            let mut packet = Vec::new();
+            request.encode(&mut packet);
+            let _ = rustix::net::send(&monitor, &packet, rustix::net::SendFlags::NOSIGNAL);
+        }
     }
 
     /// Asks the container to end, and after `timeout` makes it. Says whether it was running.
@@ -82,10 +114,19 @@ impl Engine {
         let (record, status) = self.load(id)?;
         let state = match status {
             Status::Running(state) | Status::Stopping(state) => state,
+            Status::Restarting(_) => {
+                self.note_stop(&record)?;
+                self.tell_monitor(id, &Request::Stop);
+                // It may have been about to start it: then there is a program to end.
+                self.settle(id)?;
+                self.stop(id, timeout)?;
+                return Ok(true);
+            }
             Status::Paused(_) => return Err(Error::Paused(record.name)),
             Status::Created | Status::Exited(_) => return Ok(false),
         };
         let name = &record.name;
+        self.note_stop(&record)?;
         if let Some(pidfd) = open(&state) {
             let timeout = timeout.unwrap_or(record.config.stop_timeout);
             let failed = |signal: i32| {
@@ -107,6 +148,7 @@ impl Engine {
                 }
             }
         }
+        self.note(Event::container("stop", &record));
         self.settle(id)?;
         Ok(true)
     }
@@ -137,8 +179,8 @@ impl Engine {
                 Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => return Ok(()),
                 other => other?,
             };
-            if let Status::Running(_) | Status::Paused(_) | Status::Stopping(_) = status {
-                if !force && status.running().is_some() {
+            if status.is_up() || matches!(status, Status::Stopping(_)) {
+                if !force && status.is_up() {
                     return Err(Error::Running(record.name));
                 }
                 if let Status::Paused(state) = &status {
@@ -156,17 +198,22 @@ impl Engine {
             let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
             let trash = self.containers.remove(&record)?;
             remove_cgroup(id, cgroup);
+            self.note(Event::container("remove", &record));
             self.delete(&trash, &record);
             return Ok(());
         }
     }
 
-    /// Is in charge as soon as nobody else is; none if the container runs, whose monitor is in charge
-    /// to its end.
+    /// Is in charge as soon as nobody else is; none if the container runs or will run again, whose monitor
+    /// is in charge to its end.
     pub fn charge_unless_running(&self, id: &ContainerId) -> Result<Option<Lock>, Error> {
         loop {
             let lock = self.containers.try_take_charge(id)?;
-            if self.containers.status(id)?.running().is_some() {
+            let status = match &lock {
+                Some(lock) => self.containers.status_in_charge(id, lock)?,
+                None => self.containers.status(id)?,
+            };
+            if status.is_up() {
                 return Ok(None);
             }
             if lock.is_some() {
@@ -181,11 +228,8 @@ impl Engine {
     pub fn remove_unreadable(&self, text: &str) -> Result<(), Error> {
         let id = self.containers.find(text)?;
         // Its first process cannot be known any more, but its monitor, if there is one, knows it.
-        if let Ok(monitor) = crate::monitor::connect(&self.containers.attach_socket(&id)) {
-            let mut packet = Vec::new();
-            crate::monitor::protocol::Request::Signal(libc::SIGKILL).encode(&mut packet);
-            let _ = rustix::net::send(&monitor, &packet, rustix::net::SendFlags::NOSIGNAL);
-        }
+        self.tell_monitor(&id, &Request::Stop);
+        self.tell_monitor(&id, &Request::Signal(libc::SIGKILL));
         let _lock = self.containers.take_charge(&id)?;
         let trash = self.containers.remove_unreadable(&id)?;
         remove_cgroup(&id, None);
@@ -199,6 +243,8 @@ impl Engine {
         for dir in volumes::anonymous(&self.paths.root, &record.config.mounts) {
             if !volumes::is_shared(&dir) {
                 self.delete(&dir, record);
+                let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                self.note(Event::new("volume", "remove", &name));
             }
         }
     }
@@ -211,7 +257,12 @@ impl Engine {
                 Status::Exited(exit) => return Ok(exit),
                 Status::Running(state) | Status::Paused(state) => {
                     // The monitor tells even of containers that are removed when they end.
-                    if let Some(exit) = self.watch(&record, &state)? {
+                    if let Some(exit) = self.watch(&record, Some(&state))? {
+                        return Ok(exit);
+                    }
+                }
+                Status::Restarting(_) => {
+                    if let Some(exit) = self.watch(&record, None)? {
                         return Ok(exit);
                     }
                 }
@@ -222,14 +273,18 @@ impl Engine {
     }
 
     /// Listens to the monitor until it tells of the end; none if it goes without a word.
-    fn watch(&self, record: &ContainerRecord, state: &RunState) -> Result<Option<ExitRecord>, Error> {
+    fn watch(&self, record: &ContainerRecord, state: Option<&RunState>) -> Result<Option<ExitRecord>, Error> {
         use crate::monitor::{connect, protocol::Event};
         let Ok(socket) = connect(&self.containers.attach_socket(&record.id)) else {
-            if let Some(pidfd) = open(state) {
-                wait_end(&pidfd, None);
+            match state.and_then(open) {
+                Some(pidfd) => drop(wait_end(&pidfd, None)),
+                None => std::thread::sleep(Duration::from_millis(5)),
             }
             return Ok(None);
         };
+        let mut packet = Vec::new();
+        Request::Mute.encode(&mut packet);
+        let _ = rustix::net::send(&socket, &packet, rustix::net::SendFlags::NOSIGNAL);
         let mut buffer = vec![0; crate::monitor::protocol::MAX_BODY + 1];
         loop {
             match rustix::net::recv(&socket, &mut *buffer, rustix::net::RecvFlags::empty()) {
@@ -238,7 +293,8 @@ impl Engine {
                 Ok((length, _)) => {
                     if let Some(Event::Exited(code)) = Event::decode(&buffer[..length]) {
                         let exit = u8::try_from(code).map_or(Exit::Unknown, Exit::Code);
-                        return Ok(Some(ExitRecord::new(exit, state.started, crate::sys::host::now())));
+                        let started = state.map_or(0, |state| state.started);
+                        return Ok(Some(ExitRecord::new(exit, started, crate::sys::host::now())));
                     }
                 }
             }

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::{Engine, Error};
 use crate::base::id::ContainerId;
 use crate::base::time;
-use crate::storage::containers::{self, ContainerRecord, Exit, NetworkMode, RootfsSource, Status};
+use crate::storage::containers::{
+    self, ContainerRecord, Exit, HealthStatus, NetworkMode, RestartPolicy, RootfsSource, Status,
+};
 
 /// Which containers to list.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +33,8 @@ pub struct Listed {
     pub record: ContainerRecord,
     /// What it is doing.
     pub status: Status,
+    /// What its health checks have found; none if it has none or does not run.
+    pub health: Option<HealthStatus>,
 }
 
 /// A container whose records cannot be read.
@@ -57,7 +61,7 @@ impl Engine {
         let mut unreadable = Vec::new();
         for id in ids {
             match self.load_one_of(&id, &|id| live.contains(id)) {
-                Ok((record, status)) => listed.push(Listed { record, status }),
+                Ok((record, status)) => listed.push(self.listed(record, status)),
                 // Gone since the directory was read.
                 Err(Error::Containers(containers::Error::NotFound(_))) => {}
                 Err(error) => unreadable.push(Unreadable { id, error }),
@@ -66,8 +70,12 @@ impl Engine {
         let reference = self.reference_times(&filters)?;
         // As with Podman a paused one is listed only among all.
         listed.retain(|c| {
-            (all || matches!(c.status, Status::Running(_) | Status::Stopping(_)))
+            (all || matches!(c.status, Status::Running(_) | Status::Stopping(_) | Status::Restarting(_)))
                 && fits(c, &filters, &reference)
+                && filters.iter().all(|filter| match filter {
+                    Filter::Boot(wanted) => self.starts_at_boot(&c.record) == *wanted,
+                    _ => true,
+                })
         });
         sort(&mut listed, options)?;
         if let Some(last) = options.last {
@@ -75,6 +83,27 @@ impl Engine {
             listed.truncate(last);
         }
         Ok((listed, unreadable))
+    }
+
+    /// A container as it is listed.
+    pub(super) fn listed(&self, record: ContainerRecord, status: Status) -> Listed {
+        let health = match &status {
+            Status::Running(_) | Status::Paused(_) if record.config.health.is_some() => {
+                // A record that cannot be read says nothing.
+                Some(self.containers.health(&record.id).ok().flatten().unwrap_or_default().status)
+            }
+            _ => None,
+        };
+        Listed { record, status, health }
+    }
+
+    /// Whether a container's restart policy wants it to be started at boot.
+    fn starts_at_boot(&self, record: &ContainerRecord) -> bool {
+        match record.config.restart {
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped => !self.containers.is_stopped(&record.id),
+            RestartPolicy::No | RestartPolicy::OnFailure(_) => false,
+        }
     }
 
     /// When the containers that `before` and `since` name were made.
@@ -115,6 +144,9 @@ enum Filter {
     Until(i64),
     Network(String),
     Volume(String),
+    RestartPolicy(String),
+    Boot(bool),
+    Health(String),
 }
 
 impl Filter {
@@ -131,7 +163,7 @@ impl Filter {
                 None => Self::Label(value, None),
             },
             "status" => match value.as_str() {
-                "created" | "running" | "exited" | "stopping" => Self::Status(value),
+                "created" | "running" | "exited" | "stopping" | "restarting" => Self::Status(value),
                 "stopped" => Self::Status("exited".into()),
                 "configured" | "initialized" => Self::Status("created".into()),
                 "paused" | "removing" | "unknown" => Self::Status(value),
@@ -151,7 +183,19 @@ impl Filter {
             }
             "network" => Self::Network(value),
             "volume" => Self::Volume(value),
-            "health" | "pod" | "command" | "restart-policy" | "should-start-on-boot" | "label!" => {
+            "restart-policy" => match value.as_str() {
+                "" | "no" | "none" => Self::RestartPolicy("no".into()),
+                "always" | "on-failure" | "unless-stopped" => Self::RestartPolicy(value),
+                _ => return Err(Error::Filter(format!("there is no restart policy \"{value}\""))),
+            },
+            "should-start-on-boot" => Self::Boot(
+                value.parse().map_err(|_| Error::Filter(format!("\"{value}\" is neither true nor false")))?,
+            ),
+            "health" => match value.as_str() {
+                "starting" | "healthy" | "unhealthy" | "none" => Self::Health(value),
+                _ => return Err(Error::Filter(format!("there is no health \"{value}\""))),
+            },
+            "pod" | "command" | "label!" => {
                 return Err(Error::Filter(format!("the filter \"{key}\" is not supported yet")));
             }
             _ => return Err(Error::Filter(format!("there is no filter \"{key}\""))),
@@ -173,6 +217,10 @@ impl Filter {
             Self::Since(name) => record.created > created_of(name),
             Self::Until(time) => record.created < *time,
             Self::Network(name) => network_name(record.config.network) == name,
+            Self::RestartPolicy(name) => record.config.restart.name() == name,
+            Self::Health(word) => c.health.map_or("none", HealthStatus::name) == word,
+            // Not to be told from what is listed alone.
+            Self::Boot(_) => true,
             Self::Volume(name) => record
                 .config
                 .mounts
@@ -205,10 +253,7 @@ fn is_image(record: &ContainerRecord, image: &str) -> bool {
 
 /// The image's name as `ps` shows it; the directory of `--rootfs`.
 pub fn image_name(record: &ContainerRecord) -> String {
-    match &record.rootfs {
-        RootfsSource::Image { name, .. } => name.clone(),
-        RootfsSource::Directory(path) => path.display().to_string(),
-    }
+    record.image_name()
 }
 
 /// Podman's word for a network mode.
@@ -228,9 +273,16 @@ impl Listed {
     fn status_text(&self, now: Timestamp) -> String {
         match &self.status {
             Status::Created => "Created".into(),
-            Status::Running(state) => time::up(timestamp(state.started), now),
+            Status::Running(state) => {
+                let up = time::up(timestamp(state.started), now);
+                self.health.map_or(up.clone(), |health| format!("{up} ({})", health.name()))
+            }
             Status::Paused(_) => "Paused".into(),
             Status::Stopping(_) => "Stopping".into(),
+            Status::Restarting(exit) => {
+                let since = time::ago(timestamp(exit.finished), now);
+                format!("Restarting ({}) {since}", exit.exit.code())
+            }
             Status::Exited(exit) => {
                 let code = (exit.exit != Exit::Unknown).then(|| exit.exit.code());
                 time::exited(code, timestamp(exit.finished), now)
@@ -244,7 +296,9 @@ impl Listed {
             Status::Running(state) | Status::Paused(state) | Status::Stopping(state) => {
                 (state.started / 1_000_000_000, 0)
             }
-            Status::Exited(exit) => (exit.started / 1_000_000_000, exit.finished / 1_000_000_000),
+            Status::Restarting(exit) | Status::Exited(exit) => {
+                (exit.started / 1_000_000_000, exit.finished / 1_000_000_000)
+            }
             Status::Created => (0, 0),
         }
     }
@@ -255,7 +309,7 @@ impl Listed {
 
     fn exit_code(&self) -> i32 {
         match &self.status {
-            Status::Exited(exit) => exit.exit.code(),
+            Status::Restarting(exit) | Status::Exited(exit) => exit.exit.code(),
             _ => 0,
         }
     }
@@ -285,7 +339,7 @@ impl Listed {
             "Pod": "",
             "PodName": "",
             "Ports": null,
-            "Restarts": 0,
+            "Restarts": self.status.restarts(),
             "Size": null,
             "StartedAt": started,
             "State": self.status.word(),
@@ -339,7 +393,7 @@ impl Listed {
         put("Names", &|| record.name.as_str().into());
         put("Namespaces", &|| json!({}));
         put("Pid", &|| self.pid().into());
-        put("Restarts", &|| 0.into());
+        put("Restarts", &|| self.status.restarts().into());
         put("RunningFor", &|| time::ago(created, now).into());
         put("StartedAt", &|| self.seconds().0.into());
         put("State", &|| self.status.word().into());

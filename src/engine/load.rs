@@ -15,6 +15,7 @@ use crate::image::manifest;
 use crate::image::source::{self, Source};
 use crate::image::trust::Policy;
 use crate::image::{self, Platform, Progress, PullOptions, pull};
+use crate::storage::events::Event;
 use crate::storage::{ImageRecord, Store};
 use crate::sys::atomic::Pending;
 
@@ -57,7 +58,11 @@ impl Engine {
             progress.ended();
             loaded
         });
-        Ok(apart::told("loading", &name, told)?)
+        let loaded: Vec<Loaded> = apart::told("loading", &name, told)?;
+        let events: Vec<_> =
+            loaded.iter().map(|image| Event::image("loadfromarchive", image.id.hex(), &name)).collect();
+        self.event_log().write(&events);
+        Ok(loaded)
     }
 
     /// Standard input as a file that can be read at any place; copied into the store if it is none.

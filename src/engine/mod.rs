@@ -10,9 +10,11 @@ pub mod copy;
 pub mod diff;
 pub mod environment;
 pub mod etc;
+pub mod events;
 pub mod exec;
 pub mod export;
 pub mod files;
+pub mod health;
 pub mod ids;
 pub mod images;
 pub mod info;
@@ -21,6 +23,7 @@ pub mod lifecycle;
 pub mod list;
 pub mod lists;
 pub mod load;
+pub mod logging;
 pub mod login;
 pub mod logs;
 pub mod mounts;
@@ -34,6 +37,7 @@ mod rootfs;
 pub mod run;
 pub mod sources;
 pub mod specgen;
+pub mod supervision;
 pub mod top;
 pub mod usage;
 pub mod userns;
@@ -224,6 +228,10 @@ pub enum Error {
     Required { name: String, message: String },
     #[error("container \"{name}\" is {status}, not running")]
     NotRunning { name: String, status: &'static str },
+    #[error("container \"{0}\" has no health check")]
+    NoHealthCheck(String),
+    #[error("container \"{0}\" ended before it was as it was waited for")]
+    EndedBefore(String),
     #[error("container \"{0}\" is paused")]
     Paused(String),
     #[error("container \"{name}\" is {status}, not paused")]
@@ -291,8 +299,18 @@ pub enum Error {
     },
     #[error("container \"{0}\": its monitor is gone")]
     MonitorGone(String),
-    #[error("container \"{0}\" keeps no logs (--log-driver none)")]
-    NoLogs(String),
+    #[error("container \"{name}\" keeps no logs that could be read (--log-driver {driver})")]
+    NoLogs { name: String, driver: &'static str },
+    #[error("--log-driver journald: connecting to the journal \"{}\"", path.display())]
+    NoJournal {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("--log-driver passthrough: the program would get a terminal, which it must not share with us")]
+    PassthroughTerminal,
+    #[error("listing events: {0}")]
+    EventFilter(String),
     #[error("listing containers: {0}")]
     Filter(String),
     #[error("reading the log of container \"{name}\"")]
@@ -331,6 +349,11 @@ impl Error {
             Self::Ungrouped { .. } => Some(pause::why_ungrouped()),
             Self::Freezer { source, .. } => source.hint(),
             Self::NoVolume(_) => Some("\"umiak volume ls\" lists all volumes".to_owned()),
+            Self::NoJournal { .. } => Some("--log-driver k8s-file keeps output in a file".to_owned()),
+            Self::NoLogs { driver: "journald", name } => {
+                Some(format!("they are in the journal: journalctl CONTAINER_NAME={name}"))
+            }
+            Self::PassthroughTerminal => Some("redirect its input and output to files or pipes".to_owned()),
             Self::VolumeExists(_) => Some("--ignore takes the one that is there".to_owned()),
             Self::VolumeInUse { user, .. } => {
                 Some(format!("remove the container first: umiak rm {}", &user[..user.len().min(12)]))

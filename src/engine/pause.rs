@@ -3,13 +3,14 @@
 use super::{Engine, Error};
 use crate::cgroup::{self, freeze};
 use crate::storage::containers::{ContainerRecord, RunState, Status};
+use crate::storage::events::Event;
 
 impl Engine {
     /// Lets all processes of a running container stand still.
     pub fn pause(&self, text: &str) -> Result<(), Error> {
         let (record, status) = self.lookup(text)?;
         match &status {
-            Status::Running(state) => self.set(record, state, "pausing", freeze::freeze),
+            Status::Running(state) => self.set(record, state, ("pausing", "pause"), freeze::freeze),
             Status::Paused(_) => Err(Error::Paused(record.name)),
             _ => Err(Error::NotRunning { name: record.name, status: status.word() }),
         }
@@ -19,7 +20,7 @@ impl Engine {
     pub fn unpause(&self, text: &str) -> Result<(), Error> {
         let (record, status) = self.lookup(text)?;
         match &status {
-            Status::Paused(state) => self.set(record, state, "unpausing", freeze::thaw),
+            Status::Paused(state) => self.set(record, state, ("unpausing", "unpause"), freeze::thaw),
             _ => Err(Error::NotPaused { name: record.name, status: status.word() }),
         }
     }
@@ -28,9 +29,10 @@ impl Engine {
         &self,
         record: ContainerRecord,
         state: &RunState,
-        action: &'static str,
+        (action, event): (&'static str, &str),
         how: fn(&std::path::Path) -> Result<(), cgroup::Error>,
     ) -> Result<(), Error> {
+        let noted = Event::container(event, &record);
         let name = record.name;
         let Some(group) = &state.cgroup else { return Err(Error::Ungrouped { action, name }) };
         how(group).map_err(|source| match self.load(&record.id) {
@@ -39,7 +41,9 @@ impl Engine {
                 Error::NotRunning { name, status: status.word() }
             }
             _ => Error::Freezer { action, name, source: Box::new(source) },
-        })
+        })?;
+        self.note(noted);
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::base::digest::{ChainId, Digest};
 use crate::base::time;
 use crate::storage::ImageRecord;
 use crate::storage::containers::Status;
+use crate::storage::events::Event;
 
 /// Which images to remove.
 #[derive(Clone, Debug, Default)]
@@ -109,6 +110,7 @@ impl Engine {
             let mut freed: BTreeMap<ChainId, u64> = BTreeMap::new();
             for image in gone {
                 self.store.remove_image(&image)?;
+                self.note(Event::image("remove", image.id.hex(), &image.display_name()));
                 let own = image.layers.iter().filter(|layer| !kept.contains(&layer.chain_id));
                 freed.extend(own.map(|layer| (layer.chain_id, layer.size)));
                 pruned.images.push(image.id);

@@ -16,6 +16,7 @@ use crate::image::reference::ParseReferenceError;
 use crate::image::transport::ParseTransportError;
 use crate::image::trust::sign::{KeyFile, Signer};
 use crate::image::{Progress, Reference, Transport, registry};
+use crate::storage::events::Event;
 use crate::storage::{self, ImageRecord, Store};
 use crate::sys::atomic::Pending;
 
@@ -253,8 +254,10 @@ impl Engine {
         };
         options.names.extend(full);
         let target = Target::of(transport, &mut options.names)?;
+        let pushed = Event::image("push", image.id.hex(), name);
         let outgoing = Outgoing { name: name.to_owned(), image, options, sign };
         let handed = self.hand_out("pushing", &[outgoing], target, reach, progress)?;
+        self.note(pushed);
         handed.first().copied().ok_or_else(|| Error::Nowhere(name.to_owned()))
     }
 

@@ -26,6 +26,8 @@ pub struct RunRequest {
     pub requires: Vec<String>,
     pub log_driver: Option<String>,
     pub log_opts: Vec<String>,
+    /// What the monitor is to see to.
+    pub supervision: super::supervision::Wanted,
     pub init: bool,
     pub interactive: bool,
     pub tty: bool,

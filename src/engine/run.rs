@@ -14,6 +14,7 @@ use super::request::RunRequest;
 use super::{Engine, Error, name, sources, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{IdMapping, IdRange};
+use crate::base::report;
 use crate::cgroup::Manager;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
@@ -21,8 +22,10 @@ use crate::seccomp;
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, RootfsSource, SeccompChoice, UsernsMode, record_version,
+    ContainerConfig, ContainerRecord, LogDriver, RestartPolicy, RootfsSource, SeccompChoice, UsernsMode,
+    record_version,
 };
+use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::child;
@@ -89,6 +92,10 @@ impl Engine {
             config.capabilities.retain(|name| specgen::held(name));
         }
         sources::check(&config, mapping.is_none())?;
+        if config.log.driver == LogDriver::Journald {
+            let path = PathBuf::from(monitor::journal::SOCKET);
+            monitor::journal::connect(&path).map_err(|source| Error::NoJournal { path, source })?;
+        }
         self.resolve_images(&mut config, mapping.as_ref())?;
         let rootfs = match image {
             Some(image) => RootfsSource::Image {
@@ -125,6 +132,7 @@ impl Engine {
                 return Err(Error::Cidfile { path: path.clone(), source });
             }
         }
+        self.note(Event::container("create", &record));
         Ok((record, lock))
     }
 
@@ -159,6 +167,7 @@ impl Engine {
     /// Takes back a container that could not be started.
     pub fn discard(&self, record: &ContainerRecord) {
         if let Ok(trash) = self.containers.remove(record) {
+            self.note(Event::container("remove", record));
             self.delete(&trash, record);
         }
     }
@@ -211,9 +220,16 @@ impl Engine {
         self.copy_layers_if_needed(&record)?;
         let request = self.create_request(&record)?;
         self.containers.prepare_run_dir(&record.id)?;
+        if record.config.restart != RestartPolicy::No {
+            self.containers.set_stopped(&record.id, false)?;
+        }
         let (ours, theirs) = monitor::socket_pair().map_err(Error::Socket)?;
         let id = record.id.clone();
-        let (stdin_read, stdin_write) = if record.config.interactive && !record.config.tty && hold_stdin {
+        let (stdin_read, stdin_write) = if record.config.interactive
+            && !record.config.tty
+            && record.config.log.driver != LogDriver::Passthrough
+            && hold_stdin
+        {
             let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
                 .map_err(|e| Error::Socket(e.into()))?;
             (Some(read), Some(write))
@@ -221,22 +237,33 @@ impl Engine {
             (None, None)
         };
         let store_of = self.store_of(&record);
+        let tty = record.config.tty;
+        let passed = passed(&record.config)?;
         match daemon::fork().map_err(Error::Fork)? {
             daemon::Fork::Child => {
                 drop(ours);
                 drop(stdin_write);
                 let anonymous_volumes = volumes::anonymous(&self.paths.root, &record.config.mounts);
-                let (engine, again) = (self.clone(), record.clone());
+                let (copying, again, executing) = (self.clone(), self.clone(), self.clone());
+                let inside = record.clone();
                 let job = Job {
-                    without_overlay: Box::new(move || {
-                        engine.copy_layers(&again)?;
-                        engine.create_request(&again).map_err(io::Error::other)
+                    without_overlay: Box::new(move |record| {
+                        copying.copy_layers(record)?;
+                        copying.create_request(record).map_err(io::Error::other)
+                    }),
+                    again: Box::new(move |record| again.create_request(record).map_err(io::Error::other)),
+                    executor: Box::new(move |state, words, stdio| {
+                        let failed = |error: Error| (error.exit_code(), report::chain(&error));
+                        executing.check_health(&inside, state, words, stdio).map_err(failed)
                     }),
                     anonymous_volumes,
                     containers: self.containers.clone(),
+                    events: self.event_log(),
                     record: record.clone(),
                     request: Some(request),
+                    passed,
                     client: theirs,
+                    size: if tty { super::attach::terminal_size() } else { None },
                     stdin: stdin_read,
                     lock,
                     sweep: {
@@ -378,6 +405,21 @@ impl Engine {
     }
 }
 
+/// Our own streams for a program that gets them; none for others.
+fn passed(config: &ContainerConfig) -> Result<Option<[OwnedFd; 3]>, Error> {
+    if config.log.driver != LogDriver::Passthrough {
+        return Ok(None);
+    }
+    let ours = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    // Through a terminal that is ours too the program could type commands to our shell (TIOCSTI).
+    if config.tty || ours.iter().any(rustix::termios::isatty) {
+        return Err(Error::PassthroughTerminal);
+    }
+    let dup = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| Error::Socket(error.into()));
+    let [stdin, stdout, stderr] = ours;
+    Ok(Some([dup(stdin)?, dup(stdout)?, dup(stderr)?]))
+}
+
 /// The filter that a container's configuration chooses.
 pub fn seccomp_profile(config: &ContainerConfig) -> Result<Option<LinuxSeccomp>, Error> {
     match &config.seccomp {
@@ -410,5 +452,6 @@ fn image_defaults(image: &ImageRecord) -> Result<ImageDefaults, Error> {
         volumes: config.volumes.into_keys().collect(),
         labels: config.labels,
         stop_signal: (!config.stop_signal.is_empty()).then_some(config.stop_signal),
+        healthcheck: config.healthcheck,
     })
 }

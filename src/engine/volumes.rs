@@ -15,8 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::volume_options::{Driver, VolumeOptions};
 use super::{Engine, Error};
 use crate::base::id::{ContainerId, check_name};
+<<<<<<< HEAD
 use crate::security::idmap::RungKind;
 use crate::storage::containers::{self, DriverRecord, MountRecord};
+=======
+use crate::storage::containers::{self, MountRecord};
+use crate::storage::events::{Event, EventLog};
+>>>>>>> main
 use crate::sys::atomic::{self, Durability};
 use crate::sys::host;
 use crate::sys::lock::Lock;
@@ -163,7 +168,9 @@ impl Engine {
             return Err(Error::NoVolume(name.to_owned()));
         }
         let mapping = self.default_mapping();
-        Ok(self.store.clone().with_mapping(mapping).discard(&dir)?)
+        self.store.clone().with_mapping(mapping).discard(&dir)?;
+        self.note(Event::new("volume", "remove", name));
+        Ok(())
     }
 }
 
@@ -279,7 +286,10 @@ fn make(
     atomic::write(&path, &bytes, 0o600, Durability::Volatile).map_err(error("writing", &path))?;
     fs::create_dir_all(root.join("volumes")).map_err(error("making", &dir))?;
     match fs::rename(&staging, &dir) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            EventLog::new(root).write(&[Event::new("volume", "create", &record.name)]);
+            Ok(true)
+        }
         // Somebody else made it at the same moment.
         Err(_) if data.is_dir() => {
             let _ = fs::remove_dir_all(&staging);

@@ -1,22 +1,37 @@
 //! The monitor (L4): one process a container, forked from the command that starts it. It outlives
 //! that command; its own death loses nothing but what only it could have seen.
 
+mod care;
+mod health;
+pub mod journal;
 pub mod log;
+mod probe;
 pub mod protocol;
+mod restart;
 mod supervise;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use self::log::LogWriter;
-use self::protocol::Event;
+use self::care::{Care, Checks};
+use self::health::Course;
+use self::journal::JournalWriter;
+use self::log::{Keeper, LogWriter};
+use self::protocol::Event as Told;
+use self::restart::Backoff;
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
+use crate::base::template::Template;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
-use crate::storage::containers::{ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, RunState};
+use crate::storage::containers::{
+    ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthRun, LogDriver, RestartPolicy,
+    RunState,
+};
+use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::process::{self, ExitStatus};
@@ -69,20 +84,36 @@ impl Error {
     }
 }
 
+/// Makes the runtime's request for a container's first process.
+pub type Requester = Box<dyn Fn(&ContainerRecord) -> io::Result<CreateRequest>>;
+
+/// Runs a command in the running container; its pidfd, or what a shell would exit with and why.
+pub type Executor = Box<dyn Fn(&RunState, Vec<String>, Stdio) -> Result<OwnedFd, (u8, String)>>;
+
 /// All that a monitor needs. Made by the command, used by the process forked from it.
 pub struct Job {
     /// The store's containers.
     pub containers: Containers,
+    /// What happens is noted there.
+    pub events: EventLog,
     /// Which container.
     pub record: ContainerRecord,
     /// For the runtime; its streams are set here.
     pub request: Option<CreateRequest>,
+    /// Makes the request of a further run.
+    pub again: Requester,
     /// Copies the layers for a container that cannot have an overlay, and makes another request.
-    pub without_overlay: Box<dyn Fn() -> io::Result<CreateRequest>>,
+    pub without_overlay: Requester,
+    /// For health checks.
+    pub executor: Executor,
+    /// The command's own streams, where the program gets them (`--log-driver passthrough`).
+    pub passed: Option<[OwnedFd; 3]>,
     /// The command's socket.
     pub client: OwnedFd,
     /// The read end of the program's standard input, if the command holds the other.
     pub stdin: Option<OwnedFd>,
+    /// The size of the command's terminal, rows and columns.
+    pub size: Option<(u16, u16)>,
     /// Says that this container has somebody in charge.
     pub lock: Lock,
     /// Volumes without a name, which go with a container that is removed when it ends.
@@ -93,15 +124,18 @@ pub struct Job {
     pub delete: Box<dyn Fn(&std::path::Path)>,
 }
 
-/// Works until the container has ended. The result is the process's exit code.
+/// Works until the container has ended for good. The result is the process's exit code.
 pub fn run(mut job: Job) -> u8 {
     detach(&job);
     let mut supervisor = None;
     match supervise(&mut job, &mut supervisor) {
         Ok(code) => {
             let trash = job.record.config.auto_remove.then(|| job.containers.remove(&job.record));
+            if let Some(Ok(_)) = trash {
+                job.events.write(&[Event::container("remove", &job.record)]);
+            }
             if let Some(mut supervisor) = supervisor {
-                supervisor.finish(&Event::Exited(code));
+                supervisor.finish(&Told::Exited(code));
             }
             // What takes time comes last: nobody waits for it.
             match trash {
@@ -113,14 +147,14 @@ pub fn run(mut job: Job) -> u8 {
             0
         }
         Err(error) => {
-            fail(&job, &error);
+            fail(&job, supervisor, &error);
             1
         }
     }
 }
 
 /// Tells the command, and for containers that stay the record, why there is nothing to supervise.
-fn fail(job: &Job, error: &Error) {
+fn fail(job: &Job, supervisor: Option<Supervisor>, error: &Error) {
     let message = report::chain(error);
     let hint = error.hint().unwrap_or_default();
     let now = host::now();
@@ -135,9 +169,15 @@ fn fail(job: &Job, error: &Error) {
         let _ = std::fs::remove_dir_all(job.containers.run_dir(&job.record.id));
         None
     };
-    let mut packet = Vec::new();
-    Event::Failed { code: error.exit_code(), message: &message, hint: &hint }.encode(&mut packet);
-    let _ = rustix::net::send(&job.client, &packet, rustix::net::SendFlags::NOSIGNAL);
+    let event = Told::Failed { code: error.exit_code(), message: &message, hint: &hint };
+    match supervisor {
+        Some(mut supervisor) => supervisor.finish(&event),
+        None => {
+            let mut packet = Vec::new();
+            event.encode(&mut packet);
+            let _ = rustix::net::send(&job.client, &packet, rustix::net::SendFlags::NOSIGNAL);
+        }
+    }
     if let Some(trash) = trash {
         delete(job, &trash);
     }
@@ -145,7 +185,11 @@ fn fail(job: &Job, error: &Error) {
 
 fn delete(job: &Job, trash: &std::path::Path) {
     (job.delete)(trash);
-    job.anonymous_volumes.iter().for_each(|volume| (job.delete)(volume));
+    for volume in &job.anonymous_volumes {
+        (job.delete)(volume);
+        let name = volume.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        job.events.write(&[Event::new("volume", "remove", &name)]);
+    }
 }
 
 /// Leaves the command's session, terminal and open files behind.
@@ -158,7 +202,7 @@ fn detach(job: &Job) {
         let _ = rustix::stdio::dup2_stderr(&null);
     }
     let mut keep = vec![job.client.as_raw_fd(), job.lock.as_fd().as_raw_fd()];
-    keep.extend(job.stdin.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(job.stdin.iter().chain(job.passed.iter().flatten()).map(AsRawFd::as_raw_fd));
     keep.extend(job.record.config.kernel.preserve_fds.iter().map(|fd| *fd as i32));
     daemon::close_fds_except(&keep);
     for ignored in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
@@ -166,22 +210,59 @@ fn detach(job: &Job) {
     }
 }
 
+/// One run after the other, as the restart policy wants it; the last one's exit code.
 fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error> {
+    let mut backoff = Backoff::new();
+    let mut restarts = 0;
+    loop {
+        let run = begin(job, slot, restarts)?;
+        let Some(supervisor) = slot else {
+            return Err(io_error(job, "watching")(io::ErrorKind::Other.into()));
+        };
+        let began = Instant::now();
+        let (exit, again) = watch(job, supervisor, run)?;
+        if !again {
+            return Ok(exit.exit.code());
+        }
+        let until = Instant::now() + backoff.rest(began.elapsed());
+        let goes_on = supervisor.rest(until).map_err(io_error(job, "waiting for the restart"))?;
+        if !goes_on || job.containers.is_stopped(&job.record.id) {
+            let last = ExitRecord { again: false, ..exit };
+            job.containers.write_exit(&job.record.id, &last, Durability::Synced)?;
+            return Ok(last.exit.code());
+        }
+        restarts += 1;
+        // The record may have been changed: by `update`, by `rename`.
+        job.record = job.containers.record(&job.record.id)?;
+        job.request = Some((job.again)(&job.record).map_err(io_error(job, "preparing the restart"))?);
+        // The init's id maps are written by way of its directory in /proc, which is root's while we are
+        // hidden, and it would inherit that.
+        process::set_dumpable().map_err(io_error(job, "preparing the restart"))?;
+    }
+}
+
+fn io_error(job: &Job, action: &'static str) -> impl Fn(io::Error) -> Error + use<> {
     let name = job.record.name.clone();
-    let io = |action| {
-        let name = name.clone();
-        move |source: io::Error| Error::Io { action, name, source }
+    move |source| Error::Io { action, name: name.clone(), source }
+}
+
+/// A program that has been started.
+struct Run {
+    created: Created,
+    state: RunState,
+}
+
+/// Creates the container and starts its program.
+fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<Run, Error> {
+    let fresh = match slot {
+        Some(_) => None,
+        None => {
+            let log = open_log(job).map_err(io_error(job, "opening the log"))?;
+            let listener = listen(&job.containers.run_dir(&job.record.id))
+                .map_err(io_error(job, "opening the attach socket"))?;
+            Some((log, listener))
+        }
     };
-    let runtime_error = |source| Error::Runtime { name: name.clone(), source };
-    let config = &job.record.config;
-    let log = if config.log.enabled {
-        let path = job.containers.log_path(&job.record);
-        Some(LogWriter::open(&path, config.log.size_max).map_err(io("opening the log"))?)
-    } else {
-        None
-    };
-    let listener =
-        listen(&job.containers.run_dir(&job.record.id)).map_err(io("opening the attach socket"))?;
     let (mut created, mut streams) = create(job)?;
     // The program has them now; a pipe is not to stay open because we hold an end of it.
     daemon::close_fds(&job.record.config.kernel.preserve_fds);
@@ -189,49 +270,150 @@ fn supervise(job: &mut Job, slot: &mut Option<Supervisor>) -> Result<i32, Error>
     // before: the init would inherit it, and its id maps would be root's to write.
     let _ = process::set_undumpable();
     streams.terminal = created.terminal.take();
-    let id = job.record.id.clone();
-    let started = host::now();
-    let state = RunState::new(
+    let size = slot.as_ref().and_then(Supervisor::size).or(job.size);
+    if let (Some(terminal), Some((ws_row, ws_col))) = (&streams.terminal, size) {
+        // Before the program can ask for it.
+        let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+        let _ = rustix::termios::tcsetwinsize(terminal, size);
+    }
+    let id = &job.record.id;
+    let mut state = RunState::new(
         host::boot_id().to_owned(),
         created.pid,
         created.start_time,
-        started,
+        host::now(),
         created.cgroup.clone(),
     );
-    job.containers.clear_exit(&id)?;
+    state.restarts = restarts;
     // Before the gate opens: a program that runs is always one that `ps` knows of. If we die in
-    // between, the gate's end closes and the program never begins.
-    job.containers.write_state(&id, &state)?;
-    write_marks(job, created.pid).map_err(io("writing the process IDs"))?;
-    created.start().map_err(runtime_error)?;
-    let client = rustix::io::fcntl_dupfd_cloexec(&job.client, 3).map_err(|e| io("attaching")(e.into()))?;
-    let supervisor = slot.insert(
-        Supervisor::new(streams, Some(client), Some(listener), log)
-            .map_err(io("attaching to the streams"))?,
-    );
-    supervisor.tell(&Event::Started(created.pid));
+    // between, the gate's end closes and the program never begins. The end of the run before is the
+    // truth until then.
+    job.containers.write_state(id, &state)?;
+    job.containers.clear_exit(id)?;
+    write_marks(job, created.pid).map_err(io_error(job, "writing the process IDs"))?;
+    created.start().map_err(|source| Error::Runtime { name: job.record.name.clone(), source })?;
+    match (&mut *slot, fresh) {
+        (Some(supervisor), _) => {
+            supervisor.renew(streams).map_err(io_error(job, "attaching to the streams"))?;
+        }
+        (None, Some((log, listener))) => {
+            let client = rustix::io::fcntl_dupfd_cloexec(&job.client, 3)
+                .map_err(|e| io_error(job, "attaching")(e.into()))?;
+            let supervisor = Supervisor::new(streams, Some(client), Some(listener), log);
+            *slot = Some(supervisor.map_err(io_error(job, "attaching to the streams"))?);
+        }
+        (None, None) => {}
+    }
+    let statuses = if restarts > 0 { &["restart", "init", "start"][..] } else { &["init", "start"] };
+    let events: Vec<Event> = statuses.iter().map(|status| Event::container(status, &job.record)).collect();
+    job.events.write(&events);
+    if let Some(supervisor) = slot {
+        supervisor.tell(&Told::Started(created.pid));
+    }
     daemon::release_memory();
+    Ok(Run { created, state })
+}
+
+/// Who keeps the output; none if nobody does.
+fn open_log(job: &Job) -> io::Result<Option<Keeper>> {
+    let config = &job.record.config.log;
+    match config.driver {
+        LogDriver::K8sFile | LogDriver::JsonFile => {
+            let path = job.containers.log_path(&job.record);
+            let log = LogWriter::open(&path, config.size_max, config.file_max.unwrap_or(1))?;
+            Ok(Some(Keeper::File(log)))
+        }
+        LogDriver::Journald => {
+            let socket = journal::connect(journal::SOCKET.as_ref())?;
+            let tag = config.tag.as_deref().map(|tag| render(tag, &job.record)).transpose()?;
+            let tag = tag.unwrap_or_default();
+            Ok(Some(Keeper::Journal(JournalWriter::new(socket, &job.record, &tag))))
+        }
+        LogDriver::Passthrough | LogDriver::None => Ok(None),
+    }
+}
+
+/// A tag, with the names that Docker and Podman have for what can be in it.
+fn render(tag: &str, record: &ContainerRecord) -> io::Result<String> {
+    let image = record.image_id.map(|id| id.hex()).unwrap_or_default();
+    let data = serde_json::json!({
+        "ID": record.id.short(),
+        "Id": record.id,
+        "FullID": record.id,
+        "Name": record.name,
+        "ImageName": record.image_name(),
+        "ImageID": image.get(..12).unwrap_or_default(),
+        "ImageFullID": image,
+        "Image": image,
+    });
+    Template::parse(tag).and_then(|template| template.render(&data)).map_err(io::Error::other)
+}
+
+/// Watches a run to its end, and records that; whether another one follows.
+fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRecord, bool), Error> {
+    let Run { created, state } = run;
     let mounts = hold_mounts(created.pid);
-    let durability = if job.record.config.auto_remove { Durability::Volatile } else { Durability::Synced };
-    let containers = &job.containers;
     let auto_remove = job.record.config.auto_remove;
-    let status = supervisor
-        .run(created.pidfd.as_fd(), |status, log_error| {
-            // First of all, so that whatever happens to us from here on the end is known.
-            if !auto_remove {
-                let exit = ExitRecord {
-                    error: log_error.map(|error| format!("writing the log: {error}")),
-                    ..ExitRecord::new(exit_of(status), started, host::now())
-                };
-                let _ = containers.write_exit(&id, &exit, durability);
+    let durability = if auto_remove { Durability::Volatile } else { Durability::Synced };
+    let config = &job.record.config;
+    let (containers, events, record) = (&job.containers, &job.events, &job.record);
+    let id = &job.record.id;
+    let mut care = Care {
+        kill_at: (config.timeout > 0).then(|| Instant::now() + Duration::from_secs(config.timeout)),
+        stop: (config.stop_signal, Duration::from_secs(config.stop_timeout)),
+        ..Care::default()
+    };
+    if let Some(health) = &config.health {
+        let note = |course: &Course, run: Option<&HealthRun>| {
+            // What cannot be written is not worth the container's life.
+            let _ = containers.write_health(id, course.record());
+            if run.is_some() {
+                let health = Some(course.record().status.name().to_owned());
+                events.write(&[Event { health, ..Event::container("health_status", record) }]);
             }
+            if let Some(dir) = &course.config().log_destination
+                && let Ok(text) = serde_json::to_vec(course.record())
+            {
+                let path = dir.join(format!("{id}-healthcheck.log"));
+                let _ = crate::sys::atomic::write(&path, &text, 0o600, Durability::Volatile);
+            }
+        };
+        care.checks = Some(Checks::new(Course::new(health.clone()), &job.executor, &state, Box::new(note)));
+    }
+    let policy = config.restart;
+    let mut last = None;
+    let (_, again) = supervisor
+        .run(created.pidfd.as_fd(), &mut care, |supervisor, care, status| {
+            // First of all, so that whatever happens to us from here on the end is known.
+            let exit = exit_of(status);
+            let policy = match supervisor.take_changed().then(|| containers.record(id)) {
+                Some(Ok(changed)) => changed.config.restart,
+                _ => policy,
+            };
+            let wanted = care.restart || (!care.end && restart::again(policy, exit, state.restarts));
+            let again = wanted && !supervisor.is_stopped() && !containers.is_stopped(id);
+            let last_words = ExitRecord {
+                error: supervisor.log_error().map(|error| format!("writing the log: {error}")),
+                restarts: state.restarts,
+                again,
+                ..ExitRecord::new(exit, state.started, host::now())
+            };
+            if !auto_remove {
+                let _ = containers.write_exit(id, &last_words, durability);
+            }
+            let exit_code = Some(exit.code());
+            events.write(&[Event { exit_code, ..Event::container("died", record) }]);
+            last = Some(last_words);
+            again
         })
-        .map_err(io("watching the streams"))?;
+        .map_err(io_error(job, "watching the streams"))?;
+    drop(care);
     if let Some(cgroup) = &created.cgroup {
         let _ = crate::cgroup::remove(cgroup);
     }
     drop(mounts);
-    Ok(exit_of(status).code())
+    let unknown = || ExitRecord::new(Exit::Unknown, state.started, host::now());
+    Ok((last.unwrap_or_else(unknown), again))
 }
 
 /// Writes the files that were asked for by `--pidfile` and `--conmon-pidfile`.
@@ -252,17 +434,24 @@ fn create(job: &mut Job) -> Result<(Created, Streams), Error> {
     let attempt = |request: Option<CreateRequest>, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
         let mut request = request.ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
-        let (stdio, streams) = streams(&job.record.config, stdin).map_err(io)?;
+        let (stdio, streams) = match &job.passed {
+            Some(passed) => (pass(passed).map_err(io)?, Streams::default()),
+            None => streams(&job.record.config, stdin).map_err(io)?,
+        };
         request.stdio = stdio;
         let created =
             runtime::create(request).map_err(|source| Error::Runtime { name: name.clone(), source })?;
         Ok((created, streams))
     };
     let stdin = job.stdin.take();
-    let spare = stdin.as_ref().and_then(|fd| fd.try_clone().ok());
+    let copy = || stdin.as_ref().and_then(|fd| fd.try_clone().ok());
+    let spare = copy();
+    if job.record.config.restart != RestartPolicy::No {
+        job.stdin = copy();
+    }
     match attempt(job.request.take(), stdin) {
         Err(Error::Runtime { source, .. }) if source.is_no_overlay() => {
-            let request = (job.without_overlay)().map_err(|source| Error::Io {
+            let request = (job.without_overlay)(&job.record).map_err(|source| Error::Io {
                 action: "copying the layers",
                 name: name.clone(),
                 source,
@@ -290,6 +479,11 @@ fn exit_of(status: ExitStatus) -> Exit {
         ExitStatus::Code(code) => Exit::Code(code),
         ExitStatus::Signal(signal) => Exit::Signal(signal),
     }
+}
+
+/// The command's streams for the program. Kept for a further run.
+fn pass([stdin, stdout, stderr]: &[OwnedFd; 3]) -> io::Result<Stdio> {
+    Ok(Stdio::Fds { stdin: stdin.try_clone()?, stdout: stdout.try_clone()?, stderr: stderr.try_clone()? })
 }
 
 /// The program's ends of its streams, and ours.

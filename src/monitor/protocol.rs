@@ -1,6 +1,8 @@
 //! What a monitor and those attached to it say to each other: packets of one `SOCK_SEQPACKET`
 //! socket, a tag byte and a body. Pure.
 
+use crate::storage::containers::HealthStatus;
+
 /// The longest body of a packet, in bytes.
 pub const MAX_BODY: usize = 32 * 1024;
 
@@ -39,6 +41,8 @@ pub enum Event<'a> {
     },
     /// Output.
     Output(Stream, &'a [u8]),
+    /// A health check ended with this exit code.
+    Checked(HealthStatus, i32),
     /// The program ended (128+n for a signal) and its end is recorded.
     Exited(i32),
 }
@@ -59,6 +63,14 @@ pub enum Request<'a> {
     },
     /// Send this signal to the program.
     Signal(i32),
+    /// Send me no output.
+    Mute,
+    /// The container's user wants it to end: it is not to be started again.
+    Stop,
+    /// Check the program's health now.
+    Check,
+    /// The container's record was changed.
+    Reload,
 }
 
 impl<'a> Event<'a> {
@@ -87,6 +99,10 @@ impl<'a> Event<'a> {
                 });
                 packet.extend(*bytes);
             }
+            Self::Checked(status, code) => {
+                packet.extend([b'h', *status as u8]);
+                packet.extend(code.to_le_bytes());
+            }
             Self::Exited(code) => {
                 packet.push(b'x');
                 packet.extend(code.to_le_bytes());
@@ -107,6 +123,12 @@ impl<'a> Event<'a> {
             }
             b'o' => Some(Self::Output(Stream::Stdout, body)),
             b'e' => Some(Self::Output(Stream::Stderr, body)),
+            b'h' => {
+                let (status, code) = body.split_first()?;
+                let all = [HealthStatus::Starting, HealthStatus::Healthy, HealthStatus::Unhealthy];
+                let status = all.into_iter().find(|known| *known as u8 == *status)?;
+                Some(Self::Checked(status, i32::from_le_bytes(code.try_into().ok()?)))
+            }
             b'x' => Some(Self::Exited(i32::from_le_bytes(body.try_into().ok()?))),
             _ => None,
         }
@@ -132,6 +154,10 @@ impl<'a> Request<'a> {
                 packet.push(b'k');
                 packet.extend(signal.to_le_bytes());
             }
+            Self::Mute => packet.push(b'm'),
+            Self::Stop => packet.push(b'x'),
+            Self::Check => packet.push(b'c'),
+            Self::Reload => packet.push(b'l'),
         }
     }
 
@@ -149,6 +175,10 @@ impl<'a> Request<'a> {
                 })
             }
             b'k' => Some(Self::Signal(i32::from_le_bytes(body.try_into().ok()?))),
+            b'm' => Some(Self::Mute),
+            b'x' => Some(Self::Stop),
+            b'c' => Some(Self::Check),
+            b'l' => Some(Self::Reload),
             _ => None,
         }
     }
@@ -166,6 +196,7 @@ mod tests {
             Event::Failed { code: 127, message: "no such file", hint: "" },
             Event::Output(Stream::Stdout, b"\xff\0"),
             Event::Output(Stream::Stderr, b""),
+            Event::Checked(HealthStatus::Unhealthy, -1),
             Event::Exited(-1),
         ] {
             event.encode(&mut packet);
@@ -183,6 +214,10 @@ mod tests {
             Request::InputEnd,
             Request::Resize { rows: 24, columns: 300 },
             Request::Signal(15),
+            Request::Mute,
+            Request::Stop,
+            Request::Check,
+            Request::Reload,
         ] {
             request.encode(&mut packet);
             assert_eq!(Request::decode(&packet), Some(request));

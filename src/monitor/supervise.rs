@@ -4,12 +4,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
-use super::log::LogWriter;
+use super::care::Care;
+use super::log::Keeper;
+use super::probe::timespec;
 use super::protocol::{Event, MAX_BODY, Request, Stream};
 use crate::sys::process::{self, ExitStatus};
 
@@ -26,6 +29,26 @@ pub struct Streams {
     pub stdin: Option<OwnedFd>,
 }
 
+impl Streams {
+    fn make_nonblocking(&self) -> io::Result<()> {
+        for fd in [&self.stdout, &self.stderr, &self.terminal, &self.stdin].into_iter().flatten() {
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// What there is to wait for.
+#[derive(Clone, Copy)]
+enum Phase<'a> {
+    /// The program's end, and all else.
+    Running(BorrowedFd<'a>),
+    /// What the program left in its pipes.
+    Draining,
+    /// The next run.
+    Resting,
+}
+
 #[derive(Debug)]
 struct Client {
     socket: OwnedFd,
@@ -35,23 +58,32 @@ struct Client {
     pending: VecDeque<Vec<u8>>,
     /// Input that the program had no room for.
     input: Vec<u8>,
+    /// Wants no output.
+    mute: bool,
     gone: bool,
 }
 
-/// One program and those attached to it.
+/// One program and those attached to it; the same for all its runs.
 #[derive(Debug)]
 pub struct Supervisor {
     streams: Streams,
+    /// The last that was heard of the terminal's size, for one of a later run.
+    size: Option<rustix::termios::Winsize>,
     clients: Vec<Client>,
     listener: Option<OwnedFd>,
-    log: Option<LogWriter>,
+    log: Option<Keeper>,
     /// Why the log is not written any more.
     log_error: Option<io::Error>,
     packet: Vec<u8>,
+    /// Whether somebody said that the container is to end for good.
+    stopped: bool,
+    /// Whether somebody said that the container's record was changed.
+    changed: bool,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
+    Probe,
     Output(Stream),
     Terminal,
     TerminalInput,
@@ -67,19 +99,19 @@ impl Supervisor {
         streams: Streams,
         client: Option<OwnedFd>,
         listener: Option<OwnedFd>,
-        log: Option<LogWriter>,
+        log: Option<Keeper>,
     ) -> io::Result<Self> {
-        for fd in [&streams.stdout, &streams.stderr, &streams.terminal, &streams.stdin].into_iter().flatten()
-        {
-            rustix::io::ioctl_fionbio(fd, true)?;
-        }
+        streams.make_nonblocking()?;
         let mut supervisor = Self {
             streams,
+            size: None,
             clients: Vec::new(),
             listener,
             log,
             log_error: None,
             packet: Vec::with_capacity(MAX_BODY + 1),
+            stopped: false,
+            changed: false,
         };
         if let Some(socket) = client {
             supervisor.attach(socket);
@@ -88,32 +120,53 @@ impl Supervisor {
     }
 
     fn attach(&mut self, socket: OwnedFd) {
-        self.clients.push(Client { socket, pending: VecDeque::new(), input: Vec::new(), gone: false });
+        let (pending, input) = (VecDeque::new(), Vec::new());
+        self.clients.push(Client { socket, pending, input, mute: false, gone: false });
+    }
+
+    /// Goes on with the streams of a further run.
+    pub fn renew(&mut self, streams: Streams) -> io::Result<()> {
+        streams.make_nonblocking()?;
+        self.streams = streams;
+        Ok(())
+    }
+
+    /// The last that was heard of the terminal's size: rows and columns.
+    pub fn size(&self) -> Option<(u16, u16)> {
+        self.size.map(|size| (size.ws_row, size.ws_col))
+    }
+
+    /// Whether somebody said so; asked once, it is forgotten.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// Sends an event to everybody who is attached.
     pub fn tell(&mut self, event: &Event<'_>) {
         let mut packet = std::mem::take(&mut self.packet);
         event.encode(&mut packet);
-        for client in &mut self.clients {
+        let output = matches!(event, Event::Output(..));
+        for client in self.clients.iter_mut().filter(|client| !(output && client.mute)) {
             client.send(&packet);
         }
         self.packet = packet;
     }
 
     /// Works until the program has ended; `recorded` is called the moment that its end is known,
-    /// before anything else is done.
+    /// before anything else is done, and says whether the program will be started again.
     pub fn run(
         &mut self,
         pidfd: BorrowedFd<'_>,
-        recorded: impl FnOnce(ExitStatus, Option<&io::Error>),
-    ) -> io::Result<ExitStatus> {
+        care: &mut Care<'_>,
+        recorded: impl FnOnce(&mut Self, &Care<'_>, ExitStatus) -> bool,
+    ) -> io::Result<(ExitStatus, bool)> {
         let mut recorded = Some(recorded);
         let mut exit = None;
         // A packet is a tag and a body.
         let mut buffer = vec![0; MAX_BODY + 1];
         loop {
-            let ready = self.poll(pidfd, exit.is_some())?;
+            let phase = if exit.is_some() { Phase::Draining } else { Phase::Running(pidfd) };
+            let ready = self.poll(phase, care)?;
             if exit.is_some() && ready.is_empty() && !self.blocked() {
                 break;
             }
@@ -121,22 +174,68 @@ impl Supervisor {
                 match source {
                     Source::Program => {
                         let status = process::wait(pidfd)?;
-                        if let Some(recorded) = recorded.take() {
-                            recorded(status, self.log_error.as_ref());
+                        care.ended();
+                        let again = recorded.take().is_some_and(|recorded| recorded(self, care, status));
+                        exit = Some((status, again));
+                        if !again {
+                            self.listener = None;
                         }
-                        exit = Some(status);
-                        self.listener = None;
                     }
-                    Source::Output(stream) => self.read_output(stream, &mut buffer),
-                    Source::Terminal => self.read_terminal(&mut buffer),
-                    Source::TerminalInput => self.write_input(),
-                    Source::Client(index) => self.serve(index, flags, pidfd, &mut buffer),
-                    Source::Listener => self.accept(),
+                    Source::Probe => {
+                        if let Some(checked) = care.checked(pidfd) {
+                            self.tell(&checked);
+                        }
+                    }
+                    _ => self.handle((source, flags), Some(pidfd), care, &mut buffer),
                 }
             }
             self.clients.retain(|client| !client.gone);
+            if exit.is_none() {
+                care.tick(pidfd);
+            }
         }
-        Ok(exit.unwrap_or(ExitStatus::Code(0)))
+        Ok(exit.unwrap_or((ExitStatus::Code(0), false)))
+    }
+
+    /// Serves those who are attached while there is no program, until `until` or until somebody says that
+    /// there shall be none any more; whether the program is to be started again.
+    pub fn rest(&mut self, until: Instant) -> io::Result<bool> {
+        let mut care = Care { kill_at: Some(until), ..Care::default() };
+        let mut buffer = vec![0; MAX_BODY + 1];
+        while !self.stopped && Instant::now() < until {
+            for ready in self.poll(Phase::Resting, &care)? {
+                self.handle(ready, None, &mut care, &mut buffer);
+            }
+            self.clients.retain(|client| !client.gone);
+        }
+        Ok(!self.stopped)
+    }
+
+    /// Whether somebody said that the container is to end for good.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Why the log is not written any more.
+    pub fn log_error(&self) -> Option<&io::Error> {
+        self.log_error.as_ref()
+    }
+
+    fn handle(
+        &mut self,
+        (source, flags): (Source, PollFlags),
+        pidfd: Option<BorrowedFd<'_>>,
+        care: &mut Care<'_>,
+        buffer: &mut [u8],
+    ) {
+        match source {
+            Source::Output(stream) => self.read_output(stream, buffer),
+            Source::Terminal => self.read_terminal(buffer),
+            Source::TerminalInput => self.write_input(),
+            Source::Client(index) => self.serve(index, flags, pidfd, care, buffer),
+            Source::Listener => self.accept(),
+            Source::Program | Source::Probe => {}
+        }
     }
 
     /// Passes on to the clients what is left for them, for as long as they take it.
@@ -160,12 +259,21 @@ impl Supervisor {
     }
 
     /// Waits for something to do. After the program's end only what is there already counts.
-    fn poll(&self, pidfd: BorrowedFd<'_>, ended: bool) -> io::Result<Vec<(Source, PollFlags)>> {
+    fn poll(&self, phase: Phase<'_>, care: &Care<'_>) -> io::Result<Vec<(Source, PollFlags)>> {
         let blocked = self.blocked();
-        let wanted = self.wanted(pidfd, ended, blocked);
+        let mut wanted = self.wanted(phase, blocked);
+        if let (Phase::Running(_), Some(probe)) = (phase, care.probe()) {
+            wanted.push((Source::Probe, probe, PollFlags::IN));
+        }
         let mut fds: Vec<_> =
             wanted.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        let timeout = (ended && !blocked).then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        let timeout = match phase {
+            Phase::Draining => (!blocked).then_some(Timespec { tv_sec: 0, tv_nsec: 0 }),
+            // Rounded up: woken a moment too early we would ask once more.
+            _ => care.due().map(|due| {
+                timespec(due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+            }),
+        };
         loop {
             match poll(&mut fds, timeout.as_ref()) {
                 Err(Errno::INTR) => {}
@@ -177,12 +285,8 @@ impl Supervisor {
         Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
     }
 
-    fn wanted<'a>(
-        &'a self,
-        pidfd: BorrowedFd<'a>,
-        ended: bool,
-        blocked: bool,
-    ) -> Vec<(Source, BorrowedFd<'a>, PollFlags)> {
+    fn wanted<'a>(&'a self, phase: Phase<'a>, blocked: bool) -> Vec<(Source, BorrowedFd<'a>, PollFlags)> {
+        let ended = matches!(phase, Phase::Draining);
         let mut wanted = Vec::with_capacity(8);
         let mut add = |source, fd, flags| wanted.push((source, fd, flags));
         if !blocked {
@@ -196,7 +300,9 @@ impl Supervisor {
             }
         }
         if !ended {
-            add(Source::Program, pidfd, PollFlags::IN);
+            if let Phase::Running(pidfd) = phase {
+                add(Source::Program, pidfd, PollFlags::IN);
+            }
             if let Some(listener) = &self.listener {
                 add(Source::Listener, listener.as_fd(), PollFlags::IN);
             }
@@ -247,7 +353,7 @@ impl Supervisor {
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) {
         if let Some(log) = &mut self.log
-            && let Err(error) = log.write(stream, bytes, jiff::Timestamp::now())
+            && let Err(error) = log.write(stream, bytes)
         {
             // A full disk must not stop the program.
             self.log_error = Some(error);
@@ -263,7 +369,14 @@ impl Supervisor {
         }
     }
 
-    fn serve(&mut self, index: usize, flags: PollFlags, pidfd: BorrowedFd<'_>, buffer: &mut [u8]) {
+    fn serve(
+        &mut self,
+        index: usize,
+        flags: PollFlags,
+        pidfd: Option<BorrowedFd<'_>>,
+        care: &mut Care<'_>,
+        buffer: &mut [u8],
+    ) {
         let client = &mut self.clients[index];
         if flags.contains(PollFlags::OUT) {
             client.send_pending();
@@ -281,19 +394,26 @@ impl Supervisor {
                 }
                 Some(Request::InputEnd) => self.streams.stdin = None,
                 Some(Request::Resize { rows, columns }) => {
+                    let size = rustix::termios::Winsize {
+                        ws_row: rows,
+                        ws_col: columns,
+                        ws_xpixel: 0,
+                        ws_ypixel: 0,
+                    };
+                    self.size = Some(size);
                     if let Some(terminal) = &self.streams.terminal {
-                        let size = rustix::termios::Winsize {
-                            ws_row: rows,
-                            ws_col: columns,
-                            ws_xpixel: 0,
-                            ws_ypixel: 0,
-                        };
                         let _ = rustix::termios::tcsetwinsize(terminal, size);
                     }
                 }
                 Some(Request::Signal(signal)) => {
-                    let _ = process::pidfd_signal(pidfd, signal);
+                    if let Some(pidfd) = pidfd {
+                        let _ = process::pidfd_signal(pidfd, signal);
+                    }
                 }
+                Some(Request::Mute) => client.mute = true,
+                Some(Request::Stop) => self.stopped = true,
+                Some(Request::Check) => care.check_now(),
+                Some(Request::Reload) => self.changed = true,
                 None => client.gone = true,
             },
         }

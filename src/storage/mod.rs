@@ -11,6 +11,7 @@ pub mod additional;
 mod artifacts;
 pub mod blobs;
 pub mod containers;
+pub mod events;
 pub mod images;
 pub mod layers;
 pub mod names;

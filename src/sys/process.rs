@@ -361,6 +361,11 @@ pub fn set_undumpable() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
 }
 
+/// Takes [`set_undumpable`] back: for one that makes processes which must not inherit it.
+pub fn set_dumpable() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?)
+}
+
 /// Lets these descriptors pass an exec. One that is not open is an error (EBADF).
 pub fn keep_open(fds: &[u32]) -> io::Result<()> {
     for fd in fds {

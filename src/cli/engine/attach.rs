@@ -31,7 +31,7 @@ pub fn run(args: AttachArgs, globals: &Globals) -> Outcome {
     if let Status::Paused(_) = status {
         return Err(Error::Paused(record.name).into());
     }
-    if status.running().is_none() {
+    if !status.is_up() {
         return Err(Error::NotRunning { name: record.name, status: status.word() }.into());
     }
     let interactive = record.config.interactive && !args.no_stdin;

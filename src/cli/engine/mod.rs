@@ -8,10 +8,12 @@ pub mod commit;
 pub mod completion;
 pub mod cp;
 pub mod diff;
+pub mod events;
 pub mod exec;
 pub mod exists;
 pub mod export;
 pub mod flags;
+pub mod healthcheck;
 pub mod history;
 pub mod image_mount;
 pub mod images;
@@ -34,7 +36,9 @@ pub mod run;
 pub mod save;
 pub mod search;
 pub mod selection;
+pub mod start;
 pub mod stop;
+pub mod supervision;
 mod surface;
 pub mod system;
 pub mod tag;
@@ -182,8 +186,10 @@ fn faces() -> &'static [Face] {
         "cp" [], cp::CpArgs, cp::run, "Copy files between containers, the host and archives";
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
+        "events" [], events::EventsArgs, events::run, "Show what happens to containers, images and volumes";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
         "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
+        "healthcheck run" [], healthcheck::HealthcheckArgs, healthcheck::run, "Check a container's health now";
         "history" [], history::HistoryArgs, history::run, "Show how an image was made";
         "image diff" [], diff::ImageArgs, diff::image, "Tell which files an image's last layer has changed";
         "image exists" [], exists::ImageArgs, exists::image, "Tell by the exit code whether an image is there";
@@ -220,7 +226,7 @@ fn faces() -> &'static [Face] {
         "run" [], run::RunArgs, run::run, "Create and start a container";
         "search" [], search::SearchArgs, search::run, "Search registries for images";
         "save" [], save::SaveArgs, save::save, "Write images as an archive";
-        "start" [], run::StartArgs, run::start, "Start containers that were created or have stopped";
+        "start" [], start::StartArgs, start::run, "Start containers that were created or have stopped";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "system check" [], check::CheckArgs, check::run, "Look for damage in the store";
         "tag" [], tag::TagArgs, tag::tag, "Give an image further names";
@@ -313,9 +319,10 @@ fn command_of(words: &[OsString]) -> Option<(&'static Face, Command, usize)> {
 
 /// Commands with a second word. Those of `container` and `image` that stand here are the ones that
 /// have no name of one word ([`ungroup`]).
-const GROUPS: [(&str, &str); 6] = [
+const GROUPS: [(&str, &str); 7] = [
     ("artifact", "Commands about artifacts: any files under a name"),
     ("container", "Commands about containers"),
+    ("healthcheck", "Commands about containers' health"),
     ("image", "Commands about images"),
     ("manifest", "Commands about lists of images for several platforms"),
     ("system", "Commands about the whole store"),
@@ -336,6 +343,7 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
             name @ ("history" | "import" | "load" | "pull" | "push" | "save" | "search" | "tag" | "untag"),
         ) => name,
         ("system", "info") => "info",
+        ("system", "events") => "events",
         (
             "container",
             name @ ("attach" | "commit" | "cp" | "create" | "exec" | "export" | "kill" | "logs" | "pause"
@@ -429,11 +437,11 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     let options: Vec<String> =
         matches.get_many("storage-opt").map(|options| options.cloned().collect()).unwrap_or_default();
     let globals = Globals { paths: find_paths(dir("root"), dir("runroot"), &options)?, command_line };
-    let mut own = &matches;
-    while let Some((_, matches)) = own.subcommand() {
-        own = matches;
-    }
-    (face.run)(own, &globals)
+    // As deep as the command's name goes: what it has of its own below is its own affair.
+    let below = |matches: &ArgMatches| matches.subcommand().map(|(_, below)| below.clone());
+    let depth = face.name.split(' ').count();
+    let own = (0..depth).try_fold(matches, |matches, _| below(&matches));
+    own.map_or_else(|| Err(Failure::new("no command was given")), |own| (face.run)(&own, &globals))
 }
 
 /// The store that flags name, the user's own else.

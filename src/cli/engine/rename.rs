@@ -19,6 +19,6 @@ pub fn run(args: RenameArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     crate::base::id::check_name(&args.name).map_err(Error::from)?;
     let (record, _) = engine.lookup(&args.container)?;
-    engine.containers.rename(&record.id, &args.name).map_err(Error::from)?;
+    engine.rename(&record, &args.name)?;
     Ok(0)
 }

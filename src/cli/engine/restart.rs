@@ -40,7 +40,7 @@ fn restart(engine: &Engine, word: &str, timeout: Option<u64>) -> Result<(), Fail
     if let Status::Paused(_) = status {
         return Err(Error::Paused(record.name).into());
     }
-    if record.config.auto_remove && status.running().is_some() {
+    if record.config.auto_remove && status.is_up() {
         return Err(Failure::new(format!("restarting \"{word}\": it is removed when it stops (--rm)")));
     }
     loop {

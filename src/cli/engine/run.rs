@@ -1,4 +1,4 @@
-//! `run`, `create` and `start`.
+//! `run` and `create`.
 
 use std::os::fd::AsFd;
 
@@ -44,26 +44,6 @@ pub struct RunArgs {
     sig_proxy: bool,
     #[command(flatten)]
     create: CreateArgs,
-}
-
-/// Start containers that were created or have stopped.
-#[derive(Args, Debug, Clone)]
-pub struct StartArgs {
-    /// Attach to the container's output
-    #[arg(short, long)]
-    attach: bool,
-    /// Attach to its input as well
-    #[arg(short, long)]
-    interactive: bool,
-    /// The keys that leave the container's terminal
-    #[arg(long, value_name = "KEYS")]
-    detach_keys: Option<String>,
-    /// Pass our signals on to the program
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
-    sig_proxy: bool,
-    /// Containers, by name or ID
-    #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
 }
 
 impl CreateArgs {
@@ -169,45 +149,5 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
     let image = args.image(&engine, &request)?;
     let (record, _lock) = engine.create(&request, image.as_ref())?;
     output::println(record.id.as_str())?;
-    Ok(0)
-}
-
-/// `start`.
-pub fn start(args: StartArgs, globals: &Globals) -> Outcome {
-    let keys = keys(args.detach_keys.as_deref())?;
-    let engine = globals.engine()?;
-    let attach = args.attach || args.interactive;
-    if attach && args.containers.len() > 1 {
-        return Err(Failure::new("you cannot start and attach multiple containers at once"));
-    }
-    for text in &args.containers {
-        let (record, status) = engine.lookup(text)?;
-        if let Status::Paused(_) = status {
-            return Err(engine::Error::Paused(record.name).into());
-        }
-        // Somebody else may be starting it: then that is their container to watch.
-        let lock =
-            if status.running().is_some() { None } else { engine.charge_unless_running(&record.id)? };
-        let Some(lock) = lock else {
-            if attach {
-                let interactive = args.interactive && record.config.interactive;
-                return super::attach::to_running(&engine, &record, interactive, &keys, args.sig_proxy);
-            }
-            output::println(text)?;
-            continue;
-        };
-        let (name, tty) = (record.name.clone(), record.config.tty);
-        if !attach {
-            let started = engine.start(record, lock, false)?;
-            wait_started(&started, &name)?;
-            output::println(text)?;
-            continue;
-        }
-        let interactive = args.interactive && record.config.interactive;
-        let signals = attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?;
-        let started = engine.start(record, lock, interactive)?;
-        let relay = Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys: &keys };
-        return ended(relay.run(&signals).map_err(engine::Error::Relay)?, &engine, &started.id, &name);
-    }
     Ok(0)
 }

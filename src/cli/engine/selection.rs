@@ -33,6 +33,11 @@ impl Selection {
         Self { latest: true, ..Self::default() }
     }
 
+    /// What a command says whose own flags are others.
+    pub fn of(all: bool, latest: bool, containers: Vec<String>) -> Self {
+        Self { all, latest, cidfile: Vec::new(), containers }
+    }
+
     /// The words to look containers up by; `filters` choose among all, `stopped`: among stopped ones, too.
     pub fn resolve(
         &self,

@@ -124,6 +124,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      q,quiet s,size sort= sync w,watch=",
     ),
     (
+        "events",
+        "\
+     f,filter= format= help no-trunc since= stream until=",
+    ),
+    (
         "exec",
         "\
      cidfile= d,detach detach-keys= e,env= env-file= i,interactive l,latest no-session preserve-fd= \
@@ -134,11 +139,8 @@ pub const FLAGS: &[(&str, &str)] = &[
         "\
      color f,follow l,latest n,names since= tail= t,timestamps until=",
     ),
-    (
-        "cp",
-        "\
-     a,archive overwrite",
-    ),
+    ("cp", "a,archive overwrite"),
+    ("start", "all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy"),
     (
         "stop",
         "\
@@ -213,6 +215,11 @@ pub const FLAGS: &[(&str, &str)] = &[
         "export",
         "\
      h,help o,output=",
+    ),
+    (
+        "healthcheck run",
+        "\
+     help ignore-result",
     ),
     (
         "history",

@@ -1,8 +1,11 @@
 //! `wait`.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::base::time;
+use crate::engine::health::Condition;
 
 use super::selection::{for_each, is_missing};
 use super::{Failure, Globals, Outcome};
@@ -10,14 +13,14 @@ use super::{Failure, Globals, Outcome};
 /// Wait until containers stop.
 #[derive(Args, Debug, Clone)]
 pub struct WaitArgs {
-    /// The state to wait for: stopped or exited
+    /// The state to wait for: stopped, exited, healthy, unhealthy, running, paused, created, …
     #[arg(long, value_name = "STATE")]
     condition: Vec<String>,
     /// Print -1 for containers that are not there
     #[arg(long)]
     ignore: bool,
-    /// How often to look at most: every end is told at once, which is never later
-    #[arg(short, long, value_name = "DURATION", hide = true)]
+    /// How often to look for what is not told at once, as ends and health are
+    #[arg(short, long, value_name = "DURATION")]
     interval: Option<String>,
     /// Containers, by name or ID
     #[arg(required = true, value_name = "CONTAINER")]
@@ -26,19 +29,32 @@ pub struct WaitArgs {
 
 /// `wait`.
 pub fn run(args: WaitArgs, globals: &Globals) -> Outcome {
-    if let Some(other) = args.condition.iter().find(|c| !["stopped", "exited"].contains(&c.as_str())) {
-        return Err(Failure::new(format!("--condition {other} is not supported yet")));
+    let mut conditions = Vec::new();
+    for text in args.condition.iter().flat_map(|text| text.split(',')) {
+        let condition = Condition::parse(text)
+            .ok_or_else(|| Failure::new(format!("--condition \"{text}\": there is no such state")))?;
+        conditions.push(condition);
     }
-    if let Some(text) = &args.interval
-        && text.parse::<u64>().is_err()
-    {
-        time::parse_duration(text).map_err(|error| Failure::new(format!("--interval: {error}")))?;
-    }
+    let interval = match &args.interval {
+        None => Duration::from_millis(250),
+        Some(text) => match text.parse::<u64>() {
+            Ok(milliseconds) => Duration::from_millis(milliseconds),
+            Err(_) => {
+                let span = time::parse_duration(text)
+                    .map_err(|error| Failure::new(format!("--interval: {error}")))?;
+                Duration::try_from(span)
+                    .map_err(|_| Failure::new(format!("--interval \"{text}\": it must not be negative")))?
+            }
+        },
+    };
     let engine = globals.engine()?;
     for_each(&args.containers, |word| {
-        let result = engine.lookup(word).and_then(|(record, _)| engine.wait(&record.id));
+        let result = engine.lookup(word).and_then(|(record, _)| {
+            engine.wait_for(&record.id, &conditions, interval.max(Duration::from_millis(1)))
+        });
         match result {
-            Ok(exit) => Ok(Some(exit.exit.code().to_string())),
+            // What has not ended has no code.
+            Ok(exit) => Ok(Some(exit.map_or(-1, |exit| exit.exit.code()).to_string())),
             Err(error) if args.ignore && is_missing(&error) => Ok(Some("-1".into())),
             Err(error) => Err(error.into()),
         }

@@ -9,13 +9,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::environment::environment;
+use super::logging;
 use super::mounts::{self, Find};
 use super::request::RunRequest;
+use super::supervision;
 use super::userns;
 use crate::base::{signal, size};
 use crate::security::capability;
 use crate::storage::containers::{
-    ContainerConfig, DeviceRecord, LogConfig, Marks, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
+    ContainerConfig, DeviceRecord, Marks, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
     UlimitRecord,
 };
 pub(super) use names::ZONES;
@@ -59,6 +61,12 @@ pub enum Error {
     /// The image's `StopSignal` is none.
     #[error("the image's stop signal \"{}\" is not a signal", .0.escape_debug())]
     ImageStopSignal(String),
+    /// The image's `Healthcheck` is none.
+    #[error("the image's health check")]
+    ImageHealth(#[source] serde_json::Error),
+    /// Details of what is not there.
+    #[error("--health-…: there is no health check, neither by --health-cmd nor the image's own")]
+    NoHealthCheck,
     /// Neither the image nor the user says what to run.
     #[error("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")]
     NoCommand,
@@ -76,6 +84,7 @@ pub struct ImageDefaults {
     pub volumes: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub stop_signal: Option<String>,
+    pub healthcheck: Option<serde_json::Value>,
 }
 
 /// What is known of the world around.
@@ -170,8 +179,11 @@ pub fn resolve(
         rootfs_overlay: false,
         requires: names::requires(request, around)?,
         init: request.init,
+        restart: Default::default(),
+        timeout: 0,
+        health: None,
         auto_remove: request.rm || request.rmi,
-        log: log_config(request)?,
+        log: logging::resolve(request.log_driver.as_deref(), &request.log_opts)?,
         cgroups: cgroups(request.cgroups.as_deref())?,
     };
     if request.privileged {
@@ -185,6 +197,7 @@ pub fn resolve(
         config.mounts.push(shm(bytes));
     }
     mounts::check_unique(&config.mounts)?;
+    supervision::resolve(&request.supervision, image, &mut config)?;
     Ok(config)
 }
 
@@ -518,27 +531,6 @@ fn sysctls(request: &RunRequest, network: NetworkMode) -> Result<BTreeMap<String
         map.insert(key, value.to_owned());
     }
     Ok(map)
-}
-
-fn log_config(request: &RunRequest) -> Result<LogConfig, Error> {
-    let enabled = match request.log_driver.as_deref() {
-        None | Some("" | "k8s-file" | "json-file") => true,
-        Some("none") => false,
-        Some(other) => return Err(Error::Unsupported { flag: "log-driver", value: other.into() }),
-    };
-    let mut log = LogConfig { enabled, path: None, size_max: None };
-    for item in &request.log_opts {
-        match item.split_once('=') {
-            Some(("path", path)) => log.path = Some(PathBuf::from(path)),
-            Some(("max-size", text)) => {
-                let bytes = size::parse(text).map_err(|error| flag("log-opt", item, error.to_string()))?;
-                log.size_max = Some(bytes);
-            }
-            Some((key, _)) => return Err(flag("log-opt", item, format!("there is no option \"{key}\""))),
-            None => return Err(flag("log-opt", item, "it takes NAME=VALUE")),
-        }
-    }
-    Ok(log)
 }
 
 #[cfg(test)]

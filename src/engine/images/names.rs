@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::image::Reference;
 use crate::image::reference::ParseReferenceError;
 use crate::storage::ImageRecord;
+use crate::storage::events::Event;
 
 /// The full name that a user means for an image here: a short one lies below `localhost/`, and one
 /// without a tag is `:latest`.
@@ -31,6 +32,7 @@ impl Engine {
         let image = self.known_image(image)?;
         for name in names {
             self.store.tag(&name, &image.id).map_err(Error::from)?;
+            self.note(Event::image("tag", image.id.hex(), &name));
         }
         Ok(())
     }
@@ -47,6 +49,7 @@ impl Engine {
         }
         for name in wanted {
             self.store.untag(&name).map_err(Error::from)?;
+            self.note(Event::image("untag", record.id.hex(), &name));
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::image::manifest::go_architecture;
 use crate::image::trust::Policy;
 use crate::image::{self, Platform, Progress, Reference, Registries, Transport, hello, list, pull, source};
 use crate::security::idmap::RungKind;
+use crate::storage::events::Event;
 use crate::storage::{ImageRecord, Ownership, Store};
 use crate::sys::child;
 
@@ -432,6 +433,7 @@ fn pull_from(
         // user namespace.
         in_child(at, name, true, |store| pull_first(store, &attempts, progress)).map_err(Failure::again)
     })?;
+    at.engine.note(Event::image("pull", id.hex(), name));
     // Under the name that was asked for, if it has that: no other is looked for.
     if let Ok(Some(image)) = at.store.image_by_name(name)
         && image.id == id

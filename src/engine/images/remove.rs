@@ -7,6 +7,7 @@ use crate::base::digest::Digest;
 use crate::engine::{self, Engine};
 use crate::security::idmap::RungKind;
 use crate::storage::containers::ContainerRecord;
+use crate::storage::events::Event;
 use crate::storage::{self, ImageRecord};
 
 /// What `rmi` did to one image.
@@ -38,6 +39,7 @@ impl Engine {
         if image.names.len() > 1 {
             if let Some(tag) = by_name {
                 self.store.untag(&tag).map_err(Error::from)?;
+                self.note(Event::image("untag", image.id.hex(), &tag));
                 return Ok(Removed { untagged: vec![tag], deleted: None });
             }
             if !force {
@@ -66,6 +68,9 @@ impl Engine {
             return Err(Error::InUse { name: name.to_owned(), containers }.into());
         }
         self.store.remove_image(&image).map_err(Error::from)?;
+        let untagged = image.names.iter().map(|name| Event::image("untag", image.id.hex(), name));
+        let gone = Event::image("remove", image.id.hex(), &image.id.hex());
+        self.event_log().write(&untagged.chain([gone]).collect::<Vec<_>>());
         Ok(Removed { untagged: image.names, deleted: Some(image.id) })
     }
 

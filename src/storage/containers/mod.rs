@@ -5,6 +5,8 @@
 //!                 exit.json     how it ended; absent while it runs or was never started
 //!                 ctr.log       output, k8s-file format
 //!                 diff/ work/   upper and work directory of the overlay
+//!                 stopped       there if its user has stopped it: the restart policy is over
+//!                 health.json   what its health checks have found
 //!                 state.json    facts of its last run, with the boot id: they outlive a reboot only
 //!                               to tell that an end was not seen
 //! <runroot>/containers/<id>/attach.sock   there from start to end: what may be running
@@ -14,9 +16,11 @@
 //! on its directory: the kernel drops it when they die. Status is derived from these and from the kernel, never stored ([`Containers::status`]).
 
 mod asked;
+mod health;
 mod record;
 
 pub use asked::*;
+pub use health::*;
 pub use record::*;
 
 use std::fs::{self, DirBuilder};
@@ -297,6 +301,38 @@ impl Containers {
         }
     }
 
+    /// Notes that the container's user has stopped it, which ends its restart policy, or takes that back.
+    pub fn set_stopped(&self, id: &ContainerId, stopped: bool) -> Result<(), Error> {
+        let path = self.dir(id).join("stopped");
+        let result = if stopped { fs::File::create(&path).map(drop) } else { fs::remove_file(&path) };
+        match result {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::Io { action: "noting the stop in", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the container's user has stopped it.
+    pub fn is_stopped(&self, id: &ContainerId) -> bool {
+        self.dir(id).join("stopped").exists()
+    }
+
+    /// Writes a container's record anew.
+    pub fn write_record(&self, record: &ContainerRecord) -> Result<(), Error> {
+        write(&self.dir(&record.id).join("record.json"), record, Durability::Synced)
+    }
+
+    /// What the container's health checks have found; none without checks, or before the first start.
+    pub fn health(&self, id: &ContainerId) -> Result<Option<HealthRecord>, Error> {
+        read(&self.dir(id).join("health.json"))
+    }
+
+    /// Records what the health checks have found.
+    pub fn write_health(&self, id: &ContainerId, health: &HealthRecord) -> Result<(), Error> {
+        write(&self.dir(id).join("health.json"), health, Durability::Volatile)
+    }
+
     /// The facts of the container's run, of this boot or another.
     pub fn run_state(&self, id: &ContainerId) -> Result<Option<RunState>, Error> {
         read(&self.dir(id).join("state.json"))
@@ -305,14 +341,29 @@ impl Containers {
     /// What the container is doing: its records held against the kernel. A start removes the
     /// record of an earlier end first, so one that is there is the last word.
     pub fn status(&self, id: &ContainerId) -> Result<Status, Error> {
+        self.status_among(id, &|| self.in_charge(id))
+    }
+
+    /// The same for who is in charge, so that nobody else is.
+    pub fn status_in_charge(&self, id: &ContainerId, _charge: &Lock) -> Result<Status, Error> {
+        self.status_among(id, &|| Ok(false))
+    }
+
+    fn status_among(
+        &self,
+        id: &ContainerId,
+        in_charge: &dyn Fn() -> Result<bool, Error>,
+    ) -> Result<Status, Error> {
         if let Some(exit) = self.exit(id)? {
-            return Ok(Status::Exited(exit));
+            // Only who is there can start it again.
+            let again = exit.again && in_charge()?;
+            return Ok(if again { Status::Restarting(exit) } else { Status::Exited(exit) });
         }
         let state = match self.run_state(id) {
             Ok(Some(state)) => state,
             Ok(None) => return Ok(Status::Created),
             // A power cut may leave it empty; the run is over then.
-            Err(Error::Damaged { .. }) if !self.in_charge(id)? => {
+            Err(Error::Damaged { .. }) if !in_charge()? => {
                 return Ok(Status::Exited(ExitRecord::new(Exit::Unknown, 0, host::now())));
             }
             Err(error) => return Err(error),
@@ -321,7 +372,7 @@ impl Containers {
         if same_boot && process::is_alive(state.pid, state.start_time) {
             return Ok(Status::Running(state));
         }
-        let in_charge = self.in_charge(id)?;
+        let in_charge = in_charge()?;
         // The monitor may have written the record between the two looks.
         if let Some(exit) = self.exit(id)? {
             return Ok(Status::Exited(exit));
@@ -388,12 +439,12 @@ impl Containers {
     /// Finishes what a killed monitor left: an end that nobody saw is recorded as unknown, and a
     /// container that should go when it ends is removed. Says whether it removed the container.
     pub fn sweep_dead(&self, id: &ContainerId) -> Result<bool, Error> {
-        let Ok(Some(_lock)) = Lock::try_exclusive_existing(&self.dir(id)) else { return Ok(false) };
+        let Ok(Some(lock)) = Lock::try_exclusive_existing(&self.dir(id)) else { return Ok(false) };
         let record = match self.record(id) {
             Err(Error::NotFound(_)) => return Ok(true),
             other => other?,
         };
-        let status = self.status(id)?;
+        let status = self.status_in_charge(id, &lock)?;
         if status.running().is_some() {
             return Ok(false);
         }

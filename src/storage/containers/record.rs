@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EtcFiles, Kernel, Marks, NamespaceMode, UsernsMode, VERSION, Who};
+use super::{EtcFiles, HealthConfig, Kernel, Marks, NamespaceMode, UsernsMode, VERSION, Who};
 use crate::base::digest::{ChainId, Digest};
 use crate::base::id::ContainerId;
 use crate::base::idmap::IdMapping;
@@ -116,17 +116,94 @@ pub enum NetworkMode {
     Host,
 }
 
+/// Who keeps a container's output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// A file in Kubernetes' format.
+    #[default]
+    K8sFile,
+    /// The same under Docker's name, as with Podman.
+    JsonFile,
+    /// systemd's journal.
+    Journald,
+    /// Nobody: the program has the streams of the command that started it.
+    Passthrough,
+    /// Nobody.
+    None,
+}
+
+impl LogDriver {
+    /// Podman's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::K8sFile => "k8s-file",
+            Self::JsonFile => "json-file",
+            Self::Journald => "journald",
+            Self::Passthrough => "passthrough",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether output is in a file of ours.
+    pub fn is_file(self) -> bool {
+        matches!(self, Self::K8sFile | Self::JsonFile)
+    }
+}
+
 /// How output is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfig {
-    /// Whether output is kept at all (`k8s-file`) or not (`none`).
-    pub enabled: bool,
+    /// Who keeps it.
+    #[serde(default)]
+    pub driver: LogDriver,
     /// The file, where the user chose one.
     #[serde(default)]
     pub path: Option<PathBuf>,
     /// Bytes after which the file is begun anew.
     #[serde(default)]
     pub size_max: Option<u64>,
+    /// How many files are kept: the one that is written to, and those before it (`PATH.1`, …).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub file_max: Option<u32>,
+    /// A template of what the journal's entries are marked with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tag: Option<String>,
+    /// Labels of the container that become fields of the journal's entries.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub labels: Vec<String>,
+}
+
+/// When a container that has ended is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// If its exit code is not 0, so many times at most.
+    OnFailure(Option<u32>),
+    /// Always, but for one that its user has stopped.
+    Always,
+    /// As `Always`; the difference is in what is started at boot.
+    UnlessStopped,
+}
+
+impl RestartPolicy {
+    /// Podman's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::OnFailure(_) => "on-failure",
+            Self::Always => "always",
+            Self::UnlessStopped => "unless-stopped",
+        }
+    }
+
+    /// The most restarts in a row; 0 is no bound.
+    pub fn bound(self) -> u32 {
+        if let Self::OnFailure(Some(bound)) = self { bound } else { 0 }
+    }
 }
 
 /// What was asked for, resolved against the image: all that `inspect` tells and `exec` needs.
@@ -194,6 +271,13 @@ pub struct ContainerConfig {
     pub sysctls: std::collections::BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub init: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restart: RestartPolicy,
+    /// Seconds that a run may last; 0 is no bound.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeout: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: Option<HealthConfig>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub auto_remove: bool,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -283,6 +367,16 @@ pub struct ContainerRecord {
     pub config: ContainerConfig,
 }
 
+impl ContainerRecord {
+    /// The image's name; the directory of `--rootfs`.
+    pub fn image_name(&self) -> String {
+        match &self.rootfs {
+            RootfsSource::Image { name, .. } => name.clone(),
+            RootfsSource::Directory(path) => path.display().to_string(),
+        }
+    }
+}
+
 /// How a container's first process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -320,12 +414,18 @@ pub struct ExitRecord {
     /// Why it could not be started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// How often it had been started again when it ended.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restarts: u32,
+    /// Whether its monitor means to start it again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub again: bool,
 }
 
 impl ExitRecord {
     /// A record of this format version.
     pub fn new(exit: Exit, started: i64, finished: i64) -> Self {
-        Self { version: VERSION, exit, started, finished, error: None }
+        Self { version: VERSION, exit, started, finished, error: None, restarts: 0, again: false }
     }
 }
 
@@ -347,6 +447,9 @@ pub struct RunState {
     /// The cgroup's directory, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<PathBuf>,
+    /// How often its monitor has started it again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restarts: u32,
 }
 
 impl RunState {
@@ -360,6 +463,7 @@ impl RunState {
             monitor: rustix::process::getpid().as_raw_nonzero().get(),
             started,
             cgroup,
+            restarts: 0,
         }
     }
 }
@@ -376,6 +480,8 @@ pub enum Status {
     Paused(RunState),
     /// Its first process is gone, but its monitor has not recorded the end yet.
     Stopping(RunState),
+    /// It ended, and its monitor waits for the moment to start it again.
+    Restarting(ExitRecord),
     /// It ended, or could not be started.
     Exited(ExitRecord),
 }
@@ -388,7 +494,22 @@ impl Status {
             Self::Running(_) => "running",
             Self::Paused(_) => "paused",
             Self::Stopping(_) => "stopping",
+            Self::Restarting(_) => "restarting",
             Self::Exited(_) => "exited",
+        }
+    }
+
+    /// Whether its monitor has it in hand and will go on with it: it cannot be started or removed.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Running(_) | Self::Paused(_) | Self::Restarting(_))
+    }
+
+    /// How often its monitor has started it again.
+    pub fn restarts(&self) -> u32 {
+        match self {
+            Self::Running(state) | Self::Paused(state) | Self::Stopping(state) => state.restarts,
+            Self::Restarting(exit) | Self::Exited(exit) => exit.restarts,
+            Self::Created => 0,
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::engine::supervision::Watch;
 use crate::engine::request::RunRequest;
 
 /// The container itself: its name, its end, what is written of it.
@@ -48,10 +49,12 @@ pub struct Life {
     /// Start these containers first
     #[arg(long, value_name = "CONTAINER", value_delimiter = ',')]
     requires: Vec<String>,
-    /// Where output is kept: k8s-file or none
+    #[command(flatten)]
+    watch: Watch,
+    /// Who keeps the output: k8s-file, json-file, journald, passthrough or none
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
-    /// path=FILE, max-size=SIZE
+    /// path=FILE, max-size=SIZE, max-file=NUMBER; with journald tag=TEMPLATE, labels=LABELS
     #[arg(long, value_name = "NAME=VALUE")]
     log_opt: Vec<String>,
     /// Run an init that reaps processes and passes signals on
@@ -78,6 +81,7 @@ impl Life {
         request.requires = this.requires;
         request.log_driver = this.log_driver;
         request.log_opts = this.log_opt;
+        request.supervision = this.watch.wanted();
         request.init = this.init.unwrap_or(false);
     }
 }

@@ -1,0 +1,95 @@
+//! `start`.
+
+use clap::{ArgAction, Args};
+
+use super::run::{ended, keys, wait_started};
+use super::selection::{Selection, for_each};
+use super::{Failure, Globals, Outcome};
+use crate::engine::attach::{self, DetachKeys, Relay};
+use crate::engine::{self, Engine};
+use crate::storage::containers::Status;
+
+/// Start containers that were created or have stopped.
+#[derive(Args, Debug, Clone)]
+pub struct StartArgs {
+    /// Start all containers that do not run
+    #[arg(long)]
+    all: bool,
+    /// Attach to the container's output
+    #[arg(short, long)]
+    attach: bool,
+    /// Attach to its input as well
+    #[arg(short, long)]
+    interactive: bool,
+    /// Start the containers that fit
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// The newest container
+    #[arg(short, long)]
+    latest: bool,
+    /// The keys that leave the container's terminal
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Pass our signals on to the program
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    sig_proxy: bool,
+    /// Containers, by name or ID
+    #[arg(value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// `start`.
+pub fn run(args: StartArgs, globals: &Globals) -> Outcome {
+    let keys = keys(args.detach_keys.as_deref())?;
+    let engine = globals.engine()?;
+    let attach = args.attach || args.interactive;
+    let several = args.all || !args.filter.is_empty();
+    if attach && (several || args.containers.len() > 1) {
+        return Err(Failure::new("you cannot start and attach multiple containers at once"));
+    }
+    if let ([word], false) = (args.containers.as_slice(), args.latest || several) {
+        return start(&engine, word, attach.then_some((&args, &keys)));
+    }
+    // As in Podman, filters choose among those that --all names.
+    let selection = Selection::of(args.all && args.filter.is_empty(), args.latest, args.containers.clone());
+    let words = selection.resolve(&engine, &args.filter, true)?;
+    if let ([word], true) = (words.as_slice(), args.latest) {
+        return start(&engine, word, attach.then_some((&args, &keys)));
+    }
+    for_each(&words, |word| {
+        if several && engine.lookup(word)?.1.is_up() {
+            return Ok(None);
+        }
+        start(&engine, word, None).map(|_| None)
+    })
+}
+
+/// Starts one, and with the flags for it attaches to it.
+fn start(engine: &Engine, word: &str, attach: Option<(&StartArgs, &DetachKeys)>) -> Outcome {
+    let (record, status) = engine.lookup(word)?;
+    if let Status::Paused(_) = status {
+        return Err(engine::Error::Paused(record.name).into());
+    }
+    // Somebody else may be starting it: then that is their container to watch.
+    let lock = if status.is_up() { None } else { engine.charge_unless_running(&record.id)? };
+    let Some(lock) = lock else {
+        if let Some((args, keys)) = attach {
+            let interactive = args.interactive && record.config.interactive;
+            return super::attach::to_running(engine, &record, interactive, keys, args.sig_proxy);
+        }
+        crate::cli::output::println(word)?;
+        return Ok(0);
+    };
+    let (name, tty) = (record.name.clone(), record.config.tty);
+    let Some((args, keys)) = attach else {
+        let started = engine.start(record, lock, false)?;
+        wait_started(&started, &name)?;
+        crate::cli::output::println(word)?;
+        return Ok(0);
+    };
+    let interactive = args.interactive && record.config.interactive;
+    let signals = attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?;
+    let started = engine.start(record, lock, interactive)?;
+    let relay = Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys };
+    ended(relay.run(&signals).map_err(engine::Error::Relay)?, engine, &started.id, &name)
+}
