@@ -15,13 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::volume_options::{Driver, VolumeOptions};
 use super::{Engine, Error};
 use crate::base::id::{ContainerId, check_name};
-<<<<<<< HEAD
 use crate::security::idmap::RungKind;
 use crate::storage::containers::{self, DriverRecord, MountRecord};
-=======
-use crate::storage::containers::{self, MountRecord};
 use crate::storage::events::{Event, EventLog};
->>>>>>> main
 use crate::sys::atomic::{self, Durability};
 use crate::sys::host;
 use crate::sys::lock::Lock;

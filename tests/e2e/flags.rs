@@ -113,6 +113,26 @@ fn descriptors_are_passed_on() {
 }
 
 #[test]
+fn streams_that_are_shown() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "echo out; echo err >&2";
+    let shown = |options: &[&str]| {
+        let output = sh(&umiak, options, script).ok();
+        (output.stdout.trim().to_owned(), output.stderr.trim().to_owned())
+    };
+    let pair = |out: &str, err: &str| (out.to_owned(), err.to_owned());
+    assert_eq!(shown(&[]), pair("out", "err"));
+    assert_eq!(shown(&["-a", "stdout"]), pair("out", ""));
+    assert_eq!(shown(&["-a", "STDERR"]), pair("", "err"));
+    assert_eq!(shown(&["-a", "stdout", "--attach=stderr"]), pair("out", "err"));
+    let line = ["run", "--rm", "-a", "stdin", "-a", "stdout", "busybox", "cat"];
+    umiak.run_with_input(&line, b"typed").ok().says("typed");
+    sh(&umiak, &["-a", "odd"], "true").exits(125).tells("--attach");
+    umiak.run(&["run", "-d", "-a", "stdout", "busybox", "true"]).exits(125).tells("--detach");
+}
+
+#[test]
 fn groups() {
     requires!(Need::Image("busybox"), Need::ManyIds);
     let umiak = Umiak::with_busybox();

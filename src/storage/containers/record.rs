@@ -281,6 +281,8 @@ pub struct ContainerConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     pub auto_remove: bool,
     #[serde(default, skip_serializing_if = "is_default")]
+    pub attach: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub who: Who,
     #[serde(default, skip_serializing_if = "is_default")]
     pub etc: EtcFiles,
