@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Engine, Error};
 use crate::base::idmap::IdMapping;
 use crate::security::passwd;
-use crate::storage::containers::{ContainerRecord, RootfsSource, Status};
+use crate::storage::containers::{ContainerRecord, DriverRecord, RootfsSource, Status};
 use crate::sys::child::Ids;
 use crate::sys::lock::Lock;
 use crate::sys::mount::{self, Overlay, Propagation, PropagationKind};
@@ -40,6 +40,8 @@ struct Stack {
     /// Its directory, over which it is mounted.
     dir: PathBuf,
     base: Base,
+    /// Its base, opened by the caller, who may pass directories that the container's root may not.
+    opened: Option<OwnedFd>,
     /// What is mounted in it: source, destination, whether it may be written.
     binds: Vec<(PathBuf, PathBuf, bool)>,
 }
@@ -77,6 +79,13 @@ impl Engine {
         self.copy_layers_if_needed(record)?;
         let copy = dir.join("rootfs");
         let base = match &record.rootfs {
+            RootfsSource::Directory(path) if record.config.rootfs_overlay => Base::Overlay(Overlay {
+                lower: vec![path.clone()],
+                upper: dir.join("diff"),
+                work: dir.join("work"),
+                volatile: false,
+                userxattr: record.mapping.is_some(),
+            }),
             RootfsSource::Directory(path) => Base::Directory(path.clone()),
             RootfsSource::Image { .. } if copy.exists() => Base::Directory(copy),
             RootfsSource::Image { layers, .. } => {
@@ -91,9 +100,20 @@ impl Engine {
             }
         };
         let mounts = record.config.mounts.iter().filter(|mount| matches!(&*mount.kind, "bind" | "volume"));
-        let binds =
-            mounts.map(|mount| (mount.source.clone().into(), mount.destination.clone().into(), mount.rw));
-        Ok(Stack { dir, base, binds: binds.collect() })
+        let binds = mounts.filter_map(|mount| {
+            let source = match &mount.driver {
+                None => mount.source.clone().into(),
+                Some(DriverRecord::Bind(path)) => path.clone(),
+                // What is only there while a container runs.
+                Some(_) => return None,
+            };
+            Some((source, mount.destination.clone().into(), mount.rw))
+        });
+        let opened = match &base {
+            Base::Directory(path) => mount::open_path(path).ok(),
+            Base::Overlay(_) => None,
+        };
+        Ok(Stack { dir, base, opened, binds: binds.collect() })
     }
 }
 
@@ -170,7 +190,10 @@ impl Stack {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |path: &Path| rustix::fs::open(path, flags, Mode::empty());
         if let (Base::Directory(path), true) = (&self.base, self.binds.is_empty()) {
-            return Root::open(path);
+            return match &self.opened {
+                Some(opened) => opened.try_clone().map(Root::from_fd),
+                None => Root::open(path),
+            };
         }
         // What the host has is opened before anything can cover it.
         let sources: Vec<_> = self.binds.iter().map(|(source, ..)| mount::open_path(source)).collect();
