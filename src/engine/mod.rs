@@ -6,6 +6,7 @@ pub mod attach;
 pub mod check;
 pub mod commit;
 pub mod config;
+pub mod copy;
 pub mod diff;
 pub mod environment;
 pub mod etc;
@@ -32,6 +33,7 @@ pub mod prune;
 pub mod push;
 pub mod reach;
 pub mod request;
+mod rootfs;
 pub mod run;
 pub mod sources;
 pub mod specgen;
@@ -118,6 +120,8 @@ pub enum Error {
     Images(#[from] images::Error),
     #[error(transparent)]
     Commit(#[from] commit::Error),
+    #[error(transparent)]
+    Copy(#[from] copy::Error),
     #[error(transparent)]
     Lists(#[from] lists::Error),
     #[error(transparent)]

@@ -217,10 +217,7 @@ impl Engine {
     /// terminal; else the monitor keeps it open.
     pub fn start(&self, record: ContainerRecord, lock: Lock, hold_stdin: bool) -> Result<Started, Error> {
         self.start_required(&record)?;
-        if self.needs_copy(&record) {
-            self.copy_layers(&record)
-                .map_err(|source| Error::CopyLayers { id: record.id.clone(), source })?;
-        }
+        self.copy_layers_if_needed(&record)?;
         let request = self.create_request(&record)?;
         self.containers.prepare_run_dir(&record.id)?;
         if record.config.restart != RestartPolicy::No {
@@ -354,6 +351,14 @@ impl Engine {
         Ok(request)
     }
 
+    /// Makes the copy of the layers that a container needs to be started.
+    pub(super) fn copy_layers_if_needed(&self, record: &ContainerRecord) -> Result<(), Error> {
+        if !self.needs_copy(record) {
+            return Ok(());
+        }
+        self.copy_layers(record).map_err(|source| Error::CopyLayers { id: record.id.clone(), source })
+    }
+
     /// Whether the layers' owners are others than this container's mapping needs: overlayfs takes no
     /// id-mapped layers from users.
     fn needs_copy(&self, record: &ContainerRecord) -> bool {
@@ -365,7 +370,7 @@ impl Engine {
     /// Copies an image's layers into a rootfs of the container's own: what remains where overlayfs
     /// is missing or cannot write to the store's file system, and where the container's ids are not
     /// those that the layers were unpacked with.
-    fn copy_layers(&self, record: &ContainerRecord) -> io::Result<()> {
+    pub(super) fn copy_layers(&self, record: &ContainerRecord) -> io::Result<()> {
         let RootfsSource::Image { layers, .. } = &record.rootfs else { return Ok(()) };
         let store = self.layer_store(record);
         let layers: Vec<PathBuf> = layers.iter().map(|chain_id| store.layer_tree(chain_id)).collect();

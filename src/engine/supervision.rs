@@ -63,7 +63,11 @@ pub fn resolve(wanted: &Wanted, image: &ImageDefaults, config: &mut ContainerCon
     }
     if config.restart != RestartPolicy::No && !config.kernel.preserve_fds.is_empty() {
         let name = config.restart.name();
-        return Err(flag("restart", name, "descriptors of ours (--preserve-fd) can be handed over only once"));
+        return Err(flag(
+            "restart",
+            name,
+            "descriptors of ours (--preserve-fd) can be handed over only once",
+        ));
     }
     config.timeout = wanted.timeout.unwrap_or(0);
     let from_image = image.healthcheck.as_ref().map(of_image).transpose()?.flatten();

@@ -100,6 +100,8 @@ pub trait Skip: BufRead {
 
 impl Skip for &[u8] {}
 
+impl<R: io::Read> Skip for io::BufReader<R> {}
+
 /// Reads entry after entry.
 pub struct Reader<R> {
     stream: R,

@@ -432,7 +432,7 @@ fn lossy(name: &[u8]) -> String {
 
 /// The path beneath the root that a name means: without leading slash (as tar(1) does), `.` and
 /// empty parts. `None` if it has a `..` or a NUL.
-pub(super) fn clean(name: &[u8]) -> Option<PathBuf> {
+pub fn clean(name: &[u8]) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for part in name.split(|b| *b == b'/') {
         match part {

@@ -2,13 +2,13 @@
 //! another user namespace, or threads, while the caller stays single-threaded and where it is.
 
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::userns;
+use super::{namespace, userns};
 use crate::base::idmap::IdMapping;
 use crate::base::report;
 
@@ -38,6 +38,41 @@ where
     T: Serialize + DeserializeOwned,
     F: FnOnce() -> T,
 {
+    call_as(mapping.map_or(Ids::Own, Ids::Mapped), work)
+}
+
+/// Whose ids a child has.
+#[derive(Clone, Copy, Debug)]
+pub enum Ids<'a> {
+    /// The caller's.
+    Own,
+    /// Root's of a new user namespace with this mapping.
+    Mapped(&'a IdMapping),
+    /// Root's of the user namespace of a process, by its pidfd. Nothing that is in there can look into the
+    /// child.
+    Of(BorrowedFd<'a>),
+}
+
+impl Ids<'_> {
+    fn take(self) -> Result<(), String> {
+        match self {
+            Self::Own => Ok(()),
+            Self::Mapped(mapping) => userns::enter(mapping).map_err(|error| report::chain(&error)),
+            Self::Of(process) => super::process::set_undumpable()
+                .and_then(|()| namespace::join(process, libc::CLONE_NEWUSER as u64))
+                .and_then(|()| userns::become_root())
+                .and_then(|()| super::process::set_undumpable())
+                .map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// As [`call`], with the ids of whom it says.
+pub fn call_as<T, F>(ids: Ids<'_>, work: F) -> Result<T, Error>
+where
+    T: Serialize + DeserializeOwned,
+    F: FnOnce() -> T,
+{
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::Fork(e.into()))?;
     let parent = std::process::id();
     // SAFETY: the caller is single-threaded, so no lock is held by a thread that the child lacks.
@@ -46,7 +81,7 @@ where
         -1 => Err(Error::Fork(io::Error::last_os_error())),
         0 => {
             drop(reader);
-            let code = in_child(parent, mapping, work, writer);
+            let code = in_child(parent, ids, work, writer);
             // SAFETY: ends this process at once: handlers and buffers are the parent's.
             unsafe { libc::_exit(code) }
         }
@@ -64,19 +99,14 @@ where
     }
 }
 
-fn in_child<T: Serialize>(
-    parent: u32,
-    mapping: Option<&IdMapping>,
-    work: impl FnOnce() -> T,
-    writer: OwnedFd,
-) -> i32 {
+fn in_child<T: Serialize>(parent: u32, ids: Ids<'_>, work: impl FnOnce() -> T, writer: OwnedFd) -> i32 {
     // SAFETY: plain integers; an error is of no consequence.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     rustix::process::umask(rustix::fs::Mode::empty());
-    let answer = match mapping.map(userns::enter) {
-        Some(Err(error)) => Err(report::chain(&error)),
+    let answer = match ids.take() {
+        Err(error) => Err(error),
         // Dumpable is lost, and with it the death signal, when ids change: set anew.
-        _ => {
+        Ok(()) => {
             // SAFETY: as above.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
             if std::os::unix::process::parent_id() != parent {
@@ -91,6 +121,47 @@ fn in_child<T: Serialize>(
     };
     let bytes = serde_json::to_vec(&answer).unwrap_or_default();
     i32::from(std::fs::File::from(writer).write_all(&bytes).is_err())
+}
+
+/// A process that [`beside`] made. Dropping it ends it, if it has not ended, and waits for that.
+#[derive(Debug)]
+pub struct Beside(super::process::Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = super::process::pidfd_signal(&self.0.pidfd, libc::SIGKILL);
+        let _ = super::process::wait(&self.0.pidfd);
+    }
+}
+
+/// Runs `work` in a forked child with these ids, beside the caller, and with whom it dies. What `failed` is
+/// told comes of not getting the ids. `close` is the caller's end of a connection between the two.
+///
+/// The caller must be single-threaded.
+pub fn beside(
+    ids: Ids<'_>,
+    close: Option<BorrowedFd<'_>>,
+    failed: impl FnOnce(String),
+    work: impl FnOnce(),
+) -> Result<Beside, Error> {
+    let parent = std::process::id();
+    let options = super::process::CloneOptions { close, ..Default::default() };
+    let child = super::process::spawn(options, || {
+        // SAFETY: plain integers; an error is of no consequence.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+        if let Err(error) = ids.take() {
+            failed(error);
+            return 1;
+        }
+        // SAFETY: as above; it is lost when ids change.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+        if std::os::unix::process::parent_id() != parent {
+            return 1;
+        }
+        work();
+        0
+    });
+    child.map(Beside).map_err(Error::Fork)
 }
 
 /// Runs `work` in a process of its own that nobody waits for, with no descriptor of the caller's

@@ -151,6 +151,11 @@ impl Level {
         Ok(Self(layers))
     }
 
+    /// An open directory (`O_PATH` will do) as it is shown, layers or none.
+    pub fn of(directory: &OwnedFd) -> io::Result<Self> {
+        Ok(Self(vec![Layer { dir: open_dir(directory, ".")?, plain: false }]))
+    }
+
     /// What has this name.
     pub fn find(&self, name: &CStr) -> io::Result<Option<Entry>> {
         for (layer, found) in self.0.iter().enumerate() {

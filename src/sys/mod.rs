@@ -27,6 +27,7 @@ pub mod seccomp;
 pub mod share;
 pub mod signal;
 pub mod socket;
+pub mod transfer;
 pub mod tree;
 pub mod usage;
 pub mod userns;

@@ -560,6 +560,11 @@ fn umask() -> io::Result<u32> {
     Ok(line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777))
 }
 
+/// Removes a directory and what is in it by its name in an open directory.
+pub(super) fn remove_below(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    remove_tree(dir, name)
+}
+
 /// Removes a directory and what is in it, without recursion of ours: archives may nest deeply.
 fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -66,6 +66,36 @@ pub fn visit(trees: &[Tree], each: &mut Each<'_>) -> Result<(), Failed> {
     Visit { each, links: HashMap::new() }.level(&root, Path::new(""), DEPTH)
 }
 
+/// Gives an open object (`O_PATH` will do) to `each`, and if it is a directory all that is in it, with what is
+/// mounted there: itself first, with an empty path. Otherwise as [`visit`].
+pub fn visit_open(object: OwnedFd, each: &mut Each<'_>) -> Result<(), Failed> {
+    let at_top = |source: io::Error| Failed { path: PathBuf::new(), source };
+    let mut visit = Visit { each, links: HashMap::new() };
+    let stat = fs::fstat(&object).map_err(|error| at_top(error.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let level = Level::of(&object).map_err(at_top)?;
+        let Some(top) = level.top() else { return Ok(()) };
+        visit.directory(top, Path::new("")).map_err(at_top)?;
+        return visit.level(&level, Path::new(""), DEPTH);
+    }
+    let told = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => reopen(&object).and_then(|file| {
+            let attributes = attributes(&file)?;
+            Ok((attributes, Content::File(file.into())))
+        }),
+        FileType::Symlink => fs::readlinkat(&object, "", Vec::new())
+            .map(|target| (Vec::new(), Content::Symlink(OsString::from_vec(target.into_bytes()))))
+            .map_err(io::Error::from),
+        FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
+            Ok((Vec::new(), Content::Special))
+        }
+        // A socket.
+        _ => Err(Errno::OPNOTSUPP.into()),
+    };
+    let (attributes, content) = told.map_err(at_top)?;
+    (visit.each)(Found { path: Path::new(""), stat, attributes, content }).map_err(at_top)
+}
+
 /// Gives what `upper` changes of the merged trees `lower` to `each`, as a layer has it (OCI image
 /// specification, `layer.md`): what is new or changed, the directories on the way to it, and what is gone.
 /// The root itself comes first, with an empty path. With `whole` the upper tree is no layer but has
@@ -273,8 +303,13 @@ fn open_regular(dir: &OwnedFd, name: &CStr) -> io::Result<Option<OwnedFd>> {
     if FileType::from_raw_mode(fs::fstat(&held)?.st_mode) != FileType::RegularFile {
         return Ok(None);
     }
+    reopen(&held).map(Some)
+}
+
+/// Opens for reading what was seen to be a regular file.
+fn reopen(held: &OwnedFd) -> io::Result<OwnedFd> {
     let again = format!("/proc/self/fd/{}", held.as_raw_fd());
-    Ok(Some(fs::open(again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+    Ok(fs::open(again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// What was there a moment ago, and is a file of another kind now, is gone too.

@@ -10,6 +10,7 @@ mod cgroups;
 mod chunked;
 mod commit;
 mod containerd;
+mod copy;
 mod daemons;
 mod errors;
 mod escape;

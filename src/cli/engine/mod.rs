@@ -6,6 +6,7 @@ pub mod attach;
 pub mod check;
 pub mod commit;
 pub mod completion;
+pub mod cp;
 pub mod diff;
 pub mod events;
 pub mod exec;
@@ -134,24 +135,40 @@ struct Face {
     run: fn(&ArgMatches, &Globals) -> Outcome,
 }
 
-fn face<A: Args + FromArgMatches + 'static>(
-    name: &'static str,
-    aliases: &'static [&'static str],
-    about: &'static str,
-    run: fn(&ArgMatches, &Globals) -> Outcome,
-) -> Face {
-    Face { name, about, aliases, augment: A::augment_args, run }
+impl Face {
+    /// The words before the last one, and that.
+    fn words(&self) -> (&'static str, &'static str) {
+        self.name.rsplit_once(' ').unwrap_or(("", self.name))
+    }
+
+    /// Whether it is called so, in the group of this name.
+    fn is_called(&self, group: &str, word: &str) -> bool {
+        let (own, last) = self.words();
+        own == group && (last == word || self.aliases.contains(&word))
+    }
+
+    /// Without its flags.
+    fn bare(&self) -> Command {
+        // Of a flag that is given twice the last one counts, as in Podman.
+        Command::new(self.words().1).about(self.about).visible_aliases(self.aliases).args_override_self(true)
+    }
 }
 
 macro_rules! faces {
     ($($name:literal $aliases:expr, $args:path, $run:path, $about:literal;)*) => {
-        vec![$(face::<$args>($name, &$aliases, $about, |matches, globals| {
-            $run(parse::<$args>(matches)?, globals)
-        })),*]
+        const {
+            &[$(Face {
+                name: $name,
+                about: $about,
+                aliases: &$aliases,
+                augment: <$args as Args>::augment_args,
+                run: |matches, globals| $run(parse::<$args>(matches)?, globals),
+            }),*]
+        }
     };
 }
 
-fn faces() -> Vec<Face> {
+fn faces() -> &'static [Face] {
     faces! {
         "artifact add" [], artifact::AddArgs, artifact::add, "Make an artifact of files, or add files to one";
         "artifact extract" [], artifact::ExtractArgs, artifact::extract, "Write an artifact's files";
@@ -166,6 +183,7 @@ fn faces() -> Vec<Face> {
         "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
         "container prune" [], prune::PruneArgs, prune::run, "Remove all containers that do not run";
+        "cp" [], cp::CpArgs, cp::run, "Copy files between containers, the host and archives";
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
         "events" [], events::EventsArgs, events::run, "Show what happens to containers, images and volumes";
@@ -232,9 +250,9 @@ fn parse<A: FromArgMatches>(matches: &ArgMatches) -> Result<A, Failure> {
     A::from_arg_matches(matches).map_err(|error| Failure::new(error.to_string().trim_end().to_owned()))
 }
 
-/// The whole command, also for completions; each command's flags are built only when it is used.
-pub fn command() -> Command {
-    let mut command = Command::new("umiak")
+/// What every command has in front of it.
+fn base() -> Command {
+    Command::new("umiak")
         .about("Pull and run containers as an ordinary user, without a daemon")
         .version(env!("CARGO_PKG_VERSION"))
         .disable_version_flag(true)
@@ -261,21 +279,42 @@ pub fn command() -> Command {
                 .long("version")
                 .action(ArgAction::Version)
                 .help("Show the version"),
-        );
-    let mut groups = GROUPS.map(|(name, about)| {
-        Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true)
-    });
+        )
+}
+
+fn group(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true)
+}
+
+/// The whole command, for help, completions and what is mistyped; each command's flags are built only when it
+/// is used.
+pub fn command() -> Command {
+    let mut command = base();
+    let mut groups = GROUPS.map(|(name, about)| group(name, about));
     for face in faces() {
-        let (group, word) = face.name.split_once(' ').unwrap_or(("", face.name));
-        let own = Command::new(word).about(face.about).visible_aliases(face.aliases).defer(face.augment);
-        // Of a flag that is given twice the last one counts, as in Podman.
-        let own = own.args_override_self(true);
-        match groups.iter_mut().find(|known| known.get_name() == group) {
+        let own = face.bare().defer(face.augment);
+        match groups.iter_mut().find(|known| known.get_name() == face.words().0) {
             Some(known) => *known = std::mem::take(known).subcommand(own),
             None => command = command.subcommand(own),
         }
     }
     command.subcommands(groups)
+}
+
+/// The command with the one subcommand that `words` name, and where its own words begin: all that is
+/// needed to understand them. `None` if they name none.
+fn command_of(words: &[OsString]) -> Option<(&'static Face, Command, usize)> {
+    let base = base();
+    let at = first_word(&base, words, 1)?;
+    let word = words[at].to_str()?;
+    if let Some((name, about)) = GROUPS.iter().find(|(name, _)| *name == word) {
+        let second = words.get(at + 1)?.to_str()?;
+        let face = faces().iter().find(|face| face.is_called(name, second))?;
+        let own = (face.augment)(face.bare());
+        return Some((face, base.subcommand(group(name, about).subcommand(own)), at + 2));
+    }
+    let face = faces().iter().find(|face| face.is_called("", word))?;
+    Some((face, base.subcommand((face.augment)(face.bare())), at + 1))
 }
 
 /// Commands with a second word. Those of `container` and `image` that stand here are the ones that
@@ -292,7 +331,7 @@ const GROUPS: [(&str, &str); 7] = [
 
 /// `container run` is `run`, `image ls` is `images`: the words with the group taken off.
 fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
-    let Some(at) = first_word(&command(), &words, 1) else { return words };
+    let Some(at) = first_word(&base(), &words, 1) else { return words };
     let group = words[at].to_str().unwrap_or_default().to_owned();
     let Some(word) = words.get(at + 1).and_then(|w| w.to_str()).map(str::to_owned) else { return words };
     let replacement = match (group.as_str(), word.as_str()) {
@@ -307,8 +346,8 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("system", "events") => "events",
         (
             "container",
-            name @ ("attach" | "commit" | "create" | "exec" | "export" | "kill" | "logs" | "pause" | "rename"
-            | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
+            name @ ("attach" | "commit" | "cp" | "create" | "exec" | "export" | "kill" | "logs" | "pause"
+            | "rename" | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");
@@ -357,6 +396,10 @@ fn first_word(command: &Command, words: &[OsString], from: usize) -> Option<usiz
     None
 }
 
+/// Commands that end in a program's own words: everything from the first word on is not for us, whatever it
+/// looks like.
+const TRAILING: [&str; 1] = ["unshare"];
+
 /// The engine's `main`.
 pub fn main(words: Vec<OsString>) -> u8 {
     let command_line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -372,8 +415,21 @@ pub fn main(words: Vec<OsString>) -> u8 {
 }
 
 fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
-    let words = ungroup(words);
-    let matches = match command().try_get_matches_from(&words) {
+    let mut words = ungroup(words);
+    let Some((face, command, from)) = command_of(&words) else {
+        // Help, the version, or an error: none of our commands is named.
+        return match command().try_get_matches_from(&words) {
+            Ok(_) => Err(Failure::new("no command was given")),
+            Err(error) => usage(&error, &words),
+        };
+    };
+    if TRAILING.contains(&face.name)
+        && let Some(own) = command.find_subcommand(face.name)
+        && let Some(first) = first_word(own, &words, from)
+    {
+        words.insert(first, "--".into());
+    }
+    let matches = match command.try_get_matches_from(&words) {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &words),
     };
@@ -381,18 +437,11 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     let options: Vec<String> =
         matches.get_many("storage-opt").map(|options| options.cloned().collect()).unwrap_or_default();
     let globals = Globals { paths: find_paths(dir("root"), dir("runroot"), &options)?, command_line };
-    let Some((name, matches)) = matches.subcommand() else {
-        return Err(Failure::new("no command was given"));
-    };
-    let (name, matches) = match matches.subcommand() {
-        Some((second, matches)) => (format!("{name} {second}"), matches),
-        None => (name.to_owned(), matches),
-    };
-    match faces().iter().find(|face| face.name == name) {
-        Some(face) => (face.run)(matches, &globals),
-        None => Err(Failure::new(format!("`umiak {name}` needs a further word"))
-            .with_hint(format!("see umiak {name} --help"))),
+    let mut own = &matches;
+    while let Some((_, matches)) = own.subcommand() {
+        own = matches;
     }
+    (face.run)(own, &globals)
 }
 
 /// The store that flags name, the user's own else.
@@ -459,4 +508,46 @@ fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
     let command = unsupported::command_of(&words, &ours);
     let hint = command.map_or("umiak --help".into(), |name| format!("umiak {name} --help"));
     Failure::new(line).with_hint(format!("see {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(line: &str) -> Option<(&'static str, usize)> {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        command_of(&ungroup(words)).map(|(face, _, from)| (face.name, from))
+    }
+
+    #[test]
+    fn a_line_names_one_command() {
+        for (line, name, from) in [
+            ("umiak ps", "ps", 2),
+            ("umiak --root /x ps -a", "ps", 4),
+            ("umiak --root=/x container ls", "ps", 3),
+            ("umiak volume list", "volume ls", 3),
+            ("umiak container prune", "container prune", 3),
+            ("umiak image rm x", "rmi", 2),
+        ] {
+            assert_eq!(named(line), Some((name, from)), "{line}");
+        }
+        for line in
+            ["umiak", "umiak --version", "umiak --root", "umiak nothing", "umiak volume", "umiak -- ps"]
+        {
+            assert_eq!(named(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_whole_command_is_sound() {
+        let mut command = command();
+        command.build();
+        command.debug_assert();
+        for face in faces() {
+            let (group, word) = face.words();
+            assert!(group.is_empty() || GROUPS.iter().any(|(name, _)| *name == group), "{}", face.name);
+            let same = faces().iter().filter(|other| other.is_called(group, word)).count();
+            assert_eq!(same, 1, "{}", face.name);
+        }
+    }
 }

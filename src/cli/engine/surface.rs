@@ -140,6 +140,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      color f,follow l,latest n,names since= tail= t,timestamps until=",
     ),
     (
+        "cp",
+        "\
+     a,archive overwrite",
+    ),
+    (
         "start",
         "\
      all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy",

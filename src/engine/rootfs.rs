@@ -1,0 +1,210 @@
+//! The root of a container as its processes see it, for work on its files from outside: through the mount
+//! namespace of one that runs; of one that does not, what would be mounted is mounted where nobody else sees it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{Engine, Error};
+use crate::base::idmap::IdMapping;
+use crate::security::passwd;
+use crate::storage::containers::{ContainerRecord, RootfsSource, Status};
+use crate::sys::child::Ids;
+use crate::sys::lock::Lock;
+use crate::sys::mount::{self, Overlay, Propagation, PropagationKind};
+use crate::sys::path::Root;
+use crate::sys::process::{self, CloneOptions};
+use crate::sys::{namespace, socket};
+
+/// How a container's root can be had. While this lives a container that does not run is not started.
+#[derive(Debug)]
+pub(super) struct Access {
+    /// The container.
+    pub record: ContainerRecord,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// It runs: this is its first process.
+    Live { process: OwnedFd, namespaces: u64, pid: i32 },
+    /// It does not.
+    Still { stack: Stack, _charge: Lock },
+}
+
+/// What a container's root is made of.
+#[derive(Debug)]
+struct Stack {
+    /// Its directory, over which it is mounted.
+    dir: PathBuf,
+    base: Base,
+    /// What is mounted in it: source, destination, whether it may be written.
+    binds: Vec<(PathBuf, PathBuf, bool)>,
+}
+
+#[derive(Debug)]
+enum Base {
+    Directory(PathBuf),
+    Overlay(Overlay),
+}
+
+impl Engine {
+    /// The way to the root of a container, running or not.
+    pub(super) fn access(&self, text: &str) -> Result<Access, Error> {
+        loop {
+            let (record, status) = self.lookup(text)?;
+            if let Some(state) = status.running()
+                && let Some(process) = process::open_alive(state.pid, state.start_time)
+            {
+                let namespaces = namespace::differing(state.pid, 0)
+                    .map_err(|source| Error::Processes { name: record.name.clone(), source })?;
+                return Ok(Access { record, way: Way::Live { process, namespaces, pid: state.pid } });
+            }
+            if let Status::Stopping(_) = status {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                continue;
+            }
+            let Some(charge) = self.charge_unless_running(&record.id)? else { continue };
+            let stack = self.stack(&record)?;
+            return Ok(Access { record, way: Way::Still { stack, _charge: charge } });
+        }
+    }
+
+    fn stack(&self, record: &ContainerRecord) -> Result<Stack, Error> {
+        let dir = self.containers.dir(&record.id);
+        self.copy_layers_if_needed(record)?;
+        let copy = dir.join("rootfs");
+        let base = match &record.rootfs {
+            RootfsSource::Directory(path) => Base::Directory(path.clone()),
+            RootfsSource::Image { .. } if copy.exists() => Base::Directory(copy),
+            RootfsSource::Image { layers, .. } => {
+                let store = self.layer_store(record);
+                Base::Overlay(Overlay {
+                    lower: layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect(),
+                    upper: dir.join("diff"),
+                    work: dir.join("work"),
+                    volatile: false,
+                    userxattr: record.mapping.is_some(),
+                })
+            }
+        };
+        let mounts = record.config.mounts.iter().filter(|mount| matches!(&*mount.kind, "bind" | "volume"));
+        let binds =
+            mounts.map(|mount| (mount.source.clone().into(), mount.destination.clone().into(), mount.rw));
+        Ok(Stack { dir, base, binds: binds.collect() })
+    }
+}
+
+impl Access {
+    /// Who may do something with the container's files.
+    pub fn ids(&self) -> Ids<'_> {
+        match (&self.way, &self.record.mapping) {
+            (Way::Live { process, namespaces, .. }, _) if namespaces & libc::CLONE_NEWUSER as u64 != 0 => {
+                Ids::Of(process.as_fd())
+            }
+            (Way::Still { .. }, Some(mapping)) => Ids::Mapped(mapping),
+            _ => Ids::Own,
+        }
+    }
+
+    /// Opens the root, in a process that has [`Access::ids`] and nothing else to do: its mounts change.
+    pub fn open(&self) -> io::Result<Root> {
+        match &self.way {
+            Way::Live { process, namespaces, .. } if namespaces & libc::CLONE_NEWNS as u64 != 0 => {
+                root_of(process.as_fd()).map(Root::from_fd)
+            }
+            Way::Live { pid, .. } => Root::open(Path::new(&format!("/proc/{pid}/root"))),
+            Way::Still { stack, .. } => stack.mount(),
+        }
+    }
+
+    /// The mapping of host's ids to the container's.
+    pub fn mapping(&self) -> Option<&IdMapping> {
+        self.record.mapping.as_ref()
+    }
+
+    /// Whom the container's program runs as, by the files of its root.
+    pub fn user(&self, root: &Root) -> (u32, u32) {
+        const LIMIT: u64 = 4 << 20;
+        let read = |path: &str| root.read(Path::new(path), LIMIT).unwrap_or_default();
+        let text = &self.record.config.user;
+        let identity = passwd::resolve(text, &read("/etc/passwd"), &read("/etc/group"));
+        // Who is not known to the files cannot have been meant by a name.
+        identity.map_or((0, 0), |identity| (identity.uid, identity.gid))
+    }
+}
+
+/// Opens the root of a process's mount namespace, which a child of the caller's joins: the caller keeps its own
+/// mounts, and its `/proc`.
+fn root_of(container: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let (ours, theirs) = socket::packet_pair()?;
+    let child = process::spawn(CloneOptions { close: Some(ours.as_fd()), ..Default::default() }, || {
+        let opened = process::set_undumpable()
+            .and_then(|()| namespace::join(container, libc::CLONE_NEWNS as u64))
+            .and_then(|()| {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                Ok(rustix::fs::open("/", flags, Mode::empty())?)
+            });
+        let sent = match opened {
+            Ok(root) => socket::send(&theirs, b"r", Some(root.as_fd())),
+            Err(error) => {
+                socket::send(&theirs, &error.raw_os_error().unwrap_or(libc::EIO).to_le_bytes(), None)
+            }
+        };
+        u8::from(sent.is_err())
+    })?;
+    drop(theirs);
+    let (told, root) = socket::receive(&ours)?;
+    process::wait(&child.pidfd)?;
+    root.ok_or_else(|| {
+        let errno = told.first_chunk::<4>().map_or(libc::EIO, |bytes| i32::from_le_bytes(*bytes));
+        io::Error::from_raw_os_error(errno)
+    })
+}
+
+impl Stack {
+    /// Mounts it all in a mount namespace of the caller's own. With nothing to be mounted there is none.
+    fn mount(&self) -> io::Result<Root> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |path: &Path| rustix::fs::open(path, flags, Mode::empty());
+        if let (Base::Directory(path), true) = (&self.base, self.binds.is_empty()) {
+            return Root::open(path);
+        }
+        // What the host has is opened before anything can cover it.
+        let sources: Vec<_> = self.binds.iter().map(|(source, ..)| mount::open_path(source)).collect();
+        namespace::unshare(libc::CLONE_NEWNS as u64)?;
+        let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
+        mount::change_propagation(Path::new("/"), slave)?;
+        let target = open(&self.dir)?;
+        match &self.base {
+            Base::Directory(path) => mount::attach(mount::detached_copy(open(path)?, true)?, &target)?,
+            Base::Overlay(overlay) => drop(mount::overlay(overlay, mount::attr::NODEV, &target)?),
+        }
+        let root = Root::from_fd(open(&self.dir)?);
+        for ((_, destination, writable), source) in self.binds.iter().zip(sources) {
+            // A source that is gone is missing at the start, and not here.
+            let Ok(source) = source else { continue };
+            let directory = rustix::fs::fstat(&source)
+                .map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode))?
+                == rustix::fs::FileType::Directory;
+            let place = if directory {
+                root.create_dir_all(destination, 0o755)?
+            } else {
+                root.create_file(destination, 0o644)?
+            };
+            // Copied in this namespace: the descriptor is of the caller's former one.
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&source));
+            let source =
+                std::fs::read_link(path).and_then(|path| mount::open_path(&path).map_err(io::Error::from))?;
+            let copy = mount::detached_copy(&source, true)?;
+            if !writable {
+                let read_only = mount::Attributes { set: mount::attr::RDONLY, clear: 0 };
+                mount::change_attributes(&copy, read_only, false)?;
+            }
+            mount::attach(copy, place)?;
+        }
+        Ok(root)
+    }
+}
