@@ -39,6 +39,7 @@ pub mod sources;
 pub mod specgen;
 pub mod supervision;
 pub mod top;
+pub mod update;
 pub mod usage;
 pub mod userns;
 pub mod volumes;

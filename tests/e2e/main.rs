@@ -36,5 +36,6 @@ mod start;
 mod store;
 mod terminal;
 mod trust;
+mod update;
 mod userns;
 mod volumes;

@@ -45,6 +45,7 @@ pub mod tag;
 pub mod top;
 pub mod trust;
 pub mod unsupported;
+pub mod update;
 pub mod version;
 pub mod volume;
 pub mod wait;
@@ -180,6 +181,7 @@ fn faces() -> &'static [Face] {
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
         "commit" [], commit::CommitArgs, commit::run, "Make an image of a container's files";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
+        "container cleanup" [], update::CleanupArgs, update::cleanup, "Finish what is left of containers that do not run";
         "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
         "container prune" [], prune::PruneArgs, prune::run, "Remove all containers that do not run";
@@ -235,6 +237,7 @@ fn faces() -> &'static [Face] {
         "top" [], top::TopArgs, top::run, "List a container's processes";
         "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
         "untag" [], tag::UntagArgs, tag::untag, "Take names from an image";
+        "update" [], update::UpdateArgs, update::update, "Change a container";
         "version" [], version::VersionArgs, version::run, "Show the version";
         "volume create" [], volume::CreateArgs, volume::create, "Make a volume";
         "volume exists" [], exists::VolumeArgs, exists::volume, "Tell by the exit code whether a volume is there";
@@ -347,7 +350,8 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         (
             "container",
             name @ ("attach" | "commit" | "cp" | "create" | "exec" | "export" | "kill" | "logs" | "pause"
-            | "rename" | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "wait"),
+            | "rename" | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "update"
+            | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");

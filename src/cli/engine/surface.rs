@@ -180,6 +180,22 @@ pub const FLAGS: &[(&str, &str)] = &[
      f,format=",
     ),
     (
+        "container cleanup",
+        "\
+     a,all exec= l,latest rm rmi stopped-only",
+    ),
+    (
+        "update",
+        "\
+     blkio-weight= blkio-weight-device= cpu-period= cpu-quota= cpu-rt-period= cpu-rt-runtime= \
+     c,cpu-shares= cpus= cpuset-cpus= cpuset-mems= device-read-bps= device-read-iops= device-write-bps= \
+     device-write-iops= e,env= health-cmd= health-interval= health-log-destination= health-max-log-count= \
+     health-max-log-size= health-on-failure= health-retries= health-start-period= health-startup-cmd= \
+     health-startup-interval= health-startup-retries= health-startup-success= health-startup-timeout= \
+     health-timeout= l,latest m,memory= memory-reservation= memory-swap= memory-swappiness= \
+     no-healthcheck pids-limit= restart= ulimit= unsetenv=",
+    ),
+    (
         "version",
         "\
      f,format= h,help",
