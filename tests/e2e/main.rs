@@ -12,6 +12,7 @@ mod commit;
 mod containerd;
 mod copy;
 mod daemons;
+mod death;
 mod errors;
 mod escape;
 mod events;
