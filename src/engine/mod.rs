@@ -43,6 +43,7 @@ pub mod stats;
 pub mod supervision;
 pub mod top;
 pub mod unshare;
+pub mod update;
 pub mod usage;
 pub mod userns;
 pub mod volume_files;

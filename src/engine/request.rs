@@ -89,6 +89,8 @@ pub struct RunRequest {
     pub security_opt: Vec<String>,
     pub seccomp_policy: Option<String>,
     pub ulimits: Vec<String>,
+    /// It is `create` that asks: the container is started later.
+    pub waits: bool,
     /// The command line, for `inspect`.
     pub create_command: Vec<String>,
 }

@@ -119,6 +119,7 @@ impl Engine {
             rootfs,
             mapping,
             create_command: request.create_command.clone(),
+            waits: request.waits,
             config,
         };
         if self.has_other_ids(&record) {

@@ -151,7 +151,8 @@ pub fn ended(ending: Ending, engine: &Engine, id: &crate::base::id::ContainerId,
 
 /// `create`.
 pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
-    let request = args.request(&globals.command_line)?;
+    let mut request = args.request(&globals.command_line)?;
+    request.waits = true;
     let engine = globals.engine()?;
     let image = args.image(&engine, &request)?;
     let (record, _lock) = engine.create(&request, image.as_ref())?;

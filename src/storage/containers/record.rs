@@ -365,6 +365,9 @@ pub struct ContainerRecord {
     pub mapping: Option<IdMapping>,
     /// The command line that made it.
     pub create_command: Vec<String>,
+    /// Made to be started later: that it has not run yet does not mean that its maker was killed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub waits: bool,
     /// All the rest.
     pub config: ContainerConfig,
 }
