@@ -222,13 +222,16 @@ impl Engine {
                 };
                 append(&mut passwd, &line);
             }
-            let known = passwd::groups(&group).any(|other| other.gid == gid || other.name == name.as_bytes());
+            // Who has no name but a number has a group of the like.
+            let whose = if name.parse::<u32>().is_ok() { gid.to_string() } else { name.clone() };
+            let known =
+                passwd::groups(&group).any(|other| other.gid == gid || other.name == whose.as_bytes());
             if !known {
                 let line = match &who.group_entry {
-                    None => format!("{name}:x:{gid}:{name}"),
+                    None => format!("{whose}:x:{gid}:{name}"),
                     Some(template) => fill(
                         template,
-                        &[("GROUPNAME", &name), ("GID", &gid.to_string()), ("USERLIST", &name)],
+                        &[("GROUPNAME", &whose), ("GID", &gid.to_string()), ("USERLIST", &name)],
                     ),
                 };
                 append(&mut group, &line);

@@ -188,6 +188,8 @@ fn who_is_known_inside() {
     let umiak = Umiak::with_busybox();
     let whoami = "id -un; grep :4321: /etc/passwd";
     sh(&umiak, &["-u", "4321:33"], whoami).ok().says("4321\n4321:*:4321:33:container user:/:/bin/sh");
+    sh(&umiak, &["-u", "4321:33", "--passwd=false"], "id -g").ok().says("33");
+    sh(&umiak, &["-u", "4321:4444"], "grep 4444 /etc/group").ok().says("4444:x:4444:4321");
     sh(&umiak, &["-u", "4321", "--passwd=false"], "grep -c 4321 /etc/passwd").exits(1).says("0");
     let entry = ["-u", "4321", "--passwd-entry", "me:*:$UID:$GID:x:/home/me:/bin/sh"];
     sh(&umiak, &entry, "id -un; echo $HOME").ok().says("me\n/home/me");
@@ -295,6 +297,16 @@ fn filters_of_images() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     sh(&umiak, &["--seccomp-policy", "image"], "true").ok();
+    // One that an image brings denies what it likes.
+    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":13}]}"#;
+    let change = format!("LABEL io.containers.seccomp.profile='{profile}'");
+    umiak.run(&["create", "--name", "base", "busybox"]).ok();
+    umiak.run(&["commit", "-q", "--change", &change, "base", "localhost/filtered"]).ok();
+    let run = |policy: &str| {
+        umiak.run(&["run", "--rm", "--seccomp-policy", policy, "localhost/filtered", "mkdir", "/made"])
+    };
+    run("image").exits(1);
+    run("default").ok();
     sh(&umiak, &["--seccomp-policy", "odd"], "true").exits(125).tells("--seccomp-policy");
 }
 
