@@ -40,7 +40,7 @@ impl Engine {
         let (record, status) = (self.containers.record(id)?, pause::told(self.containers.status(id)?));
         let left_behind = match &status {
             Status::Exited(exit) => exit.exit == Exit::Unknown || may_run(id),
-            Status::Created => record.config.auto_remove,
+            Status::Created => record.config.auto_remove && !record.waits,
             _ => false,
         };
         if left_behind && self.sweep_dead(id)? {

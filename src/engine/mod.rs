@@ -43,9 +43,11 @@ pub mod stats;
 pub mod supervision;
 pub mod top;
 pub mod unshare;
+pub mod update;
 pub mod usage;
 pub mod userns;
 pub mod volume_files;
+pub mod volume_options;
 pub mod volumes;
 
 use std::cell::OnceCell;
@@ -219,6 +221,8 @@ pub enum Error {
     },
     #[error("the user \"{0}\" of the container has no id that is mapped")]
     UnmappedUser(String),
+    #[error("mapping the ids of the mount \"{}\": {why}", path.display())]
+    MapIds { path: PathBuf, why: &'static str },
     #[error("changing the owner of \"{}\": it belongs to the system", .0.display())]
     ChownSystem(PathBuf),
     #[error(
@@ -309,6 +313,10 @@ pub enum Error {
         #[source]
         source: crate::sys::transfer::Problem,
     },
+    #[error("making a volume")]
+    VolumeOptions(#[from] volume_options::Error),
+    #[error("mounting volume \"{name}\": only root can mount a file system of type \"{fstype}\"")]
+    VolumeType { name: String, fstype: String },
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),
     #[error("there is a volume \"{0}\" already")]

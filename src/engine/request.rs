@@ -30,6 +30,7 @@ pub struct RunRequest {
     pub supervision: super::supervision::Wanted,
     pub init: bool,
     pub interactive: bool,
+    pub attach: Vec<String>,
     pub tty: bool,
     pub entrypoint: Option<String>,
     pub workdir: Option<String>,
@@ -88,6 +89,8 @@ pub struct RunRequest {
     pub security_opt: Vec<String>,
     pub seccomp_policy: Option<String>,
     pub ulimits: Vec<String>,
+    /// It is `create` that asks: the container is started later.
+    pub waits: bool,
     /// The command line, for `inspect`.
     pub create_command: Vec<String>,
 }

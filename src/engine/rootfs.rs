@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Engine, Error};
 use crate::base::idmap::IdMapping;
 use crate::security::passwd;
-use crate::storage::containers::{ContainerRecord, RootfsSource, Status};
+use crate::storage::containers::{ContainerRecord, DriverRecord, RootfsSource, Status};
 use crate::sys::child::Ids;
 use crate::sys::lock::Lock;
 use crate::sys::mount::{self, Overlay, Propagation, PropagationKind};
@@ -40,6 +40,8 @@ struct Stack {
     /// Its directory, over which it is mounted.
     dir: PathBuf,
     base: Base,
+    /// Its base, opened by the caller, who may pass directories that the container's root may not.
+    opened: Option<OwnedFd>,
     /// What is mounted in it.
     binds: Vec<Bind>,
 }
@@ -116,14 +118,26 @@ impl Engine {
             }
         };
         let mounts = record.config.mounts.iter().filter(|mount| matches!(&*mount.kind, "bind" | "volume"));
-        let binds = mounts.map(|mount| Bind {
-            source: mount.source.clone().into(),
-            subpath: mount.subpath.clone().map(PathBuf::from),
-            destination: mount.destination.clone().into(),
-            // What the container writes over an overlay is its own, and gone when it ends.
-            writable: mount.rw && mount.overlay.is_none(),
+        let binds = mounts.filter_map(|mount| {
+            let source = match &mount.driver {
+                None => mount.source.clone().into(),
+                Some(DriverRecord::Bind(path)) => path.clone(),
+                // What is only there while a container runs.
+                Some(_) => return None,
+            };
+            Some(Bind {
+                source,
+                subpath: mount.subpath.clone().map(PathBuf::from),
+                destination: mount.destination.clone().into(),
+                // What the container writes over an overlay is its own, and gone when it ends.
+                writable: mount.rw && mount.overlay.is_none(),
+            })
         });
-        Ok(Stack { dir, base, binds: binds.collect() })
+        let opened = match &base {
+            Base::Directory(path) => mount::open_path(path).ok(),
+            Base::Overlay(_) => None,
+        };
+        Ok(Stack { dir, base, opened, binds: binds.collect() })
     }
 }
 
@@ -228,7 +242,10 @@ impl Stack {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |path: &Path| rustix::fs::open(path, flags, Mode::empty());
         if let (Base::Directory(path), true) = (&self.base, self.binds.is_empty()) {
-            return Root::open(path);
+            return match &self.opened {
+                Some(opened) => opened.try_clone().map(Root::from_fd),
+                None => Root::open(path),
+            };
         }
         namespace::unshare(libc::CLONE_NEWNS as u64)?;
         let slave = Propagation { kind: PropagationKind::Slave, recursive: true };

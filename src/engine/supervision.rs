@@ -75,6 +75,18 @@ pub fn resolve(wanted: &Wanted, image: &ImageDefaults, config: &mut ContainerCon
     Ok(())
 }
 
+/// A container's health check as changed by flags; as it was without any.
+pub fn change_health(wanted: &Wanted, now: Option<HealthConfig>) -> Result<Option<HealthConfig>, Error> {
+    let wanted = Wanted { restart: None, timeout: None, ..wanted.clone() };
+    if wanted == Wanted::default() {
+        return Ok(now);
+    }
+    let startup = now.as_ref().and_then(|health| health.startup.clone());
+    let changed = health(&wanted, now)?;
+    // What is not asked for anew stays.
+    Ok(changed.map(|health| HealthConfig { startup: health.startup.clone().or(startup), ..health }))
+}
+
 /// `no`, `always`, `unless-stopped`, `on-failure`, `on-failure:N`.
 pub fn restart(text: &str) -> Result<RestartPolicy, Error> {
     let (name, bound) = match text.split_once(':') {
@@ -214,8 +226,12 @@ fn health(wanted: &Wanted, from_image: Option<HealthConfig>) -> Result<Option<He
     }
     config.log_count = wanted.health_max_log_count.unwrap_or(config.log_count);
     config.log_size = wanted.health_max_log_size.unwrap_or(config.log_size);
+    if wanted.health_log_destination.is_some() {
+        config.log_destination = None;
+    }
     config.log_destination = match wanted.health_log_destination.as_deref() {
-        None | Some("" | "local") => None,
+        None => config.log_destination.clone(),
+        Some("" | "local") => None,
         Some("events_logger") => {
             let value = "events_logger".into();
             return Err(Error::Unsupported { flag: "health-log-destination", value });

@@ -14,6 +14,9 @@ use crate::sys::process;
 /// Told of each check: what is known now, and the check itself if there was one.
 pub type Note<'a> = dyn FnMut(&Course, Option<&HealthRun>) + 'a;
 
+/// Makes checks anew where others are asked for.
+pub type Renew<'a> = dyn FnMut() -> Option<Option<Checks<'a>>> + 'a;
+
 /// One run's times.
 #[derive(Default)]
 pub struct Care<'a> {
@@ -23,6 +26,8 @@ pub struct Care<'a> {
     pub stop: (i32, Duration),
     /// Health checks, if there are any.
     pub checks: Option<Checks<'a>>,
+    /// The checks after the container's record was changed; none if they are the same.
+    pub renew: Option<Box<Renew<'a>>>,
     /// Whether the container is to be started again whatever its restart policy says.
     pub restart: bool,
     /// Whether it is to end for good whatever its restart policy says.
@@ -138,6 +143,20 @@ impl Care<'_> {
         Some(Event::Checked(status, code))
     }
 
+    /// The container's record was changed.
+    pub fn renew(&mut self) {
+        if let Some(checks) = self.renew.as_mut().and_then(|renew| renew()) {
+            self.abandon();
+            self.checks = checks;
+        }
+    }
+
+    fn abandon(&mut self) {
+        if let Some(probe) = self.checks.as_mut().and_then(|checks| checks.probe.take()) {
+            probe.abandon();
+        }
+    }
+
     /// A check that somebody asks for: at once, if none is on its way.
     pub fn check_now(&mut self) {
         if let Some(checks) = &mut self.checks
@@ -150,11 +169,9 @@ impl Care<'_> {
     /// The program has ended: there is nothing more to check.
     pub fn ended(&mut self) {
         self.kill_at = None;
+        self.abandon();
         if let Some(checks) = &mut self.checks {
             checks.due = None;
-            if let Some(probe) = checks.probe.take() {
-                probe.abandon();
-            }
         }
     }
 }

@@ -28,8 +28,8 @@ use crate::base::report;
 use crate::base::template::Template;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthRun, LogDriver, RestartPolicy,
-    RunState,
+    ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthConfig, HealthRun, LogDriver,
+    RestartPolicy, RunState,
 };
 use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
@@ -363,23 +363,34 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
         stop: (config.stop_signal, Duration::from_secs(config.stop_timeout)),
         ..Care::default()
     };
-    if let Some(health) = &config.health {
-        let note = |course: &Course, run: Option<&HealthRun>| {
-            // What cannot be written is not worth the container's life.
-            let _ = containers.write_health(id, course.record());
-            if run.is_some() {
-                let health = Some(course.record().status.name().to_owned());
-                events.write(&[Event { health, ..Event::container("health_status", record) }]);
-            }
-            if let Some(dir) = &course.config().log_destination
-                && let Ok(text) = serde_json::to_vec(course.record())
-            {
-                let path = dir.join(format!("{id}-healthcheck.log"));
-                let _ = crate::sys::atomic::write(&path, &text, 0o600, Durability::Volatile);
-            }
-        };
-        care.checks = Some(Checks::new(Course::new(health.clone()), &job.executor, &state, Box::new(note)));
-    }
+    let note = move |course: &Course, run: Option<&HealthRun>| {
+        // What cannot be written is not worth the container's life.
+        let _ = containers.write_health(id, course.record());
+        if run.is_some() {
+            let health = Some(course.record().status.name().to_owned());
+            events.write(&[Event { health, ..Event::container("health_status", record) }]);
+        }
+        if let Some(dir) = &course.config().log_destination
+            && let Ok(text) = serde_json::to_vec(course.record())
+        {
+            let path = dir.join(format!("{id}-healthcheck.log"));
+            let _ = atomic::write(&path, &text, 0o600, Durability::Volatile);
+        }
+    };
+    let (executor, facts) = (&job.executor, &state);
+    let checks = move |health: &Option<HealthConfig>| {
+        let course = health.clone().map(Course::new);
+        course.map(|course| Checks::new(course, executor, facts, Box::new(note)))
+    };
+    care.checks = checks(&config.health);
+    let mut known = config.health.clone();
+    care.renew = Some(Box::new(move || {
+        let changed = containers.record(id).ok()?.config.health;
+        (changed != known).then(|| {
+            known = changed;
+            checks(&known)
+        })
+    }));
     let policy = config.restart;
     let mut last = None;
     let (_, again) = supervisor

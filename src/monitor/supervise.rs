@@ -413,7 +413,10 @@ impl Supervisor {
                 Some(Request::Mute) => client.mute = true,
                 Some(Request::Stop) => self.stopped = true,
                 Some(Request::Check) => care.check_now(),
-                Some(Request::Reload) => self.changed = true,
+                Some(Request::Reload) => {
+                    self.changed = true;
+                    care.renew();
+                }
                 None => client.gone = true,
             },
         }

@@ -43,7 +43,7 @@ fn find(lower: &Level, path: &Path) -> io::Result<Option<std::os::fd::OwnedFd>> 
         }
     }
     let top = below.as_ref().unwrap_or(lower).top();
-    Ok(top.map(|fd| fd.try_clone()).transpose()?)
+    top.map(|fd| fd.try_clone()).transpose()
 }
 
 fn copy(from: &std::os::fd::OwnedFd, to: &std::os::fd::OwnedFd) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 
 use super::{Globals, Outcome, run};
-use crate::engine::attach::{self, DetachKeys, Relay};
+use crate::engine::attach::{self, DetachKeys, Outputs, Relay};
 use crate::engine::{Engine, Error};
 use crate::storage::containers::{ContainerRecord, Status};
 
@@ -57,6 +57,7 @@ pub(super) fn to_running(
     let signals = attach::catch_signals(sig_proxy).map_err(Error::Relay)?;
     let socket = crate::monitor::connect(&engine.containers.attach_socket(&record.id))
         .map_err(|_| Error::MonitorGone(record.name.clone()))?;
-    let relay = Relay { socket, interactive, tty: record.config.tty, stdin: None, keys };
+    let outputs = Outputs { stdout: true, stderr: true };
+    let relay = Relay { socket, interactive, tty: record.config.tty, stdin: None, keys, outputs };
     run::ended(relay.run(&signals).map_err(Error::Relay)?, engine, &record.id, &record.name)
 }

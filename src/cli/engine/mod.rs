@@ -52,6 +52,7 @@ pub mod top;
 pub mod trust;
 pub mod unshare;
 pub mod unsupported;
+pub mod update;
 pub mod version;
 pub mod volume;
 pub mod volume_files;
@@ -217,6 +218,7 @@ fn faces() -> &'static [Face] {
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
         "commit" [], commit::CommitArgs, commit::run, "Make an image of a container's files";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
+        "container cleanup" [], update::CleanupArgs, update::cleanup, "Finish what is left of containers that do not run";
         "container clone" [], clone::CloneArgs, clone::run, "Make a container as another one was made";
         "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
@@ -278,6 +280,7 @@ fn faces() -> &'static [Face] {
         "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
         "unshare" [], unshare::UnshareArgs, unshare::run, "Run a program in the user namespace that the files of containers belong to";
         "untag" [], tag::UntagArgs, tag::untag, "Take names from an image";
+        "update" [], update::UpdateArgs, update::update, "Change a container";
         "version" [], version::VersionArgs, version::run, "Show the version";
         "volume create" [], volume::CreateArgs, volume::create, "Make a volume";
         "volume exists" [], exists::VolumeArgs, exists::volume, "Tell by the exit code whether a volume is there";
@@ -396,7 +399,7 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
             "container",
             name @ ("attach" | "commit" | "cp" | "create" | "exec" | "export" | "kill" | "logs" | "mount"
             | "pause" | "port" | "rename" | "restart" | "rm" | "run" | "start" | "stats" | "stop"
-            | "top" | "umount" | "unmount" | "unpause" | "wait"),
+            | "top" | "umount" | "unmount" | "unpause" | "update" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");

@@ -142,6 +142,11 @@ pub const FLAGS: &[(&str, &str)] = &[
     ("cp", "a,archive overwrite"),
     ("start", "all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy"),
     (
+        "start",
+        "\
+     all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy",
+    ),
+    (
         "container clone",
         "\
      blkio-weight= blkio-weight-device= cpu-period= cpu-quota= cpu-rt-period= cpu-rt-runtime= c,cpu-shares= cpus= \
@@ -207,6 +212,22 @@ pub const FLAGS: &[(&str, &str)] = &[
         "info",
         "\
      f,format=",
+    ),
+    (
+        "container cleanup",
+        "\
+     a,all exec= l,latest rm rmi stopped-only",
+    ),
+    (
+        "update",
+        "\
+     blkio-weight= blkio-weight-device= cpu-period= cpu-quota= cpu-rt-period= cpu-rt-runtime= \
+     c,cpu-shares= cpus= cpuset-cpus= cpuset-mems= device-read-bps= device-read-iops= device-write-bps= \
+     device-write-iops= e,env= health-cmd= health-interval= health-log-destination= health-max-log-count= \
+     health-max-log-size= health-on-failure= health-retries= health-start-period= health-startup-cmd= \
+     health-startup-interval= health-startup-retries= health-startup-success= health-startup-timeout= \
+     health-timeout= l,latest m,memory= memory-reservation= memory-swap= memory-swappiness= \
+     no-healthcheck pids-limit= restart= ulimit= unsetenv=",
     ),
     (
         "version",

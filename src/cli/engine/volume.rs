@@ -10,6 +10,7 @@ use super::{Failure, Globals, Outcome, prune};
 use crate::base::time;
 use crate::cli::output::{self, Listing};
 use crate::engine::list::timestamp;
+use crate::engine::volume_options::VolumeOptions;
 use crate::engine::volumes::VolumeRecord;
 use crate::engine::{Engine, Error};
 
@@ -25,6 +26,15 @@ pub struct CreateArgs {
     /// Give it a label
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+    /// What it is: type=TYPE, device=DEVICE, o=OPTIONS as for mount(8)
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    opt: Vec<String>,
+    /// The owner of its directory
+    #[arg(long, value_name = "UID")]
+    uid: Option<u32>,
+    /// The group of its directory
+    #[arg(long, value_name = "GID")]
+    gid: Option<u32>,
     /// Its name; one is made up without
     name: Option<String>,
 }
@@ -107,7 +117,8 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
         }
         labels.insert(key.to_owned(), value.to_owned());
     }
-    let record = globals.engine()?.create_volume(args.name.as_deref(), labels, args.ignore)?;
+    let options = VolumeOptions::parse(&args.opt, args.uid, args.gid).map_err(Error::from)?;
+    let record = globals.engine()?.create_volume(args.name.as_deref(), labels, options, args.ignore)?;
     output::println(&record.name)?;
     Ok(0)
 }
@@ -120,7 +131,9 @@ pub(super) fn details(engine: &Engine, volume: &VolumeRecord) -> Value {
         "CreatedAt": time::rfc3339(timestamp(volume.created), &TimeZone::system()),
         "Labels": volume.labels,
         "Scope": "local",
-        "Options": {},
+        "Options": volume.options.told,
+        "UID": volume.options.uid.unwrap_or(0),
+        "GID": volume.options.gid.unwrap_or(0),
         "Anonymous": volume.anonymous_of.is_some(),
         "MountCount": 0,
         "NeedsCopyUp": false,

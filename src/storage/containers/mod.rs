@@ -1,7 +1,7 @@
 //! Containers on disk: what was asked for, what happened, and who is in charge.
 //!
 //! ```text
-//! containers/<id>/record.json   what was asked for; written once
+//! containers/<id>/record.json   what was asked for; written anew only by `rename` and `update`
 //!                 exit.json     how it ended; absent while it runs or was never started
 //!                 ctr.log       output, k8s-file format
 //!                 diff/ work/   upper and work directory of the overlay
@@ -143,20 +143,7 @@ impl Containers {
     /// then the old one is freed: whoever dies in between leaves a name that is nobody's.
     pub fn rename(&self, id: &ContainerId, name: &str) -> Result<String, Error> {
         let names = self.names();
-        let (record, _serial) = loop {
-            let record = self.record(id)?;
-            // Two that rename the same container do it one after the other.
-            let path = self.root.join("names").join(&record.name);
-            let lock = match Lock::exclusive_existing(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::Io { action: "locking", path, source });
-                }
-                other => other.ok(),
-            };
-            if self.record(id)?.name == record.name {
-                break (record, lock);
-            }
-        };
+        let (record, _serial) = self.record_alone(id)?;
         if record.name == name {
             return Ok(record.name);
         }
@@ -175,6 +162,37 @@ impl Containers {
         written?;
         names.release(&record.name, id)?;
         Ok(record.name)
+    }
+
+    /// A container's record, for one who changes it: all who do, do it one after the other, by the lock of
+    /// the name.
+    fn record_alone(&self, id: &ContainerId) -> Result<(ContainerRecord, Option<Lock>), Error> {
+        loop {
+            let name = self.record(id)?.name;
+            let path = self.root.join("names").join(&name);
+            let lock = match Lock::exclusive_existing(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Io { action: "locking", path, source });
+                }
+                other => other.ok(),
+            };
+            let record = self.record(id)?;
+            if record.name == name {
+                return Ok((record, lock));
+            }
+        }
+    }
+
+    /// Writes a container's record anew as `change` makes it.
+    pub fn change<E: From<Error>>(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&mut ContainerRecord) -> Result<(), E>,
+    ) -> Result<ContainerRecord, E> {
+        let (mut record, _serial) = self.record_alone(id)?;
+        change(&mut record)?;
+        write(&self.dir(id).join("record.json"), &record, Durability::Synced)?;
+        Ok(record)
     }
 
     fn names(&self) -> Names {
@@ -318,11 +336,6 @@ impl Containers {
         self.dir(id).join("stopped").exists()
     }
 
-    /// Writes a container's record anew.
-    pub fn write_record(&self, record: &ContainerRecord) -> Result<(), Error> {
-        write(&self.dir(&record.id).join("record.json"), record, Durability::Synced)
-    }
-
     /// What the container's health checks have found; none without checks, or before the first start.
     pub fn health(&self, id: &ContainerId) -> Result<Option<HealthRecord>, Error> {
         read(&self.dir(id).join("health.json"))
@@ -448,7 +461,7 @@ impl Containers {
         if status.running().is_some() {
             return Ok(false);
         }
-        if record.config.auto_remove {
+        if record.config.auto_remove && !(record.waits && status == Status::Created) {
             self.remove(&record)?;
             return Ok(true);
         }
