@@ -52,7 +52,8 @@ fn steps(umiak: &Umiak, args: &[&str]) -> BTreeMap<String, u32> {
 /// Whether strace works here: not for those whose ids are mapped by setuid programs, which gain nothing
 /// while an ordinary user traces them.
 fn strace_works(umiak: &Umiak) -> bool {
-    let status = traced(umiak, &["-o", "/dev/null"], &["run", "--rm", "--network", "none", "busybox", "true"]);
+    let status =
+        traced(umiak, &["-o", "/dev/null"], &["run", "--rm", "--network", "none", "busybox", "true"]);
     if status.success() {
         return true;
     }
@@ -68,7 +69,8 @@ fn check_told(umiak: &Umiak, step: &str) {
         let [id, state, pid] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{step}: {line}") };
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // A zombie, whose parent was killed, is waiting for somebody to reap it: it has ended.
-        let there = stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']));
+        let there =
+            stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']));
         if state == "running" && !there {
             // It may have ended since.
             let now = umiak.run(&["inspect", "--format", "{{.State.Status}}", id]).stdout;
@@ -90,7 +92,8 @@ fn sweep(before: &dyn Fn(&Umiak), args: &[&str]) {
         .flat_map(|(name, most)| (1..=most).map(move |number| (name.clone(), number)))
         .collect();
     umiak.run(&["rm", "--all", "--force", "--time", "0"]).ok();
-    let wanted = std::env::var("UMIAK_TEST_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(25_usize);
+    let wanted =
+        std::env::var("UMIAK_TEST_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(25_usize);
     let stride = all.len().div_ceil(wanted).max(1);
     let mut killed = 0;
     for (name, number) in all.iter().step_by(stride) {
@@ -139,7 +142,8 @@ fn of_run_detached() {
 #[test]
 fn of_a_restart() {
     requires!(Need::Image("busybox"), Need::Tool("strace"));
-    let words = ["run", "-d", "--restart", "on-failure:1", "--name", "box", "--network", "none", "busybox", "false"];
+    let words =
+        ["run", "-d", "--restart", "on-failure:1", "--name", "box", "--network", "none", "busybox", "false"];
     sweep(&nothing, &words);
 }
 
