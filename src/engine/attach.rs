@@ -11,6 +11,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use rustix::termios::{self, OptionalActions, Termios};
 
 use crate::monitor::protocol::{Event, MAX_BODY, Request, Stream};
+use crate::storage::containers::ContainerConfig;
 use crate::sys::signal::{read_signal, signalfd};
 
 /// Keys that leave a container's terminal without ending it; Podman's default is ctrl-p,ctrl-q.
@@ -150,6 +151,25 @@ pub struct Relay<'a> {
     pub stdin: Option<OwnedFd>,
     /// Which keys detach.
     pub keys: &'a DetachKeys,
+    /// What is shown of the program's output.
+    pub outputs: Outputs,
+}
+
+/// Streams that are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// Its standard output, and its terminal.
+    pub stdout: bool,
+    /// Its standard error.
+    pub stderr: bool,
+}
+
+impl Outputs {
+    /// Those that `--attach` names; both if it was not given.
+    pub fn of(config: &ContainerConfig) -> Self {
+        let has = |name: &str| config.attach.is_empty() || config.attach.iter().any(|stream| stream == name);
+        Self { stdout: has("stdout"), stderr: has("stderr") }
+    }
 }
 
 /// What could not be passed on at once. While there is any of it nothing more is read: a program
@@ -363,8 +383,14 @@ impl Relay<'_> {
                         Stream::Stdout => rustix::stdio::stdout(),
                         Stream::Stderr => rustix::stdio::stderr(),
                     };
-                    // Nobody reads our output any more: the program goes on all the same.
-                    let _ = write_all(fd, bytes);
+                    let shown = match stream {
+                        Stream::Stdout => self.outputs.stdout,
+                        Stream::Stderr => self.outputs.stderr,
+                    };
+                    if shown {
+                        // Nobody reads our output any more: the program goes on all the same.
+                        let _ = write_all(fd, bytes);
+                    }
                     None
                 }
                 Some(Event::Exited(code)) => Some(Ending::Exited(code)),

@@ -48,15 +48,15 @@ impl Engine {
     /// files are read in. They differ with `keep-id`, where the files are no layers in the usual order.
     pub(super) fn owner_inside(&self, record: &ContainerRecord, copied: bool) -> Box<Owner<'static>> {
         let layers = !copied && matches!(record.rootfs, RootfsSource::Image { .. });
-        let (Some(here), Some(own)) = (self.files_mapping(record), record.mapping.clone()) else {
-            return Box::new(|uid, gid| (uid, gid));
-        };
+        let Some(own) = record.mapping.clone() else { return Box::new(|uid, gid| (uid, gid)) };
         if !own.is_single() && (layers || !self.has_other_ids(record)) {
             return Box::new(|uid, gid| (uid, gid));
         }
+        // Read by the machine's root they are the host's ids already.
+        let here = self.files_mapping(record).unwrap_or_default();
         let translate = |id, here: &[_], own: &[_]| {
-            let inside = IdMapping::to_host(here, id).and_then(|host| IdMapping::to_container(own, host));
-            inside.unwrap_or(id)
+            let host = if here.is_empty() { Some(id) } else { IdMapping::to_host(here, id) };
+            host.and_then(|host| IdMapping::to_container(own, host)).unwrap_or(id)
         };
         Box::new(move |uid, gid| {
             (translate(uid, &here.uids, &own.uids), translate(gid, &here.gids, &own.gids))

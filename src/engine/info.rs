@@ -18,8 +18,12 @@ impl Engine {
         let rung = self.rung();
         let uname = rustix::system::uname();
         let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
-        let memory = memory();
-        let (distribution, version) = distribution();
+        let (memory, swap) = (memory("Mem"), memory("Swap"));
+        let (distribution, version, codename) = distribution();
+        let disk = rustix::fs::statvfs(&self.paths.root).ok();
+        let blocks = |count: fn(&rustix::fs::StatVfs) -> u64| {
+            disk.as_ref().map_or(0, |disk| count(disk).saturating_mul(disk.f_frsize))
+        };
         let (mut running, mut paused) = (0, 0);
         let ids = self.containers.ids()?;
         for id in &ids {
@@ -44,7 +48,16 @@ impl Engine {
                 "cgroupVersion": if pure { "v2" } else { "v1" },
                 "cgroupControllers": cgroup.controllers,
                 "cpus": std::thread::available_parallelism().map_or(1, usize::from),
-                "distribution": { "distribution": distribution, "version": version },
+                "distribution": { "distribution": distribution, "version": version, "codename": codename },
+                "eventLogger": "file",
+                "linkmode": "static",
+                "networkBackend": "",
+                "remoteSocket": { "exists": false, "path": "" },
+                "serviceIsRemote": false,
+                "slirp4netns": { "executable": "", "package": "", "version": "" },
+                "swapFree": swap.1,
+                "swapTotal": swap.0,
+                "uptime": uptime(),
                 "hostname": host::name(),
                 "idMappings": { "uidmap": ranges(&rung.mapping.uids), "gidmap": ranges(&rung.mapping.gids) },
                 "kernel": text(uname.release()),
@@ -92,8 +105,20 @@ impl Engine {
                     },
                 },
             },
+            "plugins": {
+                "volume": ["local"],
+                "network": [],
+                "log": ["k8s-file", "json-file", "journald", "none", "passthrough"],
+                "authorization": null,
+            },
+            "registries": {},
             "store": {
                 "configFile": "",
+                "graphOptions": {},
+                "graphRootAllocated": blocks(|disk| disk.f_blocks),
+                "graphRootUsed": blocks(|disk| disk.f_blocks.saturating_sub(disk.f_bfree)),
+                "graphStatus": {},
+                "imageCopyTmpDir": self.paths.root.join("staging"),
                 "containerStore": {
                     "number": ids.len(),
                     "paused": paused,
@@ -163,22 +188,32 @@ pub fn version_value() -> Value {
     })
 }
 
-/// Total and free memory in bytes.
-fn memory() -> (u64, u64) {
+/// How long the machine has been up, in Go's words.
+fn uptime() -> String {
+    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0);
+    let whole = seconds as u64;
+    let days = seconds / 86400.0;
+    format!("{}h {}m {:.2}s (Approximately {days:.2} days)", whole / 3600, whole / 60 % 60, seconds % 60.0)
+}
+
+/// Total and free memory (`Mem`, `Swap`) in bytes.
+fn memory(kind: &str) -> (u64, u64) {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let field = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     };
-    (field("MemTotal:").unwrap_or(0) * 1024, field("MemFree:").unwrap_or(0) * 1024)
+    let field = |name: &str| field(&format!("{kind}{name}:")).unwrap_or(0) * 1024;
+    (field("Total"), field("Free"))
 }
 
-/// Name and version of the distribution (os-release(5)).
-fn distribution() -> (String, String) {
+/// Name, version and code name of the distribution (os-release(5)).
+fn distribution() -> (String, String, String) {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.unwrap_or("unknown").trim_matches('"').to_owned()
     };
-    (field("ID"), field("VERSION_ID"))
+    (field("ID"), field("VERSION_ID"), field("VERSION_CODENAME"))
 }

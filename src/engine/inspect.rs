@@ -77,6 +77,17 @@ impl Engine {
         }))
     }
 
+    /// A container's inspection with what its files take.
+    pub fn inspect_with_size(&self, text: &str) -> Result<Value, Error> {
+        let mut value = self.inspect(text)?;
+        let (record, _) = self.lookup(text)?;
+        if let Some((written, all)) = self.container_sizes(&[&record])?.first() {
+            value["SizeRw"] = (*written).into();
+            value["SizeRootFs"] = (*all).into();
+        }
+        Ok(value)
+    }
+
     fn graph_driver(&self, record: &ContainerRecord, running: bool) -> Value {
         let dir = self.containers.dir(&record.id);
         let RootfsSource::Image { layers, .. } = &record.rootfs else { return Value::Null };
@@ -186,6 +197,29 @@ impl Engine {
             "Memory": 0,
             "NanoCpus": 0,
             "CgroupParent": "",
+            "BlkioWeight": 0,
+            "BlkioWeightDevice": null,
+            "BlkioDeviceReadBps": null,
+            "BlkioDeviceWriteBps": null,
+            "BlkioDeviceReadIOps": null,
+            "BlkioDeviceWriteIOps": null,
+            "CgroupConf": null,
+            "CpuPeriod": 0,
+            "CpuQuota": 0,
+            "CpuRealtimePeriod": 0,
+            "CpuRealtimeRuntime": 0,
+            "CpusetCpus": "",
+            "CpusetMems": "",
+            "DiskQuota": 0,
+            "KernelMemory": 0,
+            "MemoryReservation": 0,
+            "MemorySwap": 0,
+            "MemorySwappiness": 0,
+            "OomKillDisable": false,
+            "CpuCount": 0,
+            "CpuPercent": 0,
+            "IOMaximumIOps": 0,
+            "IOMaximumBandwidth": 0,
             "Devices": devices,
             "PidsLimit": 0,
             "Ulimits": ulimits,
@@ -329,8 +363,8 @@ fn configuration(record: &ContainerRecord) -> Value {
         "Domainname": config.kernel.domainname,
         "User": config.user,
         "AttachStdin": config.interactive,
-        "AttachStdout": true,
-        "AttachStderr": true,
+        "AttachStdout": super::attach::Outputs::of(config).stdout,
+        "AttachStderr": super::attach::Outputs::of(config).stderr,
         "Tty": config.tty,
         "OpenStdin": config.interactive,
         "StdinOnce": false,

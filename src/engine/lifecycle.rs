@@ -197,6 +197,7 @@ impl Engine {
             };
             let cgroup = self.containers.run_state(id).ok().flatten().and_then(|state| state.cgroup);
             let trash = self.containers.remove(&record)?;
+            self.forget_mount(id);
             remove_cgroup(id, cgroup);
             self.note(Event::container("remove", &record));
             self.delete(&trash, &record);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Engine, Error};
 use crate::base::id::ContainerId;
-use crate::base::time;
+use crate::base::{size, time};
 use crate::storage::containers::{
     self, ContainerRecord, Exit, HealthStatus, NetworkMode, RestartPolicy, RootfsSource, Status,
 };
@@ -33,6 +33,8 @@ pub struct Listed {
     pub record: ContainerRecord,
     /// What it is doing.
     pub status: Status,
+    /// Bytes that it has written, and of all that it sees, if they were counted.
+    pub size: Option<(u64, u64)>,
     /// What its health checks have found; none if it has none or does not run.
     pub health: Option<HealthStatus>,
 }
@@ -94,7 +96,7 @@ impl Engine {
             }
             _ => None,
         };
-        Listed { record, status, health }
+        Listed { record, status, health, size: None }
     }
 
     /// Whether a container's restart policy wants it to be started at boot.
@@ -120,6 +122,8 @@ impl Engine {
 
 fn sort(listed: &mut [Listed], options: &ListOptions) -> Result<(), Error> {
     match options.sort.as_str() {
+        // Counted, and sorted, by who asks for it.
+        "size" => {}
         "" | "created" => listed.sort_by_key(|c| c.record.created),
         "runningfor" => listed.sort_by_key(|c| std::cmp::Reverse(c.record.created)),
         "id" => listed.sort_by(|a, b| a.record.id.cmp(&b.record.id)),
@@ -135,7 +139,8 @@ fn sort(listed: &mut [Listed], options: &ListOptions) -> Result<(), Error> {
 enum Filter {
     Id(String),
     Name(Regex),
-    Label(String, Option<String>),
+    Label(String, Option<String>, bool),
+    Command(String),
     Status(String),
     Exited(i32),
     Ancestor(String),
@@ -158,10 +163,14 @@ impl Filter {
         Ok(match key {
             "id" => Self::Id(value),
             "name" => Self::Name(Regex::new(&value).map_err(|error| Error::Filter(error.to_string()))?),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.into(), Some(value.into())),
-                None => Self::Label(value, None),
-            },
+            "label" | "label!" => {
+                let there = key == "label";
+                match value.split_once('=') {
+                    Some((key, value)) => Self::Label(key.into(), Some(value.into()), there),
+                    None => Self::Label(value, None, there),
+                }
+            }
+            "command" => Self::Command(value),
             "status" => match value.as_str() {
                 "created" | "running" | "exited" | "stopping" | "restarting" => Self::Status(value),
                 "stopped" => Self::Status("exited".into()),
@@ -195,7 +204,7 @@ impl Filter {
                 "starting" | "healthy" | "unhealthy" | "none" => Self::Health(value),
                 _ => return Err(Error::Filter(format!("there is no health \"{value}\""))),
             },
-            "pod" | "command" | "label!" => {
+            "pod" => {
                 return Err(Error::Filter(format!("the filter \"{key}\" is not supported yet")));
             }
             _ => return Err(Error::Filter(format!("there is no filter \"{key}\""))),
@@ -208,8 +217,9 @@ impl Filter {
         match self {
             Self::Id(prefix) => record.id.as_str().starts_with(prefix.as_str()),
             Self::Name(pattern) => pattern.is_match(&record.name),
-            Self::Label(key, None) => record.config.labels.contains_key(key),
-            Self::Label(key, Some(value)) => record.config.labels.get(key) == Some(value),
+            Self::Label(key, None, there) => record.config.labels.contains_key(key) == *there,
+            Self::Label(key, Some(value), there) => (record.config.labels.get(key) == Some(value)) == *there,
+            Self::Command(word) => super::specgen::args(&record.config).first() == Some(word),
             Self::Status(word) => c.status.word() == word,
             Self::Exited(code) => matches!(&c.status, Status::Exited(exit) if exit.exit.code() == *code),
             Self::Ancestor(image) => is_image(record, image),
@@ -333,19 +343,40 @@ impl Listed {
             "Labels": record.config.labels,
             "Mounts": self.mounts(),
             "Names": [record.name],
-            "Namespaces": {},
+            "Namespaces": self.namespaces(),
             "Networks": [],
             "Pid": self.pid(),
             "Pod": "",
             "PodName": "",
             "Ports": null,
             "Restarts": self.status.restarts(),
-            "Size": null,
+            "Size": self.size.map(|(written, all)| json!({ "rootFsSize": all, "rwSize": written })),
             "StartedAt": started,
             "State": self.status.word(),
             "Status": self.status_text(now),
             "Created": record.created / 1_000_000_000,
         })
+    }
+
+    /// The numbers of the namespaces of a running container, by Podman's names for them.
+    fn namespaces(&self) -> Value {
+        const KINDS: [(&str, &str); 7] = [
+            ("Cgroup", "cgroup"),
+            ("IPC", "ipc"),
+            ("MNT", "mnt"),
+            ("NET", "net"),
+            ("PIDNS", "pid"),
+            ("USERNS", "user"),
+            ("UTS", "uts"),
+        ];
+        let mut all = serde_json::Map::new();
+        let pid = self.pid();
+        for (name, kind) in KINDS.iter().filter(|_| pid != 0) {
+            let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap_or_default();
+            let number = link.to_string_lossy().trim_end_matches(']').rsplit('[').next().map(str::to_owned);
+            all.insert((*name).to_owned(), number.unwrap_or_default().into());
+        }
+        all.into()
     }
 
     fn mounts(&self) -> Vec<&str> {
@@ -391,14 +422,25 @@ impl Listed {
         put("Labels", &|| json!(record.config.labels));
         put("Mounts", &|| self.mounts().join(",").into());
         put("Names", &|| record.name.as_str().into());
-        put("Namespaces", &|| json!({}));
+        put("Namespaces", &|| self.namespaces());
+        put("Size", &|| match self.size {
+            Some((written, all)) => format!("{} (virtual {})", size::human(written), size::human(all)).into(),
+            None => "".into(),
+        });
+        let spaces = ["Cgroup", "IPC", "MNT", "NET", "PIDNS", "USERNS", "UTS"];
+        if spaces.iter().any(|name| format.contains(name)) {
+            let all = self.namespaces();
+            for name in spaces {
+                put(name, &|| all.get(name).cloned().unwrap_or_else(|| "".into()));
+            }
+        }
         put("Pid", &|| self.pid().into());
         put("Restarts", &|| self.status.restarts().into());
         put("RunningFor", &|| time::ago(created, now).into());
         put("StartedAt", &|| self.seconds().0.into());
         put("State", &|| self.status.word().into());
         put("Status", &|| self.status_text(now).into());
-        for none in ["Networks", "Pod", "PodName", "Ports", "Size"] {
+        for none in ["Networks", "Pod", "PodName", "Ports"] {
             put(none, &|| "".into());
         }
         row.into()

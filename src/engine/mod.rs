@@ -4,6 +4,7 @@ pub mod apart;
 pub mod artifacts;
 pub mod attach;
 pub mod check;
+pub mod clone;
 pub mod commit;
 pub mod config;
 pub mod copy;
@@ -26,6 +27,7 @@ pub mod load;
 pub mod logging;
 pub mod login;
 pub mod logs;
+pub mod mounted;
 pub mod mounts;
 pub mod name;
 pub mod pause;
@@ -37,11 +39,15 @@ mod rootfs;
 pub mod run;
 pub mod sources;
 pub mod specgen;
+pub mod stats;
 pub mod supervision;
 pub mod top;
+pub mod unshare;
 pub mod update;
 pub mod usage;
 pub mod userns;
+pub mod volume_files;
+pub mod volume_options;
 pub mod volumes;
 
 use std::cell::OnceCell;
@@ -81,6 +87,9 @@ impl Engine {
 
     /// Whose the files of layers are that are unpacked here.
     pub fn ownership(&self) -> Ownership {
+        if let (RungKind::Root, Some(ownership)) = (self.rung().kind, unshare::ownership()) {
+            return ownership;
+        }
         match self.rung().kind {
             RungKind::Root => Ownership::Host,
             RungKind::Subordinate => Ownership::Mapped,
@@ -92,7 +101,7 @@ impl Engine {
     fn layer_store(&self, record: &ContainerRecord) -> Store {
         let ownership = match &record.mapping {
             None => Ownership::Host,
-            _ if self.rung().kind == RungKind::Root => Ownership::Host,
+            _ if self.rung().kind == RungKind::Root => unshare::ownership().unwrap_or(Ownership::Host),
             Some(mapping) if mapping.is_single() => Ownership::Single,
             Some(_) => Ownership::Mapped,
         };
@@ -212,6 +221,8 @@ pub enum Error {
     },
     #[error("the user \"{0}\" of the container has no id that is mapped")]
     UnmappedUser(String),
+    #[error("mapping the ids of the mount \"{}\": {why}", path.display())]
+    MapIds { path: PathBuf, why: &'static str },
     #[error("changing the owner of \"{}\": it belongs to the system", .0.display())]
     ChownSystem(PathBuf),
     #[error(
@@ -274,6 +285,38 @@ pub enum Error {
         #[source]
         source: crate::sys::child::Error,
     },
+    #[error("unshare is for ordinary users: root has no user namespace")]
+    UnshareAsRoot,
+    #[error("entering a user namespace")]
+    Unshare(#[source] io::Error),
+    #[error("running \"{program}\"")]
+    Program {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{action} container \"{name}\"")]
+    Mount {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("mounting a container takes root")]
+    MountAsUser,
+    #[error("container \"{0}\" is not mounted")]
+    NotMounted(String),
+    #[error("{action} volume \"{name}\"")]
+    VolumeFiles {
+        action: &'static str,
+        name: String,
+        #[source]
+        source: crate::sys::transfer::Problem,
+    },
+    #[error("making a volume")]
+    VolumeOptions(#[from] volume_options::Error),
+    #[error("mounting volume \"{name}\": only root can mount a file system of type \"{fstype}\"")]
+    VolumeType { name: String, fstype: String },
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),
     #[error("there is a volume \"{0}\" already")]
@@ -359,6 +402,7 @@ impl Error {
             Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
+            Self::MountAsUser => Some("umiak unshare gives a shell in which it works".to_owned()),
             Self::Images(error) => error.hint(),
             Self::Commit(error) => error.hint(),
             Self::Lists(error) => error.hint(),

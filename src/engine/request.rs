@@ -30,6 +30,7 @@ pub struct RunRequest {
     pub supervision: super::supervision::Wanted,
     pub init: bool,
     pub interactive: bool,
+    pub attach: Vec<String>,
     pub tty: bool,
     pub entrypoint: Option<String>,
     pub workdir: Option<String>,

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Engine, Error};
 use crate::base::idmap::IdMapping;
 use crate::security::passwd;
-use crate::storage::containers::{ContainerRecord, RootfsSource, Status};
+use crate::storage::containers::{ContainerRecord, DriverRecord, RootfsSource, Status};
 use crate::sys::child::Ids;
 use crate::sys::lock::Lock;
 use crate::sys::mount::{self, Overlay, Propagation, PropagationKind};
@@ -40,8 +40,28 @@ struct Stack {
     /// Its directory, over which it is mounted.
     dir: PathBuf,
     base: Base,
-    /// What is mounted in it: source, destination, whether it may be written.
-    binds: Vec<(PathBuf, PathBuf, bool)>,
+    /// Its base, opened by the caller, who may pass directories that the container's root may not.
+    opened: Option<OwnedFd>,
+    /// What is mounted in it.
+    binds: Vec<Bind>,
+}
+
+#[derive(Debug)]
+struct Bind {
+    source: PathBuf,
+    /// What of the source.
+    subpath: Option<PathBuf>,
+    destination: PathBuf,
+    writable: bool,
+}
+
+impl Bind {
+    fn open(&self) -> io::Result<OwnedFd> {
+        match &self.subpath {
+            Some(subpath) => Root::open(&self.source)?.open_in(subpath, OFlags::PATH, 0),
+            None => Ok(mount::open_path(&self.source)?),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -58,8 +78,11 @@ impl Engine {
             if let Some(state) = status.running()
                 && let Some(process) = process::open_alive(state.pid, state.start_time)
             {
-                let namespaces = namespace::differing(state.pid, 0)
-                    .map_err(|source| Error::Processes { name: record.name.clone(), source })?;
+                let namespaces = namespace::differing(state.pid, 0).map_err(|source| Error::Mount {
+                    action: "entering",
+                    name: record.name.clone(),
+                    source,
+                })?;
                 return Ok(Access { record, way: Way::Live { process, namespaces, pid: state.pid } });
             }
             if let Status::Stopping(_) = status {
@@ -76,24 +99,45 @@ impl Engine {
         let dir = self.containers.dir(&record.id);
         self.copy_layers_if_needed(record)?;
         let copy = dir.join("rootfs");
+        let overlay = |lower| {
+            Base::Overlay(Overlay {
+                lower,
+                upper: dir.join("diff"),
+                work: dir.join("work"),
+                volatile: false,
+                userxattr: record.mapping.is_some(),
+            })
+        };
         let base = match &record.rootfs {
+            RootfsSource::Directory(path) if record.config.rootfs_overlay => overlay(vec![path.clone()]),
             RootfsSource::Directory(path) => Base::Directory(path.clone()),
             RootfsSource::Image { .. } if copy.exists() => Base::Directory(copy),
             RootfsSource::Image { layers, .. } => {
                 let store = self.layer_store(record);
-                Base::Overlay(Overlay {
-                    lower: layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect(),
-                    upper: dir.join("diff"),
-                    work: dir.join("work"),
-                    volatile: false,
-                    userxattr: record.mapping.is_some(),
-                })
+                overlay(layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect())
             }
         };
         let mounts = record.config.mounts.iter().filter(|mount| matches!(&*mount.kind, "bind" | "volume"));
-        let binds =
-            mounts.map(|mount| (mount.source.clone().into(), mount.destination.clone().into(), mount.rw));
-        Ok(Stack { dir, base, binds: binds.collect() })
+        let binds = mounts.filter_map(|mount| {
+            let source = match &mount.driver {
+                None => mount.source.clone().into(),
+                Some(DriverRecord::Bind(path)) => path.clone(),
+                // What is only there while a container runs.
+                Some(_) => return None,
+            };
+            Some(Bind {
+                source,
+                subpath: mount.subpath.clone().map(PathBuf::from),
+                destination: mount.destination.clone().into(),
+                // What the container writes over an overlay is its own, and gone when it ends.
+                writable: mount.rw && mount.overlay.is_none(),
+            })
+        });
+        let opened = match &base {
+            Base::Directory(path) => mount::open_path(path).ok(),
+            Base::Overlay(_) => None,
+        };
+        Ok(Stack { dir, base, opened, binds: binds.collect() })
     }
 }
 
@@ -120,6 +164,25 @@ impl Access {
         }
     }
 
+    /// A detached mount of the root alone, for this process to attach.
+    pub fn detached(&self) -> io::Result<OwnedFd> {
+        match &self.way {
+            Way::Live { process, namespaces, .. } if namespaces & libc::CLONE_NEWNS as u64 != 0 => {
+                let user = namespaces & libc::CLONE_NEWUSER as u64;
+                from_inside(process.as_fd(), user, || {
+                    mount::detached_copy(mount::open_path(Path::new("/"))?, false)
+                })
+            }
+            Way::Live { pid, .. } => {
+                mount::detached_copy(mount::open_path(Path::new(&format!("/proc/{pid}/root")))?, false)
+            }
+            Way::Still { stack, .. } => match &stack.base {
+                Base::Directory(path) => mount::detached_copy(mount::open_path(path)?, true),
+                Base::Overlay(overlay) => mount::overlay_mount(overlay, mount::attr::NODEV),
+            },
+        }
+    }
+
     /// The mapping of host's ids to the container's.
     pub fn mapping(&self) -> Option<&IdMapping> {
         self.record.mapping.as_ref()
@@ -139,14 +202,23 @@ impl Access {
 /// Opens the root of a process's mount namespace, which a child of the caller's joins: the caller keeps its own
 /// mounts, and its `/proc`.
 fn root_of(container: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    from_inside(container, 0, || {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::open("/", flags, Mode::empty())?)
+    })
+}
+
+/// What `open` opens in the mount namespace of a process, and with `user` in its user namespace.
+fn from_inside(
+    container: BorrowedFd<'_>,
+    user: u64,
+    open: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<OwnedFd> {
     let (ours, theirs) = socket::packet_pair()?;
     let child = process::spawn(CloneOptions { close: Some(ours.as_fd()), ..Default::default() }, || {
         let opened = process::set_undumpable()
-            .and_then(|()| namespace::join(container, libc::CLONE_NEWNS as u64))
-            .and_then(|()| {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                Ok(rustix::fs::open("/", flags, Mode::empty())?)
-            });
+            .and_then(|()| namespace::join(container, libc::CLONE_NEWNS as u64 | user))
+            .and_then(|()| open());
         let sent = match opened {
             Ok(root) => socket::send(&theirs, b"r", Some(root.as_fd())),
             Err(error) => {
@@ -170,10 +242,11 @@ impl Stack {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |path: &Path| rustix::fs::open(path, flags, Mode::empty());
         if let (Base::Directory(path), true) = (&self.base, self.binds.is_empty()) {
-            return Root::open(path);
+            return match &self.opened {
+                Some(opened) => opened.try_clone().map(Root::from_fd),
+                None => Root::open(path),
+            };
         }
-        // What the host has is opened before anything can cover it.
-        let sources: Vec<_> = self.binds.iter().map(|(source, ..)| mount::open_path(source)).collect();
         namespace::unshare(libc::CLONE_NEWNS as u64)?;
         let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
         mount::change_propagation(Path::new("/"), slave)?;
@@ -183,23 +256,19 @@ impl Stack {
             Base::Overlay(overlay) => drop(mount::overlay(overlay, mount::attr::NODEV, &target)?),
         }
         let root = Root::from_fd(open(&self.dir)?);
-        for ((_, destination, writable), source) in self.binds.iter().zip(sources) {
+        for bind in &self.binds {
             // A source that is gone is missing at the start, and not here.
-            let Ok(source) = source else { continue };
+            let Ok(source) = bind.open() else { continue };
             let directory = rustix::fs::fstat(&source)
                 .map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode))?
                 == rustix::fs::FileType::Directory;
             let place = if directory {
-                root.create_dir_all(destination, 0o755)?
+                root.create_dir_all(&bind.destination, 0o755)?
             } else {
-                root.create_file(destination, 0o644)?
+                root.create_file(&bind.destination, 0o644)?
             };
-            // Copied in this namespace: the descriptor is of the caller's former one.
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&source));
-            let source =
-                std::fs::read_link(path).and_then(|path| mount::open_path(&path).map_err(io::Error::from))?;
             let copy = mount::detached_copy(&source, true)?;
-            if !writable {
+            if !bind.writable {
                 let read_only = mount::Attributes { set: mount::attr::RDONLY, clear: 0 };
                 mount::change_attributes(&copy, read_only, false)?;
             }

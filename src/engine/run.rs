@@ -326,6 +326,7 @@ impl Engine {
         let joined = self.joined(&record.config)?;
         let mount_details = self.mount_details(record, &joined)?;
         let host = specgen::Host {
+            borrowed: sources::borrowed(&mount_details),
             join: joined.paths,
             nodes: sources::device_nodes(&record.config),
             shm_of_other: joined.ipc.is_some(),

@@ -14,8 +14,8 @@ use crate::base::id::ContainerId;
 use crate::base::idmap::IdMapping;
 use crate::runtime::{Borrowed, MountDetails, OverlayDetails};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, DeviceRecord, MountRecord, NamespaceMode, OverlayRecord, RunState,
-    UsernsMode,
+    ContainerConfig, ContainerRecord, DeviceRecord, DriverRecord, MountRecord, NamespaceMode, OverlayRecord,
+    RunState, UsernsMode,
 };
 
 /// What is joined of other containers.
@@ -86,6 +86,15 @@ impl Engine {
     ) -> Result<HashMap<PathBuf, MountDetails>, Error> {
         let mut all = HashMap::new();
         for (index, mount) in record.config.mounts.iter().enumerate() {
+            if let Some(DriverRecord::Overlay { lower, upper, work }) = &mount.driver {
+                let borrowed = self.in_use(record, mount)?;
+                let userxattr = record.mapping.is_some();
+                let (lower, upper, work) = (lower.clone(), upper.clone(), work.clone());
+                let overlay = borrowed.is_none().then_some(OverlayDetails { lower, upper, work, userxattr });
+                let details = MountDetails { overlay, borrowed, ..MountDetails::default() };
+                all.insert(PathBuf::from(&mount.destination), details);
+                continue;
+            }
             let overlay = match (&mount.overlay, mount.kind.as_str()) {
                 (None, "image") => Some(OverlayRecord::default()),
                 (overlay, _) => overlay.clone(),
@@ -100,7 +109,7 @@ impl Engine {
                 subpath: mount.subpath.as_deref().map(|path| path.trim_start_matches('/').into()),
                 chown: mount.chown && !outside,
                 claim: mount.kind == "volume" && mount.copy_up,
-                borrowed: None,
+                borrowed: self.in_use(record, mount)?,
             };
             if details != MountDetails::default() {
                 all.insert(PathBuf::from(&mount.destination), details);
@@ -112,6 +121,28 @@ impl Engine {
             all.insert(path, MountDetails { borrowed: Some(borrowed), ..MountDetails::default() });
         }
         Ok(all)
+    }
+
+    /// Where a running container has the same volume mounted, if it is one that can only be mounted once: a
+    /// tmpfs of its own would be another one.
+    fn in_use(&self, record: &ContainerRecord, mount: &MountRecord) -> Result<Option<Borrowed>, Error> {
+        match &mount.driver {
+            None | Some(DriverRecord::Bind(_)) => return Ok(None),
+            // The kernel has one file system a device.
+            Some(DriverRecord::Filesystem { source, .. }) if source.starts_with('/') => return Ok(None),
+            Some(_) => {}
+        }
+        for id in self.containers.live_ids()?.into_iter().filter(|id| *id != record.id) {
+            // Gone since, or unreadable.
+            let Ok(other) = self.containers.record(&id) else { continue };
+            let same = |there: &&MountRecord| there.kind == "volume" && there.name == mount.name;
+            let Some(there) = other.config.mounts.iter().find(same) else { continue };
+            if let Some(state) = self.containers.status(&id)?.running() {
+                let path = PathBuf::from(&there.destination);
+                return Ok(Some(Borrowed { pid: state.pid, start_time: state.start_time, path }));
+            }
+        }
+        Ok(None)
     }
 
     /// The directories of a mount that is an overlay. Changes that are not to be kept lie in the container's
@@ -177,11 +208,29 @@ pub(super) fn check(config: &ContainerConfig, ruled: bool) -> Result<(), Error> 
         if mount.overlay.is_some() && !found.is_dir() {
             return Err(refused(io::ErrorKind::NotADirectory.into()));
         }
+        let maps = |option: &String| option.trim_start_matches('r').starts_with("idmap");
+        if let Some(option) = mount.options.iter().find(|option| maps(option)) {
+            let refused = |why| Error::MapIds { path: mount.source.clone().into(), why };
+            if crate::sys::host::uid() != 0 {
+                return Err(refused("only root can"));
+            }
+            if ruled && !option.contains('=') {
+                return Err(refused("the container has no user namespace (--uidmap, --userns auto)"));
+            }
+        }
         if mount.chown && is_of_the_system(&mount.source) {
             return Err(Error::ChownSystem(mount.source.clone().into()));
         }
     }
     for mount in &config.mounts {
+        let needed: Vec<&PathBuf> = match &mount.driver {
+            Some(DriverRecord::Bind(path)) => vec![path],
+            Some(DriverRecord::Overlay { lower, upper, work }) => lower.iter().chain([upper, work]).collect(),
+            _ => Vec::new(),
+        };
+        for path in needed {
+            fs::metadata(path).map_err(|source| Error::MountSource { path: path.clone(), source })?;
+        }
         let Some(OverlayRecord { upper: Some(upper), work: Some(work) }) = &mount.overlay else { continue };
         for path in [upper, work] {
             let refused = |source| Error::MountSource { path: path.clone(), source };
@@ -224,6 +273,12 @@ fn is_of_the_system(path: &str) -> bool {
 
 fn is_restricted(device: &DeviceRecord) -> bool {
     !(device.permissions.contains('r') && device.permissions.contains('w'))
+}
+
+/// The places of the mounts that are another container's, too.
+pub(super) fn borrowed(details: &HashMap<PathBuf, MountDetails>) -> Vec<String> {
+    let borrowed = details.iter().filter(|(_, details)| details.borrowed.is_some());
+    borrowed.map(|(place, _)| place.to_string_lossy().into_owned()).collect()
 }
 
 /// The device nodes that a container gets: of a directory all that are in it, and for a privileged one all

@@ -16,7 +16,7 @@ use crate::base::idmap::{IdMapping, IdRange};
 use crate::security::capability;
 use crate::security::paths::{MASKED_PATHS, READONLY_PATHS};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, DeviceRecord, NamespaceMode, NetworkMode,
+    ContainerConfig, ContainerRecord, DeviceRecord, DriverRecord, NamespaceMode, NetworkMode,
 };
 
 /// What is known of the host.
@@ -37,6 +37,8 @@ pub struct Host {
     pub join: Vec<(LinuxNamespaceType, PathBuf)>,
     /// Device nodes that the container gets.
     pub nodes: Vec<DeviceRecord>,
+    /// Places of mounts that are another container's, too.
+    pub borrowed: Vec<String>,
     /// `/dev/shm` is that of another container.
     pub shm_of_other: bool,
     /// Rules for devices beside the usual ones; `None` for a container that needs none.
@@ -264,10 +266,21 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
     asked.sort_by_key(|m| m.destination.matches('/').count());
     for m in asked {
         let mut options: Vec<&str> = m.options.iter().map(String::as_str).collect();
-        let (kind, source) = match m.kind.as_str() {
-            kind @ ("tmpfs" | "ramfs" | "devpts") => (kind, kind),
+        let (kind, source) = match (m.kind.as_str(), &m.driver) {
+            (kind @ ("tmpfs" | "ramfs" | "devpts"), _) => (kind, kind),
+            // Somebody else's mount of it is bound.
+            (_, Some(DriverRecord::Filesystem { kind, source }))
+                if !host.borrowed.contains(&m.destination) =>
+            {
+                options.retain(|option| !matches!(*option, "bind" | "rbind"));
+                (kind.as_str(), source.as_str())
+            }
+            (_, Some(DriverRecord::Bind(path))) => ("bind", path.to_str().unwrap_or_default()),
             _ => ("bind", m.source.as_str()),
         };
+        if host.borrowed.contains(&m.destination) {
+            options.retain(|option| !option.contains('='));
+        }
         options.extend(m.copy_up.then_some("tmpcopyup"));
         list.push(mount(&m.destination, kind, source, &options)?);
     }

@@ -8,7 +8,7 @@ use super::volumes::VolumeRecord;
 use super::{Engine, Error};
 use crate::base::digest::{ChainId, Digest};
 use crate::storage::ImageRecord;
-use crate::storage::containers::Status;
+use crate::storage::containers::{ContainerRecord, Status};
 use crate::sys::{child, usage};
 
 /// What everything takes. Sizes of images come from their records; only what containers and volumes
@@ -95,6 +95,26 @@ impl Engine {
         }
         let images = self.store.images()?;
         Ok(Usage { volumes, ..of_images(images, containers) })
+    }
+
+    /// Bytes that each container has written, and of all that it sees of its own and its image's. The caller
+    /// must be single-threaded.
+    pub fn container_sizes(&self, records: &[&ContainerRecord]) -> Result<Vec<(u64, u64)>, Error> {
+        let uppers: Vec<_> = records.iter().map(|record| self.files(record).upper.path).collect();
+        let written = self.tree_sizes(&uppers)?;
+        let mut sizes = Vec::new();
+        for (record, written) in records.iter().zip(written) {
+            let image = match &record.image_id {
+                Some(id) => self.store.image_by_id(id)?,
+                None => None,
+            };
+            let layers: u64 = image.iter().flat_map(|image| &image.layers).map(|layer| layer.size).sum();
+            // A copy of the layers has them in it.
+            let copied = self.files(record).copied;
+            let written = if copied { written.saturating_sub(layers) } else { written };
+            sizes.push((written, written + layers));
+        }
+        Ok(sizes)
     }
 
     /// Bytes of the files in each of the directories. Files of subordinate ids are seen only from inside

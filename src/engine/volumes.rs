@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::volume_options::{Driver, VolumeOptions};
 use super::{Engine, Error};
 use crate::base::id::{ContainerId, check_name};
-use crate::storage::containers::{self, MountRecord};
+use crate::security::idmap::RungKind;
+use crate::storage::containers::{self, ContainerConfig, DriverRecord, MountRecord, NamespaceMode};
 use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::host;
@@ -35,6 +37,9 @@ pub struct VolumeRecord {
     /// What `volume create` was told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What it is, if it is no plain directory.
+    #[serde(default, skip_serializing_if = "VolumeOptions::is_empty")]
+    pub options: VolumeOptions,
 }
 
 impl Engine {
@@ -52,6 +57,7 @@ impl Engine {
         &self,
         name: Option<&str>,
         labels: BTreeMap<String, String>,
+        options: VolumeOptions,
         ignore: bool,
     ) -> Result<VolumeRecord, Error> {
         let name = match name {
@@ -61,8 +67,34 @@ impl Engine {
             }
             None => random_name()?,
         };
-        let record = VolumeRecord { labels, ..VolumeRecord::new(name, None) };
-        if make(&self.paths.root, &record)? || ignore {
+        let record = VolumeRecord { labels, options, ..VolumeRecord::new(name, None) };
+        if let Driver::Filesystem(fstype, ..) = record.options.driver()
+            && self.rung().kind != RungKind::Root
+            && !matches!(fstype.as_str(), "tmpfs" | "ramfs")
+        {
+            return Err(Error::VolumeType { name: record.name, fstype });
+        }
+        let VolumeOptions { uid, gid, .. } = record.options;
+        let owned = |data: &Path| {
+            if uid.is_none() && gid.is_none() {
+                return Ok(());
+            }
+            // Ids are those that a container sees.
+            let give = || {
+                std::os::unix::fs::chown(data, uid, gid)
+                    .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+            };
+            let action = "giving the volume to its owner:";
+            let name = || record.name.clone();
+            crate::sys::child::call(self.default_mapping().as_ref(), give)
+                .map_err(|source| Error::FilesOfOthers { action, name: name(), source })?
+                .map_err(|errno| Error::Files {
+                    action,
+                    name: name(),
+                    source: io::Error::from_raw_os_error(errno),
+                })
+        };
+        if make(&self.paths.root, &record, &owned)? || ignore {
             Ok(record)
         } else {
             Err(Error::VolumeExists(record.name))
@@ -120,6 +152,29 @@ impl Engine {
         Ok(users)
     }
 
+    /// The containers that need this one, directly or not: those that share its namespaces, or are to start
+    /// after it. Who needs another comes before it.
+    pub fn dependents(&self, id: &ContainerId) -> Result<Vec<ContainerId>, Error> {
+        let mut records = Vec::new();
+        for other in self.containers.ids()? {
+            // What cannot be read is not known to need anything.
+            records.extend(self.containers.record(&other).ok());
+        }
+        let mut found = vec![id.clone()];
+        let mut at = 0;
+        while let Some(needed) = found.get(at).cloned() {
+            for record in &records {
+                if needs(&record.config, &needed) && !found.contains(&record.id) {
+                    found.push(record.id.clone());
+                }
+            }
+            at += 1;
+        }
+        found.remove(0);
+        found.reverse();
+        Ok(found)
+    }
+
     /// Removes a volume that no container uses.
     pub fn remove_volume(&self, name: &str) -> Result<(), Error> {
         // A container is recorded, with what it uses, by who holds the lock together with others.
@@ -138,9 +193,16 @@ impl Engine {
     }
 }
 
+fn needs(config: &ContainerConfig, id: &ContainerId) -> bool {
+    let of = |mode: &NamespaceMode| matches!(mode, NamespaceMode::Container(other) if other == id);
+    config.requires.contains(id)
+        || [&config.pid, &config.ipc, &config.uts, &config.cgroupns].into_iter().any(of)
+}
+
 impl VolumeRecord {
     fn new(name: String, anonymous_of: Option<ContainerId>) -> Self {
-        Self { version: VERSION, name, created: host::now(), anonymous_of, labels: BTreeMap::new() }
+        let (labels, options) = (BTreeMap::new(), VolumeOptions::default());
+        Self { version: VERSION, name, created: host::now(), anonymous_of, labels, options }
     }
 }
 
@@ -185,15 +247,47 @@ pub fn provide(root: &Path, id: &ContainerId, mounts: &mut [MountRecord]) -> Res
         let name = mount.name.clone().unwrap_or_default();
         let owner = mount.anonymous.then(|| id.clone());
         mount.source = root.join("volumes").join(&name).join("_data").to_string_lossy().into_owned();
-        if make(root, &VolumeRecord::new(name, owner))? {
+        if make(root, &VolumeRecord::new(name.clone(), owner), &|_| Ok(()))? {
             new.push(PathBuf::from(&mount.source));
+        } else if let Some(record) = read(&root.join("volumes").join(&name), &name)? {
+            drive(mount, &record);
         }
     }
     Ok(new)
 }
 
-/// Makes a volume; says whether it was not there.
-fn make(root: &Path, record: &VolumeRecord) -> Result<bool, Error> {
+/// Writes what a volume's options make of it into its mount.
+fn drive(mount: &mut MountRecord, record: &VolumeRecord) {
+    let mut more = Vec::new();
+    mount.driver = match record.options.driver() {
+        Driver::Directory => None,
+        Driver::Bind(path, words) => {
+            let plain = ["bind", "rbind", "ro", "rw"];
+            more =
+                words.into_iter().filter(|word| *word == "ro" || !plain.contains(&word.as_str())).collect();
+            Some(DriverRecord::Bind(path))
+        }
+        Driver::Overlay(lower, upper, work) => Some(DriverRecord::Overlay { lower, upper, work }),
+        Driver::Filesystem(kind, source, words) => {
+            more = words;
+            Some(DriverRecord::Filesystem { kind, source })
+        }
+    };
+    if mount.driver.is_some() {
+        // What is in it is its own.
+        mount.copy_up = matches!(&mount.driver, Some(DriverRecord::Filesystem { kind, .. }) if kind == "tmpfs")
+            && mount.copy_up;
+        mount.rw = mount.rw && !more.iter().any(|word| word == "ro");
+        mount.options.extend(more);
+    }
+}
+
+/// Makes a volume; says whether it was not there. `finish` does what is left to be done to its directory.
+fn make(
+    root: &Path,
+    record: &VolumeRecord,
+    finish: &dyn Fn(&Path) -> Result<(), Error>,
+) -> Result<bool, Error> {
     let dir = root.join("volumes").join(&record.name);
     let data = dir.join("_data");
     if data.is_dir() {
@@ -211,6 +305,7 @@ fn make(root: &Path, record: &VolumeRecord) -> Result<bool, Error> {
     // The container's root is mapped to its owner, and other ids inside must get in.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(staging.join("_data"), mode).map_err(error("making", &staging))?;
+    finish(&staging.join("_data")).inspect_err(|_| drop(fs::remove_dir_all(&staging)))?;
     let bytes = serde_json::to_vec(record).map_err(Error::Json)?;
     let path = staging.join("volume.json");
     atomic::write(&path, &bytes, 0o600, Durability::Volatile).map_err(error("writing", &path))?;

@@ -1,25 +1,28 @@
 //! Copying a tree of files between two open directories (`tmpcopyup`).
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::tree::{attributes, set_xattr};
 use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 
 /// Deeper trees are refused.
 const DEPTH: u32 = 128;
 
 /// Copies what is in the directory `from` into the directory `to`: directories, regular files,
-/// symbolic links and pipes with their owners and modes. Nothing is followed; other kinds of
-/// files are left out.
+/// symbolic links and pipes with their owners, modes, times, extended attributes and hard links. Nothing is
+/// followed; other kinds of files are left out.
 pub fn tree(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = fs::openat(from, ".", flags, Mode::empty())?;
     let to = fs::openat(to, ".", flags, Mode::empty())?;
-    level(&from, &to, DEPTH)
+    Copy { links: HashMap::new() }.level(&from, &to, DEPTH)
 }
 
-/// Gives the directory `to` the content, owner and mode of the directory `from`, if it is empty.
+/// Gives the directory `to` the content, mode and attributes of the directory `from`, if it is empty, and
+/// its owner, unless somebody else than root has it already.
 pub fn fill(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     let open = |fd: &dyn AsFd| {
         fs::openat(fd.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -28,9 +31,12 @@ pub fn fill(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     if !is_empty(&to)? {
         return Ok(());
     }
-    level(&from, &to, DEPTH)?;
-    let stat = fs::fstat(&from)?;
-    fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    Copy { links: HashMap::new() }.level(&from, &to, DEPTH)?;
+    let (stat, own) = (fs::fstat(&from)?, fs::fstat(&to)?);
+    if (own.st_uid, own.st_gid) == (0, 0) {
+        fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    }
+    give_attributes(from.as_fd(), to.as_fd())?;
     Ok(fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?)
 }
 
@@ -103,47 +109,101 @@ fn is_empty(dir: &OwnedFd) -> io::Result<bool> {
     Ok(true)
 }
 
-fn level(from: &OwnedFd, to: &OwnedFd, depth: u32) -> io::Result<()> {
-    if depth == 0 {
-        return Err(io::Error::from_raw_os_error(libc::ELOOP));
-    }
-    for entry in Dir::read_from(from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            one(from, to, name, depth)?;
+/// Gives a copy what its original has of extended attributes. What the file system does not take, or only
+/// the machine's root may set, is left out.
+fn give_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    for (name, value) in attributes(from)? {
+        match set_xattr(to, &name, &value) {
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EPERM | libc::EACCES | libc::EOPNOTSUPP | libc::EINVAL)
+                ) => {}
+            other => other?,
         }
     }
     Ok(())
 }
 
-fn one(from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: u32) -> io::Result<()> {
-    let stat = fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-    let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
-    let open = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => {
-            fs::mkdirat(to, name, Mode::RWXU)?;
-            let source = fs::openat(from, name, open | OFlags::DIRECTORY, Mode::empty())?;
-            let copy = fs::openat(to, name, open | OFlags::DIRECTORY, Mode::empty())?;
-            level(&source, &copy, depth - 1)?;
+/// A copy that goes on.
+struct Copy {
+    /// Copies of files with several names: names are told by directories, so a copy is held open.
+    links: HashMap<(u64, u64), OwnedFd>,
+}
+
+/// More files with several names are copied anew, each: a descriptor is held for one.
+const MOST_LINKS: usize = 256;
+
+impl Copy {
+    fn level(&mut self, from: &OwnedFd, to: &OwnedFd, depth: u32) -> io::Result<()> {
+        if depth == 0 {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
         }
-        FileType::RegularFile => {
-            let mut source = std::fs::File::from(fs::openat(from, name, open, Mode::empty())?);
-            let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let mut copy = std::fs::File::from(fs::openat(to, name, create, Mode::RUSR | Mode::WUSR)?);
-            io::copy(&mut source, &mut copy)?;
+        for entry in Dir::read_from(from)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                self.one(from, to, name, depth)?;
+            }
         }
-        FileType::Symlink => {
-            let target = fs::readlinkat(from, name, Vec::new())?;
-            fs::symlinkat(target, to, name)?;
-            return Ok(fs::chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?);
-        }
-        FileType::Fifo => fs::mknodat(to, name, FileType::Fifo, mode, 0)?,
-        _ => return Ok(()),
+        Ok(())
     }
-    // The owner first: changing it takes set-user-id bits off.
-    fs::chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(fs::chmodat(to, name, mode, AtFlags::empty())?)
+
+    fn one(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: u32) -> io::Result<()> {
+        let stat = fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+        let open = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let mut made: Option<(OwnedFd, OwnedFd)> = None;
+        match kind {
+            FileType::Directory => {
+                fs::mkdirat(to, name, Mode::RWXU)?;
+                let source = fs::openat(from, name, open | OFlags::DIRECTORY, Mode::empty())?;
+                let copy = fs::openat(to, name, open | OFlags::DIRECTORY, Mode::empty())?;
+                self.level(&source, &copy, depth - 1)?;
+                made = Some((source, copy));
+            }
+            FileType::RegularFile => {
+                if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
+                    // By its name in /proc, because linking a descriptor takes a privilege (open(2), "O_TMPFILE").
+                    let first = super::mount::name_of(first);
+                    if fs::linkat(fs::CWD, first, to, name, AtFlags::SYMLINK_FOLLOW).is_ok() {
+                        return Ok(());
+                    }
+                }
+                let source = fs::openat(from, name, open, Mode::empty())?;
+                let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let copy = fs::openat(to, name, create, Mode::RUSR | Mode::WUSR)?;
+                let (mut read, mut write) =
+                    (std::fs::File::from(source.try_clone()?), std::fs::File::from(copy.try_clone()?));
+                io::copy(&mut read, &mut write)?;
+                if stat.st_nlink > 1 && self.links.len() < MOST_LINKS {
+                    self.links.insert((stat.st_dev, stat.st_ino), copy.try_clone()?);
+                }
+                made = Some((source, copy));
+            }
+            FileType::Symlink => {
+                let target = fs::readlinkat(from, name, Vec::new())?;
+                fs::symlinkat(target, to, name)?;
+            }
+            FileType::Fifo => fs::mknodat(to, name, FileType::Fifo, mode, 0)?,
+            _ => return Ok(()),
+        }
+        // The owner first: changing it takes set-user-id bits and capabilities off.
+        fs::chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        if kind != FileType::Symlink {
+            fs::chmodat(to, name, mode, AtFlags::empty())?;
+        }
+        if let Some((source, copy)) = &made {
+            give_attributes(source.as_fd(), copy.as_fd())?;
+        }
+        let moment =
+            |seconds: i64, nanoseconds: u64| fs::Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
+        let times = fs::Timestamps {
+            last_access: moment(stat.st_atime, stat.st_atime_nsec),
+            last_modification: moment(stat.st_mtime, stat.st_mtime_nsec),
+        };
+        Ok(fs::utimensat(to, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
 }

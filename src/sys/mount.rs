@@ -210,6 +210,11 @@ pub fn can_overlay(overlay: &Overlay) -> io::Result<()> {
     }
 }
 
+/// An overlay that is mounted nowhere yet ([`attach`]); Linux 6.7 or later.
+pub fn overlay_mount(overlay: &Overlay, attributes: u64) -> io::Result<OwnedFd> {
+    Ok(overlay_detached(overlay, attributes)?)
+}
+
 fn overlay_detached(overlay: &Overlay, attributes: u64) -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let mut held = Vec::new();

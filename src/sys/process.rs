@@ -581,6 +581,15 @@ pub fn become_program(path: &std::path::Path, args: &[&str], fds: &[BorrowedFd<'
     std::process::Command::new(path).args(args).exec()
 }
 
+/// Becomes the program of a command line, found as a shell would, with these variables beside the caller's
+/// environment; returns only if that failed.
+pub fn become_command(words: &[std::ffi::OsString], environment: &[(&str, std::ffi::OsString)]) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    let Some((program, args)) = words.split_first() else { return io::ErrorKind::InvalidInput.into() };
+    #[allow(clippy::disallowed_methods, reason = "the user's own program takes this one's place")]
+    std::process::Command::new(program).args(args).envs(environment.iter().map(|(k, v)| (k, v))).exec()
+}
+
 /// Takes over a descriptor that the caller of this program has opened for it and names by its number.
 /// Its number is closed.
 pub fn take_fd(number: RawFd) -> io::Result<OwnedFd> {

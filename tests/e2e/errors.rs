@@ -13,7 +13,7 @@ fn unknown_and_unsupported_words() {
     umiak.run(&["build", "."]).exits(125).tells("`umiak build` is not supported yet");
     umiak.run(&["pod", "create"]).exits(125).tells("`umiak pod create` is not supported yet");
     umiak.run(&["run", "--memory", "1g", "x"]).exits(125).tells("`--memory` of `run` is not supported yet");
-    umiak.run(&["run", "--privileged", "x"]).exits(125).tells("`--privileged` of `run` is not supported yet");
+    umiak.run(&["run", "--publish", "x"]).exits(125).tells("`--publish` of `run` is not supported yet");
     umiak.run(&["run", "-p", "80:80", "x"]).exits(125).tells("`-p` of `run` is not supported yet");
     umiak.run(&["run", "--interactiv", "x"]).exits(125).tells("--interactiv").hints("--interactive");
     assert_eq!(umiak.run(&["run"]).code, Some(125));
@@ -324,7 +324,19 @@ fn users_and_programs_that_are_not_there() {
     let huge =
         umiak.file("env", &(0..4000).map(|n| format!("A{n}={}\n", "x".repeat(1000))).collect::<String>());
     let cidfile = umiak.dir.join("cid");
-    run(&["--cidfile", cidfile.to_str().unwrap(), "--env-file", huge.to_str().unwrap(), "busybox", "true"])
+    // With --rm the file would go with the container.
+    umiak
+        .run(&[
+            "run",
+            "--network",
+            "none",
+            "--cidfile",
+            cidfile.to_str().unwrap(),
+            "--env-file",
+            huge.to_str().unwrap(),
+            "busybox",
+            "true",
+        ])
         .exits(126)
         .tells("argument list too long");
     let id = std::fs::read_to_string(cidfile).unwrap();

@@ -113,6 +113,26 @@ fn descriptors_are_passed_on() {
 }
 
 #[test]
+fn streams_that_are_shown() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let script = "echo out; echo err >&2";
+    let shown = |options: &[&str]| {
+        let output = sh(&umiak, options, script).ok();
+        (output.stdout.trim().to_owned(), output.stderr.trim().to_owned())
+    };
+    let pair = |out: &str, err: &str| (out.to_owned(), err.to_owned());
+    assert_eq!(shown(&[]), pair("out", "err"));
+    assert_eq!(shown(&["-a", "stdout"]), pair("out", ""));
+    assert_eq!(shown(&["-a", "STDERR"]), pair("", "err"));
+    assert_eq!(shown(&["-a", "stdout", "--attach=stderr"]), pair("out", "err"));
+    let line = ["run", "--rm", "-a", "stdin", "-a", "stdout", "busybox", "cat"];
+    umiak.run_with_input(&line, b"typed").ok().says("typed");
+    sh(&umiak, &["-a", "odd"], "true").exits(125).tells("--attach");
+    umiak.run(&["run", "-d", "-a", "stdout", "busybox", "true"]).exits(125).tells("--detach");
+}
+
+#[test]
 fn groups() {
     requires!(Need::Image("busybox"), Need::ManyIds);
     let umiak = Umiak::with_busybox();
@@ -304,5 +324,37 @@ fn what_is_refused_says_so() {
         } else {
             output.exits(125).tells(flag)
         };
+    }
+}
+
+/// Every flag that takes a value, with values that nobody means: it works, or one clear line tells why not,
+/// and nothing stays behind.
+#[test]
+fn nonsense_for_every_flag() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let help = umiak.run(&["run", "--help"]).ok().stdout;
+    let flags: Vec<&str> = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"))
+        .map(|word| word.split(['[', '=', ',']).next().unwrap())
+        .collect();
+    assert!(flags.len() > 90, "{flags:?}");
+    let long = "x".repeat(5000);
+    let values =
+        ["", "-1", "🦦", "a\u{1}b\u{1b}[31m", "../../etc", "=", ":", ",", "0:0:0:0", "%s{{.}}$HOME", &long];
+    // They wait for the network, or ask for help.
+    let left_out =
+        ["--help", "--retry-delay", "--retry", "--pull", "--platform", "--arch", "--os", "--variant"];
+    for flag in flags.into_iter().filter(|flag| !left_out.contains(flag)) {
+        for value in values {
+            let output = umiak.run(&["run", "--rm", &format!("{flag}={value}"), "busybox", "true"]);
+            let shown = format!("{flag}={value:?}: {:?} {}", output.code, output.stderr);
+            assert!(matches!(output.code, Some(0 | 125..=127)), "{shown}");
+            if output.code != Some(0) {
+                let output = output.tells("");
+                assert!(output.stderr.lines().count() <= 2 && !output.stderr.contains('\u{1b}'), "{shown}");
+            }
+        }
     }
 }

@@ -141,6 +141,26 @@ fn parts_of_volumes() {
 }
 
 #[test]
+fn owners_are_shown_as_others() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let dir = source(&umiak);
+    let flag = |options: &str| format!("{dir}:/d:{options}");
+    if !rustix::process::geteuid().is_root() {
+        sh(&umiak, &["-v", &flag("idmap")], "true").exits(125).tells("only root");
+        return;
+    }
+    let userns = ["--uidmap", "0:200000:65536", "-v"];
+    sh(&umiak, &[&userns[..], &[&flag("rw")]].concat(), "stat -c %u /d/f").ok().says("65534");
+    sh(&umiak, &[&userns[..], &[&flag("idmap")]].concat(), "stat -c %u /d/f; touch /d/new").ok().says("0");
+    assert_eq!(std::fs::metadata(umiak.dir.join("source/new")).unwrap().uid(), 0);
+    let told = flag("idmap=uids=0-200005-1;gids=0-200005-1");
+    sh(&umiak, &[&userns[..], &[&told]].concat(), "stat -c %u /d/f").ok().says("5");
+    sh(&umiak, &["-v", &flag("idmap")], "true").exits(125).tells("user namespace");
+    sh(&umiak, &["-v", &flag("idmap=odd")], "true").exits(125).tells("odd");
+}
+
+#[test]
 fn many_files_at_once() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();

@@ -8,7 +8,7 @@ use serde_json::json;
 use umiak::base::digest::Digest;
 
 use crate::requires;
-use crate::support::{Need, Umiak, finish, images, skip, tool};
+use crate::support::{Need, Output, Registry, Umiak, finish, images, skip, tool};
 
 /// Writes an OCI layout with one image of these archives.
 fn layout(dir: &Path, layers: &[Vec<u8>], labels: &serde_json::Value) -> String {
@@ -233,6 +233,37 @@ fn damage_is_found_and_mended() {
 }
 
 #[test]
+fn what_a_registry_gave_is_had_from_there_again() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Tool("docker-registry"), Need::Tool("skopeo"));
+    let mut umiak = Umiak::new();
+    let registry = Registry::start(&umiak);
+    let name = registry.push("busybox");
+    let text = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", registry.address);
+    let conf = umiak.file("registries.conf", &text);
+    umiak.set_env("CONTAINERS_REGISTRIES_CONF", conf.to_str().unwrap());
+    umiak.run(&["pull", "-q", &name]).ok();
+    umiak.run(&["tag", &name, "mine"]).ok();
+    let layer = layers(&umiak.dir.join("store")).remove(0);
+    let damage = || {
+        let program = std::fs::File::options().write(true).open(layer.join("diff/bin/busybox")).unwrap();
+        program.write_all_at(b"x", 5000).unwrap();
+    };
+    damage();
+    umiak.run(&["system", "check"]).exits(1).has("bin/busybox");
+    umiak.run(&["system", "check", "--repair"]).ok().has(": mended");
+    umiak.run(&["system", "check"]).ok().says("");
+    // Under all its names, and with what it was.
+    umiak.run(&["run", "--rm", "--network", "none", "mine", "echo", "well"]).ok().says("well");
+    umiak.run(&["images", "-q", &name]).ok();
+    // Where the registry is gone as well, the image is.
+    damage();
+    drop(registry);
+    umiak.run(&["system", "check", "--repair"]).has(": removed");
+    umiak.run(&["images", "-q"]).ok().says("");
+    umiak.run(&["system", "check"]).ok().says("");
+}
+
+#[test]
 fn images_are_mounted_to_be_read() {
     requires!(Need::Root, Need::Image("busybox"), Need::Image("configured"));
     let umiak = Umiak::with_busybox();
@@ -281,6 +312,57 @@ const CALLS: [&str; 12] = [
     "clone",
 ];
 
+/// Runs a command in which every process is killed at its `n`th call of `call`.
+fn killed_at(umiak: &Umiak, args: &[&str], call: &str, n: u32) -> Output {
+    let plain = umiak.command(args);
+    let mut command = Command::new("strace");
+    let inject = format!("inject={call}:signal=KILL:when={n}");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
+    command.arg(plain.get_program()).args(plain.get_args()).current_dir(&umiak.dir);
+    command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    finish(child.unwrap(), b"", format!("{args:?} killed at {call} {n}"))
+}
+
+#[test]
+fn removals_and_names_killed_at_any_step() {
+    requires!(Need::Image("nasty"), Need::Image("busybox"), Need::Tool("strace"));
+    let umiak = Umiak::with_busybox();
+    let source = format!("oci:{}", images().join("nasty").display());
+    let mut kills = 0;
+    let calls = ["renameat", "unlink", "unlinkat", "openat", "flock", "fsync", "write", "getdents64"];
+    for call in calls {
+        for n in [1, 2, 4, 7] {
+            umiak.run(&["pull", "-q", &source]).ok();
+            umiak.run(&["tag", "nasty", "other"]).ok();
+            for words in
+                [&["tag", "nasty", "third"][..], &["untag", "nasty", "other"], &["rmi", "-f", "nasty"]]
+            {
+                let killed = killed_at(&umiak, words, call, n);
+                if killed.stderr.contains("PTRACE") || killed.stderr.contains("ptrace") {
+                    return skip("strace does not work", false);
+                }
+                kills += u32::from(killed.code.is_none());
+                let checked = umiak.run(&["system", "check"]);
+                assert!(
+                    checked.code == Some(0),
+                    "{words:?} {call} {n}: {}{}",
+                    checked.stdout,
+                    checked.stderr
+                );
+                // Nothing of another image is lost, and the same again does what was wanted.
+                umiak.run(&["image", "exists", "busybox"]).ok();
+                let again = umiak.run(words);
+                assert!(matches!(again.code, Some(0 | 1 | 125)), "{words:?}: {}", again.stderr);
+            }
+            umiak.run(&["rmi", "-f", "-i", "nasty", "other", "third"]).ok();
+            umiak.run(&["images", "-q", "--no-trunc", "nasty"]).ok().says("");
+            assert_eq!(layers(&umiak.dir.join("store")).len(), 1, "{call} {n}");
+        }
+    }
+    assert!(kills > 20, "killed {kills} times");
+}
+
 #[test]
 fn a_pull_killed_at_any_step() {
     requires!(Need::Image("nasty"), Need::Image("busybox"), Need::Tool("strace"));
@@ -293,14 +375,7 @@ fn a_pull_killed_at_any_step() {
             if n > 5 && !(place + n as usize).is_multiple_of(3) {
                 continue;
             }
-            let plain = umiak.command(&["pull", "-q", &source]);
-            let mut command = Command::new("strace");
-            let inject = format!("inject={call}:signal=KILL:when={n}");
-            command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
-            command.arg(plain.get_program()).args(plain.get_args()).current_dir(&umiak.dir);
-            command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-            let killed = finish(child.unwrap(), b"", format!("pull killed at {call} {n}"));
+            let killed = killed_at(&umiak, &["pull", "-q", &source], call, n);
             if killed.stderr.contains("PTRACE") || killed.stderr.contains("ptrace") {
                 skip("strace does not work", false);
                 return;

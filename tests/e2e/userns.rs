@@ -121,6 +121,18 @@ fn root_with_a_user_namespace() {
     umiak.run(&["run", "--name", "stays", told[0], told[1], "busybox", "touch", "/kept"]).ok();
     umiak.run(&["diff", "stays"]).ok().has("A /kept");
     umiak.run(&["start", "stays"]).ok();
+    // Outside its files have the ids that they have inside.
+    let archive = umiak.dir.join("archive.tar");
+    umiak.run(&["export", "-o", archive.to_str().unwrap(), "stays"]).ok();
+    let list =
+        std::process::Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&archive).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(list.contains(" 0/0 ") && !list.contains("200000"), "{list}");
+    umiak.run(&["commit", "-q", "stays", "localhost/again:latest"]).ok();
+    umiak.run(&["run", "--rm", "localhost/again", "stat", "-c", "%u", "/kept"]).ok().says("0");
+    umiak.run(&["cp", "stays:/kept", umiak.dir.join("out").to_str().unwrap()]).ok();
+    umiak.run(&["cp", archive.to_str().unwrap(), "stays:/in"]).ok();
+    umiak.run(&["start", "stays"]).ok();
     sh(&umiak, &["--userns", "keep-id"], "true").exits(125).tells("only for users");
     sh(&umiak, &["--userns", "private"], "true").exits(125).tells("--uidmap");
 }

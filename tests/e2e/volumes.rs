@@ -109,3 +109,102 @@ fn a_store_on_an_overlay_is_copied() {
     assert_eq!(lines, expected, "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());
 }
+
+#[test]
+fn what_is_copied_into_a_volume() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    // An image with a directory of everything.
+    let script = "mkdir -p /full/sub && cd /full && echo x > file && ln file sub/link && ln -s file soft && \
+        mkfifo pipe && touch -d '2001-02-03 04:05:06' file && chmod 4750 file && chmod 1777 sub";
+    umiak.run(&["run", "--name", "full", "busybox", "sh", "-c", script]).ok();
+    umiak.run(&["commit", "-q", "full", "localhost/full:latest"]).ok();
+    let list =
+        "cd /full && stat -c '%n %a %h %Y %F' file sub sub/link soft pipe | sed 's/symbolic link/link/'";
+    let lines = |options: &[&str]| {
+        umiak.run(&[&["run", "--rm"], options, &["localhost/full", "sh", "-c", list]].concat()).ok().stdout
+    };
+    assert_eq!(lines(&["-v", "copied:/full"]), lines(&[]));
+}
+
+#[test]
+fn volumes_with_options() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let create = |options: &[&str]| umiak.run(&[&["volume", "create"], options].concat());
+    let run = |options: &[&str], script: &str| {
+        umiak
+            .run(&[&["run", "--rm", "--network", "none"], options, &["busybox", "sh", "-c", script]].concat())
+    };
+    create(&["--opt", "type=tmpfs", "--opt", "device=tmpfs", "-o", "o=size=1m,mode=700", "mem"])
+        .ok()
+        .says("mem");
+    run(&["-v", "mem:/m"], "grep ' /m ' /proc/mounts").ok().has("tmpfs").has("size=1024k");
+    assert!(
+        umiak
+            .run(&["volume", "inspect", "mem", "--format", "{{.Options.type}} {{.Options.o}}"])
+            .ok()
+            .stdout
+            .contains("tmpfs size=1m,mode=700")
+    );
+    // One that two containers have at a time is the same for both.
+    umiak
+        .run(&[
+            "run",
+            "-d",
+            "--name",
+            "first",
+            "-v",
+            "mem:/a",
+            "busybox",
+            "sh",
+            "-c",
+            "echo here > /a/f; exec sleep 100",
+        ])
+        .ok();
+    crate::support::eventually("the file is there", || {
+        umiak.run(&["exec", "first", "test", "-s", "/a/f"]).code == Some(0)
+    });
+    run(&["-v", "mem:/b"], "cat /b/f; echo back > /b/g").ok().says("here");
+    umiak.run(&["exec", "first", "cat", "/a/g"]).ok().says("back");
+    umiak.run(&["rm", "-f", "-t", "0", "first"]).ok();
+    let dir = umiak.dir.join("bound");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("f"), "host\n").unwrap();
+    let device = format!("device={}", dir.display());
+    create(&["--opt", "type=none", "--opt", "o=bind", "--opt", &device, "bound"]).ok();
+    run(&["-v", "bound:/m"], "cat /m/f; touch /m/new").ok().says("host");
+    assert!(dir.join("new").exists());
+    create(&["--opt", "type=none", "--opt", "o=bind,ro", "--opt", &device, "fixed"]).ok();
+    run(&["-v", "fixed:/m"], "touch /m/x").exits(1);
+    create(&["--opt", "type=none", "--opt", "o=bind", "--opt", "device=/no/such", "lost"]).ok();
+    run(&["-v", "lost:/m"], "true").exits(125).tells("/no/such");
+    for name in ["low", "up", "work"] {
+        std::fs::create_dir(umiak.dir.join(name)).unwrap();
+    }
+    std::fs::write(umiak.dir.join("low/f"), "low\n").unwrap();
+    let place = |name: &str| umiak.dir.join(name).display().to_string();
+    let options = format!("o=lowerdir={},upperdir={},workdir={}", place("low"), place("up"), place("work"));
+    create(&["--opt", "type=overlay", "--opt", "device=overlay", "--opt", &options, "over"]).ok();
+    run(&["-v", "over:/m"], "cat /m/f; echo up > /m/new").ok().says("low");
+    assert!(umiak.dir.join("up/new").exists() && !umiak.dir.join("low/new").exists());
+    let _ = Command::new("chmod").arg("-R").arg("u+rwx").arg(umiak.dir.join("work")).status();
+    for bad in ["type=ext4", "odd=1", "size=1g", "o=size=1g", "nonsense", "o=uid=x", "o=ro"] {
+        create(&["--opt", bad, "bad"]).exits(125).tells("--opt");
+    }
+    create(&["--driver", "nfs", "bad"]).exits(125).tells("nfs");
+    if !rustix::process::geteuid().is_root() {
+        create(&["--opt", "type=ext4", "--opt", "device=/dev/sda", "bad"]).exits(125).tells("only root");
+    }
+}
+
+#[test]
+fn volumes_with_owners() {
+    requires!(Need::Image("busybox"), Need::ManyIds);
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["volume", "create", "--uid", "1000", "--gid", "50", "mine"]).ok();
+    umiak.run(&["volume", "create", "-o", "o=uid=1001", "other"]).ok();
+    let line = ["run", "--rm", "-u", "1000", "-v", "mine:/m", "-v", "other:/etc", "busybox", "sh", "-c"];
+    let script = "touch /m/x && stat -c %u:%g /m && stat -c %u /etc && test -s /etc/passwd && echo full";
+    umiak.run(&[&line[..], &[script]].concat()).ok().says("1000:50\n1001\nfull");
+}

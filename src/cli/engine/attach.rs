@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 
 use super::{Globals, Outcome, run};
-use crate::engine::attach::{self, DetachKeys, Relay};
+use crate::engine::attach::{self, DetachKeys, Outputs, Relay};
 use crate::engine::{Engine, Error};
 use crate::storage::containers::{ContainerRecord, Status};
 
@@ -19,15 +19,23 @@ pub struct AttachArgs {
     /// Pass our signals on to the program
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
     sig_proxy: bool,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "container")]
+    latest: bool,
     /// The container, by name or ID
-    container: String,
+    #[arg(required_unless_present = "latest")]
+    container: Option<String>,
 }
 
 /// `attach`.
 pub fn run(args: AttachArgs, globals: &Globals) -> Outcome {
     let keys = run::keys(args.detach_keys.as_deref())?;
     let engine = globals.engine()?;
-    let (record, status) = engine.lookup(&args.container)?;
+    let container = match args.container {
+        Some(container) => container,
+        None => super::diff::newest(&engine)?,
+    };
+    let (record, status) = engine.lookup(&container)?;
     if let Status::Paused(_) = status {
         return Err(Error::Paused(record.name).into());
     }
@@ -49,6 +57,7 @@ pub(super) fn to_running(
     let signals = attach::catch_signals(sig_proxy).map_err(Error::Relay)?;
     let socket = crate::monitor::connect(&engine.containers.attach_socket(&record.id))
         .map_err(|_| Error::MonitorGone(record.name.clone()))?;
-    let relay = Relay { socket, interactive, tty: record.config.tty, stdin: None, keys };
+    let outputs = Outputs { stdout: true, stderr: true };
+    let relay = Relay { socket, interactive, tty: record.config.tty, stdin: None, keys, outputs };
     run::ended(relay.run(&signals).map_err(Error::Relay)?, engine, &record.id, &record.name)
 }

@@ -9,6 +9,9 @@ use crate::engine;
 /// Tell by the exit code whether a container is there.
 #[derive(Args, Debug, Clone)]
 pub struct ContainerArgs {
+    /// Look for containers of other programs in the store, too, of which there are none
+    #[arg(long)]
+    external: bool,
     /// The container, by name or ID
     container: String,
 }
@@ -29,6 +32,7 @@ pub struct VolumeArgs {
 
 /// `container exists`: 0 or 1.
 pub fn container(args: ContainerArgs, globals: &Globals) -> Outcome {
+    let _ = args.external;
     match globals.engine()?.lookup(&args.container) {
         Ok(_) => Ok(0),
         Err(error) if is_missing(&error) => Ok(1),

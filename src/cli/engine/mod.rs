@@ -4,6 +4,7 @@ pub mod access;
 pub mod artifact;
 pub mod attach;
 pub mod check;
+pub mod clone;
 pub mod commit;
 pub mod completion;
 pub mod cp;
@@ -23,7 +24,9 @@ pub mod kill;
 pub mod login;
 pub mod logs;
 pub mod manifest;
+pub mod mount;
 pub mod pause;
+pub mod port;
 pub mod prune;
 pub mod ps;
 pub mod pull;
@@ -37,6 +40,7 @@ pub mod save;
 pub mod search;
 pub mod selection;
 pub mod start;
+pub mod stats;
 pub mod stop;
 pub mod supervision;
 mod surface;
@@ -44,10 +48,12 @@ pub mod system;
 pub mod tag;
 pub mod top;
 pub mod trust;
+pub mod unshare;
 pub mod unsupported;
 pub mod update;
 pub mod version;
 pub mod volume;
+pub mod volume_files;
 pub mod wait;
 
 use std::ffi::OsString;
@@ -182,6 +188,7 @@ fn faces() -> &'static [Face] {
         "commit" [], commit::CommitArgs, commit::run, "Make an image of a container's files";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
         "container cleanup" [], update::CleanupArgs, update::cleanup, "Finish what is left of containers that do not run";
+        "container clone" [], clone::CloneArgs, clone::run, "Make a container as another one was made";
         "container diff" [], diff::DiffArgs, diff::container, "Tell which files a container has changed";
         "container exists" [], exists::ContainerArgs, exists::container, "Tell by the exit code whether a container is there";
         "container prune" [], prune::PruneArgs, prune::run, "Remove all containers that do not run";
@@ -217,7 +224,9 @@ fn faces() -> &'static [Face] {
         "manifest push" [], manifest::PushArgs, manifest::push, "Upload a list, and its images";
         "manifest remove" [], manifest::RemoveArgs, manifest::remove, "Take an image out of a list";
         "manifest rm" [], manifest::RmArgs, manifest::rm, "Remove lists";
+        "mount" [], mount::MountArgs, mount::mount, "Mount containers' files, or list those that are mounted";
         "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
+        "port" [], port::PortArgs, port::run, "Show which ports of a container are published";
         "ps" [], ps::PsArgs, ps::run, "List containers";
         "pull" [], pull::PullArgs, pull::run, "Fetch an image";
         "push" [], push::PushArgs, push::run, "Upload an image";
@@ -229,22 +238,30 @@ fn faces() -> &'static [Face] {
         "search" [], search::SearchArgs, search::run, "Search registries for images";
         "save" [], save::SaveArgs, save::save, "Write images as an archive";
         "start" [], start::StartArgs, start::run, "Start containers that were created or have stopped";
+        "stats" [], stats::StatsArgs, stats::run, "Show what containers use";
         "stop" [], stop::StopArgs, stop::run, "Stop containers";
         "system check" [], check::CheckArgs, check::run, "Look for damage in the store";
         "tag" [], tag::TagArgs, tag::tag, "Give an image further names";
         "system df" [], system::DfArgs, system::df, "Show what images, containers and volumes take";
         "system prune" [], system::PruneArgs, system::prune, "Remove everything that nothing uses";
         "top" [], top::TopArgs, top::run, "List a container's processes";
+        "unmount" ["umount"], mount::UnmountArgs, mount::unmount, "Unmount containers' files";
         "unpause" [], pause::PauseArgs, pause::unpause, "Let paused containers go on";
+        "unshare" [], unshare::UnshareArgs, unshare::run, "Run a program in the user namespace that the files of containers belong to";
         "untag" [], tag::UntagArgs, tag::untag, "Take names from an image";
         "update" [], update::UpdateArgs, update::update, "Change a container";
         "version" [], version::VersionArgs, version::run, "Show the version";
         "volume create" [], volume::CreateArgs, volume::create, "Make a volume";
         "volume exists" [], exists::VolumeArgs, exists::volume, "Tell by the exit code whether a volume is there";
+        "volume export" [], volume_files::ExportArgs, volume_files::export, "Write a volume's files as an archive";
+        "volume import" [], volume_files::ImportArgs, volume_files::import, "Unpack an archive into a volume";
         "volume inspect" [], volume::InspectArgs, volume::inspect, "Show everything about volumes";
         "volume ls" ["list"], volume::LsArgs, volume::ls, "List volumes";
+        "volume mount" [], volume_files::NamesArgs, volume_files::mount, "Tell where volumes' files are";
         "volume prune" [], volume::PruneArgs, volume::prune, "Remove the volumes that no container uses";
+        "volume reload" [], volume_files::ReloadArgs, volume_files::reload, "Take notice of what plugins for volumes have made";
         "volume rm" ["remove"], volume::RmArgs, volume::rm, "Remove volumes";
+        "volume unmount" [], volume_files::NamesArgs, volume_files::unmount, "Take back `volume mount`";
         "wait" [], wait::WaitArgs, wait::run, "Wait until containers stop";
     }
 }
@@ -349,9 +366,9 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("system", "events") => "events",
         (
             "container",
-            name @ ("attach" | "commit" | "cp" | "create" | "exec" | "export" | "kill" | "logs" | "pause"
-            | "rename" | "restart" | "rm" | "run" | "start" | "stop" | "top" | "unpause" | "update"
-            | "wait"),
+            name @ ("attach" | "commit" | "cp" | "create" | "exec" | "export" | "kill" | "logs" | "mount"
+            | "pause" | "port" | "rename" | "restart" | "rm" | "run" | "start" | "stats" | "stop"
+            | "top" | "umount" | "unmount" | "unpause" | "update" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");
@@ -441,11 +458,11 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     let options: Vec<String> =
         matches.get_many("storage-opt").map(|options| options.cloned().collect()).unwrap_or_default();
     let globals = Globals { paths: find_paths(dir("root"), dir("runroot"), &options)?, command_line };
-    let mut own = &matches;
-    while let Some((_, matches)) = own.subcommand() {
-        own = matches;
-    }
-    (face.run)(own, &globals)
+    // As deep as the command's name goes: what it has of its own below is its own affair.
+    let below = |matches: &ArgMatches| matches.subcommand().map(|(_, below)| below.clone());
+    let depth = face.name.split(' ').count();
+    let own = (0..depth).try_fold(matches, |matches, _| below(&matches));
+    own.map_or_else(|| Err(Failure::new("no command was given")), |own| (face.run)(&own, &globals))
 }
 
 /// The store that flags name, the user's own else.
@@ -455,7 +472,10 @@ fn find_paths(root: Option<PathBuf>, runroot: Option<PathBuf>, options: &[String
     if let (Some(root), Some(runroot)) = (&root, &runroot) {
         return Ok(Paths { additional, ..Paths::new(absolute(root.clone()), absolute(runroot.clone())) });
     }
-    let own = Paths::discover().map_err(engine::Error::from)?;
+    let own = match engine::unshare::paths() {
+        Some((root, runroot)) => Paths::new(root, runroot),
+        None => Paths::discover().map_err(engine::Error::from)?,
+    };
     let (root, runroot) = (root.map_or(own.root, absolute), runroot.map_or(own.runroot, absolute));
     Ok(Paths { additional, ..Paths::new(root, runroot) })
 }

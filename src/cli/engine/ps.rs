@@ -1,5 +1,7 @@
 //! `ps`.
 
+use std::io::IsTerminal;
+
 use clap::{ArgAction, Args};
 
 use super::{Failure, Globals, Outcome};
@@ -13,7 +15,10 @@ pub struct PsArgs {
     /// Show stopped containers too
     #[arg(short, long)]
     all: bool,
-    /// Show only containers that fit: id, name, label, status, exited, ancestor, before, since, until, network, volume
+    /// Show containers of other programs in the store, too, of which there are none
+    #[arg(long)]
+    external: bool,
+    /// Show only containers that fit: id, name, label, label!, command, status, exited, ancestor, before, since, until, network, volume
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A template, "table TEMPLATE" or json
@@ -25,21 +30,33 @@ pub struct PsArgs {
     /// Show only the newest container
     #[arg(short, long)]
     latest: bool,
+    /// Show the namespaces of the containers' processes
+    #[arg(long, visible_alias = "ns", conflicts_with_all = ["format", "pod", "size"])]
+    namespace: bool,
     /// Shorten nothing
     #[arg(long)]
     no_trunc: bool,
     /// Leave the heading out
     #[arg(long)]
     noheading: bool,
+    /// Show the pods that containers are in, of which there are none
+    #[arg(short, long, conflicts_with = "format")]
+    pod: bool,
     /// Print only IDs
     #[arg(short, long)]
     quiet: bool,
+    /// Count what containers' files take
+    #[arg(short, long)]
+    size: bool,
     /// Sort by command, created, id, image, names, runningfor or status
     #[arg(long, value_name = "KEY", default_value = "created")]
     sort: String,
     /// Ask the kernel, which is always done
-    #[arg(long, hide = true, action = ArgAction::SetTrue)]
+    #[arg(long, action = ArgAction::SetTrue)]
     sync: bool,
+    /// Show it again every so many seconds
+    #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    watch: Option<u64>,
 }
 
 const LISTING: Listing<'_> = Listing {
@@ -50,22 +67,63 @@ const LISTING: Listing<'_> = Listing {
         ("ImageID", "IMAGE ID"),
         ("RunningFor", "CREATED"),
         ("CreatedHuman", "CREATED"),
+        ("Cgroup", "CGROUPNS"),
+        ("Pod", "POD ID"),
+        ("PodName", "PODNAME"),
     ],
 };
 
+/// The columns of `--namespace`, and those of `--size` and `--pod` besides the usual ones.
+const NAMESPACES: &str = "table {{.ID}}\t{{.Names}}\t{{.Pid}}\t{{.Cgroup}}\t{{.IPC}}\t{{.MNT}}\t{{.NET}}\t{{.PIDNS}}\t{{.USERNS}}\t{{.UTS}}";
+const SIZE: &str = "\t{{.Size}}";
+const POD: &str = "\t{{.Pod}}\t{{.PodName}}";
+
 /// Every field that a template may name.
-const ALL_FIELDS: &str = "AutoRemove Command Created CreatedAt CreatedHuman ExitCode Exited ExitedAt ExposedPorts ID Id \
-    Image ImageID IsInfra Labels Mounts Names Namespaces Networks Pid Pod PodName Ports Restarts RunningFor Size StartedAt \
-    State Status";
+const ALL_FIELDS: &str = "AutoRemove Cgroup Command Created CreatedAt CreatedHuman ExitCode Exited ExitedAt ExposedPorts ID Id \
+    Image ImageID IPC IsInfra Labels MNT Mounts Names Namespaces NET Networks Pid PIDNS Pod PodName Ports Restarts RunningFor Size StartedAt \
+    State Status USERNS UTS";
 
 /// `ps`.
 pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
+    let Some(seconds) = args.watch else { return once(&args, globals, false) };
+    let clear = std::io::stdout().is_terminal();
+    loop {
+        once(&args, globals, clear)?;
+        std::thread::sleep(std::time::Duration::from_secs(seconds));
+    }
+}
+
+fn once(args: &PsArgs, globals: &Globals, clear: bool) -> Outcome {
     if args.quiet && args.format.is_some() {
         return Err(Failure::new("quiet and format cannot be used together"));
     }
     let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
-    let options = ListOptions { all: args.all, filters: args.filter, last, sort: args.sort };
-    let (listed, unreadable) = globals.engine()?.list(&options)?;
+    let options = ListOptions { all: args.all, filters: args.filter.clone(), last, sort: args.sort.clone() };
+    let engine = globals.engine()?;
+    let (mut listed, unreadable) = engine.list(&options)?;
+    let wanted = args.size || args.sort == "size";
+    if wanted {
+        let records: Vec<_> = listed.iter().map(|one| &one.record).collect();
+        let sizes = engine.container_sizes(&records)?;
+        listed.iter_mut().zip(sizes).for_each(|(one, size)| one.size = Some(size));
+        if args.sort == "size" {
+            listed.sort_by_key(|one| one.size);
+        }
+    }
+    let own = match (args.namespace, args.size, args.pod) {
+        (true, ..) => Some(NAMESPACES.to_owned()),
+        (_, false, false) => None,
+        (_, size, pod) => Some(format!(
+            "table {}{}{}",
+            LISTING.default,
+            if pod { POD } else { "" },
+            if size { SIZE } else { "" }
+        )),
+    };
+    let format = args.format.clone().or(own);
+    if clear {
+        output::print("\x1b[H\x1b[2J")?;
+    }
     let code = tell_unreadable(&unreadable);
     let now = jiff::Timestamp::now();
     if args.quiet {
@@ -75,11 +133,11 @@ pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
         output::print(&listed.iter().map(id).collect::<String>())?;
         return Ok(code);
     }
-    let rows: Vec<_> = if args.format.as_deref() == Some("json") {
+    let rows: Vec<_> = if format.as_deref() == Some("json") {
         listed.iter().map(|c| c.json(now)).collect()
     } else {
         // A template over the whole row, as "{{json .}}" or "{{range}}", wants every field.
-        let format = args.format.as_deref().unwrap_or(LISTING.default);
+        let format = format.as_deref().unwrap_or(LISTING.default);
         let fields =
             if format.starts_with("table") && !format.contains("{{") { LISTING.default } else { format };
         let fields = if fields.contains(". }}") || fields.contains(".}}") { ALL_FIELDS } else { fields };
@@ -88,7 +146,7 @@ pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
         let fields = if known { fields } else { ALL_FIELDS };
         listed.iter().map(|c| c.row(now, !args.no_trunc, fields)).collect()
     };
-    output::print(&LISTING.render(args.format.as_deref(), !args.noheading, &rows)?)?;
+    output::print(&LISTING.render(format.as_deref(), !args.noheading, &rows)?)?;
     Ok(code)
 }
 

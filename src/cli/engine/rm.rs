@@ -10,6 +10,9 @@ use super::{Globals, Outcome};
 pub struct RmArgs {
     #[command(flatten)]
     selection: Selection,
+    /// Remove the containers that need it, too: that share its namespaces or were told to start after it
+    #[arg(long)]
+    depend: bool,
     /// Remove the containers that fit
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -35,6 +38,7 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
         // What nobody names any more: of commands that were killed.
         let _ = engine.containers.sweep_names();
     }
+    let words = if args.depend { with_dependents(&engine, words)? } else { words };
     for_each(&words, |word| {
         let timeout = args.time.or((!args.force).then_some(0));
         let result = engine.lookup(word).and_then(|(record, _)| {
@@ -65,6 +69,26 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
             }
         }
     })
+}
+
+/// The containers, each after those that need it.
+fn with_dependents(
+    engine: &crate::engine::Engine,
+    words: Vec<String>,
+) -> Result<Vec<String>, super::Failure> {
+    let mut all: Vec<String> = Vec::new();
+    for word in words {
+        if let Ok((record, _)) = engine.lookup(&word) {
+            for id in engine.dependents(&record.id)? {
+                let id = id.to_string();
+                if !all.contains(&id) {
+                    all.push(id);
+                }
+            }
+        }
+        all.push(word);
+    }
+    Ok(all)
 }
 
 /// Whether a container's records are what cannot be read.

@@ -83,11 +83,17 @@ pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
 pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     let keys = keys(args.detach_keys.as_deref())?;
     let request = args.create.request(&globals.command_line)?;
+    if let (Some(true), Some(stream)) = (args.detach, request.attach.first()) {
+        return Err(Failure::new(format!("--attach \"{stream}\" and --detach cannot be used together")));
+    }
     let engine = globals.engine()?;
     let image = args.create.image(&engine, &request)?;
     let (record, lock) = engine.create(&request, image.as_ref())?;
     let (name, rm) = (record.name.clone(), record.config.auto_remove);
-    let (interactive, tty) = (record.config.interactive, record.config.tty);
+    let told = &record.config.attach;
+    let input = told.is_empty() || told.iter().any(|stream| stream == "stdin");
+    let (interactive, tty) = (record.config.interactive && input, record.config.tty);
+    let outputs = attach::Outputs::of(&record.config);
     // Caught before there is anybody to pass them on to, so that none is lost.
     let detach = args.detach.unwrap_or(false);
     let signals = if detach {
@@ -106,7 +112,8 @@ pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
         output::println(started.id.as_str())?;
         return Ok(0);
     };
-    let relay = Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys: &keys };
+    let relay =
+        Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys: &keys, outputs };
     ended(relay.run(&signals).map_err(engine::Error::Relay)?, &engine, &started.id, &name)
 }
 

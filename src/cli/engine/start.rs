@@ -5,7 +5,7 @@ use clap::{ArgAction, Args};
 use super::run::{ended, keys, wait_started};
 use super::selection::{Selection, for_each};
 use super::{Failure, Globals, Outcome};
-use crate::engine::attach::{self, DetachKeys, Relay};
+use crate::engine::attach::{self, DetachKeys, Outputs, Relay};
 use crate::engine::{self, Engine};
 use crate::storage::containers::Status;
 
@@ -88,8 +88,9 @@ fn start(engine: &Engine, word: &str, attach: Option<(&StartArgs, &DetachKeys)>)
         return Ok(0);
     };
     let interactive = args.interactive && record.config.interactive;
+    let outputs = Outputs::of(&record.config);
     let signals = attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?;
     let started = engine.start(record, lock, interactive)?;
-    let relay = Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys };
+    let relay = Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys, outputs };
     ended(relay.run(&signals).map_err(engine::Error::Relay)?, engine, &started.id, &name)
 }

@@ -139,15 +139,44 @@ pub const FLAGS: &[(&str, &str)] = &[
         "\
      color f,follow l,latest n,names since= tail= t,timestamps until=",
     ),
+    ("cp", "a,archive overwrite"),
+    ("start", "all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy"),
     (
-        "cp",
+        "container clone",
         "\
-     a,archive overwrite",
+     blkio-weight= blkio-weight-device= cpu-period= cpu-quota= cpu-rt-period= cpu-rt-runtime= c,cpu-shares= cpus= \
+     cpuset-cpus= cpuset-mems= destroy device-read-bps= device-write-bps= f,force m,memory= \
+     memory-reservation= memory-swap= memory-swappiness= name= pod= run",
     ),
     (
-        "start",
+        "mount",
         "\
-     all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy",
+     a,all format= l,latest no-trunc",
+    ),
+    (
+        "port",
+        "\
+     a,all l,latest",
+    ),
+    (
+        "stats",
+        "\
+     a,all format= i,interval= l,latest no-reset no-stream no-trunc",
+    ),
+    (
+        "unmount",
+        "\
+     a,all f,force l,latest",
+    ),
+    (
+        "unshare",
+        "\
+     h,help rootless-netns",
+    ),
+    (
+        "volume export",
+        "\
+     help o,output=",
     ),
     (
         "stop",

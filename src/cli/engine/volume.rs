@@ -10,6 +10,7 @@ use super::{Failure, Globals, Outcome, prune};
 use crate::base::time;
 use crate::cli::output::{self, Listing};
 use crate::engine::list::timestamp;
+use crate::engine::volume_options::VolumeOptions;
 use crate::engine::volumes::VolumeRecord;
 use crate::engine::{Engine, Error};
 
@@ -25,6 +26,15 @@ pub struct CreateArgs {
     /// Give it a label
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+    /// What it is: type=TYPE, device=DEVICE, o=OPTIONS as for mount(8)
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    opt: Vec<String>,
+    /// The owner of its directory
+    #[arg(long, value_name = "UID")]
+    uid: Option<u32>,
+    /// The group of its directory
+    #[arg(long, value_name = "GID")]
+    gid: Option<u32>,
     /// Its name; one is made up without
     name: Option<String>,
 }
@@ -46,7 +56,7 @@ pub struct InspectArgs {
 /// List volumes.
 #[derive(Args, Debug, Clone)]
 pub struct LsArgs {
-    /// Show only volumes that fit: dangling, driver, label, name
+    /// Show only volumes that fit: dangling, driver, label, label!, name, scope, since, until
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// A template, "table TEMPLATE" or json
@@ -63,7 +73,13 @@ pub struct LsArgs {
 /// Remove the volumes that no container uses.
 #[derive(Args, Debug, Clone)]
 pub struct PruneArgs {
-    /// Remove only those that fit: label, name
+    /// Remove those with names, too, which is always done
+    #[arg(short, long)]
+    all: bool,
+    /// Only tell what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove only those that fit: label, label!, name, since, until
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Do not ask
@@ -101,12 +117,13 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
         }
         labels.insert(key.to_owned(), value.to_owned());
     }
-    let record = globals.engine()?.create_volume(args.name.as_deref(), labels, args.ignore)?;
+    let options = VolumeOptions::parse(&args.opt, args.uid, args.gid).map_err(Error::from)?;
+    let record = globals.engine()?.create_volume(args.name.as_deref(), labels, options, args.ignore)?;
     output::println(&record.name)?;
     Ok(0)
 }
 
-fn details(engine: &Engine, volume: &VolumeRecord) -> Value {
+pub(super) fn details(engine: &Engine, volume: &VolumeRecord) -> Value {
     json!({
         "Name": volume.name,
         "Driver": "local",
@@ -114,8 +131,13 @@ fn details(engine: &Engine, volume: &VolumeRecord) -> Value {
         "CreatedAt": time::rfc3339(timestamp(volume.created), &TimeZone::system()),
         "Labels": volume.labels,
         "Scope": "local",
-        "Options": {},
+        "Options": volume.options.told,
+        "UID": volume.options.uid.unwrap_or(0),
+        "GID": volume.options.gid.unwrap_or(0),
         "Anonymous": volume.anonymous_of.is_some(),
+        "MountCount": 0,
+        "NeedsCopyUp": false,
+        "NeedsChown": false,
     })
 }
 
@@ -147,8 +169,13 @@ pub fn inspect(args: InspectArgs, globals: &Globals) -> Outcome {
 enum Filter {
     Dangling(bool),
     Driver(String),
-    Label(String, Option<String>),
+    Label(String, Option<String>, bool),
     Name(regex::Regex),
+    Scope(String),
+    /// Made before this moment, in nanoseconds since 1970.
+    Until(i128),
+    /// Made after the volume of this name.
+    Since(String),
 }
 
 impl Filter {
@@ -158,24 +185,38 @@ impl Filter {
         Ok(match key {
             "dangling" => Self::Dangling(value.parse().map_err(|_| bad("it takes true or false"))?),
             "driver" => Self::Driver(value.to_owned()),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(value.to_owned(), None),
-            },
-            "name" => Self::Name(regex::Regex::new(value).map_err(|_| bad("it takes a regular expression"))?),
-            "opt" | "scope" | "until" | "since" | "after" | "label!" => {
-                return Err(bad("this filter is not supported yet"));
+            "label" | "label!" => {
+                let (label, wanted) = match value.split_once('=') {
+                    Some((label, wanted)) => (label, Some(wanted.to_owned())),
+                    None => (value, None),
+                };
+                Self::Label(label.to_owned(), wanted, key == "label")
             }
+            "scope" => Self::Scope(value.to_owned()),
+            "until" => {
+                let now = jiff::Timestamp::now();
+                let point = time::parse_point(value, now, &TimeZone::system());
+                Self::Until(point.map_err(|error| bad(&error.to_string()))?.as_nanosecond())
+            }
+            "since" | "after" => Self::Since(value.to_owned()),
+            "name" => Self::Name(regex::Regex::new(value).map_err(|_| bad("it takes a regular expression"))?),
+            "opt" => return Err(bad("this filter is not supported yet")),
             _ => return Err(bad("there is no such filter")),
         })
     }
 
-    fn fits(&self, volume: &VolumeRecord, used: bool) -> bool {
+    fn fits(&self, volume: &VolumeRecord, used: bool, all: &[VolumeRecord]) -> bool {
         match self {
             Self::Dangling(wanted) => *wanted != used,
             Self::Driver(name) => name == "local",
-            Self::Label(key, None) => volume.labels.contains_key(key),
-            Self::Label(key, Some(value)) => volume.labels.get(key) == Some(value),
+            Self::Label(key, None, there) => volume.labels.contains_key(key) == *there,
+            Self::Label(key, Some(value), there) => (volume.labels.get(key) == Some(value)) == *there,
+            Self::Scope(name) => name == "local",
+            Self::Until(moment) => i128::from(volume.created) < *moment,
+            Self::Since(name) => all
+                .iter()
+                .find(|other| other.name == *name)
+                .is_some_and(|other| volume.created > other.created),
             Self::Name(pattern) => pattern.is_match(&volume.name),
         }
     }
@@ -186,14 +227,23 @@ fn chosen(engine: &Engine, filters: &[String], unused: bool) -> Result<Vec<Volum
     let mut filters = filters.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
     filters.extend(unused.then_some(Filter::Dangling(true)));
     let mut volumes = engine.volumes()?;
+    let all = volumes.clone();
+    for filter in &filters {
+        if let Filter::Since(name) = filter
+            && !all.iter().any(|volume| volume.name == *name)
+        {
+            return Err(Error::NoVolume(name.clone()).into());
+        }
+    }
     // Only who asks for it waits until every container's record has been read.
     let users = if filters.iter().any(|filter| matches!(filter, Filter::Dangling(_))) {
         engine.volume_users()?
     } else {
         BTreeMap::new()
     };
-    volumes
-        .retain(|volume| filters.iter().all(|filter| filter.fits(volume, users.contains_key(&volume.name))));
+    volumes.retain(|volume| {
+        filters.iter().all(|filter| filter.fits(volume, users.contains_key(&volume.name), &all))
+    });
     Ok(volumes)
 }
 
@@ -217,10 +267,17 @@ pub fn ls(args: LsArgs, globals: &Globals) -> Outcome {
 
 /// `volume prune`: prints the names of what it removed.
 pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
-    if !args.force && !prune::confirmed("all volumes that no container uses")? {
+    let _ = args.all;
+    if !args.dry_run && !args.force && !prune::confirmed("all volumes that no container uses")? {
         return Ok(0);
     }
     let engine = globals.engine()?;
+    if args.dry_run {
+        for volume in chosen(&engine, &args.filter, true)? {
+            output::println(&volume.name)?;
+        }
+        return Ok(0);
+    }
     for volume in chosen(&engine, &args.filter, true)? {
         match engine.remove_volume(&volume.name) {
             Ok(()) => output::println(&volume.name)?,

@@ -22,8 +22,11 @@ pub struct WaitArgs {
     /// How often to look for what is not told at once, as ends and health are
     #[arg(short, long, value_name = "DURATION")]
     interval: Option<String>,
+    /// The newest container
+    #[arg(short, long, conflicts_with = "containers")]
+    latest: bool,
     /// Containers, by name or ID
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "latest", value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
@@ -48,7 +51,8 @@ pub fn run(args: WaitArgs, globals: &Globals) -> Outcome {
         },
     };
     let engine = globals.engine()?;
-    for_each(&args.containers, |word| {
+    let containers = if args.latest { vec![super::diff::newest(&engine)?] } else { args.containers };
+    for_each(&containers, |word| {
         let result = engine.lookup(word).and_then(|(record, _)| {
             engine.wait_for(&record.id, &conditions, interval.max(Duration::from_millis(1)))
         });

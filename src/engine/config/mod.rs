@@ -146,7 +146,7 @@ pub fn resolve(
         command,
         hostname,
         tty: request.tty,
-        interactive: request.interactive,
+        interactive: request.interactive || request.attach.iter().any(|stream| is_stdin(stream)),
         seccomp: process::seccomp_policy(request, security.seccomp, &labels)?,
         labels,
         annotations: pairs("annotation", &request.annotations)?,
@@ -170,6 +170,7 @@ pub fn resolve(
         devices: request.devices.iter().map(|device| parse_device(device)).collect::<Result<_, _>>()?,
         ulimits: ulimits(&request.ulimits)?,
         sysctls: sysctls(request, network)?,
+        attach: process::attach(request)?,
         who: process::who(request)?,
         etc: names::etc_files(request, around)?,
         kernel: process::kernel(request, domainname)?,
@@ -221,6 +222,10 @@ fn privilege(config: &mut ContainerConfig, request: &RunRequest) {
         config.seccomp = SeccompChoice::Unconfined;
     }
     config.unmask = vec!["ALL".into()];
+}
+
+fn is_stdin(stream: &str) -> bool {
+    stream.eq_ignore_ascii_case("stdin")
 }
 
 /// Files for whoever starts the container.

@@ -19,6 +19,16 @@ pub(super) fn kernel(request: &RunRequest, domainname: String) -> Result<Kernel,
     })
 }
 
+/// The streams of `--attach`, in small letters.
+pub(super) fn attach(request: &RunRequest) -> Result<Vec<String>, Error> {
+    let stream = |text: &String| {
+        let name = text.to_ascii_lowercase();
+        let known = matches!(name.as_str(), "stdin" | "stdout" | "stderr");
+        known.then_some(name).ok_or_else(|| flag("attach", text, "it takes stdin, stdout or stderr"))
+    };
+    request.attach.iter().map(stream).collect()
+}
+
 fn umask(text: &str) -> Result<u32, Error> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     match u32::from_str_radix(text, 8) {

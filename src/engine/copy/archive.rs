@@ -23,10 +23,9 @@ use crate::sys::visit::{self, Found};
 /// Bytes that are written at a time.
 const PIECE: usize = 256 << 10;
 
-/// Standard input without its compression, and the process that takes it off.
-pub(super) fn plain_input() -> io::Result<(OwnedFd, Beside)> {
+/// An archive without its compression, and the process that takes it off.
+pub fn plain_input(mut input: File) -> io::Result<(OwnedFd, Beside)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let mut input = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = File::from(writer);
     let work = || {
         // What is cut off is told by whoever reads the archive.
@@ -55,6 +54,11 @@ pub(super) fn read(
     }
     let mut sink = Sink::new(dir, None, owners, replace(options));
     sink.follow_links(root, place);
+    unpack(input, sink)
+}
+
+/// Unpacks an archive.
+pub fn unpack(input: OwnedFd, mut sink: Sink) -> Result<Written, Problem> {
     let mut reader = Reader::new(BufReader::with_capacity(PIECE, File::from(input)));
     while let Some(entry) = reader.next_entry().map_err(|error| damaged(&error))? {
         let item = item_of(&entry)?;

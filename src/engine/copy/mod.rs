@@ -22,6 +22,7 @@ use crate::sys::path::Root;
 use crate::sys::transfer::{Item, Kind, Owners, Problem, Replace, Sink, Source, Stream, Written, item_of};
 use crate::sys::visit;
 
+pub(in crate::engine) use archive::{plain_input, unpack};
 pub use plan::Side;
 use plan::{Target, There, Wanted};
 
@@ -158,7 +159,9 @@ fn transfer(
     };
     match (from, to) {
         (Place::Stream, Place::Container(access, path)) => {
-            let (plain, _unpacker) = archive::plain_input().map_err(Error::Streams)?;
+            let (plain, _unpacker) = super::volume_files::standard_input()
+                .and_then(archive::plain_input)
+                .map_err(Error::Streams)?;
             let work = || archive::read(plain, access, path, options);
             child::call_as(access.ids(), work).map_err(child)?.map_err(copy)
         }

@@ -40,9 +40,36 @@ pub struct MountRecord {
     /// Only this path of the volume or image is mounted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subpath: Option<String>,
+    /// A volume that is no directory: what is mounted in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<DriverRecord>,
     /// Of an image: its layers, lowest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<ChainId>,
+}
+
+/// What a volume's options make of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverRecord {
+    /// A directory of the host.
+    Bind(PathBuf),
+    /// Directories over one another.
+    Overlay {
+        /// The topmost first.
+        lower: Vec<PathBuf>,
+        /// Where changes go.
+        upper: PathBuf,
+        /// The kernel's scratch directory.
+        work: PathBuf,
+    },
+    /// A file system.
+    Filesystem {
+        /// `tmpfs`.
+        kind: String,
+        /// A device, where there is one.
+        source: String,
+    },
 }
 
 /// An overlay over a mount's source (`:O`).
@@ -253,6 +280,8 @@ pub struct ContainerConfig {
     pub health: Option<HealthConfig>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub auto_remove: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub attach: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub who: Who,
     #[serde(default, skip_serializing_if = "is_default")]

@@ -12,6 +12,9 @@ pub struct Program {
     /// Keep standard input open
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     interactive: Option<bool>,
+    /// Attach to these streams only: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM")]
+    attach: Vec<String>,
     /// Give the program a terminal
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tty: Option<bool>,
@@ -67,6 +70,7 @@ impl Program {
     pub fn fill(&self, request: &mut RunRequest) {
         let this = self.clone();
         request.interactive = this.interactive.unwrap_or(false);
+        request.attach = this.attach;
         request.tty = this.tty.unwrap_or(false);
         request.entrypoint = this.entrypoint;
         request.workdir = this.workdir;

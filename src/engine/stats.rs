@@ -1,0 +1,166 @@
+//! What containers use: from the files of their control groups where there are controllers, else from `/proc`.
+//! What neither tells is not known, rather than nothing.
+
+use std::path::Path;
+
+use super::Engine;
+use crate::runtime::processes;
+use crate::storage::containers::{ContainerRecord, NetworkMode, RunState};
+use crate::sys::{host, process};
+
+/// What a container has used at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Nanoseconds since 1970.
+    pub at: i64,
+    /// Nanoseconds since 1970 of its start.
+    pub started: i64,
+    /// Processor time since then, in nanoseconds, and what of it the kernel took.
+    pub cpu: Option<(u64, u64)>,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// What of it the container may have at most: its limit, or all that the machine has.
+    pub memory_limit: Option<u64>,
+    /// Bytes received and sent by its own network devices.
+    pub network: Option<(u64, u64)>,
+    /// Bytes read from and written to block devices.
+    pub block: Option<(u64, u64)>,
+    /// Processes.
+    pub pids: Option<u64>,
+}
+
+impl Engine {
+    /// What a running container has used.
+    pub fn sample(&self, record: &ContainerRecord, state: &RunState) -> Sample {
+        let mut sample = Sample {
+            at: host::now(),
+            started: state.started,
+            memory_limit: total_memory(),
+            ..Sample::default()
+        };
+        if let Some(group) = &state.cgroup {
+            from_group(group, &mut sample);
+        }
+        if sample.cpu.is_none() || sample.memory.is_none() || sample.pids.is_none() || sample.block.is_none()
+        {
+            let pids = processes::of(state.pid, state.cgroup.as_deref()).ok().flatten();
+            from_processes(&pids.unwrap_or_default(), &mut sample);
+        }
+        if record.config.network != NetworkMode::Host {
+            let text = std::fs::read_to_string(format!("/proc/{}/net/dev", state.pid));
+            sample.network = text.ok().map(|text| traffic(&text));
+        }
+        sample
+    }
+}
+
+fn from_group(group: &Path, sample: &mut Sample) {
+    let read = |file: &str| std::fs::read_to_string(group.join(file)).ok();
+    let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
+    if let Some(text) = read("cpu.stat") {
+        let value = |key: &str| pair(&text, key).map(|microseconds| microseconds * 1000);
+        sample.cpu = value("usage_usec").map(|all| (all, value("system_usec").unwrap_or(0)));
+    }
+    sample.memory = number("memory.current").map(|all| {
+        // As Podman and Docker count: what the kernel would give up first is not used.
+        let cache = read("memory.stat").and_then(|text| pair(&text, "inactive_file")).unwrap_or(0);
+        all.saturating_sub(cache)
+    });
+    if let Some(limit) = number("memory.max") {
+        sample.memory_limit = Some(sample.memory_limit.map_or(limit, |all| all.min(limit)));
+    }
+    sample.pids = number("pids.current");
+    sample.block = read("io.stat").map(|text| {
+        let sum = |key: &str| {
+            let values = text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+            values.filter_map(|value| value.parse::<u64>().ok()).sum()
+        };
+        (sum("rbytes"), sum("wbytes"))
+    });
+}
+
+fn pair(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
+
+/// What the group's files do not tell, of its processes. What ended processes used is lost, but for those that
+/// one of these has waited for.
+fn from_processes(pids: &[i32], sample: &mut Sample) {
+    if pids.is_empty() {
+        return;
+    }
+    let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    let page = rustix::param::page_size() as u64;
+    let (mut cpu, mut memory, mut block) = ((0, 0), 0, Some((0_u64, 0_u64)));
+    for pid in pids {
+        let text = |file: &str| process::read_small(&format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let times = times(&String::from_utf8_lossy(&text("stat")));
+        cpu = (cpu.0 + (times.0 + times.1) * tick, cpu.1 + times.1 * tick);
+        let statm = text("statm");
+        let resident =
+            String::from_utf8_lossy(&statm).split_whitespace().nth(1).and_then(|w| w.parse::<u64>().ok());
+        memory += resident.unwrap_or(0) * page;
+        let io = text("io");
+        let io = String::from_utf8_lossy(&io);
+        let value = |key: &str| {
+            io.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))?.parse::<u64>().ok()
+        };
+        block = match (block, value("read_bytes"), value("write_bytes")) {
+            (Some((read, written)), Some(more), Some(further)) => Some((read + more, written + further)),
+            // The kernel tells it only to who may trace the process.
+            _ => None,
+        };
+    }
+    sample.cpu = sample.cpu.or(Some(cpu));
+    sample.memory = sample.memory.or(Some(memory));
+    sample.block = sample.block.or(block);
+    sample.pids = sample.pids.or(Some(pids.len() as u64));
+}
+
+/// Clock ticks in programs and in the kernel, of a process and its ended children (proc_pid_stat(5)).
+fn times(stat: &str) -> (u64, u64) {
+    // The name, in parentheses, may have anything in it.
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let field = |number: usize| {
+        rest.split_whitespace().nth(number - 3).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
+    };
+    (field(14) + field(16), field(15) + field(17))
+}
+
+/// Bytes received and sent by all devices but loopback (`/proc/net/dev`).
+fn traffic(text: &str) -> (u64, u64) {
+    let mut sum = (0, 0);
+    for line in text.lines() {
+        let Some((device, numbers)) = line.split_once(':') else { continue };
+        if device.trim() == "lo" {
+            continue;
+        }
+        let numbers: Vec<u64> = numbers.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        sum.0 += numbers.first().unwrap_or(&0);
+        sum.1 += numbers.get(8).unwrap_or(&0);
+    }
+    sum
+}
+
+fn total_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_the_kernel() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 1 0 99";
+        assert_eq!(times(stat), (103, 24));
+        assert_eq!(times("nonsense"), (0, 0));
+        let dev = "Inter-|   Receive |  Transmit\n face |bytes\n    lo: 5 1 0 0 0 0 0 0 5 1 0 0 0 0 0 0\n  eth0: 10 1 0 0 0 0 0 0 20 1 0 0 0 0 0 0\n";
+        assert_eq!(traffic(dev), (10, 20));
+        assert_eq!(pair("usage_usec 5\nuser_usec 4\n", "user_usec"), Some(4));
+        assert_eq!(pair("usage_usec 5\n", "usage"), None);
+    }
+}
