@@ -319,6 +319,8 @@ pub enum Error {
     VolumeOptions(#[from] volume_options::Error),
     #[error("mounting volume \"{name}\": only root can mount a file system of type \"{fstype}\"")]
     VolumeType { name: String, fstype: String },
+    #[error("volume \"{0}\" is mounted anew in each container: outside of them it has no files")]
+    VolumeNowhere(String),
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),
     #[error("there is a volume \"{0}\" already")]
