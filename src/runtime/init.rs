@@ -112,12 +112,7 @@ fn prepare(init: &mut Init<'_>) -> Result<State, Failure> {
 
 fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure> {
     match op {
-        Op::OomScore { value, best_effort } => {
-            match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
-                Err(error) if *best_effort && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-                other => other.doing(|| format!("setting the OOM score to {value}")),
-            }
-        }
+        Op::OomScore { value, best_effort } => set_oom_score(*value, *best_effort),
         Op::Hide => process::set_undumpable().doing(|| "hiding the init".to_owned()),
         Op::OpenEarly(paths) => {
             state.opened = Opened::new(paths);
@@ -213,6 +208,13 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
         }
         Op::RootPropagation(propagation) => mount::change_propagation(Path::new("/"), *propagation)
             .doing(|| "setting the propagation of the rootfs".to_owned()),
+    }
+}
+
+fn set_oom_score(value: i32, best_effort: bool) -> Result<(), Failure> {
+    match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
+        Err(error) if best_effort && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other.doing(|| format!("setting the OOM score to {value}")),
     }
 }
 
