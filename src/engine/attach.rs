@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::pipe::{SpliceFlags, splice};
 use rustix::termios::{self, OptionalActions, Termios};
 
 use crate::monitor::protocol::{Event, MAX_BODY, Request, Stream};
@@ -177,11 +178,13 @@ impl Outputs {
 struct Backlog {
     packets: std::collections::VecDeque<Vec<u8>>,
     input: Vec<u8>,
+    /// The program's pipe had no room for what was to be passed on within the kernel.
+    full: bool,
 }
 
 impl Backlog {
     fn is_empty(&self) -> bool {
-        self.packets.is_empty() && self.input.is_empty()
+        self.packets.is_empty() && self.input.is_empty() && !self.full
     }
 }
 
@@ -259,6 +262,7 @@ impl Relay<'_> {
         }
         let mut filter = KeyFilter::new(self.keys);
         let mut reading = self.interactive;
+        let mut splicing = !self.tty && self.stdin.is_some();
         let mut backlog = Backlog::default();
         if let Some(fd) = &self.stdin {
             rustix::io::ioctl_fionbio(fd, true)?;
@@ -278,7 +282,12 @@ impl Relay<'_> {
                         reading = false;
                     }
                     // Room again: the next flush uses it.
-                    Source::ProgramInput => {}
+                    Source::ProgramInput => backlog.full = false,
+                    Source::Input if splicing => match self.splice_input(&mut backlog) {
+                        Some(Input::End) => reading = false,
+                        Some(_) => {}
+                        None => splicing = false,
+                    },
                     Source::Input => match self.read_input(&mut buffer, &mut filter, &mut backlog) {
                         Input::More => {}
                         Input::End => reading = false,
@@ -320,7 +329,8 @@ impl Relay<'_> {
             wanted.push((Source::Input, stdin, PollFlags::IN));
         }
         if let Some(fd) = &self.stdin {
-            let flags = if backlog.input.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let waits = backlog.full || !backlog.input.is_empty();
+            let flags = if waits { PollFlags::OUT } else { PollFlags::empty() };
             wanted.push((Source::ProgramInput, fd.as_fd(), flags));
         }
         let mut fds: Vec<_> =
@@ -405,6 +415,28 @@ impl Relay<'_> {
             None => {}
         }
         Ok(())
+    }
+
+    /// Passes input on within the kernel; none if ours is of a kind that cannot be passed on so.
+    fn splice_input(&mut self, backlog: &mut Backlog) -> Option<Input> {
+        let fd = self.stdin.as_ref()?;
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match splice(rustix::stdio::stdin(), None, fd, None, 1 << 20, flags) {
+            Ok(0) => {
+                self.stdin = None;
+                self.send(backlog, &Request::InputEnd);
+                Some(Input::End)
+            }
+            Ok(_) | Err(Errno::INTR) => Some(Input::More),
+            // There was something to read: it is the program's pipe that had no room.
+            Err(Errno::AGAIN) => {
+                backlog.full = true;
+                Some(Input::More)
+            }
+            // Nobody can read it any more, which is noticed elsewhere.
+            Err(Errno::PIPE) => Some(Input::End),
+            Err(_) => None,
+        }
     }
 
     fn read_input(&mut self, buffer: &mut [u8], filter: &mut KeyFilter<'_>, backlog: &mut Backlog) -> Input {

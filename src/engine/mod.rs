@@ -313,6 +313,8 @@ pub enum Error {
         #[source]
         source: crate::sys::transfer::Problem,
     },
+    #[error("mounting volume \"{name}\": \"{what}\" is not supported yet for a volume of its type")]
+    VolumeMount { name: String, what: &'static str },
     #[error("making a volume")]
     VolumeOptions(#[from] volume_options::Error),
     #[error("mounting volume \"{name}\": only root can mount a file system of type \"{fstype}\"")]

@@ -110,7 +110,8 @@ impl LogWriter {
         }
         self.file.write_all(&self.buffer)?;
         self.size += self.buffer.len() as u64;
-        if self.buffer.capacity() > 64 * 1024 {
+        // What a flood took is given back when it is over.
+        if bytes.len() < 4096 && self.buffer.capacity() > 64 * 1024 {
             self.buffer = Vec::new();
         }
         Ok(())
@@ -118,14 +119,18 @@ impl LogWriter {
 }
 
 fn encode(buffer: &mut Vec<u8>, stream: Stream, bytes: &[u8], time: &str) {
-    for line in bytes.split_inclusive(|b| *b == b'\n') {
-        let (text, tag) = match line.strip_suffix(b"\n") {
-            Some(text) => (text, b"F"),
-            None => (line, b"P"),
-        };
-        for part in [time.as_bytes(), b" ", stream.name().as_bytes(), b" ", tag, b" ", text, b"\n"] {
-            buffer.extend_from_slice(part);
-        }
+    let head = |tag: &str| format!("{time} {} {tag} ", stream.name());
+    let (full, part) = (head("F"), head("P"));
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        buffer.extend_from_slice(full.as_bytes());
+        buffer.extend_from_slice(&bytes[start..=end]);
+        start = end + 1;
+    }
+    if start < bytes.len() {
+        buffer.extend_from_slice(part.as_bytes());
+        buffer.extend_from_slice(&bytes[start..]);
+        buffer.push(b'\n');
     }
 }
 

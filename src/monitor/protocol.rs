@@ -4,7 +4,7 @@
 use crate::storage::containers::HealthStatus;
 
 /// The longest body of a packet, in bytes.
-pub const MAX_BODY: usize = 32 * 1024;
+pub const MAX_BODY: usize = 64 * 1024;
 
 /// Which stream output belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! to the program, until the program has ended and all it wrote has been passed on.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -145,8 +145,7 @@ impl Supervisor {
     pub fn tell(&mut self, event: &Event<'_>) {
         let mut packet = std::mem::take(&mut self.packet);
         event.encode(&mut packet);
-        let output = matches!(event, Event::Output(..));
-        for client in self.clients.iter_mut().filter(|client| !(output && client.mute)) {
+        for client in &mut self.clients {
             client.send(&packet);
         }
         self.packet = packet;
@@ -359,7 +358,14 @@ impl Supervisor {
             self.log_error = Some(error);
             self.log = None;
         }
-        self.tell(&Event::Output(stream, bytes));
+        if self.clients.iter().any(|client| !client.mute) {
+            let mut tag = std::mem::take(&mut self.packet);
+            Event::Output(stream, &[]).encode(&mut tag);
+            for client in self.clients.iter_mut().filter(|client| !client.mute) {
+                client.send_parts(&tag, bytes);
+            }
+            self.packet = tag;
+        }
     }
 
     fn accept(&mut self) {
@@ -448,6 +454,26 @@ impl Client {
         if !self.pending.is_empty() || !self.try_send(packet) {
             self.pending.push_back(packet.to_vec());
         }
+    }
+
+    /// [`Client::send`] of a packet in two parts, which are put together only if they must be kept.
+    fn send_parts(&mut self, head: &[u8], body: &[u8]) {
+        if self.gone {
+            return;
+        }
+        if self.pending.is_empty() {
+            let parts = [IoSlice::new(head), IoSlice::new(body)];
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match rustix::net::sendmsg(&self.socket, &parts, &mut Default::default(), flags) {
+                Ok(_) => return,
+                Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => {}
+                Err(_) => {
+                    self.gone = true;
+                    return;
+                }
+            }
+        }
+        self.pending.push_back([head, body].concat());
     }
 
     fn send_pending(&mut self) {

@@ -142,11 +142,6 @@ pub const FLAGS: &[(&str, &str)] = &[
     ("cp", "a,archive overwrite"),
     ("start", "all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy"),
     (
-        "start",
-        "\
-     all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy",
-    ),
-    (
         "container clone",
         "\
      blkio-weight= blkio-weight-device= cpu-period= cpu-quota= cpu-rt-period= cpu-rt-runtime= c,cpu-shares= cpus= \
