@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,6 +11,7 @@ use super::output;
 use crate::base::digest::Digest;
 use crate::base::size;
 use crate::image::Progress;
+use crate::sys::host;
 
 /// Shows a pull or a push.
 pub struct PullProgress {
@@ -95,5 +96,34 @@ impl Progress for PullProgress {
         if drawn.swap(false, Ordering::Relaxed) {
             line("");
         }
+    }
+}
+
+/// Nanoseconds since 1970 when copying began, and when it was shown last; in the process that writes.
+static COPYING: [AtomicI64; 2] = [AtomicI64::new(0), AtomicI64::new(0)];
+
+/// Shows, on a terminal, how far a copy is that takes long.
+pub fn copied(bytes: u64) {
+    const PATIENCE: i64 = 500_000_000;
+    const PAUSE: i64 = 100_000_000;
+    let now = host::now();
+    let [began, shown] = &COPYING;
+    if began.load(Ordering::Relaxed) == 0 {
+        began.store(now, Ordering::Relaxed);
+    }
+    let spent = now - began.load(Ordering::Relaxed);
+    if spent < PATIENCE || now - shown.load(Ordering::Relaxed) < PAUSE {
+        return;
+    }
+    shown.store(now, Ordering::Relaxed);
+    let speed = (bytes as f64 / (spent as f64 / 1e9)) as u64;
+    let text = format!("\r\x1b[K{} copied, {}/s", size::human(bytes), size::human(speed));
+    let _ = output::eprint_bytes(text.as_bytes());
+}
+
+/// Takes away, from a terminal, what [`copied`] has shown, perhaps in another process.
+pub fn copying_ended() {
+    if io::stderr().is_terminal() {
+        let _ = output::eprint_bytes(b"\r\x1b[K");
     }
 }

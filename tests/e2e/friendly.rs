@@ -90,6 +90,8 @@ fn slips_are_noticed() {
     umiak.run(&["inspect", "-t", "container", "wroker"]).exits(125);
     umiak.run(&["start", "workr"]).exits(125).hints("\"worker\"");
     umiak.run(&["volume", "rm", "volmue"]).exits(1).hints("\"volume\"");
+    umiak.run(&["rmi", "busybx"]).exits(1).hints("\"busybox\"");
+    umiak.run(&["history", "bosybox"]).exits(125).hints("\"busybox\"");
     umiak.run(&["rm", "nothinglikeit"]).exits(1).hints("umiak ps -a");
 }
 

@@ -141,7 +141,7 @@ fn volumes_are_made_listed_and_removed() {
     umiak.run(&["volume", "rm", "-f", "data"]).ok().says("data");
     umiak.run(&["container", "exists", "user"]).exits(1);
     umiak.run(&["volume", "ls", "-q"]).ok().says("");
-    umiak.run(&["volume", "export", "x"]).exits(125).tells("`umiak volume export` is not supported yet");
+    umiak.run(&["volume", "export", "x"]).exits(125).tells("there is no volume");
     umiak.run(&["volume", "lss"]).exits(125).tells("unknown command `volume lss`").hints("volume ls");
     umiak.run(&["volume", "ls", "--sort", "x"]).exits(125).tells("--sort");
 }

@@ -6,13 +6,16 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
-use super::{Face, GROUPS, TRAILING, base, command_of, faces, find_paths, first_word, takes_value, ungroup};
+use super::{Face, GROUPS, base, command_of, faces, find_paths, first_word, takes_value, ungroup};
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::engine::list::ListOptions;
 
 /// The word in front of those that are to be completed.
 pub const WORD: &str = "__complete";
+
+/// Commands that end in a program's own words.
+const PROGRAMS: [&str; 4] = ["create", "exec", "run", "unshare"];
 
 /// A word and what it means.
 type Offer = (String, String);
@@ -137,7 +140,7 @@ fn in_command(
         return values(value, before);
     }
     let first = first_word(own, words, 0);
-    let trailing = TRAILING.contains(&face.name);
+    let trailing = PROGRAMS.contains(&face.name);
     if trailing && first.is_some() {
         // A program's own words.
         return Vec::new();

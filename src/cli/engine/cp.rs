@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use clap::{ArgAction, Args};
 
 use super::{Failure, Globals, Outcome};
-use crate::cli::output;
+use crate::cli::{output, progress};
 use crate::engine::copy::Options;
 
 /// Copy files between containers, the host and archives.
@@ -39,8 +39,17 @@ pub fn run(args: CpArgs, globals: &Globals) -> Outcome {
     if args.source == "-" && std::io::stdin().is_terminal() {
         return Err(Failure::new("an archive is not read from a terminal").with_hint("redirect the input"));
     }
-    let options = Options { archive: args.archive, overwrite: args.overwrite, follow: args.follow_link };
-    let written = globals.engine()?.copy(&args.source, &args.destination, options)?;
+    let options = Options {
+        archive: args.archive,
+        overwrite: args.overwrite,
+        follow: args.follow_link,
+        progress: |_| {},
+    };
+    let progress = if std::io::stderr().is_terminal() { progress::copied } else { |_| {} };
+    let options = Options { progress, ..options };
+    let copied = globals.engine()?.copy(&args.source, &args.destination, options);
+    progress::copying_ended();
+    let written = copied?;
     if written.devices > 0 {
         output::warning(&format!("{} device files were left out", written.devices));
     }

@@ -55,6 +55,7 @@ pub fn run(args: RmiArgs, globals: &Globals) -> Outcome {
                     engine::Error::Images(error) => (error.exit_code(), error.hint()),
                     other => (other.exit_code(), other.hint()),
                 };
+                let hint = super::similar(&error).or(hint);
                 output::error_line(&report::chain(&error), hint.as_deref());
                 code = if code == 0 || code == one { one } else { 125 };
             }

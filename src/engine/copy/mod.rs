@@ -19,7 +19,9 @@ use super::{Engine, Error as EngineError};
 use crate::base::idmap::IdMapping;
 use crate::sys::child::{self, Ids};
 use crate::sys::path::Root;
-use crate::sys::transfer::{Item, Kind, Owners, Problem, Replace, Sink, Source, Stream, Written, item_of};
+use crate::sys::transfer::{
+    Item, Kind, Owners, Problem, Progress, Replace, Sink, Source, Stream, Written, item_of,
+};
 use crate::sys::visit;
 
 pub(in crate::engine) use archive::{plain_input, unpack};
@@ -35,6 +37,8 @@ pub struct Options {
     pub overwrite: bool,
     /// What a link that is named as the source leads to is copied, rather than the link.
     pub follow: bool,
+    /// Told how far it is, perhaps in another process.
+    pub progress: Progress,
 }
 
 /// A copy that was not made, or not to its end.
@@ -212,6 +216,7 @@ fn within(
         let owners = owners(access, &root, options);
         let (dir, top, _) = container_target(&root, to, &wanted, directory)?;
         let mut sink = Sink::new(dir, top, owners, replace(options));
+        sink.watch(options.progress);
         visit_into(object, from, &mut |item, content| sink.put(&item, content))?;
         sink.finish()
     };
@@ -327,6 +332,7 @@ fn write(
         }
         Place::Stream => return Err(Problem::Died),
     };
+    sink.watch(options.progress);
     put(&mut sink, first, content, mapping)?;
     while let Some((item, content)) = stream.next()? {
         put(&mut sink, item, content, mapping)?;

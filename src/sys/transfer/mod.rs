@@ -17,7 +17,7 @@ use super::visit::{Content, Found};
 
 pub use content::copy_content;
 pub use message::{Source, Stream};
-pub use sink::{Fill, Owners, Replace, Sink, Written};
+pub use sink::{Fill, Owners, Progress, Replace, Sink, Written};
 
 /// What a file is, but for its content.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -63,6 +63,7 @@ pub struct Sink {
     /// What this has written and others may be further names of.
     written: HashMap<PathBuf, ()>,
     count: Written,
+    progress: Progress,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,9 @@ struct Open {
 
 type Result<T> = std::result::Result<T, Problem>;
 
+/// Told, now and then, how many bytes have been written.
+pub type Progress = fn(u64);
+
 /// Writes a file's content; returns the bytes.
 pub type Fill<'a> = dyn FnMut(BorrowedFd<'_>) -> io::Result<u64> + 'a;
 
@@ -82,7 +86,22 @@ impl Sink {
     /// Writes below `dir`, under the name `top`.
     pub fn new(dir: OwnedFd, top: Option<OsString>, owners: Owners, replace: Replace) -> Self {
         let (open, written) = (Vec::new(), HashMap::new());
-        Self { dir, top, owners, replace, links: None, open, written, count: Written::default() }
+        Self {
+            dir,
+            top,
+            owners,
+            replace,
+            links: None,
+            open,
+            written,
+            count: Written::default(),
+            progress: |_| {},
+        }
+    }
+
+    /// Tells how far it is.
+    pub fn watch(&mut self, progress: Progress) {
+        self.progress = progress;
     }
 
     /// Follows links on the way to a file, as a process in `root` would; `place` is the directory's path in it.
@@ -101,7 +120,12 @@ impl Sink {
             Kind::Directory => self.directory(item, &path)?,
             Kind::File => {
                 let content = content.ok_or(Problem::Died)?;
-                self.file(item, &path, &mut |file| copy_content(content.as_fd(), file))?;
+                let (mut bytes, progress) = (self.count.bytes, self.progress);
+                let mut each = |more| {
+                    bytes += more;
+                    progress(bytes);
+                };
+                self.file(item, &path, &mut |file| copy_content(content.as_fd(), file, &mut each))?;
             }
             Kind::Link(first) => {
                 let first = self.place(first)?;
