@@ -313,10 +313,14 @@ pub enum Error {
         #[source]
         source: crate::sys::transfer::Problem,
     },
+    #[error("mounting volume \"{name}\": \"{what}\" is not supported yet for a volume of its type")]
+    VolumeMount { name: String, what: &'static str },
     #[error("making a volume")]
     VolumeOptions(#[from] volume_options::Error),
     #[error("mounting volume \"{name}\": only root can mount a file system of type \"{fstype}\"")]
     VolumeType { name: String, fstype: String },
+    #[error("volume \"{0}\" is mounted anew in each container: outside of them it has no files")]
+    VolumeNowhere(String),
     #[error("there is no volume \"{0}\"")]
     NoVolume(String),
     #[error("there is a volume \"{0}\" already")]

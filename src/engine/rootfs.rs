@@ -49,6 +49,8 @@ struct Stack {
 #[derive(Debug)]
 struct Bind {
     source: PathBuf,
+    /// What is mounted rather than the source.
+    stacked: Option<Overlay>,
     /// What of the source.
     subpath: Option<PathBuf>,
     destination: PathBuf,
@@ -119,14 +121,26 @@ impl Engine {
         };
         let mounts = record.config.mounts.iter().filter(|mount| matches!(&*mount.kind, "bind" | "volume"));
         let binds = mounts.filter_map(|mount| {
+            let mut stacked = None;
             let source = match &mount.driver {
                 None => mount.source.clone().into(),
                 Some(DriverRecord::Bind(path)) => path.clone(),
+                Some(DriverRecord::Overlay { lower, upper, work }) => {
+                    stacked = Some(Overlay {
+                        lower: lower.clone(),
+                        upper: upper.clone(),
+                        work: work.clone(),
+                        volatile: false,
+                        userxattr: record.mapping.is_some(),
+                    });
+                    PathBuf::new()
+                }
                 // What is only there while a container runs.
-                Some(_) => return None,
+                Some(DriverRecord::Filesystem { .. }) => return None,
             };
             Some(Bind {
                 source,
+                stacked,
                 subpath: mount.subpath.clone().map(PathBuf::from),
                 destination: mount.destination.clone().into(),
                 // What the container writes over an overlay is its own, and gone when it ends.
@@ -257,6 +271,11 @@ impl Stack {
         }
         let root = Root::from_fd(open(&self.dir)?);
         for bind in &self.binds {
+            if let Some(overlay) = &bind.stacked {
+                let place = root.create_dir_all(&bind.destination, 0o755)?;
+                mount::overlay(overlay, mount::attr::NODEV, place)?;
+                continue;
+            }
             // A source that is gone is missing at the start, and not here.
             let Ok(source) = bind.open() else { continue };
             let directory = rustix::fs::fstat(&source)

@@ -106,10 +106,6 @@ impl Engine {
             },
             None => RootfsSource::Directory(self.directory_rootfs(&request.image, &mut config)?),
         };
-        let new_volumes = volumes::provide(&self.paths.root, &id, &mut config.mounts)?;
-        if !request.volumes_from.is_empty() {
-            volumes::share(&self.paths.root, &config.mounts)?;
-        }
         let mut record = ContainerRecord {
             version: record_version(),
             id: id.clone(),
@@ -122,10 +118,13 @@ impl Engine {
             waits: request.waits,
             config,
         };
-        if self.has_other_ids(&record) {
-            self.give_to_root(&record, new_volumes.iter().map(PathBuf::as_path))?;
-        }
-        let lock = self.publish(&mut record, given, request)?;
+        let lock = match self.provide_and_publish(&mut record, given, request) {
+            Ok(lock) => lock,
+            Err(error) => {
+                self.remove_anonymous_volumes(&record);
+                return Err(error);
+            }
+        };
         if let Some(path) = &record.config.marks.cidfile {
             let written = atomic::create_new(path, id.as_str().as_bytes(), 0o644, Durability::Volatile);
             if let Err(source) = written {
@@ -135,6 +134,24 @@ impl Engine {
         }
         self.note(Event::container("create", &record));
         Ok((record, lock))
+    }
+
+    /// Makes the volumes of a container, then the container.
+    fn provide_and_publish(
+        &self,
+        record: &mut ContainerRecord,
+        given: Option<String>,
+        request: &RunRequest,
+    ) -> Result<Lock, Error> {
+        let root = &self.paths.root;
+        let new = volumes::provide(root, &record.id, &mut record.config.mounts)?;
+        if !request.volumes_from.is_empty() {
+            volumes::share(root, &record.config.mounts)?;
+        }
+        if self.has_other_ids(record) {
+            self.give_to_root(record, new.iter().map(PathBuf::as_path))?;
+        }
+        self.publish(record, given, request)
     }
 
     fn publish(
@@ -170,6 +187,7 @@ impl Engine {
         if let Ok(trash) = self.containers.remove(record) {
             self.note(Event::container("remove", record));
             self.delete(&trash, record);
+            self.remove_anonymous_volumes(record);
         }
     }
 

@@ -86,15 +86,6 @@ impl Engine {
     ) -> Result<HashMap<PathBuf, MountDetails>, Error> {
         let mut all = HashMap::new();
         for (index, mount) in record.config.mounts.iter().enumerate() {
-            if let Some(DriverRecord::Overlay { lower, upper, work }) = &mount.driver {
-                let borrowed = self.in_use(record, mount)?;
-                let userxattr = record.mapping.is_some();
-                let (lower, upper, work) = (lower.clone(), upper.clone(), work.clone());
-                let overlay = borrowed.is_none().then_some(OverlayDetails { lower, upper, work, userxattr });
-                let details = MountDetails { overlay, borrowed, ..MountDetails::default() };
-                all.insert(PathBuf::from(&mount.destination), details);
-                continue;
-            }
             let overlay = match (&mount.overlay, mount.kind.as_str()) {
                 (None, "image") => Some(OverlayRecord::default()),
                 (overlay, _) => overlay.clone(),
@@ -102,14 +93,26 @@ impl Engine {
             let outside = mount.chown && matches!(mount.kind.as_str(), "bind" | "volume");
             let outside = outside && overlay.is_none() && self.has_other_ids(record);
             if outside {
-                self.give_to_user(record, Path::new(&mount.source))?;
+                self.give_to_user(record, source_of(mount))?;
             }
+            let borrowed = self.in_use(record, mount)?;
+            let driven = match &mount.driver {
+                Some(DriverRecord::Overlay { lower, upper, work }) if borrowed.is_none() => {
+                    let userxattr = record.mapping.is_some();
+                    let (lower, upper, work) = (lower.clone(), upper.clone(), work.clone());
+                    Some(OverlayDetails { lower, upper, work, userxattr })
+                }
+                _ => None,
+            };
             let details = MountDetails {
-                overlay: overlay.map(|overlay| self.overlay(record, index, mount, &overlay)).transpose()?,
+                overlay: match overlay {
+                    Some(overlay) => Some(self.overlay(record, index, mount, &overlay)?),
+                    None => driven,
+                },
                 subpath: mount.subpath.as_deref().map(|path| path.trim_start_matches('/').into()),
                 chown: mount.chown && !outside,
                 claim: mount.kind == "volume" && mount.copy_up,
-                borrowed: self.in_use(record, mount)?,
+                borrowed,
             };
             if details != MountDetails::default() {
                 all.insert(PathBuf::from(&mount.destination), details);
@@ -159,7 +162,7 @@ impl Engine {
                 let store = self.layer_store(record);
                 mount.layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect()
             }
-            _ => vec![mount.source.clone().into()],
+            _ => vec![source_of(mount).to_owned()],
         };
         let userxattr = record.mapping.is_some();
         if let OverlayRecord { upper: Some(upper), work: Some(work) } = overlay {
@@ -223,14 +226,6 @@ pub(super) fn check(config: &ContainerConfig, ruled: bool) -> Result<(), Error> 
         }
     }
     for mount in &config.mounts {
-        let needed: Vec<&PathBuf> = match &mount.driver {
-            Some(DriverRecord::Bind(path)) => vec![path],
-            Some(DriverRecord::Overlay { lower, upper, work }) => lower.iter().chain([upper, work]).collect(),
-            _ => Vec::new(),
-        };
-        for path in needed {
-            fs::metadata(path).map_err(|source| Error::MountSource { path: path.clone(), source })?;
-        }
         let Some(OverlayRecord { upper: Some(upper), work: Some(work) }) = &mount.overlay else { continue };
         for path in [upper, work] {
             let refused = |source| Error::MountSource { path: path.clone(), source };
@@ -273,6 +268,14 @@ fn is_of_the_system(path: &str) -> bool {
 
 fn is_restricted(device: &DeviceRecord) -> bool {
     !(device.permissions.contains('r') && device.permissions.contains('w'))
+}
+
+/// The directory of the host that is mounted.
+fn source_of(mount: &MountRecord) -> &Path {
+    match &mount.driver {
+        Some(DriverRecord::Bind(path)) => path,
+        _ => Path::new(&mount.source),
+    }
 }
 
 /// The places of the mounts that are another container's, too.

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::copy::{plain_input, unpack};
+use super::volume_options::Driver;
+use super::volumes::VolumeRecord;
 use super::{Engine, Error};
 use crate::image::pack::Packer;
 use crate::security::idmap::RungKind;
@@ -16,10 +18,19 @@ use crate::sys::transfer::{Owners, Problem, Replace, Sink};
 use crate::sys::visit::{self, Found};
 
 impl Engine {
+    /// Where a volume's files are, also outside of containers.
+    pub fn volume_place(&self, volume: &VolumeRecord) -> Result<PathBuf, Error> {
+        match volume.options.driver() {
+            Driver::Directory => Ok(self.volume_data(&volume.name)),
+            Driver::Bind(path, _) => Ok(path.into()),
+            Driver::Overlay(..) | Driver::Filesystem(..) => Err(Error::VolumeNowhere(volume.name.clone())),
+        }
+    }
+
     /// Writes all that is in a volume as an archive, with the owners that containers see.
     pub fn export_volume(&self, name: &str, out: &File) -> Result<(), Error> {
         let volume = self.volume(name)?;
-        let data = self.volume_data(&volume.name);
+        let data = self.volume_place(&volume)?;
         let work = || {
             let opened = open(&data)?;
             let owner = |uid, gid| (uid, gid);
@@ -38,7 +49,7 @@ impl Engine {
     /// Unpacks an archive, compressed or not, into a volume; what is there of the same names is replaced.
     pub fn import_volume(&self, name: &str, input: File) -> Result<(), Error> {
         let volume = self.volume(name)?;
-        let data = self.volume_data(&volume.name);
+        let data = self.volume_place(&volume)?;
         let action = "importing into";
         let failed = |source: io::Error| Error::Files { action, name: volume.name.clone(), source };
         let (plain, _unpacker) = plain_input(input).map_err(failed)?;

@@ -251,6 +251,12 @@ pub fn provide(root: &Path, id: &ContainerId, mounts: &mut [MountRecord]) -> Res
             new.push(PathBuf::from(&mount.source));
         } else if let Some(record) = read(&root.join("volumes").join(&name), &name)? {
             drive(mount, &record);
+            let directory = matches!(mount.driver, None | Some(DriverRecord::Bind(_)));
+            let file_system = matches!(mount.driver, Some(DriverRecord::Filesystem { .. }));
+            if !directory && mount.overlay.is_some() || file_system && mount.subpath.is_some() {
+                let what = if mount.overlay.is_some() { "O" } else { "subpath" };
+                return Err(Error::VolumeMount { name, what });
+            }
         }
     }
     Ok(new)

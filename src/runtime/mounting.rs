@@ -120,13 +120,13 @@ pub(super) fn carry_out_mount(
             let name = &filesystem.fstype;
             mount_filesystem(filesystem, fallback.as_deref(), *copy_up, op, root)
                 .doing(|| format!("mounting \"{name}\" at \"{target}\""))?;
-            if !op.details().chown {
+            if !op.details().chown && !op.details().claim {
                 return Ok(());
             }
             let mounted = root
                 .open_in(&op.target, OFlags::PATH | OFlags::DIRECTORY, 0)
                 .doing(|| format!("opening \"{target}\""))?;
-            give_away(op, &mounted, false, whose)
+            give_away(op, &mounted, op.details().claim, whose)
         }
         MountKind::Remount => (|| {
             let mounted = root.open_in(&op.target, OFlags::PATH, 0)?;

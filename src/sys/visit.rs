@@ -139,6 +139,9 @@ impl Visit<'_, '_> {
                 // Another file, of the same name, has taken its place.
                 let Some(top) = inside.top() else { continue };
                 self.directory(top, &path).map_err(|source| failed(&path, source))?;
+                if level.top().is_some_and(|above| is_kernels(above, top)) {
+                    continue;
+                }
                 self.level(&inside, &path, depth - 1)?;
             } else {
                 let told = self.one(level.directory(&entry), &name, &path, entry.stat);
@@ -294,6 +297,22 @@ impl Layer<'_, '_, '_> {
         self.pending.truncate(depth_of);
         Ok(())
     }
+}
+
+/// Whether another mount begins here, of files that are the kernel's own and have no end.
+fn is_kernels(above: &OwnedFd, directory: &OwnedFd) -> bool {
+    let (Ok(one), Ok(two)) = (fs::fstat(above), fs::fstat(directory)) else { return false };
+    if one.st_dev == two.st_dev {
+        return false;
+    }
+    const KINDS: [libc::c_long; 5] = [
+        libc::PROC_SUPER_MAGIC,
+        libc::SYSFS_MAGIC,
+        libc::CGROUP_SUPER_MAGIC,
+        libc::CGROUP2_SUPER_MAGIC,
+        libc::DEVPTS_SUPER_MAGIC,
+    ];
+    fs::fstatfs(directory).is_ok_and(|found| KINDS.contains(&(found.f_type as libc::c_long)))
 }
 
 /// Opens a regular file for reading; `None` if it is another kind of file by now. A device or a pipe must

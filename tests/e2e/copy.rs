@@ -421,3 +421,40 @@ fn killed_while_copying() {
     umiak.run(&["start", "still"]).ok();
     eventually("it runs", || umiak.status("still") == "running");
 }
+
+#[test]
+fn volumes_of_other_kinds() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    for part in ["bound", "lower", "upper", "work"] {
+        std::fs::create_dir(umiak.dir.join(part)).unwrap();
+    }
+    std::fs::write(umiak.dir.join("lower/below"), "below\n").unwrap();
+    let at = |part: &str| umiak.dir.join(part).display().to_string();
+    let bound = format!("device={}", at("bound"));
+    umiak.run(&["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &bound, "bound"]).ok();
+    let overlay = format!("o=lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
+    umiak
+        .run(&["volume", "create", "-o", "type=overlay", "-o", "device=overlay", "-o", &overlay, "over"])
+        .ok();
+    umiak.run(&["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "gone"]).ok();
+    let flags = ["-v", "bound:/bound", "-v", "over:/over", "-v", "gone:/gone"];
+    let create = ["create", "--name", "still", "--network", "none"];
+    umiak.run(&[&create[..], &flags, &["busybox", "sleep", "1000"]].concat()).ok();
+    umiak.file("file", "content\n");
+    umiak.run(&["cp", "file", "still:/bound/file"]).ok();
+    umiak.run(&["cp", "file", "still:/over/file"]).ok();
+    umiak.run(&["cp", "still:/over/below", "below"]).ok();
+    assert_eq!(std::fs::read_to_string(umiak.dir.join("bound/file")).unwrap(), "content\n");
+    assert_eq!(std::fs::read_to_string(umiak.dir.join("upper/file")).unwrap(), "content\n");
+    assert_eq!(std::fs::read_to_string(umiak.dir.join("below")).unwrap(), "below\n");
+    umiak.run(&["volume", "mount", "bound"]).ok().says(&at("bound"));
+    umiak.run(&["volume", "export", "-o", "x.tar", "bound"]).ok();
+    umiak.run(&["volume", "export", "gone"]).exits(125).tells("mounted anew");
+    umiak.run(&["volume", "import", "over", "x.tar"]).exits(125).tells("mounted anew");
+    // The whole of a container is copied without the kernel's own files.
+    umiak.run(&["start", "still"]).ok();
+    umiak.run(&["cp", "still:/", "whole"]).ok();
+    assert!(umiak.dir.join("whole/over/below").exists() && umiak.dir.join("whole/bound/file").exists());
+    assert_eq!(std::fs::read_dir(umiak.dir.join("whole/proc")).unwrap().count(), 0);
+}

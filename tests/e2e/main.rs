@@ -19,6 +19,7 @@ mod escape;
 mod events;
 mod files;
 mod flags;
+mod friendly;
 mod health;
 mod images;
 mod lifecycle;

@@ -65,6 +65,13 @@ fn volumes_without_a_name_go_with_rm() {
     // Also when the program fails or cannot be started.
     umiak.run(&[&line[..], &["exit 3"]].concat()).exits(3);
     umiak.run(&["run", "--rm", "-v", "/scratch", "busybox", "no-such-program"]).exits(127);
+    // Or made.
+    umiak.run(&["create", "--name", "taken", "busybox"]).ok();
+    umiak.run(&["create", "--name", "taken", "-v", "/scratch", "busybox"]).exits(125).tells("taken");
+    umiak
+        .run(&["create", "--cidfile", "/no/such/dir", "-v", "/scratch", "busybox"])
+        .exits(125)
+        .tells("/no/such/dir");
     crate::support::eventually("only the named volume is left", || volumes(&umiak) == 1);
 }
 
@@ -168,6 +175,8 @@ fn volumes_with_options() {
     run(&["-v", "mem:/b"], "cat /b/f; echo back > /b/g").ok().says("here");
     umiak.run(&["exec", "first", "cat", "/a/g"]).ok().says("back");
     umiak.run(&["rm", "-f", "-t", "0", "first"]).ok();
+    run(&["-v", "mem:/m:O"], "true").exits(125).tells("not supported yet");
+    run(&["-v", "mem:/m:ro"], "touch /m/x").exits(1);
     let dir = umiak.dir.join("bound");
     std::fs::create_dir(&dir).unwrap();
     std::fs::write(dir.join("f"), "host\n").unwrap();
@@ -175,6 +184,9 @@ fn volumes_with_options() {
     create(&["--opt", "type=none", "--opt", "o=bind", "--opt", &device, "bound"]).ok();
     run(&["-v", "bound:/m"], "cat /m/f; touch /m/new").ok().says("host");
     assert!(dir.join("new").exists());
+    run(&["-v", "bound:/m:O"], "rm /m/new; cat /m/f").ok().says("host");
+    assert!(dir.join("new").exists());
+    run(&["--mount", "type=volume,src=bound,dst=/p,subpath=f"], "cat /p").ok().says("host");
     create(&["--opt", "type=none", "--opt", "o=bind,ro", "--opt", &device, "fixed"]).ok();
     run(&["-v", "fixed:/m"], "touch /m/x").exits(1);
     create(&["--opt", "type=none", "--opt", "o=bind", "--opt", "device=/no/such", "lost"]).ok();
@@ -204,6 +216,8 @@ fn volumes_with_owners() {
     let umiak = Umiak::with_busybox();
     umiak.run(&["volume", "create", "--uid", "1000", "--gid", "50", "mine"]).ok();
     umiak.run(&["volume", "create", "-o", "o=uid=1001", "other"]).ok();
+    umiak.run(&["volume", "create", "-o", "type=tmpfs", "mem"]).ok();
+    umiak.run(&["run", "--rm", "-u", "1000", "-v", "mem:/new/mem", "busybox", "touch", "/new/mem/x"]).ok();
     let line = ["run", "--rm", "-u", "1000", "-v", "mine:/m", "-v", "other:/etc", "busybox", "sh", "-c"];
     let script = "touch /m/x && stat -c %u:%g /m && stat -c %u /etc && test -s /etc/passwd && echo full";
     umiak.run(&[&line[..], &[script]].concat()).ok().says("1000:50\n1001\nfull");

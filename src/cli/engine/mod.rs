@@ -6,6 +6,7 @@ pub mod attach;
 pub mod check;
 pub mod clone;
 pub mod commit;
+mod complete;
 pub mod completion;
 pub mod cp;
 pub mod diff;
@@ -23,6 +24,7 @@ pub mod inspect;
 pub mod kill;
 pub mod login;
 pub mod logs;
+mod man;
 pub mod manifest;
 pub mod mount;
 pub mod pause;
@@ -111,8 +113,37 @@ impl Failure {
 
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
-        Self { code: error.exit_code(), message: crate::base::report::chain(&error), hint: error.hint() }
+        let hint = similar(&error).or_else(|| error.hint());
+        Self { code: error.exit_code(), message: crate::base::report::chain(&error), hint }
     }
+}
+
+/// Where the command's store is: what is not there may be something of another name.
+static STORE: std::sync::OnceLock<Paths> = std::sync::OnceLock::new();
+
+/// "did you mean", for a container, an image or a volume that is not there.
+fn similar(error: &engine::Error) -> Option<String> {
+    use crate::storage::containers;
+    let open = || Engine::open(STORE.get()?.clone()).ok();
+    let (text, names): (&str, Vec<String>) = match error {
+        engine::Error::Containers(containers::Error::NotFound(text)) => {
+            (text, open()?.containers.all_names().ok()?)
+        }
+        engine::Error::NoVolume(text) => {
+            (text, open()?.volumes().ok()?.into_iter().map(|volume| volume.name).collect())
+        }
+        engine::Error::Images(engine::images::Error::NoSuchImage(text)) => {
+            let names = open()?.store.images().ok()?.into_iter().flat_map(|image| image.names);
+            let short = |name: &str| {
+                let bare = name.strip_suffix(":latest").unwrap_or(name);
+                bare.rsplit('/').next().unwrap_or(bare).to_owned()
+            };
+            (text, names.flat_map(|name| [short(&name), name]).collect())
+        }
+        _ => return None,
+    };
+    let closest = crate::base::suggest::closest(text, names.iter().map(String::as_str))?;
+    (closest != text).then(|| format!("did you mean \"{}\"?", output::one_line(closest)))
 }
 
 impl From<output::Error> for Failure {
@@ -381,10 +412,24 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
+/// The words that a group has of commands which have a name of their own, and these.
+fn plain_names(group: &str) -> Vec<(&'static str, &'static str)> {
+    let line = |word: &str| ["umiak", group, word].map(OsString::from).to_vec();
+    let plain = faces().iter().map(|face| face.name).filter(|name| !name.contains(' '));
+    let named = plain.filter(|name| ungroup(line(name)) == ["umiak", name]).map(|name| (name, name));
+    let others = [("ls", "ps"), ("ls", "images"), ("rm", "rmi")];
+    let others = others.into_iter().filter(|(word, name)| ungroup(line(word)) == ["umiak", name]);
+    let inspect = Some(("inspect", "inspect")).filter(|_| ["container", "image"].contains(&group));
+    if group.is_empty() { Vec::new() } else { named.chain(others).chain(inspect).collect() }
+}
+
+/// Whether a value must follow a flag.
+fn takes_value(arg: &Arg) -> bool {
+    arg.get_action().takes_values() && arg.get_num_args().is_none_or(|n| n.min_values() > 0)
+}
+
 /// Where the first word that is no flag and no flag's value stands, from `from` on.
 fn first_word(command: &Command, words: &[OsString], from: usize) -> Option<usize> {
-    let takes_value =
-        |arg: &Arg| arg.get_action().takes_values() && arg.get_num_args().is_none_or(|n| n.min_values() > 0);
     let long = |name: &str| {
         command.get_arguments().find(|a| {
             a.get_long_and_visible_aliases().is_some_and(|l| l.contains(&name))
@@ -423,8 +468,15 @@ const TRAILING: [&str; 1] = ["unshare"];
 
 /// The engine's `main`.
 pub fn main(words: Vec<OsString>) -> u8 {
+    if words.get(1).is_some_and(|word| word == complete::WORD) {
+        return complete::main(words.into_iter().skip(2).collect());
+    }
     let command_line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    match dispatch(words, command_line) {
+    let done = match words.get(1) {
+        Some(word) if word == man::WORD => man::main(&words[2..]),
+        _ => dispatch(words, command_line),
+    };
+    match done {
         Ok(code) => code,
         Err(failure) => {
             if !failure.message.is_empty() {
@@ -458,6 +510,7 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     let options: Vec<String> =
         matches.get_many("storage-opt").map(|options| options.cloned().collect()).unwrap_or_default();
     let globals = Globals { paths: find_paths(dir("root"), dir("runroot"), &options)?, command_line };
+    let _ = STORE.set(globals.paths.clone());
     // As deep as the command's name goes: what it has of its own below is its own affair.
     let below = |matches: &ArgMatches| matches.subcommand().map(|(_, below)| below.clone());
     let depth = face.name.split(' ').count();

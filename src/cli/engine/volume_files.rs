@@ -88,7 +88,7 @@ pub fn mount(args: NamesArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     for_each(&args.volumes, |name| {
         let volume = engine.volume(name)?;
-        Ok(Some(engine.volume_data(&volume.name).display().to_string()))
+        Ok(Some(engine.volume_place(&volume)?.display().to_string()))
     })
 }
 
