@@ -22,7 +22,7 @@ impl Engine {
     pub fn volume_place(&self, volume: &VolumeRecord) -> Result<PathBuf, Error> {
         match volume.options.driver() {
             Driver::Directory => Ok(self.volume_data(&volume.name)),
-            Driver::Bind(path, _) => Ok(path.into()),
+            Driver::Bind(path, _) => Ok(path),
             Driver::Overlay(..) | Driver::Filesystem(..) => Err(Error::VolumeNowhere(volume.name.clone())),
         }
     }
