@@ -310,7 +310,6 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     if let Some(supervisor) = slot {
         supervisor.tell(&Told::Started(created.pid));
     }
-    daemon::release_memory();
     Ok(Run { created, state })
 }
 

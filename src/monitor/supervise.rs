@@ -14,6 +14,7 @@ use super::care::Care;
 use super::log::Keeper;
 use super::probe::timespec;
 use super::protocol::{Event, MAX_BODY, Request, Stream};
+use crate::sys::daemon;
 use crate::sys::process::{self, ExitStatus};
 
 /// The monitor's ends of the program's standard streams.
@@ -37,6 +38,9 @@ impl Streams {
         Ok(())
     }
 }
+
+/// A container that has nothing to say for so long will go on for some time.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What there is to wait for.
 #[derive(Clone, Copy)]
@@ -79,6 +83,8 @@ pub struct Supervisor {
     stopped: bool,
     /// Whether somebody said that the container's record was changed.
     changed: bool,
+    /// Whether what only a start needs has been let go.
+    settled: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,6 +118,7 @@ impl Supervisor {
             packet: Vec::with_capacity(MAX_BODY + 1),
             stopped: false,
             changed: false,
+            settled: false,
         };
         if let Some(socket) = client {
             supervisor.attach(socket);
@@ -128,6 +135,7 @@ impl Supervisor {
     pub fn renew(&mut self, streams: Streams) -> io::Result<()> {
         streams.make_nonblocking()?;
         self.streams = streams;
+        self.settled = false;
         Ok(())
     }
 
@@ -166,6 +174,11 @@ impl Supervisor {
         loop {
             let phase = if exit.is_some() { Phase::Draining } else { Phase::Running(pidfd) };
             let ready = self.poll(phase, care)?;
+            if ready.is_empty() && exit.is_none() && !self.settled {
+                // Not at the start: most programs end soon, and nobody is to wait for this.
+                self.settled = true;
+                daemon::release_memory();
+            }
             if exit.is_some() && ready.is_empty() && !self.blocked() {
                 break;
             }
@@ -268,10 +281,14 @@ impl Supervisor {
             wanted.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         let timeout = match phase {
             Phase::Draining => (!blocked).then_some(Timespec { tv_sec: 0, tv_nsec: 0 }),
-            // Rounded up: woken a moment too early we would ask once more.
-            _ => care.due().map(|due| {
-                timespec(due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
-            }),
+            _ => {
+                // Rounded up: woken a moment too early we would ask once more.
+                let left = care
+                    .due()
+                    .map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+                let left = if self.settled { left } else { Some(left.map_or(QUIET, |left| left.min(QUIET))) };
+                left.map(timespec)
+            }
         };
         loop {
             match poll(&mut fds, timeout.as_ref()) {

@@ -57,12 +57,27 @@ fn close_range(first: u32, last: u32) {
     }
 }
 
-/// Gives memory that was freed back to the kernel: for a process that has done most of what needs
-/// memory and will live long.
+/// Gives memory that was freed back to the kernel, and lets go of the pages of our own code, which come
+/// back from the file as they are used: for a process that has done most of what it has to and will live long.
 pub fn release_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim(3) touches only free memory.
     unsafe {
         libc::malloc_trim(0);
+    }
+    // Where the linker says that the program begins and its code ends.
+    unsafe extern "C" {
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    let page = rustix::param::page_size();
+    let start = (&raw const __executable_start as usize).next_multiple_of(page);
+    let end = (&raw const etext as usize) / page * page;
+    if start < end {
+        // SAFETY: constants and code, which nobody writes to (linkers refuse relocations in code), so all
+        // pages are the file's own. A kernel that does not want to leaves them.
+        unsafe {
+            libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
+        }
     }
 }

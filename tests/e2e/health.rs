@@ -188,3 +188,25 @@ fn nonsense() {
     }
     umiak.run(&["ps", "-aq"]).ok().says("");
 }
+
+#[test]
+fn the_images_own_check() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    // As if the image had been built with HEALTHCHECK.
+    let images = std::fs::read_dir(umiak.dir.join("store/images")).unwrap();
+    for path in images.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some()) {
+        let mut image: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        image["config"]["config"]["Healthcheck"] =
+            serde_json::json!({"Test": ["CMD-SHELL", "echo own"], "Interval": 200_000_000, "Retries": 7});
+        std::fs::write(&path, image.to_string()).unwrap();
+    }
+    sleeping(&umiak, "own", &[]);
+    umiak.run(&["wait", "--condition", "healthy", "own"]).ok();
+    let said = "{{(index .State.Health.Log 0).Output}}{{.Config.Healthcheck.Retries}} {{.Config.Healthcheck.Timeout}}";
+    assert_eq!(umiak.inspect("own", said), "own\n7 30000000000");
+    sleeping(&umiak, "none", &["--no-healthcheck"]);
+    assert_eq!(health(&umiak, "none"), "");
+    sleeping(&umiak, "other", &["--health-cmd", "false", "--health-retries", "1"]);
+    umiak.run(&["wait", "--condition", "unhealthy", "other"]).ok();
+}

@@ -1,5 +1,6 @@
 //! Killed at any moment, and many at once: the next command works and nothing is left.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -219,4 +220,102 @@ fn a_slow_reader_loses_nothing() {
     assert!(out.join().unwrap() == expected(1..=60000), "standard output is not whole");
     assert!(err.join().unwrap() == expected(60001..=120_000), "standard error is not whole");
     assert!(run.wait().unwrap().success());
+}
+
+/// Calls of poll(2) in a process, as its voluntary context switches count them.
+fn switches(pid: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find(|line| line.starts_with("voluntary")).unwrap().to_owned()
+}
+
+#[test]
+fn an_idle_monitor_sleeps() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&["--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
+    let monitor = umiak.inspect("box", "{{.State.ConmonPid}}");
+    // Once it has seen that nothing is to be done for some time.
+    let mut before = String::new();
+    eventually("it sleeps", || {
+        before = switches(&monitor);
+        std::thread::sleep(Duration::from_secs(3));
+        switches(&monitor) == before
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(switches(&monitor), before);
+}
+
+#[test]
+fn clocks_and_pids_deceive_nobody() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let facts = |name: &str| {
+        let id = umiak.inspect(name, "{{.Id}}");
+        umiak.dir.join("store/containers").join(id).join("state.json")
+    };
+    let change = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let path = facts(name);
+        let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut state);
+        std::fs::write(&path, state.to_string()).unwrap();
+    };
+    // The clock was set back since it was started: it is young, and it runs.
+    umiak.detached(&["--name", "young", "--network", "none", "busybox", "sleep", "1000"]);
+    change("young", &|state| state["started"] = (state["started"].as_i64().unwrap() + (1 << 52)).into());
+    umiak.run(&["ps", "--format", "{{.Status}}"]).ok().says("Up Less than a second");
+    assert_eq!(umiak.status("young"), "running");
+    // Its process's number belongs to another one, which is left alone.
+    let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    umiak.detached(&["--name", "gone", "--network", "none", "busybox", "sleep", "1000"]);
+    let (init, monitor) = {
+        let state: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(facts("gone")).unwrap()).unwrap();
+        (state["pid"].as_i64().unwrap() as i32, state["monitor"].as_i64().unwrap() as i32)
+    };
+    kill(monitor);
+    kill(init);
+    eventually("it has ended", || umiak.status("gone") == "exited");
+    std::fs::remove_file(facts("gone").with_file_name("exit.json")).unwrap();
+    change("gone", &|state| state["pid"] = stranger.id().into());
+    assert_eq!(umiak.inspect("gone", "{{.State.Status}} {{.State.ExitCode}}"), "exited -1");
+    umiak.run(&["kill", "gone"]).exits(125).tells("exited");
+    umiak.run(&["stop", "-t", "0", "gone"]).ok();
+    umiak.run(&["rm", "-f", "-t", "0", "gone"]).ok();
+    assert!(stranger.try_wait().unwrap().is_none(), "a stranger was killed");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    // Without the runtime directory a container still runs, is found, stopped and removed.
+    std::fs::remove_dir_all(umiak.dir.join("run/umiak")).unwrap();
+    assert_eq!(umiak.status("young"), "running");
+    umiak.run(&["exec", "young", "true"]).ok();
+    umiak.run(&["stop", "-t", "0", "young"]).ok();
+    assert_eq!(umiak.inspect("young", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+}
+
+#[test]
+fn a_churn_leaves_nothing() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    // `UMIAK_TEST_CHURN`: how many containers each of eight processes makes, starts and removes.
+    let rounds = std::env::var("UMIAK_TEST_CHURN").ok().and_then(|text| text.parse().ok()).unwrap_or(5_u32);
+    let script = format!(
+        "set -e; worker=$1; shift; i=0; while [ $i -lt {rounds} ]; do i=$((i + 1)); n=box-$worker-$i; \
+         \"$@\" create --name $n --network none busybox true; \"$@\" start $n; \"$@\" wait $n; \"$@\" rm $n; done"
+    );
+    let workers: Vec<_> = (0..8)
+        .map(|worker| {
+            let own = umiak.command(&[""; 0]);
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &script, "sh", &worker.to_string()]).arg(own.get_program());
+            command.args(own.get_args()).env_clear();
+            command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command.current_dir(&umiak.dir).stdin(Stdio::null());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for worker in workers {
+        finish(worker, b"", "churn".to_owned()).ok().quiet();
+    }
+    umiak.run(&["ps", "-aq"]).ok().says("");
+    umiak.check_nothing_left();
 }
