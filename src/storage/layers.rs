@@ -201,6 +201,14 @@ impl Store {
         }
     }
 
+    /// Whether [`Store::sync_layers`] has anything to do.
+    pub fn lacks_sync(&self, layers: &[ChainId]) -> bool {
+        layers
+            .iter()
+            .map(|id| self.own_layer_path(id))
+            .any(|path| !path.join(SYNCED).exists() && path.exists())
+    }
+
     /// Writes all that was pulled to the disk and marks the layers as durable.
     pub fn sync_layers(&self, layers: &[ChainId]) -> Result<()> {
         // Open, so that what takes a layer's place meanwhile is not marked for it.

@@ -14,9 +14,22 @@ use crate::support::{Need, Umiak, images, tool};
 struct Peer<'a> {
     umiak: &'a Umiak,
     program: &'static str,
+    /// Podman takes none of more than 50 characters.
+    runroot: PathBuf,
 }
 
-impl Peer<'_> {
+impl Drop for Peer<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.runroot);
+    }
+}
+
+impl<'a> Peer<'a> {
+    fn new(umiak: &'a Umiak, program: &'static str) -> Self {
+        let runroot = PathBuf::from(format!("/tmp/umiak-{program}-{}", std::process::id()));
+        Self { umiak, program, runroot }
+    }
+
     fn run(&self, args: &[&str]) -> String {
         let dir = |name: &str| self.umiak.dir.join(format!("{}-{name}", self.program));
         let mut command = Command::new(tool(self.program).unwrap());
@@ -25,7 +38,7 @@ impl Peer<'_> {
             .env("HOME", &self.umiak.dir)
             .env("XDG_RUNTIME_DIR", dir("xdg"))
             .env("TMPDIR", &self.umiak.dir);
-        command.arg("--root").arg(dir("root")).arg("--runroot").arg(dir("run"));
+        command.arg("--root").arg(dir("root")).arg("--runroot").arg(&self.runroot);
         if self.program == "podman" {
             command.arg("--tmpdir").arg(dir("tmp"));
         }
@@ -123,8 +136,7 @@ fn podman_and_buildah_make_the_same_of_an_image() {
     );
     let umiak = Umiak::with_image("nasty");
     umiak.pull("busybox");
-    let (podman, buildah) =
-        (Peer { umiak: &umiak, program: "podman" }, Peer { umiak: &umiak, program: "buildah" });
+    let (podman, buildah) = (Peer::new(&umiak, "podman"), Peer::new(&umiak, "buildah"));
     let id = |name: &str| {
         let text = umiak.run(&["image", "inspect", "--format", "{{.Id}}", name]).ok().stdout;
         text.trim().trim_start_matches("sha256:").to_owned()

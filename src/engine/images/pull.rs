@@ -466,7 +466,9 @@ fn pull_first(store: &Store, attempts: &[Attempt], progress: &dyn Progress) -> R
 /// this boot (docs/adr/0002-state-layout.md).
 pub(in crate::engine) fn sync_later(store: &Store, image: &ImageRecord) {
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.chain_id).collect();
-    let _ = child::detach(|| drop(store.sync_layers(&layers)));
+    if store.lacks_sync(&layers) {
+        let _ = child::detach(|| drop(store.sync_layers(&layers)));
+    }
 }
 
 /// Makes an image whole again: of what is here of it, else from where it came. The text of the error says
