@@ -9,6 +9,7 @@ pub mod cli;
 pub mod engine;
 pub mod image;
 pub mod monitor;
+pub mod network;
 pub mod runtime;
 pub mod seccomp;
 pub mod security;

@@ -1,0 +1,148 @@
+//! What a container's network shall be, as data: made by the engine before the container is, carried out by
+//! its relay.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// The network of one run of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkPlan {
+    /// Its devices, `eth0` first. The first one of each family that has a gateway gets the default route.
+    pub interfaces: Vec<Interface>,
+    /// Ports of the host that lead into it.
+    pub published: Vec<Published>,
+    /// What it may dial.
+    pub policy: Policy,
+    /// Who answers its questions for names; nobody if it has none of our servers.
+    pub dns: Option<Dns>,
+    /// Forces one way to the host's network; otherwise the best that works is taken.
+    pub rung: Option<Rung>,
+}
+
+/// A device in the container and the network behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// `eth0`.
+    pub name: String,
+    /// Which network it belongs to.
+    pub network: Network,
+    /// Its addresses, with the length of the subnet's prefix in bits.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// The router's addresses in the same subnets, at most one of each family.
+    pub gateways: Vec<IpAddr>,
+    /// Whether the family has a default route by the gateway, in the order of `gateways`. Without, what is
+    /// beyond the subnet is unreachable at once.
+    pub routed: Vec<bool>,
+    /// Its hardware address; the kernel's choice if none.
+    pub mac: Option<[u8; 6]>,
+    /// Bytes; the kernel's choice (1500) if none.
+    pub mtu: Option<u32>,
+}
+
+/// What is at the other end of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// A router of this container's own.
+    Private,
+    /// A bridge in a router that containers share.
+    Shared(Shared),
+}
+
+/// A network that several containers of one user are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// Its name.
+    pub name: String,
+    /// The bridge's device in the router (at most 15 bytes).
+    pub bridge: String,
+    /// Where those who run meet: below the runtime directory. It has a lock and what names the router.
+    pub dir: PathBuf,
+    /// No way out: neither dialled nor published.
+    pub internal: bool,
+    /// No way to the user's other networks.
+    pub isolated: bool,
+}
+
+/// A port of the host that leads to one of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The host's address; all of them if none.
+    pub host: Option<IpAddr>,
+    /// The host's port; 0 leaves it to the kernel.
+    pub host_port: u16,
+    /// The container's port.
+    pub port: u16,
+    /// Of which kind.
+    pub protocol: Protocol,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// What a container may dial. The host's loopback and link-local addresses are never dialled, but by `aliases`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Addresses of the container's network that stand for others (`host.containers.internal`): what is sent
+    /// to the first goes to the second.
+    pub aliases: Vec<(IpAddr, IpAddr)>,
+    /// Rules for what goes out; the first that fits decides.
+    pub egress: Vec<EgressRule>,
+    /// Whether what no rule fits is refused.
+    pub refuse_others: bool,
+}
+
+/// A rule for what goes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressRule {
+    /// Whether what fits may go out.
+    pub allow: bool,
+    /// Where to.
+    pub target: Target,
+    /// To which port; all of them if none.
+    pub port: Option<u16>,
+}
+
+/// Where a rule applies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Everywhere.
+    All,
+    /// A subnet: an address and the length of the prefix.
+    Subnet(IpAddr, u8),
+    /// The addresses that our name server has given for this name, or for names below it (`*.example.org`).
+    Name(String),
+}
+
+/// The name server that the relay is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// The addresses it has in the container's networks (port 53).
+    pub addresses: Vec<IpAddr>,
+    /// Who is asked for names that are not the networks' own, in this order.
+    pub upstream: Vec<SocketAddr>,
+    /// The directories of the shared networks, where names of containers are found.
+    pub networks: Vec<PathBuf>,
+    /// Names that are known here, with their addresses.
+    pub hosts: Vec<(String, Vec<IpAddr>)>,
+}
+
+/// How packets of a container come to the host's network, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rung {
+    /// A router namespace whose nftables hands connections to the relay (`tproxy`).
+    Tproxy,
+    /// Redirection inside the container's own namespace.
+    Redirect,
+    /// TCP, UDP and ICMP spoken by the relay itself over a tap device or packet socket.
+    UserMode,
+    /// A `pasta` that is installed.
+    Pasta,
+    /// A `slirp4netns` that is installed.
+    Slirp4netns,
+}
