@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::images::{self, Failure};
-use super::push::{Target, attach, failure, signer};
+use super::push::{Target, attach, failure, signers};
 use super::reach::Reach;
 use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
@@ -21,7 +21,7 @@ use crate::image::destination::{self, Destination, Remote};
 use crate::image::manifest::Descriptor;
 use crate::image::registry::{Content, Registry};
 use crate::image::source::{self, Source};
-use crate::image::trust::sign::KeyFile;
+use crate::image::trust::sign::Chosen;
 use crate::image::{Progress, Reference, push, trust};
 use crate::storage::{self, ArtifactRecord, Store};
 use crate::sys::atomic::Pending;
@@ -257,7 +257,7 @@ impl Engine {
         text: &str,
         destination: Option<&str>,
         reach: &Reach,
-        sign: Option<&KeyFile>,
+        sign: &[Chosen],
         progress: &dyn Progress,
     ) -> Result<Digest, EngineError> {
         let record = self.find_artifact(text)?;
@@ -271,12 +271,12 @@ impl Engine {
             let options = reach.options(&reference, &configuration, true);
             let options = options.map_err(|error| Failure::new(&error, error.hint()))?;
             let target = Target::Registry(reference.clone());
-            let signer = signer(sign, &target)?;
+            let signers = signers(sign, &target)?;
             let remote = Remote::new(&reference, &options);
             let told = remote.and_then(|remote| send(&self.store, &record, &manifest, &remote, progress));
             progress.ended();
             let digest = told.map_err(|error| failure(&push::Error::from(error)))?;
-            attach(signer.as_ref(), &target, Some(&options), &digest)?;
+            attach(&signers, &target, Some(&options), &digest)?;
             Ok(digest)
         });
         Ok(told?)

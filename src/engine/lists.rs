@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::commit::full_name;
 use super::images::{self, Failure, PullOptions, SourceImage};
-use super::push::{Target, attach, came_from, failure, signer};
+use super::push::{Target, attach, came_from, failure, signers};
 use super::reach::Reach;
 use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
@@ -15,7 +15,7 @@ use crate::image::push::{self, Origin};
 use crate::image::registry::{self, Registry};
 use crate::image::rewrite::Form;
 use crate::image::source::{self, Source};
-use crate::image::trust::sign::KeyFile;
+use crate::image::trust::sign::Chosen;
 use crate::image::trust::{self, Policy};
 use crate::image::{Progress, PushOptions, Reference, Transport, copy, pull};
 use crate::storage::{self, FORMAT, ImageList, ImageRecord, Store};
@@ -246,7 +246,7 @@ pub struct PushList {
     /// How they are pushed, and what kind of list it becomes.
     pub options: PushOptions,
     /// It is signed at the registry.
-    pub sign: Option<KeyFile>,
+    pub sign: Vec<Chosen>,
 }
 
 /// An image of a list, ready to go.
@@ -374,7 +374,7 @@ fn push_members(
     let Prepared { to, members, policy } = prepared;
     let at = |error: destination::Error| failure(&push::Error::from(error));
     let mut list = list.clone();
-    let signer = signer(push.sign.as_ref(), target)?;
+    let signers = signers(&push.sign, target)?;
     let destination = target.open(to.as_ref())?;
     let remote = Members(&*destination);
     for (entry, member) in list.entries.iter_mut().zip(&members) {
@@ -410,7 +410,7 @@ fn push_members(
     destination.put_list(kind, &bytes).map_err(at)?;
     destination.finish().map_err(at)?;
     let digest = Digest::of(&bytes);
-    attach(signer.as_ref(), target, to.as_ref(), &digest)?;
+    attach(&signers, target, to.as_ref(), &digest)?;
     Ok(digest)
 }
 

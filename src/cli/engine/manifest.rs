@@ -254,7 +254,7 @@ pub fn push(args: PushArgs, globals: &Globals) -> Outcome {
             force_compression: args.force_compression.unwrap_or(args.compression_format.is_some()),
             ..PushOptions::default()
         },
-        sign: args.signing.key()?,
+        sign: args.signing.keys()?,
     };
     let reach = args.access.reach(None)?;
     let progress = progress::for_pull(args.quiet);
