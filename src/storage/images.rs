@@ -81,6 +81,9 @@ pub struct ImageList {
     /// Annotations of the list itself.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// The descriptor of the manifest that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<serde_json::Value>,
     /// The images.
     #[serde(default)]
     pub entries: Vec<ListEntry>,
@@ -94,6 +97,9 @@ pub struct ListEntry {
     /// Where it was taken from, as a transport is written; `None` for an image that is here.
     #[serde(default)]
     pub source: Option<String>,
+    /// For an artifact, which is here: its manifest and all that this names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<Digest>,
 }
 
 /// The `config` member of an image's configuration: what a container takes from its image. What
