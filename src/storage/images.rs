@@ -175,9 +175,14 @@ impl ImageRecord {
     }
 }
 
+/// The file of an image's record, below a store's root.
+pub(super) fn image_file(id: &Digest) -> PathBuf {
+    Path::new("images").join(format!("{}.json", id.hex()))
+}
+
 impl Store {
     fn image_path(&self, id: &Digest) -> PathBuf {
-        self.path("images").join(format!("{}.json", id.hex()))
+        self.path(&image_file(id))
     }
 
     pub(super) fn tag_path(&self, name: &str) -> PathBuf {
@@ -264,7 +269,7 @@ impl Store {
 
     /// Whether the image of this id is there.
     pub fn has_image(&self, id: &Digest) -> bool {
-        self.find(&Path::new("images").join(format!("{}.json", id.hex()))).exists()
+        self.find(&image_file(id)).exists()
     }
 
     /// The image of this id, without its names: to find those, all tags are read.
@@ -281,7 +286,7 @@ impl Store {
     }
 
     fn read_image(&self, id: &Digest) -> Result<Option<ImageRecord>> {
-        let path = self.find(&Path::new("images").join(format!("{}.json", id.hex())));
+        let path = self.find(&image_file(id));
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(parse(&path, &bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
