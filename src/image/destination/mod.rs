@@ -218,6 +218,11 @@ impl Remote {
         Ok(Self { registry, reference: reference.clone() })
     }
 
+    /// What is there already.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Stores a document whose blobs and images are there, under the reference's tag.
     pub fn put_document(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
         Ok(self.registry.put_manifest(&self.reference.selector(), media_type, bytes)?)

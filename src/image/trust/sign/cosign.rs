@@ -1,7 +1,6 @@
 //! Signing what is pushed with a sigstore key: the signature is put beside the image, under the tag
 //! `sha256-HEX.sig` of its repository, where cosign and others look for it.
 
-use std::io;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -15,8 +14,10 @@ use serde_json::{Value, json};
 
 use super::Error;
 use crate::base::digest::Digest;
+use crate::image::artifact::MANIFEST as ARTIFACT;
+use crate::image::destination::{Destination as _, Remote};
 use crate::image::reference::Reference;
-use crate::image::registry::{self, Content, Registry};
+use crate::image::registry;
 use crate::image::source::{self, Source};
 use crate::image::trust::{payload, read_limited, sigstore};
 
@@ -148,11 +149,11 @@ impl Key {
         let place = options.location.as_ref().unwrap_or(reference);
         let tag = sigstore::tag(manifest);
         let options = registry::Options { location: None, ..options.clone() };
-        let stored = |source| Error::Store { what: what.clone(), source };
+        let stored = |source| Error::Put { what: what.clone(), source };
         let beside: Reference =
             format!("{}:{tag}", place.name()).parse().map_err(|_| Error::Sign(what.clone()))?;
-        let registry = Registry::to_push(&beside, &options).map_err(stored)?;
-        let mut document = match registry.root() {
+        let remote = Remote::new(&beside, &options).map_err(stored)?;
+        let mut document = match remote.registry().root() {
             Ok(found) => {
                 serde_json::from_slice(&found.bytes).map_err(|_| Error::Foreign(beside.to_string()))?
             }
@@ -169,7 +170,7 @@ impl Key {
         let config = config.to_string().into_bytes();
         let manifest = json!({
             "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "mediaType": ARTIFACT,
             "config": {
                 "mediaType": "application/vnd.oci.image.config.v1+json",
                 "digest": Digest::of(&config),
@@ -178,17 +179,8 @@ impl Key {
             "layers": layers,
         });
         for bytes in [text.as_bytes(), &config] {
-            let owned = bytes.to_vec();
-            let open = move || -> io::Result<Box<dyn io::Read + Send>> {
-                Ok(Box::new(io::Cursor::new(owned.clone())))
-            };
-            let digest = Digest::of(bytes);
-            if !registry.has_blob(&digest).map_err(stored)? {
-                let content = Content { digest, size: bytes.len() as u64, open: &open };
-                registry.upload(&content, None, &|_| {}).map_err(stored)?;
-            }
+            remote.put_config(&Digest::of(bytes), bytes).map_err(stored)?;
         }
-        let media_type = "application/vnd.oci.image.manifest.v1+json";
-        registry.put_manifest(&tag, media_type, manifest.to_string().as_bytes()).map_err(stored)
+        remote.put_document(ARTIFACT, manifest.to_string().as_bytes()).map_err(stored)
     }
 }

@@ -14,7 +14,7 @@ pub use self::gnupg::{Signer as GnuPgSigner, User};
 use super::{lookaside, read_limited};
 use crate::base::digest::Digest;
 use crate::image::Reference;
-use crate::image::{registry, source};
+use crate::image::{destination, registry, source};
 
 /// What cannot be signed.
 #[derive(Debug, thiserror::Error)]
@@ -99,12 +99,12 @@ pub enum Error {
     Sign(String),
     /// The registry.
     #[error("storing the signature of \"{what}\"")]
-    Store {
+    Put {
         /// The image.
         what: String,
         /// Why.
         #[source]
-        source: registry::Error,
+        source: destination::Error,
     },
     /// What is at the registry already.
     #[error("reading the signatures of \"{what}\"")]
