@@ -530,7 +530,9 @@ fn what_is_pushed_is_signed() {
     push(&[&path("signer.pub"), "--sign-passphrase-file", &good], &name).exits(125).tells("no private key");
     push(&[&good, "--sign-passphrase-file", &good], &name).exits(125).tells("not PEM");
     let layout = format!("oci:{}", path("layout"));
-    push(&[&key, "--sign-passphrase-file", &good], &layout).exits(125).tells("only what goes to a registry is signed");
+    push(&[&key, "--sign-passphrase-file", &good], &layout)
+        .exits(125)
+        .tells("only what goes to a registry is signed");
     let there = |name: &str| umiak.run(&["search", "--tls-verify=false", "--list-tags", name]).code;
     assert_ne!(there(name.rsplit_once(':').unwrap().0), Some(0));
     push(&[&key, "--sign-passphrase-file", &good], &name).ok().says("");
