@@ -8,6 +8,7 @@ pub mod clone;
 pub mod commit;
 pub mod config;
 pub mod copy;
+mod dependents;
 pub mod diff;
 pub mod environment;
 pub mod etc;
@@ -331,6 +332,8 @@ pub enum Error {
     AmbiguousVolume(String),
     #[error("container \"{0}\" is running: stop it first, or remove it by force")]
     Running(String),
+    #[error("removing container \"{name}\": container {by} needs it")]
+    Needed { name: String, by: String },
     #[error("sending signal {signal} to container \"{name}\"")]
     Signal {
         name: String,
@@ -402,6 +405,7 @@ impl Error {
             Self::CopyLayers { source, .. } if source.raw_os_error() == Some(libc::EOVERFLOW) => {
                 Some("the image has files of ids that are not mapped: map more ids".to_owned())
             }
+            Self::Needed { name, .. } => Some(format!("umiak rm --depend {name} removes those too")),
             Self::Running(name) => Some(format!("umiak stop {name}, or umiak rm -f {name}")),
             Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("the host's side of a bind mount must exist already".to_owned())
