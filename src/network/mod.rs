@@ -2,4 +2,7 @@
 //! the host's network by a process that goes with the container.
 
 pub mod ids;
+pub mod netlink;
+pub mod nft;
 pub mod plan;
+pub mod setup;
