@@ -7,3 +7,4 @@ pub mod ids;
 pub mod leases;
 pub mod plan;
 pub mod policy;
+pub mod relay;
