@@ -271,6 +271,7 @@ impl Engine {
                         copying.create_request(record).map_err(io::Error::other)
                     }),
                     again: Box::new(move |record| again.create_request(record).map_err(io::Error::other)),
+                    network: Box::new(|_| Ok(None)),
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)

@@ -104,15 +104,13 @@ impl End<'_> {
     }
 }
 
-/// A veth pair: one end here, where it gets no link-local address, its peer in another network namespace.
-/// Its master may be a bridge of this namespace.
+/// A veth pair: one end here, its peer in another network namespace. Its master may be a bridge of this namespace.
 pub fn veth(here: &End<'_>, there: &End<'_>, namespace: RawFd, bridge: Option<u32>) -> Request {
     let mut body = link_head(here.index, 0);
     here.attributes(&mut body);
     if let Some(bridge) = bridge {
         attribute(IFLA_MASTER, &bridge.to_ne_bytes(), &mut body);
     }
-    no_link_local(&mut body);
     nested(IFLA_LINKINFO, &mut body, |info| {
         attribute(IFLA_INFO_KIND, b"veth", info);
         nested(IFLA_INFO_DATA, info, |data| {
@@ -126,21 +124,23 @@ pub fn veth(here: &End<'_>, there: &End<'_>, namespace: RawFd, bridge: Option<u3
     Request { kind: RTM_NEWLINK, flags: ACK | CREATE | EXCLUSIVE, body }
 }
 
-/// A bridge, which gets no link-local address.
+/// A bridge.
 pub fn bridge(index: u32, name: &str, mtu: Option<u32>) -> Request {
     let mut body = link_head(index, 0);
     End { index, name, mac: None, mtu }.attributes(&mut body);
-    no_link_local(&mut body);
     nested(IFLA_LINKINFO, &mut body, |info| attribute(IFLA_INFO_KIND, b"bridge", info));
     Request { kind: RTM_NEWLINK, flags: ACK | CREATE | EXCLUSIVE, body }
 }
 
-fn no_link_local(body: &mut Vec<u8>) {
-    nested(IFLA_AF_SPEC, body, |families| {
+/// A device makes no link-local address of IPv6 when it is switched on. A kernel without IPv6 refuses.
+pub fn no_link_local(index: u32) -> Request {
+    let mut body = link_head(index, 0);
+    nested(IFLA_AF_SPEC, &mut body, |families| {
         nested(libc::AF_INET6 as u16, families, |own| {
             attribute(IFLA_INET6_ADDR_GEN_MODE, &[ADDR_GEN_MODE_NONE], own);
         });
     });
+    Request { kind: RTM_NEWLINK, flags: ACK, body }
 }
 
 /// Switches a device on.

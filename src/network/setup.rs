@@ -56,6 +56,10 @@ pub fn private_router(plan: &NetworkPlan, container: RawFd) -> Requests {
         let here = End { index, name: &name, mac: None, mtu: interface.mtu };
         let there = End { index, name: &interface.name, mac: interface.mac, mtu: interface.mtu };
         list.push(format!("making {}", interface.name), netlink::veth(&here, &there, container, None));
+        if interface.addresses.iter().any(|(address, _)| address.is_ipv6()) {
+            // The router is known by its gateway's addresses alone.
+            list.push(format!("keeping {name} without other addresses"), netlink::no_link_local(index));
+        }
         for (address, prefix) in router_addresses(plan, interface) {
             list.push(format!("adding {address} to {name}"), netlink::address(index, address, prefix));
         }
@@ -184,11 +188,7 @@ fn relay_rules(ids: RelayIds, mut rule: impl FnMut(&[Step])) {
         Step::Is(Compare::AtMost, vec![NEIGHBOURS.1]),
         Step::Verdict(Verdict::Accept),
     ]);
-    rule(&[
-        meta(Meta::PktType),
-        Step::Is(Compare::NotEqual, vec![FOR_US]),
-        Step::Verdict(Verdict::Drop),
-    ]);
+    rule(&[meta(Meta::PktType), Step::Is(Compare::NotEqual, vec![FOR_US]), Step::Verdict(Verdict::Drop)]);
     rule(&[
         meta(Meta::L4Proto),
         is(&[TCP]),

@@ -12,6 +12,7 @@ pub mod flatten;
 pub mod host;
 pub mod ids;
 pub mod implied;
+pub mod inet;
 pub mod lock;
 pub mod merged;
 pub mod mount;
