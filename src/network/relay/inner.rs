@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::tcp;
 use crate::network::ids::RelayIds;
 use crate::network::plan::NetworkPlan;
+use crate::network::policy::DNS_PORT;
 use crate::sys::inet;
 
 const WANTED: u8 = 0;
@@ -29,6 +30,8 @@ pub struct Outbound {
     pub(super) datagrams: [Option<OwnedFd>; 2],
     pub(super) queue: Option<Queue>,
     pub(super) factory: Arc<Factory>,
+    /// What the name server answers from, with its addresses.
+    pub(super) replies: Vec<(SocketAddr, OwnedFd)>,
 }
 
 /// What the inner thread serves.
@@ -73,10 +76,23 @@ fn datagrams(v6: bool, port: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+fn replies(plan: &NetworkPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, Error> {
+    let mut replies = Vec::new();
+    for address in plan.dns.iter().flat_map(|dns| &dns.addresses) {
+        let address = SocketAddr::new(*address, DNS_PORT);
+        let bound = transparent_udp(address.is_ipv6()).and_then(|socket| {
+            rustix::net::bind(&socket, &address)?;
+            Ok(socket)
+        });
+        replies.extend(of_family(bound)?.map(|socket| (address, socket)));
+    }
+    Ok(replies)
+}
+
 impl Inner {
     /// Opens in the network namespace of the calling thread, a router, what its rules hand packets to. Needs
     /// CAP_NET_ADMIN over it, and CAP_NET_BIND_SERVICE for ports below 1024.
-    pub fn open(ids: RelayIds, _plan: &NetworkPlan) -> Result<(Self, Outbound), Error> {
+    pub fn open(ids: RelayIds, plan: &NetworkPlan) -> Result<(Self, Outbound), Error> {
         let pair = |open: fn(bool, u16) -> io::Result<OwnedFd>| {
             Ok([of_family(open(false, ids.port))?, of_family(open(true, ids.port))?])
         };
@@ -86,6 +102,7 @@ impl Inner {
             datagrams: pair(datagrams)?,
             queue: ids.queue.map(Queue::open).transpose().map_err(Error::Queue)?,
             factory: Arc::clone(&factory),
+            replies: replies(plan)?,
         };
         let poll = Poll::new().map_err(Error::Poll)?;
         poll.add(factory.wanted(), Token::single(WANTED), EventFlags::IN).map_err(Error::Poll)?;

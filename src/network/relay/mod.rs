@@ -14,6 +14,7 @@
 
 mod factory;
 mod inner;
+mod names;
 mod outer;
 mod pair;
 mod pairs;

@@ -8,12 +8,13 @@ use rustix::event::epoll::EventFlags;
 
 use super::Error;
 use super::inner::Outbound;
+use super::names::Names;
 use super::pairs::Pairs;
 use super::poll::{Poll, Token};
 use super::tcp::{Around, Dials};
-use super::udp::{Flows, dialled};
+use super::udp::Flows;
 use crate::network::plan::{NetworkPlan, Protocol};
-use crate::network::policy::Policy;
+use crate::network::policy::{Decision, Policy};
 use crate::sys::inet::Batch;
 
 const CONTROL: u8 = 0;
@@ -24,6 +25,8 @@ const PAIR: u8 = 4;
 const DATAGRAMS: u8 = 5;
 const FLOW: u8 = 6;
 const FILLED: u8 = 7;
+const QUESTION: u8 = 8;
+const STREAM: u8 = 9;
 
 /// How often flows are looked at for their age, if there are any.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -34,6 +37,7 @@ pub(super) struct Loop {
     pairs: Pairs,
     dials: Dials,
     flows: Flows,
+    names: Names,
     batch: Batch,
     listeners: [Option<OwnedFd>; 2],
     datagrams: [Option<OwnedFd>; 2],
@@ -47,7 +51,7 @@ impl Loop {
         limit: usize,
     ) -> Result<Self, Error> {
         let poll = Poll::new().map_err(Error::Poll)?;
-        let Outbound { listeners, datagrams, queue, factory } = outbound;
+        let Outbound { listeners, datagrams, queue, factory, replies } = outbound;
         let wait = |fd: &dyn AsFd, kind, side| {
             poll.add(fd.as_fd(), Token { side, ..Token::single(kind) }, EventFlags::IN).map_err(Error::Poll)
         };
@@ -69,6 +73,7 @@ impl Loop {
             pairs: Pairs::new(PAIR),
             dials: Dials::new(DIAL, queue, limit),
             flows: Flows::new(FLOW, factory),
+            names: Names::new(plan, replies, [QUESTION, STREAM]),
             batch: Batch::default(),
             listeners,
             datagrams,
@@ -82,11 +87,7 @@ impl Loop {
         let mut more = false;
         let mut swept = Instant::now();
         loop {
-            let timeout = if more {
-                Some(Duration::ZERO)
-            } else {
-                (self.flows.any() || self.dials.any()).then_some(SWEEP)
-            };
+            let timeout = if more { Some(Duration::ZERO) } else { self.patience() };
             self.poll.wait(timeout, &mut events).map_err(Error::Poll)?;
             let now = Instant::now();
             for (token, flags) in &events {
@@ -101,11 +102,25 @@ impl Loop {
                 self.flows.expire(now);
                 self.dials.expire(now);
             }
+            if self.names.deadline().is_some_and(|deadline| deadline <= now) {
+                self.names.expire(&self.poll, now);
+            }
         }
     }
 
+    /// How long nothing has to be done by itself.
+    fn patience(&self) -> Option<Duration> {
+        let sweep = (self.flows.any() || self.dials.any()).then_some(SWEEP);
+        // Rounded up to what epoll counts in.
+        let names = self
+            .names
+            .deadline()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        sweep.into_iter().chain(names).min()
+    }
+
     fn event(&mut self, token: Token, flags: EventFlags, now: Instant) {
-        let Self { poll, policy, pairs, dials, flows, batch, listeners, datagrams } = self;
+        let Self { poll, policy, pairs, dials, flows, names, batch, listeners, datagrams } = self;
         let mut around = Around { poll, pairs, decide: &mut |to| policy.decide(Protocol::Tcp, to), now };
         let side = usize::from(token.side);
         match token.kind {
@@ -114,18 +129,26 @@ impl Loop {
             DIAL => dials.event(token, &mut around),
             LISTENER => {
                 if let Some(listener) = &listeners[side] {
-                    dials.accept(listener, &mut around);
+                    for socket in dials.accept(listener, &mut around) {
+                        names.connection(socket, poll, now);
+                    }
                 }
             }
             FLOW => flows.event(token, batch, now),
             DATAGRAMS => {
                 if let Some(socket) = &datagrams[side] {
-                    flows.first(socket, batch, poll, now, |ends, _| {
-                        dialled(policy.decide(Protocol::Udp, ends.1))
+                    flows.first(socket, batch, poll, now, |ends, bytes| {
+                        match policy.decide(Protocol::Udp, ends.1) {
+                            Decision::Dial(to) => return Some(to),
+                            Decision::Local(_) => names.datagram(ends, bytes, poll, now),
+                            Decision::Refuse(_) => {}
+                        }
+                        None
                     });
                 }
             }
-            FILLED => flows.filled(poll, now, |ends, _| dialled(policy.decide(Protocol::Udp, ends.1))),
+            FILLED => flows.filled(poll, now),
+            QUESTION | STREAM => names.event(token, poll, policy, now),
             _ => {}
         }
     }

@@ -129,6 +129,11 @@ impl<T> Table<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|(_, value)| value.as_ref())
+    }
+
     /// The places of those that `chosen` says.
     pub fn places(&self, mut chosen: impl FnMut(&T) -> bool) -> Vec<Place> {
         let of = |(index, (turn, value)): (usize, &(u16, Option<T>))| {

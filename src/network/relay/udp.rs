@@ -13,7 +13,6 @@ use rustix::net::SocketType;
 
 use super::factory::Factory;
 use super::poll::{Place, Poll, Table, Token};
-use crate::network::policy::Decision;
 use crate::sys::inet::{self, Batch};
 
 /// A flow that was never answered is forgotten after this time without a datagram.
@@ -42,7 +41,8 @@ pub struct Flows {
     kind: u8,
     table: Table<Flow>,
     places: HashMap<Ends, Place>,
-    waiting: VecDeque<(Ends, Vec<u8>, Option<u16>)>,
+    /// With where they go to.
+    waiting: VecDeque<(Ends, SocketAddr, Vec<u8>, Option<u16>)>,
     factory: Arc<Factory>,
 }
 
@@ -71,28 +71,37 @@ impl Flows {
         if batch.receive(listener).is_ok() {
             for (bytes, about) in batch.datagrams() {
                 if let (Some(from), Some(to)) = (about.from, about.to) {
-                    self.one((from, to), bytes, about.segment, poll, now, &mut decide);
+                    let ends = (from, to);
+                    if self.known(ends, bytes, about.segment, now) {
+                        continue;
+                    }
+                    if let Some(to) = decide(ends, bytes) {
+                        self.one(ends, to, bytes, about.segment, poll, now);
+                    }
                 }
             }
         }
     }
 
+    /// Sends what was received before its flow's own socket was there.
+    fn known(&mut self, ends: Ends, bytes: &[u8], segment: Option<u16>, now: Instant) -> bool {
+        let Some(flow) = self.places.get(&ends).and_then(|place| self.table.get(*place)) else {
+            return false;
+        };
+        flow.last = now;
+        let _ = inet::send(&flow.far, bytes, None, None, segment);
+        true
+    }
+
     fn one(
         &mut self,
         ends: Ends,
+        to: SocketAddr,
         bytes: &[u8],
         segment: Option<u16>,
         poll: &Poll,
         now: Instant,
-        decide: &mut impl FnMut(Ends, &[u8]) -> Option<SocketAddr>,
     ) {
-        // Received before its flow's socket was there.
-        if let Some(flow) = self.places.get(&ends).and_then(|place| self.table.get(*place)) {
-            flow.last = now;
-            let _ = inet::send(&flow.far, bytes, None, None, segment);
-            return;
-        }
-        let Some(to) = decide(ends, bytes) else { return };
         if self.table.len() >= FLOWS {
             self.expire(now);
         }
@@ -101,7 +110,7 @@ impl Flows {
         }
         let Some(near) = self.factory.take(ends.1.is_ipv6()) else {
             if self.waiting.len() < WAITING {
-                self.waiting.push_back((ends, bytes.to_vec(), segment));
+                self.waiting.push_back((ends, to, bytes.to_vec(), segment));
             }
             return;
         };
@@ -150,15 +159,12 @@ impl Flows {
     }
 
     /// Sockets were made: what waited for one is sent.
-    pub fn filled(
-        &mut self,
-        poll: &Poll,
-        now: Instant,
-        mut decide: impl FnMut(Ends, &[u8]) -> Option<SocketAddr>,
-    ) {
+    pub fn filled(&mut self, poll: &Poll, now: Instant) {
         self.factory.seen();
-        for (ends, bytes, segment) in std::mem::take(&mut self.waiting) {
-            self.one(ends, &bytes, segment, poll, now, &mut decide);
+        for (ends, to, bytes, segment) in std::mem::take(&mut self.waiting) {
+            if !self.known(ends, &bytes, segment, now) {
+                self.one(ends, to, &bytes, segment, poll, now);
+            }
         }
     }
 
@@ -180,13 +186,5 @@ impl Flows {
         for place in self.table.places(old) {
             self.close(place);
         }
-    }
-}
-
-/// What a decision of the policy dials; none if it is no dialling.
-pub fn dialled(decision: Decision) -> Option<SocketAddr> {
-    match decision {
-        Decision::Dial(to) => Some(to),
-        Decision::Local(_) | Decision::Refuse(_) => None,
     }
 }
