@@ -112,7 +112,7 @@ pub struct Job {
     pub events: EventLog,
     /// Which container.
     pub record: ContainerRecord,
-    /// For the runtime; its streams are set here.
+    /// For the runtime; its streams are set here. If none, `again` makes it.
     pub request: Option<CreateRequest>,
     /// Makes the request of a further run.
     pub again: Requester,
@@ -463,9 +463,8 @@ fn write_marks(job: &Job, pid: i32) -> io::Result<()> {
 fn create(job: &mut Job) -> Result<(Created, Streams, Option<Relay>), Error> {
     let name = job.record.name.clone();
     let plan = (job.network)(&job.record).map_err(io_error(job, "planning the network"))?;
-    let attempt = |request: Option<CreateRequest>, stdin: Option<OwnedFd>| {
+    let attempt = |mut request: CreateRequest, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
-        let mut request = request.ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
         let (stdio, streams) = match &job.passed {
             Some(passed) => (pass(passed).map_err(io)?, Streams::default()),
             None => streams(&job.record.config, stdin).map_err(io)?,
@@ -492,14 +491,18 @@ fn create(job: &mut Job) -> Result<(Created, Streams, Option<Relay>), Error> {
     if job.record.config.restart != RestartPolicy::No {
         job.stdin = copy();
     }
-    match attempt(job.request.take(), stdin) {
+    let request = match job.request.take() {
+        Some(request) => request,
+        None => (job.again)(&job.record).map_err(io_error(job, "preparing the start"))?,
+    };
+    match attempt(request, stdin) {
         Err(Error::Runtime { source, .. }) if source.is_no_overlay() => {
             let request = (job.without_overlay)(&job.record).map_err(|source| Error::Io {
                 action: "copying the layers",
                 name: name.clone(),
                 source,
             })?;
-            attempt(Some(request), spare)
+            attempt(request, spare)
         }
         other => other,
     }
