@@ -267,7 +267,8 @@ impl Engine {
                 drop(ours);
                 drop(stdin_write);
                 let anonymous_volumes = volumes::anonymous(&self.paths.root, &record.config.mounts);
-                let (copying, again, executing, planning) = (self.clone(), self.clone(), self.clone(), self.clone());
+                let (copying, again, executing, planning) =
+                    (self.clone(), self.clone(), self.clone(), self.clone());
                 let inside = record.clone();
                 let job = Job {
                     without_overlay: Box::new(move |record| {
