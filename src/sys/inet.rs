@@ -265,7 +265,7 @@ impl Batch {
             let name: &[u8; size_of::<libc::sockaddr_storage>()] = unsafe { &*(&raw const names[at]).cast() };
             let name = &name[..(header.msg_namelen as usize).min(name.len())];
             let length = (headers[at].msg_len as usize).min(LONGEST);
-            self.known[at] = about(length, name, &controls[at], header.msg_controllen as usize);
+            self.known[at] = about(length, name, &controls[at], header.msg_controllen);
         }
         Ok(self.count)
     }
@@ -409,7 +409,7 @@ pub fn error(fd: impl AsFd) -> io::Result<NetworkError> {
         return Err(io::Error::last_os_error());
     }
     let mut found = None;
-    control.each(header.msg_controllen as usize, |level, kind, data| {
+    control.each(header.msg_controllen, |level, kind, data| {
         if matches!((level, kind), (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)) {
             found = extended_error(data);
         }

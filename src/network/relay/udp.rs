@@ -28,6 +28,14 @@ const WAITING: usize = 256;
 /// From where to where.
 pub type Ends = (SocketAddr, SocketAddr);
 
+/// A datagram of the container, or a run of them.
+#[derive(Clone, Copy)]
+struct Datagram<'a> {
+    ends: Ends,
+    bytes: &'a [u8],
+    segment: Option<u16>,
+}
+
 struct Flow {
     ends: Ends,
     /// What is dialled for it.
@@ -77,11 +85,12 @@ impl Flows {
             for (bytes, about) in batch.datagrams() {
                 if let (Some(from), Some(to)) = (about.from, about.to) {
                     let ends = (from, to);
-                    if self.known(ends, bytes, about.segment, now) {
+                    let datagram = Datagram { ends, bytes, segment: about.segment };
+                    if self.known(datagram, now) {
                         continue;
                     }
                     if let Some(to) = decide(ends, bytes) {
-                        self.one(ends, to, bytes, about.segment, poll, messages, now);
+                        self.one(datagram, to, poll, messages, now);
                     }
                 }
             }
@@ -89,25 +98,17 @@ impl Flows {
     }
 
     /// Sends what was received before its flow's own socket was there.
-    fn known(&mut self, ends: Ends, bytes: &[u8], segment: Option<u16>, now: Instant) -> bool {
-        let Some(flow) = self.places.get(&ends).and_then(|place| self.table.get(*place)) else {
+    fn known(&mut self, datagram: Datagram<'_>, now: Instant) -> bool {
+        let Some(flow) = self.places.get(&datagram.ends).and_then(|place| self.table.get(*place)) else {
             return false;
         };
         flow.last = now;
-        let _ = inet::send(&flow.far, bytes, None, None, segment);
+        let _ = inet::send(&flow.far, datagram.bytes, None, None, datagram.segment);
         true
     }
 
-    fn one(
-        &mut self,
-        ends: Ends,
-        to: SocketAddr,
-        bytes: &[u8],
-        segment: Option<u16>,
-        poll: &Poll,
-        messages: &Icmp,
-        now: Instant,
-    ) {
+    fn one(&mut self, datagram: Datagram<'_>, to: SocketAddr, poll: &Poll, messages: &Icmp, now: Instant) {
+        let Datagram { ends, bytes, segment } = datagram;
         if self.table.len() >= FLOWS {
             self.expire(now);
         }
@@ -170,8 +171,9 @@ impl Flows {
     pub fn filled(&mut self, poll: &Poll, messages: &Icmp, now: Instant) {
         self.factory.seen();
         for (ends, to, bytes, segment) in std::mem::take(&mut self.waiting) {
-            if !self.known(ends, &bytes, segment, now) {
-                self.one(ends, to, &bytes, segment, poll, messages, now);
+            let datagram = Datagram { ends, bytes: &bytes, segment };
+            if !self.known(datagram, now) {
+                self.one(datagram, to, poll, messages, now);
             }
         }
     }
