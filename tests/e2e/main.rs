@@ -29,6 +29,7 @@ mod login;
 mod manage;
 mod mounts;
 mod names;
+mod net_commands;
 mod peers;
 mod push;
 mod registries;
