@@ -16,7 +16,9 @@ use super::volume_options::{Driver, VolumeOptions};
 use super::{Engine, Error};
 use crate::base::id::{ContainerId, check_name};
 use crate::security::idmap::RungKind;
-use crate::storage::containers::{self, ContainerConfig, DriverRecord, MountRecord, NamespaceMode};
+use crate::storage::containers::{
+    self, ContainerConfig, DriverRecord, MountRecord, NamespaceMode, NetworkMode,
+};
 use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::host;
@@ -196,6 +198,7 @@ impl Engine {
 fn needs(config: &ContainerConfig, id: &ContainerId) -> bool {
     let of = |mode: &NamespaceMode| matches!(mode, NamespaceMode::Container(other) if other == id);
     config.requires.contains(id)
+        || matches!(&config.network, NetworkMode::Container(other) if other == id)
         || [&config.pid, &config.ipc, &config.uts, &config.cgroupns].into_iter().any(of)
 }
 

@@ -198,7 +198,7 @@ fn member_option(text: &str, option: &str, membership: &mut Membership) -> Resul
 }
 
 /// A name by which containers find each other.
-pub(in crate::engine) fn alias(text: &str) -> Result<String, String> {
+pub fn alias(text: &str) -> Result<String, String> {
     let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let labels = text.split('.').all(|label| (1..=63).contains(&label.len()));
     if text.len() <= 253 && labels && text.chars().all(usual) {

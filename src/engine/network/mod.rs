@@ -1,7 +1,9 @@
 //! The networks of containers: what is known of the host, what becomes of what was asked for, and the networks
 //! that containers share.
 
+pub mod create;
 pub mod host;
+mod manage;
 pub mod plan;
 
 use std::io;
@@ -23,6 +25,28 @@ use crate::sys::{host as machine, process};
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the texts say it")]
 pub enum Error {
+    #[error("--{flag} \"{value}\": {why}")]
+    Flag { flag: &'static str, value: String, why: String },
+    #[error("--{flag} \"{value}\" is not supported yet")]
+    Unsupported { flag: &'static str, value: String },
+    #[error("there is a network \"{0}\" already")]
+    Exists(String),
+    #[error("the network \"podman\" is always there")]
+    Default,
+    #[error("several networks have an ID that begins with \"{0}\"")]
+    Ambiguous(String),
+    #[error("network \"{network}\" is used by container \"{user}\"")]
+    InUse { network: String, user: String },
+    #[error("no subnet is free: the networks that are there have all")]
+    NoSubnet,
+    #[error("network \"{0}\" knows no names: it has no name server to change")]
+    NoNames(String),
+    #[error("network \"{network}\" has no name server {server}")]
+    NoServer { network: String, server: IpAddr },
+    #[error("container \"{container}\" and network \"{network}\": {why}")]
+    Connect { container: String, network: String, why: &'static str },
+    #[error("network {verb}: of a container that runs, as \"{container}\", it is not supported yet")]
+    Running { verb: &'static str, container: String },
     #[error("there is no network \"{0}\"")]
     Unknown(String),
     #[error("network \"{network}\": address {address} is not in its subnets")]
@@ -54,6 +78,10 @@ impl Error {
             Self::Unknown(name) => {
                 Some(format!("\"umiak network create {name}\" makes it; \"umiak network ls\" lists all"))
             }
+            Self::Exists(_) => Some("--ignore takes the one that is there".to_owned()),
+            Self::InUse { user, .. } => Some(format!("remove the container first: umiak rm {user}")),
+            Self::NoSubnet => Some("--subnet chooses one".to_owned()),
+            Self::Running { container, .. } => Some(format!("umiak stop {container}")),
             Self::Privileged { port, .. } => Some(format!(
                 "take a higher port, or let root allow it: sysctl net.ipv4.ip_unprivileged_port_start={port}"
             )),

@@ -314,8 +314,9 @@ mod tests {
 
     #[test]
     fn the_loopback_is_opened_by_its_option() {
-        let mut details = NetworkDetails::default();
-        details.private = PrivateNetwork { host_loopback: true, no_ipv6: true, ..PrivateNetwork::default() };
+        let private_network =
+            PrivateNetwork { host_loopback: true, no_ipv6: true, ..PrivateNetwork::default() };
+        let details = NetworkDetails { private: private_network, ..NetworkDetails::default() };
         let (plan, texts) = private(&details, &host());
         // That the container has no IPv6 does not matter to a rule nobody can use.
         assert_eq!(plan.policy.aliases, [(ip("10.0.2.2"), ip("127.0.0.1"))]);
@@ -352,9 +353,9 @@ mod tests {
 
     #[test]
     fn ranges_become_ports() {
-        let mut details = NetworkDetails::default();
-        details.ports =
+        let ports =
             vec![PortRecord { host: None, host_port: 8000, port: 80, count: 3, protocol: PortProtocol::Udp }];
+        let details = NetworkDetails { ports, ..NetworkDetails::default() };
         let (plan, _) = private(&details, &host());
         let ports: Vec<_> = plan.published.iter().map(|one| (one.host_port, one.port)).collect();
         assert_eq!(ports, [(8000, 80), (8001, 81), (8002, 82)]);
