@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Engine, Error};
 use crate::base::id::ContainerId;
-use crate::storage::containers::{ContainerConfig, NamespaceMode, UsernsMode};
+use crate::storage::containers::{ContainerConfig, NamespaceMode, NetworkMode, UsernsMode};
 
 /// The containers that one of this configuration needs.
 pub(super) fn needed(config: &ContainerConfig) -> impl Iterator<Item = &ContainerId> {
@@ -17,7 +17,11 @@ pub(super) fn needed(config: &ContainerConfig) -> impl Iterator<Item = &Containe
         UsernsMode::Container(id) => Some(id),
         _ => None,
     };
-    config.requires.iter().chain(namespaces).chain(user)
+    let network = match &config.network {
+        NetworkMode::Container(id) => Some(id),
+        _ => None,
+    };
+    config.requires.iter().chain(namespaces).chain(user).chain(network)
 }
 
 #[derive(Default)]

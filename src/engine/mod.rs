@@ -31,6 +31,7 @@ pub mod logs;
 pub mod mounted;
 pub mod mounts;
 pub mod name;
+pub mod network;
 pub mod pause;
 pub mod prune;
 pub mod push;
@@ -127,6 +128,8 @@ pub enum Error {
     Containers(#[from] containers::Error),
     #[error("opening the store")]
     Store(#[from] crate::storage::Error),
+    #[error(transparent)]
+    Network(#[from] network::Error),
     #[error(transparent)]
     Images(#[from] images::Error),
     #[error(transparent)]
@@ -411,6 +414,7 @@ impl Error {
                 Some("the host's side of a bind mount must exist already".to_owned())
             }
             Self::MountAsUser => Some("umiak unshare gives a shell in which it works".to_owned()),
+            Self::Network(error) => error.hint(),
             Self::Images(error) => error.hint(),
             Self::Commit(error) => error.hint(),
             Self::Lists(error) => error.hint(),

@@ -95,6 +95,8 @@ pub struct Policy {
     pub egress: Vec<EgressRule>,
     /// Whether what no rule fits is refused.
     pub refuse_others: bool,
+    /// Names (or `*.example.org`) that our name server asks others for though no rule lets go there.
+    pub lookups: Vec<String>,
 }
 
 /// A rule for what goes out.

@@ -17,10 +17,12 @@
 
 mod asked;
 mod health;
+mod network;
 mod record;
 
 pub use asked::*;
 pub use health::*;
+pub use network::*;
 pub use record::*;
 
 use std::fs::{self, DirBuilder};
