@@ -50,9 +50,9 @@ pub mod volume_files;
 pub mod volume_options;
 pub mod volumes;
 
-use std::cell::OnceCell;
 use std::io;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crate::base::id::ParseIdError;
 use crate::security::idmap::{self, Rung, RungKind};
@@ -69,7 +69,7 @@ pub struct Engine {
     pub store: Store,
     /// Containers.
     pub containers: Containers,
-    rung: OnceCell<Rung>,
+    rung: OnceLock<Rung>,
 }
 
 impl Engine {
@@ -77,7 +77,7 @@ impl Engine {
     pub fn open(paths: Paths) -> Result<Self, Error> {
         let store = Store::open(&paths)?;
         let containers = Containers::new(&paths.root, &paths.runroot);
-        Ok(Self { paths, store, containers, rung: OnceCell::new() })
+        Ok(Self { paths, store, containers, rung: OnceLock::new() })
     }
 
     /// Which ids containers can have here, found out once and only when it matters.

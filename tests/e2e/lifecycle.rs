@@ -349,3 +349,22 @@ fn info_version_completion() {
     umiak.run(&["--help"]).ok().has("run").has("exec");
     umiak.run(&["run", "--help"]).ok().has("--volume");
 }
+
+#[test]
+fn the_first_that_ends_is_enough() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    for name in ["long", "short"] {
+        umiak.run(&["run", "-d", "--network", "none", "--name", name, "busybox", "sleep", "1000"]).ok();
+    }
+    let wait = umiak.spawn(&["wait", "--exit-first-match", "long", "short"]);
+    umiak.run(&["kill", "short"]).ok();
+    crate::support::finish(wait, b"", "wait".to_owned()).ok().says("137");
+    // One that is so already, and names that are none.
+    umiak.run(&["wait", "--exit-first-match", "--condition", "running", "short", "long"]).ok().says("-1");
+    umiak.run(&["wait", "--exit-first-match", "long", "none"]).exits(125).tells("none");
+    umiak.run(&["wait", "--exit-first-match", "--ignore", "long", "none"]).ok().says("-1");
+    umiak.run(&["exec", "--no-session", "long", "echo", "hello"]).ok().says("hello");
+    umiak.run(&["exec", "--no-session", "-d", "long", "true"]).exits(125).tells("--no-session");
+    umiak.run(&["rm", "-f", "-t", "0", "long", "short"]).ok();
+}

@@ -37,6 +37,7 @@ mod robustness;
 mod run;
 mod search;
 mod shape;
+mod signing;
 mod start;
 mod stats;
 mod store;
