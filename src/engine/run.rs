@@ -267,7 +267,8 @@ impl Engine {
                 drop(ours);
                 drop(stdin_write);
                 let anonymous_volumes = volumes::anonymous(&self.paths.root, &record.config.mounts);
-                let (copying, again, executing) = (self.clone(), self.clone(), self.clone());
+                let (copying, again, executing, planning) =
+                    (self.clone(), self.clone(), self.clone(), self.clone());
                 let inside = record.clone();
                 let job = Job {
                     without_overlay: Box::new(move |record| {
@@ -275,6 +276,7 @@ impl Engine {
                         copying.create_request(record).map_err(io::Error::other)
                     }),
                     again: Box::new(move |record| again.create_request(record).map_err(io::Error::other)),
+                    network: Box::new(move |record| planning.network_plan(record).map_err(io::Error::other)),
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)

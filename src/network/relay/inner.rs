@@ -1,0 +1,124 @@
+//! The thread in the router's network namespace: it opens what the other one serves there, and serves the
+//! connections that come to published ports wholly.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::event::epoll::EventFlags;
+use rustix::net::{SocketType, sockopt};
+
+use super::Error;
+use super::factory::{Factory, transparent_udp};
+use super::poll::{Poll, Token};
+use super::queue::Queue;
+use super::tcp;
+use crate::network::ids::RelayIds;
+use crate::network::plan::NetworkPlan;
+use crate::network::policy::DNS_PORT;
+use crate::sys::inet;
+
+const WANTED: u8 = 0;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// The sockets of the router that the outer thread serves; of each two, the first is of IPv4.
+pub struct Outbound {
+    pub(super) listeners: [Option<OwnedFd>; 2],
+    pub(super) datagrams: [Option<OwnedFd>; 2],
+    pub(super) queue: Option<Queue>,
+    pub(super) factory: Arc<Factory>,
+    /// What the name server answers from, with its addresses.
+    pub(super) replies: Vec<(SocketAddr, OwnedFd)>,
+}
+
+/// What the inner thread serves.
+pub struct Inner {
+    poll: Poll,
+    factory: Arc<Factory>,
+}
+
+/// A socket of a family, or none where the kernel has the family not.
+fn of_family(opened: io::Result<OwnedFd>) -> Result<Option<OwnedFd>, Error> {
+    match opened {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
+            Ok(None)
+        }
+        Err(error) => Err(Error::Router(error)),
+    }
+}
+
+fn any(v6: bool, port: u16) -> SocketAddr {
+    let ip: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    SocketAddr::new(ip, port)
+}
+
+fn listener(v6: bool, port: u16) -> io::Result<OwnedFd> {
+    let socket = inet::socket(v6, SocketType::STREAM, None)?;
+    inet::set_transparent(&socket, v6)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if v6 {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    tcp::set_options(&socket)?;
+    rustix::net::bind(&socket, &any(v6, port))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn datagrams(v6: bool, port: u16) -> io::Result<OwnedFd> {
+    let socket = transparent_udp(v6)?;
+    inet::tell_original_destination(&socket, v6)?;
+    rustix::net::bind(&socket, &any(v6, port))?;
+    Ok(socket)
+}
+
+fn replies(plan: &NetworkPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, Error> {
+    let mut replies = Vec::new();
+    for address in plan.dns.iter().flat_map(|dns| &dns.addresses) {
+        let address = SocketAddr::new(*address, DNS_PORT);
+        let bound = transparent_udp(address.is_ipv6()).and_then(|socket| {
+            rustix::net::bind(&socket, &address)?;
+            Ok(socket)
+        });
+        replies.extend(of_family(bound)?.map(|socket| (address, socket)));
+    }
+    Ok(replies)
+}
+
+impl Inner {
+    /// Opens in the network namespace of the calling thread, a router, what its rules hand packets to. Needs
+    /// CAP_NET_ADMIN over it, and CAP_NET_BIND_SERVICE for ports below 1024.
+    pub fn open(ids: RelayIds, plan: &NetworkPlan) -> Result<(Self, Outbound), Error> {
+        let pair = |open: fn(bool, u16) -> io::Result<OwnedFd>| {
+            Ok([of_family(open(false, ids.port))?, of_family(open(true, ids.port))?])
+        };
+        let factory = Arc::new(Factory::new().map_err(Error::Router)?);
+        let outbound = Outbound {
+            listeners: pair(listener)?,
+            datagrams: pair(datagrams)?,
+            queue: ids.queue.map(Queue::open).transpose().map_err(Error::Queue)?,
+            factory: Arc::clone(&factory),
+            replies: replies(plan)?,
+        };
+        let poll = Poll::new().map_err(Error::Poll)?;
+        poll.add(factory.wanted(), Token::single(WANTED), EventFlags::IN).map_err(Error::Poll)?;
+        Ok((Self { poll, factory }, outbound))
+    }
+
+    /// Serves for as long as the process lives; the calling thread is the one that opened it.
+    pub fn run(mut self) -> Result<(), Error> {
+        let mut events = Vec::new();
+        loop {
+            self.poll.wait(None, &mut events).map_err(Error::Poll)?;
+            for (token, _) in &events {
+                if token.kind == WANTED {
+                    self.factory.make();
+                }
+            }
+        }
+    }
+}

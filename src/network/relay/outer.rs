@@ -1,0 +1,155 @@
+//! The thread in the host's network namespace: it dials what the container wants to reach, and serves these
+//! connections and flows wholly.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+
+use super::Error;
+use super::inner::Outbound;
+use super::names::Names;
+use super::pairs::Pairs;
+use super::poll::{Poll, Token};
+use super::tcp::{Around, Dials};
+use super::udp::Flows;
+use crate::network::plan::{NetworkPlan, Protocol};
+use crate::network::policy::{Decision, Policy};
+use crate::sys::inet::Batch;
+
+const CONTROL: u8 = 0;
+const LISTENER: u8 = 1;
+const QUEUE: u8 = 2;
+const DIAL: u8 = 3;
+const PAIR: u8 = 4;
+const DATAGRAMS: u8 = 5;
+const FLOW: u8 = 6;
+const FILLED: u8 = 7;
+const QUESTION: u8 = 8;
+const STREAM: u8 = 9;
+
+/// How often flows are looked at for their age, if there are any.
+const SWEEP: Duration = Duration::from_secs(10);
+
+pub(super) struct Loop {
+    poll: Poll,
+    policy: Policy,
+    pairs: Pairs,
+    dials: Dials,
+    flows: Flows,
+    names: Names,
+    batch: Batch,
+    listeners: [Option<OwnedFd>; 2],
+    datagrams: [Option<OwnedFd>; 2],
+}
+
+impl Loop {
+    pub(super) fn new(
+        plan: &NetworkPlan,
+        outbound: Outbound,
+        control: &OwnedFd,
+        limit: usize,
+    ) -> Result<Self, Error> {
+        let poll = Poll::new().map_err(Error::Poll)?;
+        let Outbound { listeners, datagrams, queue, factory, replies } = outbound;
+        let wait = |fd: &dyn AsFd, kind, side| {
+            poll.add(fd.as_fd(), Token { side, ..Token::single(kind) }, EventFlags::IN).map_err(Error::Poll)
+        };
+        for side in 0..2_u8 {
+            if let Some(listener) = &listeners[usize::from(side)] {
+                wait(listener, LISTENER, side)?;
+            }
+            if let Some(socket) = &datagrams[usize::from(side)] {
+                wait(socket, DATAGRAMS, side)?;
+            }
+        }
+        wait(control, CONTROL, 0)?;
+        wait(&factory.filled(), FILLED, 0)?;
+        if let Some(queue) = &queue {
+            wait(queue, QUEUE, 0)?;
+        }
+        Ok(Self {
+            policy: Policy::new(plan),
+            pairs: Pairs::new(PAIR),
+            dials: Dials::new(DIAL, queue, limit),
+            flows: Flows::new(FLOW, factory),
+            names: Names::new(plan, replies, [QUESTION, STREAM]),
+            batch: Batch::default(),
+            listeners,
+            datagrams,
+            poll,
+        })
+    }
+
+    /// Serves until the control socket is closed at its other end.
+    pub(super) fn run(&mut self) -> Result<(), Error> {
+        let mut events = Vec::new();
+        let mut more = false;
+        let mut swept = Instant::now();
+        loop {
+            let timeout = if more { Some(Duration::ZERO) } else { self.patience() };
+            self.poll.wait(timeout, &mut events).map_err(Error::Poll)?;
+            let now = Instant::now();
+            for (token, flags) in &events {
+                if token.kind == CONTROL {
+                    return Ok(());
+                }
+                self.event(*token, *flags, now);
+            }
+            more = self.pairs.turn();
+            if now.duration_since(swept) >= SWEEP {
+                swept = now;
+                self.flows.expire(now);
+                self.dials.expire(now);
+            }
+            if self.names.deadline().is_some_and(|deadline| deadline <= now) {
+                self.names.expire(&self.poll, now);
+            }
+        }
+    }
+
+    /// How long nothing has to be done by itself.
+    fn patience(&self) -> Option<Duration> {
+        let sweep = (self.flows.any() || self.dials.any()).then_some(SWEEP);
+        // Rounded up to what epoll counts in.
+        let names = self
+            .names
+            .deadline()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        sweep.into_iter().chain(names).min()
+    }
+
+    fn event(&mut self, token: Token, flags: EventFlags, now: Instant) {
+        let Self { poll, policy, pairs, dials, flows, names, batch, listeners, datagrams } = self;
+        let mut around = Around { poll, pairs, decide: &mut |to| policy.decide(Protocol::Tcp, to), now };
+        let side = usize::from(token.side);
+        match token.kind {
+            PAIR => around.pairs.event(token, flags),
+            QUEUE => dials.held(&mut around),
+            DIAL => dials.event(token, &mut around),
+            LISTENER => {
+                if let Some(listener) = &listeners[side] {
+                    for socket in dials.accept(listener, &mut around) {
+                        names.connection(socket, poll, now);
+                    }
+                }
+            }
+            FLOW => flows.event(token, batch, now),
+            DATAGRAMS => {
+                if let Some(socket) = &datagrams[side] {
+                    flows.first(socket, batch, poll, now, |ends, bytes| {
+                        match policy.decide(Protocol::Udp, ends.1) {
+                            Decision::Dial(to) => return Some(to),
+                            Decision::Local(_) => names.datagram(ends, bytes, poll, now),
+                            Decision::Refuse(_) => {}
+                        }
+                        None
+                    });
+                }
+            }
+            FILLED => flows.filled(poll, now),
+            QUESTION | STREAM => names.event(token, poll, policy, now),
+            _ => {}
+        }
+    }
+}

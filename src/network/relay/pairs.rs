@@ -1,0 +1,76 @@
+//! The pairs of a loop: each has its turn.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll::EventFlags;
+
+use super::pair::{INTEREST, Outcome, Pair, Tools};
+use super::poll::{Place, Poll, Table, Token};
+
+/// Pairs of connected sockets, served in turns.
+pub struct Pairs {
+    kind: u8,
+    table: Table<Pair>,
+    ready: VecDeque<Place>,
+    tools: Tools,
+}
+
+impl Pairs {
+    /// No pairs; the tokens of their sockets will be of this kind.
+    pub fn new(kind: u8) -> Self {
+        Self { kind, table: Table::default(), ready: VecDeque::new(), tools: Tools::default() }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Adds two connected sockets; the second may be waited for already.
+    pub fn add(&mut self, poll: &Poll, sides: [OwnedFd; 2], known: bool) -> io::Result<()> {
+        let place = self.table.insert(Pair::new(sides));
+        let token = |side| Token { kind: self.kind, side, place };
+        let pair = self.table.get(place).expect("just put there");
+        let waited = poll.add(pair.side(0), token(0), INTEREST).and_then(|()| {
+            if known {
+                poll.change(pair.side(1), token(1), INTEREST)
+            } else {
+                poll.add(pair.side(1), token(1), INTEREST)
+            }
+        });
+        if waited.is_err() {
+            pair.reset(&mut self.tools);
+            self.table.remove(place);
+        }
+        waited
+    }
+
+    /// Notes an event; what can be moved is moved in the next [`Self::turn`].
+    pub fn event(&mut self, token: Token, flags: EventFlags) {
+        if let Some(pair) = self.table.get(token.place) {
+            pair.note(usize::from(token.side), flags);
+            if !pair.queued {
+                pair.queued = true;
+                self.ready.push_back(token.place);
+            }
+        }
+    }
+
+    /// Gives every pair that can go on its turn. Returns whether some can still go on.
+    pub fn turn(&mut self) -> bool {
+        for _ in 0..self.ready.len() {
+            let Some(place) = self.ready.pop_front() else { break };
+            let Some(pair) = self.table.get(place) else { continue };
+            match pair.pump(&mut self.tools) {
+                Outcome::Waits => pair.queued = false,
+                Outcome::More => self.ready.push_back(place),
+                Outcome::Done => {
+                    self.table.remove(place);
+                }
+            }
+        }
+        !self.ready.is_empty()
+    }
+}

@@ -1,0 +1,280 @@
+//! What the container dials by TCP: its first packet is held until the destination has answered the host, so
+//! that what is refused or unreachable for the host is so for the container.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+use rustix::net::{SocketFlags, SocketType, sockopt};
+
+use super::pair::reset_when_closed;
+use super::pairs::Pairs;
+use super::poll::{Place, Poll, Table, Token};
+use super::queue::{Held, Queue, mark_of};
+use super::udp::Ends;
+use crate::network::ids::mark;
+use crate::network::policy::{Decision, Refusal};
+use crate::sys::inet;
+
+/// So long a connection that was let through may take until it is there.
+const RELEASED: Duration = Duration::from_secs(60);
+/// A peer that vanished is noticed after an idle time, and so many unanswered questions at this interval.
+const KEEP_IDLE: Duration = Duration::from_secs(600);
+const KEEP_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_COUNT: u32 = 5;
+/// What is accepted before others have their turn.
+const ACCEPTED: usize = 64;
+
+/// Who waits for a dial.
+enum Client {
+    /// A packet in the queue, by its number.
+    Held(u32),
+    /// Let through at this time, to be accepted.
+    Released(Instant),
+    /// A connection that was accepted before.
+    Accepted(OwnedFd),
+}
+
+struct Dial {
+    ends: Ends,
+    /// None for a connection that we answer ourselves.
+    socket: Option<OwnedFd>,
+    /// Whether the socket is waited for.
+    known: bool,
+    client: Client,
+}
+
+/// The connections that are being made.
+pub struct Dials {
+    kind: u8,
+    queue: Option<Queue>,
+    held: Vec<Held>,
+    table: Table<Dial>,
+    places: HashMap<Ends, Place>,
+    limit: usize,
+}
+
+/// What dialling needs of its loop.
+pub struct Around<'a> {
+    /// Where sockets are waited for.
+    pub poll: &'a Poll,
+    /// Where pairs go to.
+    pub pairs: &'a mut Pairs,
+    /// What becomes of a connection.
+    pub decide: &'a mut dyn FnMut(SocketAddr) -> Decision,
+    /// The time of this turn.
+    pub now: Instant,
+}
+
+impl Dials {
+    /// None yet; the tokens of sockets will be of this kind. There will be at most `limit` connections.
+    pub fn new(kind: u8, queue: Option<Queue>, limit: usize) -> Self {
+        Self { kind, queue, held: Vec::new(), table: Table::default(), places: HashMap::new(), limit }
+    }
+
+    /// Whether there are any, which have to be looked at for their age.
+    pub fn any(&self) -> bool {
+        self.table.len() > 0
+    }
+
+    /// Takes held packets and dials for them.
+    pub fn held(&mut self, around: &mut Around<'_>) {
+        let Some(queue) = &mut self.queue else { return };
+        let mut held = std::mem::take(&mut self.held);
+        if queue.receive(&mut held).is_ok() {
+            for packet in &held {
+                self.hold(*packet, around);
+            }
+        }
+        self.held = held;
+    }
+
+    fn hold(&mut self, packet: Held, around: &mut Around<'_>) {
+        let Some(ends) = packet.ends else { return self.verdict(packet.id, None) };
+        if let Some(dial) = self.places.get(&ends).and_then(|place| self.table.get(*place)) {
+            match &mut dial.client {
+                // Sent again, since there was no answer yet: the newest one is kept.
+                Client::Held(id) => {
+                    let older = std::mem::replace(id, packet.id);
+                    self.verdict(older, None);
+                }
+                Client::Released(_) => self.verdict(packet.id, Some(mark::ACCEPT)),
+                Client::Accepted(_) => self.verdict(packet.id, None),
+            }
+            return;
+        }
+        self.dial(ends, Client::Held(packet.id), around);
+    }
+
+    fn verdict(&self, id: u32, mark: Option<u32>) {
+        if let Some(queue) = &self.queue {
+            // A verdict for a packet that is gone (its device is) is refused.
+            let _ = match mark {
+                Some(mark) => queue.release(id, mark),
+                None => queue.drop(id),
+            };
+        }
+    }
+
+    fn dial(&mut self, ends: Ends, client: Client, around: &mut Around<'_>) {
+        if self.table.len() + around.pairs.len() >= self.limit {
+            // Not refused: it may be sent again.
+            return self.give_up(client, None);
+        }
+        let to = match (around.decide)(ends.1) {
+            Decision::Dial(to) => to,
+            Decision::Local(_) => return self.answer(ends, client, around),
+            Decision::Refuse(refusal) => return self.give_up(client, Some(mark_of_refusal(refusal))),
+        };
+        let (socket, error) = match connect(to) {
+            Ok(connecting) => connecting,
+            Err(error) => return self.give_up(client, mark_of(error)),
+        };
+        match error {
+            None => self.insert(ends, Some(socket), client, false, around),
+            Some(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+                let place = self.table.insert(Dial { ends, socket: Some(socket), known: true, client });
+                self.places.insert(ends, place);
+                let dial = self.table.get(place).expect("just put there");
+                let token = Token { kind: self.kind, side: 0, place };
+                let socket = dial.socket.as_ref().expect("it has one");
+                if around.poll.add(socket, token, EventFlags::OUT | EventFlags::ET).is_err() {
+                    self.fail(place, None);
+                }
+            }
+            Some(error) => self.give_up(client, mark_of(error)),
+        }
+    }
+
+    fn answer(&mut self, ends: Ends, client: Client, around: &mut Around<'_>) {
+        self.insert(ends, None, client, false, around);
+    }
+
+    /// The destination has answered: so does the router.
+    fn insert(
+        &mut self,
+        ends: Ends,
+        socket: Option<OwnedFd>,
+        client: Client,
+        known: bool,
+        around: &mut Around<'_>,
+    ) {
+        match (client, socket) {
+            (Client::Held(id), socket) => {
+                let client = Client::Released(around.now);
+                let place = self.table.insert(Dial { ends, socket, known, client });
+                self.places.insert(ends, place);
+                self.verdict(id, Some(mark::ACCEPT));
+            }
+            (Client::Accepted(near), Some(far)) => {
+                // What cannot be waited for was reset.
+                let _ = around.pairs.add(around.poll, [near, far], known);
+            }
+            (Client::Accepted(near), None) => reset_when_closed(&near),
+            (Client::Released(_), _) => {}
+        }
+    }
+
+    /// The socket of a dial is connected, or has failed.
+    pub fn event(&mut self, token: Token, around: &mut Around<'_>) {
+        let Some(dial) = self.table.get(token.place) else { return };
+        if !matches!(dial.client, Client::Held(_) | Client::Accepted(_)) {
+            // It waits to be accepted: what its peer sends will be seen then.
+            return;
+        }
+        let Some(socket) = &dial.socket else { return };
+        match sockopt::socket_error(socket) {
+            Ok(Ok(())) => {
+                let Some(dial) = self.table.remove(token.place) else { return };
+                self.places.remove(&dial.ends);
+                self.insert(dial.ends, dial.socket, dial.client, true, around);
+            }
+            Ok(Err(error)) | Err(error) => self.fail(token.place, Some(error.into())),
+        }
+    }
+
+    fn fail(&mut self, place: Place, error: Option<io::Error>) {
+        if let Some(dial) = self.table.remove(place) {
+            self.places.remove(&dial.ends);
+            self.give_up(dial.client, error.and_then(mark_of));
+        }
+    }
+
+    fn give_up(&self, client: Client, mark: Option<u32>) {
+        match client {
+            Client::Held(id) => self.verdict(id, mark),
+            Client::Accepted(socket) => reset_when_closed(socket),
+            Client::Released(_) => {}
+        }
+    }
+
+    /// Accepts what came to a listener of the router. Returns those that we answer ourselves.
+    pub fn accept(&mut self, listener: &OwnedFd, around: &mut Around<'_>) -> Vec<OwnedFd> {
+        let mut answered = Vec::new();
+        for _ in 0..ACCEPTED {
+            let accepted =
+                rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+            let (socket, from) = match accepted {
+                Ok((socket, Some(from))) => (socket, from),
+                Ok((_, None)) | Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => continue,
+                // Nothing more; or no descriptors, which the limit prevents.
+                Err(_) => break,
+            };
+            let to = rustix::net::getsockname(&socket).ok().and_then(|to| SocketAddr::try_from(to).ok());
+            let (Ok(from), Some(to)) = (SocketAddr::try_from(from), to) else { continue };
+            let place = self.places.remove(&(from, to));
+            match place.and_then(|place| self.table.remove(place)) {
+                Some(Dial { socket: Some(far), known, .. }) => {
+                    // What cannot be waited for was reset.
+                    let _ = around.pairs.add(around.poll, [socket, far], known);
+                }
+                Some(Dial { socket: None, .. }) => answered.push(socket),
+                None if matches!((around.decide)(to), Decision::Local(_)) => {
+                    answered.push(socket);
+                }
+                None => self.dial((from, to), Client::Accepted(socket), around),
+            }
+        }
+        answered
+    }
+
+    /// Forgets connections that were let through and never came.
+    pub fn expire(&mut self, now: Instant) {
+        let old = |dial: &Dial| match dial.client {
+            Client::Released(since) => now.duration_since(since) > RELEASED,
+            Client::Held(_) | Client::Accepted(_) => false,
+        };
+        for place in self.table.places(old) {
+            self.fail(place, None);
+        }
+    }
+}
+
+fn mark_of_refusal(refusal: Refusal) -> u32 {
+    match refusal {
+        Refusal::Prohibited => mark::PROHIBITED,
+        Refusal::Unreachable => mark::HOST_UNREACHABLE,
+        Refusal::Closed => mark::RESET,
+    }
+}
+
+/// Begins to connect: the socket, and why it is not connected yet.
+fn connect(to: SocketAddr) -> io::Result<(OwnedFd, Option<io::Error>)> {
+    let socket = inet::socket(to.is_ipv6(), SocketType::STREAM, None)?;
+    set_options(&socket)?;
+    let error = rustix::net::connect(&socket, &to).err().map(io::Error::from);
+    Ok((socket, error))
+}
+
+/// Both ends do themselves what TCP does for small packets: nothing is held back here. Who vanished is noticed.
+/// Sockets that a listener accepts have its options.
+pub fn set_options(socket: impl AsFd) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, KEEP_IDLE)?;
+    sockopt::set_tcp_keepintvl(&socket, KEEP_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(&socket, KEEP_COUNT)?;
+    Ok(sockopt::set_socket_keepalive(&socket, true)?)
+}

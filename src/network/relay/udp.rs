@@ -1,0 +1,190 @@
+//! What the container sends by UDP: a flow for each of its ports and each destination, with a socket of the
+//! host that is connected to the destination, and one in the router that is bound to it.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+use rustix::net::SocketType;
+
+use super::factory::Factory;
+use super::poll::{Place, Poll, Table, Token};
+use crate::sys::inet::{self, Batch};
+
+/// A flow that was never answered is forgotten after this time without a datagram.
+const UNANSWERED: Duration = Duration::from_secs(30);
+/// And one that was after this one (RFC 4787, REQ-5: not less than two minutes).
+const ANSWERED: Duration = Duration::from_secs(180);
+/// How many flows there may be at most, and datagrams that wait for a socket.
+const FLOWS: usize = 4096;
+const WAITING: usize = 256;
+
+/// From where to where.
+pub type Ends = (SocketAddr, SocketAddr);
+
+struct Flow {
+    ends: Ends,
+    /// In the router: bound to the destination, connected to the container.
+    near: OwnedFd,
+    /// Of the host: connected to the destination.
+    far: OwnedFd,
+    last: Instant,
+    answered: bool,
+}
+
+/// The flows of a container.
+pub struct Flows {
+    kind: u8,
+    table: Table<Flow>,
+    places: HashMap<Ends, Place>,
+    /// With where they go to.
+    waiting: VecDeque<(Ends, SocketAddr, Vec<u8>, Option<u16>)>,
+    factory: Arc<Factory>,
+}
+
+impl Flows {
+    /// No flows; the tokens of their sockets will be of this kind.
+    pub fn new(kind: u8, factory: Arc<Factory>) -> Self {
+        Self { kind, table: Table::default(), places: HashMap::new(), waiting: VecDeque::new(), factory }
+    }
+
+    /// Whether there are any, which have to be looked at for their age.
+    pub fn any(&self) -> bool {
+        self.table.len() > 0
+    }
+
+    /// Receives what comes from the container for no flow yet. `decide` says what becomes of it, and does it
+    /// if it is not dialled.
+    pub fn first(
+        &mut self,
+        listener: &OwnedFd,
+        batch: &mut Batch,
+        poll: &Poll,
+        now: Instant,
+        mut decide: impl FnMut(Ends, &[u8]) -> Option<SocketAddr>,
+    ) {
+        // An error is of an earlier answer; the next datagrams come all the same.
+        if batch.receive(listener).is_ok() {
+            for (bytes, about) in batch.datagrams() {
+                if let (Some(from), Some(to)) = (about.from, about.to) {
+                    let ends = (from, to);
+                    if self.known(ends, bytes, about.segment, now) {
+                        continue;
+                    }
+                    if let Some(to) = decide(ends, bytes) {
+                        self.one(ends, to, bytes, about.segment, poll, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what was received before its flow's own socket was there.
+    fn known(&mut self, ends: Ends, bytes: &[u8], segment: Option<u16>, now: Instant) -> bool {
+        let Some(flow) = self.places.get(&ends).and_then(|place| self.table.get(*place)) else {
+            return false;
+        };
+        flow.last = now;
+        let _ = inet::send(&flow.far, bytes, None, None, segment);
+        true
+    }
+
+    fn one(
+        &mut self,
+        ends: Ends,
+        to: SocketAddr,
+        bytes: &[u8],
+        segment: Option<u16>,
+        poll: &Poll,
+        now: Instant,
+    ) {
+        if self.table.len() >= FLOWS {
+            self.expire(now);
+        }
+        if self.table.len() >= FLOWS {
+            return;
+        }
+        let Some(near) = self.factory.take(ends.1.is_ipv6()) else {
+            if self.waiting.len() < WAITING {
+                self.waiting.push_back((ends, to, bytes.to_vec(), segment));
+            }
+            return;
+        };
+        // What fails here is the loss of a datagram; the next one tries again.
+        if let Ok(place) = self.open(ends, to, near, poll, now)
+            && let Some(flow) = self.table.get(place)
+        {
+            let _ = inet::send(&flow.far, bytes, None, None, segment);
+        }
+    }
+
+    fn open(
+        &mut self,
+        ends: Ends,
+        to: SocketAddr,
+        near: OwnedFd,
+        poll: &Poll,
+        now: Instant,
+    ) -> io::Result<Place> {
+        let far = inet::socket(to.is_ipv6(), SocketType::DGRAM, None)?;
+        inet::keep_errors(&far, to.is_ipv6())?;
+        rustix::net::connect(&far, &to)?;
+        rustix::net::bind(&near, &ends.1)?;
+        rustix::net::connect(&near, &ends.0)?;
+        // An old kernel receives one by one.
+        let _ = inet::receive_runs(&near);
+        let _ = inet::receive_runs(&far);
+        let place = self.table.insert(Flow { ends, near, far, last: now, answered: false });
+        self.places.insert(ends, place);
+        let flow = self.table.get(place).expect("just put there");
+        let token = |side| Token { kind: self.kind, side, place };
+        let waited = poll
+            .add(&flow.near, token(0), EventFlags::IN)
+            .and_then(|()| poll.add(&flow.far, token(1), EventFlags::IN));
+        if let Err(error) = waited {
+            self.close(place);
+            return Err(error);
+        }
+        Ok(place)
+    }
+
+    fn close(&mut self, place: Place) {
+        if let Some(flow) = self.table.remove(place) {
+            self.places.remove(&flow.ends);
+        }
+    }
+
+    /// Sockets were made: what waited for one is sent.
+    pub fn filled(&mut self, poll: &Poll, now: Instant) {
+        self.factory.seen();
+        for (ends, to, bytes, segment) in std::mem::take(&mut self.waiting) {
+            if !self.known(ends, &bytes, segment, now) {
+                self.one(ends, to, &bytes, segment, poll, now);
+            }
+        }
+    }
+
+    /// Passes on what came to one socket of a flow.
+    pub fn event(&mut self, token: Token, batch: &mut Batch, now: Instant) {
+        let Some(flow) = self.table.get(token.place) else { return };
+        let (from, to) = if token.side == 0 { (&flow.near, &flow.far) } else { (&flow.far, &flow.near) };
+        flow.last = now;
+        if batch.receive(from).is_ok() {
+            flow.answered |= token.side == 1;
+            batch.forward(to);
+        }
+    }
+
+    /// Forgets flows that were idle for long.
+    pub fn expire(&mut self, now: Instant) {
+        let old =
+            |flow: &Flow| now.duration_since(flow.last) > if flow.answered { ANSWERED } else { UNANSWERED };
+        for place in self.table.places(old) {
+            self.close(place);
+        }
+    }
+}
