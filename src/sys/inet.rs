@@ -23,8 +23,8 @@ pub fn socket(v6: bool, kind: SocketType, protocol: Option<Protocol>) -> io::Res
     Ok(rustix::net::socket_with(family, kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, protocol)?)
 }
 
-fn set(fd: impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the value is an int of the given size.
+fn set<T: Copy>(fd: impl AsFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+    // SAFETY: the value, plain data, is of the given size.
     let done = unsafe {
         libc::setsockopt(
             fd.as_fd().as_raw_fd(),
@@ -79,12 +79,16 @@ pub fn receive_runs(fd: impl AsFd) -> io::Result<()> {
     set(fd, libc::SOL_UDP, UDP_GRO, 1)
 }
 
-/// Has what is sent by a raw socket begin with its IP header (`IP_HDRINCL`).
-pub fn with_header(fd: impl AsFd, v6: bool) -> io::Result<()> {
+/// Has a raw socket of ICMP receive echo requests alone (`ICMP_FILTER`, `ICMP6_FILTER`).
+pub fn only_echo_requests(fd: impl AsFd, v6: bool) -> io::Result<()> {
+    const ICMP_FILTER: libc::c_int = 1;
     if v6 {
-        set(fd, libc::SOL_IPV6, libc::IPV6_HDRINCL, 1)
+        // A bit is set for every type that is kept away.
+        let mut filter = [u32::MAX; 8];
+        filter[128 / 32] &= !1;
+        set(fd, libc::IPPROTO_ICMPV6, ICMP_FILTER, filter)
     } else {
-        set(fd, libc::SOL_IP, libc::IP_HDRINCL, 1)
+        set(fd, libc::SOL_RAW, ICMP_FILTER, !(1_u32 << 8))
     }
 }
 
@@ -261,7 +265,7 @@ impl Batch {
             let name: &[u8; size_of::<libc::sockaddr_storage>()] = unsafe { &*(&raw const names[at]).cast() };
             let name = &name[..(header.msg_namelen as usize).min(name.len())];
             let length = (headers[at].msg_len as usize).min(LONGEST);
-            self.known[at] = about(length, name, &controls[at], header.msg_controllen as usize);
+            self.known[at] = about(length, name, &controls[at], header.msg_controllen);
         }
         Ok(self.count)
     }
@@ -405,7 +409,7 @@ pub fn error(fd: impl AsFd) -> io::Result<NetworkError> {
         return Err(io::Error::last_os_error());
     }
     let mut found = None;
-    control.each(header.msg_controllen as usize, |level, kind, data| {
+    control.each(header.msg_controllen, |level, kind, data| {
         if matches!((level, kind), (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)) {
             found = extended_error(data);
         }

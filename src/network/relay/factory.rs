@@ -44,9 +44,14 @@ impl Factory {
             (ready.pop(), ready.len())
         };
         if left < READY / 2 {
-            signal(&self.wanted);
+            self.want();
         }
         socket
+    }
+
+    /// Wakes the maker.
+    pub fn want(&self) {
+        signal(&self.wanted);
     }
 
     /// Becomes readable for the maker when sockets are asked for.

@@ -4,22 +4,33 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{SocketType, sockopt};
 
 use super::Error;
 use super::factory::{Factory, transparent_udp};
+use super::host::{Listener, no_family};
+use super::pairs::Pairs;
 use super::poll::{Poll, Token};
+use super::published::Ports;
 use super::queue::Queue;
-use super::tcp;
+use super::{connections, echo, tcp};
 use crate::network::ids::RelayIds;
 use crate::network::plan::NetworkPlan;
 use crate::network::policy::DNS_PORT;
-use crate::sys::inet;
+use crate::sys::inet::{self, Batch};
 
 const WANTED: u8 = 0;
+const PORT: u8 = 1;
+const CONNECTING: u8 = 2;
+const FLOW: u8 = 3;
+const PAIR: u8 = 4;
+
+/// How often flows are looked at for their age, if there are any.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -32,21 +43,35 @@ pub struct Outbound {
     pub(super) factory: Arc<Factory>,
     /// What the name server answers from, with its addresses.
     pub(super) replies: Vec<(SocketAddr, OwnedFd)>,
+    pub(super) raw: [Option<OwnedFd>; 2],
+    publish: mpsc::Sender<Vec<Listener>>,
+}
+
+impl Outbound {
+    /// Hands published ports to the inner thread.
+    pub(super) fn publish(&self, listeners: Vec<Listener>) {
+        // Nobody takes them if the thread has ended, and the process with it.
+        if !listeners.is_empty() && self.publish.send(listeners).is_ok() {
+            self.factory.want();
+        }
+    }
 }
 
 /// What the inner thread serves.
 pub struct Inner {
     poll: Poll,
     factory: Arc<Factory>,
+    published: mpsc::Receiver<Vec<Listener>>,
+    ports: Ports,
+    pairs: Pairs,
+    batch: Batch,
 }
 
 /// A socket of a family, or none where the kernel has the family not.
 fn of_family(opened: io::Result<OwnedFd>) -> Result<Option<OwnedFd>, Error> {
     match opened {
         Ok(socket) => Ok(Some(socket)),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
-            Ok(None)
-        }
+        Err(error) if no_family(&error) => Ok(None),
         Err(error) => Err(Error::Router(error)),
     }
 }
@@ -97,27 +122,57 @@ impl Inner {
             Ok([of_family(open(false, ids.port))?, of_family(open(true, ids.port))?])
         };
         let factory = Arc::new(Factory::new().map_err(Error::Router)?);
+        let (publish, published) = mpsc::channel();
         let outbound = Outbound {
             listeners: pair(listener)?,
             datagrams: pair(datagrams)?,
             queue: ids.queue.map(Queue::open).transpose().map_err(Error::Queue)?,
             factory: Arc::clone(&factory),
             replies: replies(plan)?,
+            raw: [of_family(echo::raw(false))?, of_family(echo::raw(true))?],
+            publish,
         };
         let poll = Poll::new().map_err(Error::Poll)?;
         poll.add(factory.wanted(), Token::single(WANTED), EventFlags::IN).map_err(Error::Poll)?;
-        Ok((Self { poll, factory }, outbound))
+        let inner = Self {
+            poll,
+            factory,
+            published,
+            ports: Ports::new(plan, [PORT, CONNECTING, FLOW], connections()),
+            pairs: Pairs::new(PAIR),
+            batch: Batch::default(),
+        };
+        Ok((inner, outbound))
     }
 
     /// Serves for as long as the process lives; the calling thread is the one that opened it.
     pub fn run(mut self) -> Result<(), Error> {
         let mut events = Vec::new();
+        let mut more = false;
+        let mut swept = Instant::now();
         loop {
-            self.poll.wait(None, &mut events).map_err(Error::Poll)?;
-            for (token, _) in &events {
-                if token.kind == WANTED {
-                    self.factory.make();
+            let timeout = if more { Some(Duration::ZERO) } else { self.ports.any_flows().then_some(SWEEP) };
+            self.poll.wait(timeout, &mut events).map_err(Error::Poll)?;
+            let now = Instant::now();
+            let Self { poll, factory, published, ports, pairs, batch } = &mut self;
+            for (token, flags) in &events {
+                match token.kind {
+                    PAIR => pairs.event(*token, *flags),
+                    PORT => ports.arrival(*token, poll, pairs, batch, now),
+                    CONNECTING => ports.connected(*token, poll, pairs),
+                    FLOW => ports.answer(*token, batch, now),
+                    _ => {
+                        factory.make();
+                        for listener in published.try_iter().flatten() {
+                            ports.add(listener, poll).map_err(Error::Poll)?;
+                        }
+                    }
                 }
+            }
+            more = pairs.turn();
+            if now.duration_since(swept) >= SWEEP {
+                swept = now;
+                ports.expire(now);
             }
         }
     }

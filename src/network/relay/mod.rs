@@ -12,29 +12,51 @@
 //!                                                           inner.run()
 //! ```
 
+mod echo;
 mod factory;
+mod host;
+mod icmp;
 mod inner;
 mod names;
 mod outer;
 mod pair;
 mod pairs;
 mod poll;
+mod published;
 mod queue;
 mod tcp;
 mod udp;
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
 use rustix::process::{Resource, Rlimit};
 
 pub use inner::{Inner, Outbound};
 
-use super::plan::NetworkPlan;
+use self::host::Listener;
+use super::plan::{NetworkPlan, Protocol, Published};
 
 /// Why the network of a container cannot be carried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A published port. Port 0 is one of the kernel's choice.
+    #[error(
+        "publishing port {port}/{} on {}", name(*protocol),
+        address.map_or("the host".into(), |address| address.to_string())
+    )]
+    Publish {
+        /// The host's address, if not all.
+        address: Option<IpAddr>,
+        /// The host's port.
+        port: u16,
+        /// Of which kind.
+        protocol: Protocol,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// A socket of the router.
     #[error("opening a socket in the router")]
     Router(#[source] io::Error),
@@ -46,6 +68,34 @@ pub enum Error {
     Poll(#[source] io::Error),
 }
 
+fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+impl Error {
+    /// What may be done about it.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Publish { address, port, source, .. } = self else { return None };
+        match source.raw_os_error()? {
+            libc::EADDRINUSE => {
+                Some(format!("port {port} is in use by another program: \"ss -lntup\" shows which"))
+            }
+            libc::EACCES => Some(format!(
+                "ordinary users may not use port {port}: choose one of 1024 and above, or let them with \"sysctl \
+                 net.ipv4.ip_unprivileged_port_start={port}\""
+            )),
+            libc::EADDRNOTAVAIL => Some(format!(
+                "no device of the host has the address {}",
+                address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+            )),
+            _ => None,
+        }
+    }
+}
+
 /// Connections of a container at most, whatever the number of open files allows.
 const CONNECTIONS: u64 = 32768;
 /// Descriptors for everything but connections.
@@ -54,18 +104,29 @@ const OTHERS: u64 = 512;
 /// The outer thread's part.
 pub struct Outer {
     plan: NetworkPlan,
+    listeners: Vec<Listener>,
+    published: Vec<Published>,
 }
 
 impl Outer {
-    /// Opens what is needed in the host's network namespace, which the calling thread is in.
+    /// Opens what is needed in the host's network namespace, which the calling thread is in: the published
+    /// ports.
     pub fn open(plan: &NetworkPlan) -> Result<Self, Error> {
-        Ok(Self { plan: plan.clone() })
+        let (listeners, published) = host::open(plan)?;
+        Ok(Self { plan: plan.clone(), listeners, published })
+    }
+
+    /// The published ports, in the plan's order, with the host's port where the kernel chose it.
+    pub fn published(&self) -> &[Published] {
+        &self.published
     }
 }
 
-/// Serves what the container dials, until the other end of `control` is closed. The calling thread is the one
+/// Serves what the container dials, and has the inner thread serve the published ports, until the other end of `control` is closed. The calling thread is the one
 /// that opened `outer`, and keeps CAP_NET_ADMIN over the router for verdicts about held packets.
 pub fn serve(outer: &Outer, outbound: Outbound, control: &OwnedFd) -> Result<(), Error> {
+    let listeners = outer.listeners.iter().map(Listener::try_clone).collect::<io::Result<_>>();
+    outbound.publish(listeners.map_err(Error::Poll)?);
     outer::Loop::new(&outer.plan, outbound, control, connections())?.run()
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::EventFlags;
 
 use super::Error;
+use super::echo::{Icmp, reason_of_refusal};
 use super::inner::Outbound;
 use super::names::Names;
 use super::pairs::Pairs;
@@ -27,6 +28,8 @@ const FLOW: u8 = 6;
 const FILLED: u8 = 7;
 const QUESTION: u8 = 8;
 const STREAM: u8 = 9;
+const RAW: u8 = 10;
+const ECHO: u8 = 11;
 
 /// How often flows are looked at for their age, if there are any.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -38,6 +41,7 @@ pub(super) struct Loop {
     dials: Dials,
     flows: Flows,
     names: Names,
+    icmp: Icmp,
     batch: Batch,
     listeners: [Option<OwnedFd>; 2],
     datagrams: [Option<OwnedFd>; 2],
@@ -51,7 +55,7 @@ impl Loop {
         limit: usize,
     ) -> Result<Self, Error> {
         let poll = Poll::new().map_err(Error::Poll)?;
-        let Outbound { listeners, datagrams, queue, factory, replies } = outbound;
+        let Outbound { listeners, datagrams, queue, factory, replies, raw, .. } = outbound;
         let wait = |fd: &dyn AsFd, kind, side| {
             poll.add(fd.as_fd(), Token { side, ..Token::single(kind) }, EventFlags::IN).map_err(Error::Poll)
         };
@@ -61,6 +65,9 @@ impl Loop {
             }
             if let Some(socket) = &datagrams[usize::from(side)] {
                 wait(socket, DATAGRAMS, side)?;
+            }
+            if let Some(socket) = &raw[usize::from(side)] {
+                wait(socket, RAW, side)?;
             }
         }
         wait(control, CONTROL, 0)?;
@@ -74,6 +81,7 @@ impl Loop {
             dials: Dials::new(DIAL, queue, limit),
             flows: Flows::new(FLOW, factory),
             names: Names::new(plan, replies, [QUESTION, STREAM]),
+            icmp: Icmp::new(plan, raw, ECHO),
             batch: Batch::default(),
             listeners,
             datagrams,
@@ -101,6 +109,7 @@ impl Loop {
                 swept = now;
                 self.flows.expire(now);
                 self.dials.expire(now);
+                self.icmp.expire(now);
             }
             if self.names.deadline().is_some_and(|deadline| deadline <= now) {
                 self.names.expire(&self.poll, now);
@@ -110,7 +119,7 @@ impl Loop {
 
     /// How long nothing has to be done by itself.
     fn patience(&self) -> Option<Duration> {
-        let sweep = (self.flows.any() || self.dials.any()).then_some(SWEEP);
+        let sweep = (self.flows.any() || self.dials.any() || self.icmp.any()).then_some(SWEEP);
         // Rounded up to what epoll counts in.
         let names = self
             .names
@@ -120,7 +129,7 @@ impl Loop {
     }
 
     fn event(&mut self, token: Token, flags: EventFlags, now: Instant) {
-        let Self { poll, policy, pairs, dials, flows, names, batch, listeners, datagrams } = self;
+        let Self { poll, policy, pairs, dials, flows, names, icmp, batch, listeners, datagrams } = self;
         let mut around = Around { poll, pairs, decide: &mut |to| policy.decide(Protocol::Tcp, to), now };
         let side = usize::from(token.side);
         match token.kind {
@@ -134,20 +143,24 @@ impl Loop {
                     }
                 }
             }
-            FLOW => flows.event(token, batch, now),
+            FLOW => flows.event(token, flags, batch, icmp, now),
             DATAGRAMS => {
                 if let Some(socket) = &datagrams[side] {
-                    flows.first(socket, batch, poll, now, |ends, bytes| {
+                    flows.first(socket, batch, poll, icmp, now, |ends, bytes| {
                         match policy.decide(Protocol::Udp, ends.1) {
                             Decision::Dial(to) => return Some(to),
                             Decision::Local(_) => names.datagram(ends, bytes, poll, now),
-                            Decision::Refuse(_) => {}
+                            Decision::Refuse(refusal) => {
+                                icmp.undelivered(ends, reason_of_refusal(refusal), None);
+                            }
                         }
                         None
                     });
                 }
             }
-            FILLED => flows.filled(poll, now),
+            FILLED => flows.filled(poll, icmp, now),
+            RAW => icmp.requests(side == 1, batch, poll, policy, now),
+            ECHO => icmp.replies(token, flags, batch),
             QUESTION | STREAM => names.event(token, poll, policy, now),
             _ => {}
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,23 +11,35 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::EventFlags;
 use rustix::net::SocketType;
 
+use super::echo::Icmp;
 use super::factory::Factory;
+use super::icmp;
 use super::poll::{Place, Poll, Table, Token};
 use crate::sys::inet::{self, Batch};
 
 /// A flow that was never answered is forgotten after this time without a datagram.
-const UNANSWERED: Duration = Duration::from_secs(30);
+pub const UNANSWERED: Duration = Duration::from_secs(30);
 /// And one that was after this one (RFC 4787, REQ-5: not less than two minutes).
-const ANSWERED: Duration = Duration::from_secs(180);
+pub const ANSWERED: Duration = Duration::from_secs(180);
 /// How many flows there may be at most, and datagrams that wait for a socket.
-const FLOWS: usize = 4096;
+pub const FLOWS: usize = 4096;
 const WAITING: usize = 256;
 
 /// From where to where.
 pub type Ends = (SocketAddr, SocketAddr);
 
+/// A datagram of the container, or a run of them.
+#[derive(Clone, Copy)]
+struct Datagram<'a> {
+    ends: Ends,
+    bytes: &'a [u8],
+    segment: Option<u16>,
+}
+
 struct Flow {
     ends: Ends,
+    /// What is dialled for it.
+    to: IpAddr,
     /// In the router: bound to the destination, connected to the container.
     near: OwnedFd,
     /// Of the host: connected to the destination.
@@ -64,6 +76,7 @@ impl Flows {
         listener: &OwnedFd,
         batch: &mut Batch,
         poll: &Poll,
+        messages: &Icmp,
         now: Instant,
         mut decide: impl FnMut(Ends, &[u8]) -> Option<SocketAddr>,
     ) {
@@ -72,11 +85,12 @@ impl Flows {
             for (bytes, about) in batch.datagrams() {
                 if let (Some(from), Some(to)) = (about.from, about.to) {
                     let ends = (from, to);
-                    if self.known(ends, bytes, about.segment, now) {
+                    let datagram = Datagram { ends, bytes, segment: about.segment };
+                    if self.known(datagram, now) {
                         continue;
                     }
                     if let Some(to) = decide(ends, bytes) {
-                        self.one(ends, to, bytes, about.segment, poll, now);
+                        self.one(datagram, to, poll, messages, now);
                     }
                 }
             }
@@ -84,24 +98,17 @@ impl Flows {
     }
 
     /// Sends what was received before its flow's own socket was there.
-    fn known(&mut self, ends: Ends, bytes: &[u8], segment: Option<u16>, now: Instant) -> bool {
-        let Some(flow) = self.places.get(&ends).and_then(|place| self.table.get(*place)) else {
+    fn known(&mut self, datagram: Datagram<'_>, now: Instant) -> bool {
+        let Some(flow) = self.places.get(&datagram.ends).and_then(|place| self.table.get(*place)) else {
             return false;
         };
         flow.last = now;
-        let _ = inet::send(&flow.far, bytes, None, None, segment);
+        let _ = inet::send(&flow.far, datagram.bytes, None, None, datagram.segment);
         true
     }
 
-    fn one(
-        &mut self,
-        ends: Ends,
-        to: SocketAddr,
-        bytes: &[u8],
-        segment: Option<u16>,
-        poll: &Poll,
-        now: Instant,
-    ) {
+    fn one(&mut self, datagram: Datagram<'_>, to: SocketAddr, poll: &Poll, messages: &Icmp, now: Instant) {
+        let Datagram { ends, bytes, segment } = datagram;
         if self.table.len() >= FLOWS {
             self.expire(now);
         }
@@ -115,10 +122,12 @@ impl Flows {
             return;
         };
         // What fails here is the loss of a datagram; the next one tries again.
-        if let Ok(place) = self.open(ends, to, near, poll, now)
-            && let Some(flow) = self.table.get(place)
-        {
-            let _ = inet::send(&flow.far, bytes, None, None, segment);
+        let sent = self.open(ends, to, near, poll, now).and_then(|place| {
+            let flow = self.table.get(place).ok_or(io::ErrorKind::NotFound)?;
+            inet::send(&flow.far, bytes, None, None, segment)
+        });
+        if let Some(reason) = sent.err().and_then(|error| icmp::reason_of_errno(error.raw_os_error()?)) {
+            messages.undelivered(ends, reason, None);
         }
     }
 
@@ -138,7 +147,7 @@ impl Flows {
         // An old kernel receives one by one.
         let _ = inet::receive_runs(&near);
         let _ = inet::receive_runs(&far);
-        let place = self.table.insert(Flow { ends, near, far, last: now, answered: false });
+        let place = self.table.insert(Flow { ends, to: to.ip(), near, far, last: now, answered: false });
         self.places.insert(ends, place);
         let flow = self.table.get(place).expect("just put there");
         let token = |side| Token { kind: self.kind, side, place };
@@ -159,18 +168,35 @@ impl Flows {
     }
 
     /// Sockets were made: what waited for one is sent.
-    pub fn filled(&mut self, poll: &Poll, now: Instant) {
+    pub fn filled(&mut self, poll: &Poll, messages: &Icmp, now: Instant) {
         self.factory.seen();
         for (ends, to, bytes, segment) in std::mem::take(&mut self.waiting) {
-            if !self.known(ends, &bytes, segment, now) {
-                self.one(ends, to, &bytes, segment, poll, now);
+            let datagram = Datagram { ends, bytes: &bytes, segment };
+            if !self.known(datagram, now) {
+                self.one(datagram, to, poll, messages, now);
             }
         }
     }
 
     /// Passes on what came to one socket of a flow.
-    pub fn event(&mut self, token: Token, batch: &mut Batch, now: Instant) {
+    pub fn event(
+        &mut self,
+        token: Token,
+        flags: EventFlags,
+        batch: &mut Batch,
+        messages: &Icmp,
+        now: Instant,
+    ) {
         let Some(flow) = self.table.get(token.place) else { return };
+        if token.side == 1 && flags.contains(EventFlags::ERR) {
+            while let Ok(error) = inet::error(&flow.far) {
+                if let Some(reason) = icmp::reason_of(&error, flow.ends.1.is_ipv6()) {
+                    // What is said of the address that was dialled is said of the one that was meant.
+                    let offender = error.offender.filter(|offender| *offender != flow.to);
+                    messages.undelivered(flow.ends, reason, offender.or(Some(flow.ends.1.ip())));
+                }
+            }
+        }
         let (from, to) = if token.side == 0 { (&flow.near, &flow.far) } else { (&flow.far, &flow.near) };
         flow.last = now;
         if batch.receive(from).is_ok() {
