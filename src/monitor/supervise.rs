@@ -83,6 +83,8 @@ pub struct Supervisor {
     stopped: bool,
     /// Whether somebody said that the container's record was changed.
     changed: bool,
+    /// The program that was held may begin.
+    released: bool,
     /// Whether what only a start needs has been let go.
     settled: bool,
 }
@@ -117,6 +119,7 @@ impl Supervisor {
             log_error: None,
             packet: Vec::with_capacity(MAX_BODY + 1),
             stopped: false,
+            released: false,
             changed: false,
             settled: false,
         };
@@ -221,6 +224,25 @@ impl Supervisor {
             self.clients.retain(|client| !client.gone);
         }
         Ok(!self.stopped)
+    }
+
+    /// Serves those who are attached while the first process waits to become the program; whether somebody
+    /// said that it may, before it ended or somebody wanted it to.
+    pub fn hold(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut care = Care::default();
+        let mut buffer = vec![0; MAX_BODY + 1];
+        while !self.stopped && !self.released {
+            let ready = self.poll(Phase::Running(pidfd), &care)?;
+            self.settled |= ready.is_empty();
+            for (source, flags) in ready {
+                if let Source::Program = source {
+                    return Ok(false);
+                }
+                self.handle((source, flags), Some(pidfd), &mut care, &mut buffer);
+            }
+            self.clients.retain(|client| !client.gone);
+        }
+        Ok(self.released)
     }
 
     /// Whether somebody said that the container is to end for good.
@@ -435,6 +457,7 @@ impl Supervisor {
                 }
                 Some(Request::Mute) => client.mute = true,
                 Some(Request::Stop) => self.stopped = true,
+                Some(Request::Go) => self.released = true,
                 Some(Request::Check) => care.check_now(),
                 Some(Request::Reload) => {
                     self.changed = true;
