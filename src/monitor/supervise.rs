@@ -117,7 +117,7 @@ impl Supervisor {
             listener,
             log,
             log_error: None,
-            packet: Vec::with_capacity(MAX_BODY + 1),
+            packet: Vec::new(),
             stopped: false,
             released: false,
             changed: false,
@@ -172,18 +172,23 @@ impl Supervisor {
     ) -> io::Result<(ExitStatus, bool)> {
         let mut recorded = Some(recorded);
         let mut exit = None;
-        // A packet is a tag and a body.
-        let mut buffer = vec![0; MAX_BODY + 1];
+        // A packet is a tag and a body. Who has nothing to say needs no room for it.
+        let mut buffer = Vec::new();
         loop {
             let phase = if exit.is_some() { Phase::Draining } else { Phase::Running(pidfd) };
             let ready = self.poll(phase, care)?;
             if ready.is_empty() && exit.is_none() && !self.settled {
                 // Not at the start: most programs end soon, and nobody is to wait for this.
                 self.settled = true;
+                self.packet = Vec::new();
+                buffer = Vec::new();
                 daemon::release_memory();
             }
             if exit.is_some() && ready.is_empty() && !self.blocked() {
                 break;
+            }
+            if !ready.is_empty() {
+                buffer.resize(MAX_BODY + 1, 0);
             }
             for (source, flags) in ready {
                 match source {
