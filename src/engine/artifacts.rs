@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::images::{self, Failure};
-use super::push::{Target, attach, failure, signer};
+use super::push::{Target, attach, failure, signers};
 use super::reach::Reach;
 use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
@@ -21,9 +22,9 @@ use crate::image::destination::{self, Destination, Remote};
 use crate::image::manifest::Descriptor;
 use crate::image::registry::{Content, Registry};
 use crate::image::source::{self, Source};
-use crate::image::trust::sign::KeyFile;
+use crate::image::trust::sign::Chosen;
 use crate::image::{Progress, Reference, push, trust};
-use crate::storage::{self, ArtifactRecord, Store};
+use crate::storage::{self, ArtifactRecord, Pins, Store};
 use crate::sys::atomic::Pending;
 use crate::sys::{child, host};
 
@@ -122,6 +123,34 @@ pub struct AddFiles {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// An artifact for a list: `manifest add --artifact`.
+#[derive(Clone, Debug, Default)]
+pub struct MakeArtifact {
+    /// What kind of artifact.
+    pub artifact_type: Option<String>,
+    /// Its configuration; an empty one if none.
+    pub config: Option<PathBuf>,
+    /// What kind of configuration.
+    pub config_type: Option<String>,
+    /// What kind of files; else as they look.
+    pub layer_type: Option<String>,
+    /// The files' names are not told.
+    pub exclude_titles: bool,
+    /// The image that it is about.
+    pub subject: Option<String>,
+}
+
+/// An artifact whose blobs are stored and not yet spoken of.
+pub(super) struct MadeArtifact {
+    /// Its manifest.
+    pub manifest: Vec<u8>,
+    /// What kind of artifact.
+    pub artifact_type: Option<String>,
+    /// Its manifest and all that this names.
+    pub blobs: Vec<Digest>,
+    _pins: Pins,
+}
+
 fn full_name(name: &str) -> Result<String, Error> {
     let names = commit::full_name(Some(name))?;
     names.into_iter().next().ok_or_else(|| Error::NotFound(name.to_owned()))
@@ -146,21 +175,68 @@ impl Engine {
             pending.push((taken, file.digest));
         }
         let bytes = manifest.bytes().map_err(failed)?;
+        let (digest, blobs, _pins) = self.publish_artifact(&manifest, &bytes, pending)?;
+        let record = ArtifactRecord::new(full, digest, blobs, host::now());
+        self.store.put_artifact(&record).map_err(Error::from)?;
+        Ok(digest)
+    }
+
+    /// Stores the files of an artifact and its manifest, which stay while the pins are held: their digests.
+    fn publish_artifact(
+        &self,
+        manifest: &Manifest,
+        bytes: &[u8],
+        pending: Vec<(Pending, Digest)>,
+    ) -> Result<(Digest, Vec<Digest>, Pins), Error> {
         let mut blobs = manifest.blobs();
-        let _pins =
-            self.store.pin(&[], &[&blobs[..], &[Digest::of(&bytes)]].concat()).map_err(Error::from)?;
+        let pins = self.store.pin(&[], &[&blobs[..], &[Digest::of(bytes)]].concat())?;
         for (taken, digest) in pending {
             let place = self.store.blob_path(&digest);
             let publish = taken.publish(digest.hex().as_ref());
             publish.map_err(|source| Error::File { action: "writing", path: place, source })?;
         }
-        self.store.write_blob(EMPTY).map_err(Error::from)?;
-        let digest = self.store.write_blob(&bytes).map_err(Error::from)?;
+        if blobs.contains(&Digest::of(EMPTY)) {
+            self.store.write_blob(EMPTY)?;
+        }
+        let digest = self.store.write_blob(bytes)?;
         blobs.sort_unstable();
         blobs.dedup();
-        let record = ArtifactRecord::new(full, digest, blobs, host::now());
-        self.store.put_artifact(&record).map_err(Error::from)?;
-        Ok(digest)
+        Ok((digest, blobs, pins))
+    }
+
+    /// Makes an artifact for a list, which has no name of its own.
+    pub(super) fn make_artifact(
+        &self,
+        files: &[PathBuf],
+        make: &MakeArtifact,
+        subject: Option<Value>,
+    ) -> Result<MadeArtifact, Error> {
+        let failed = |source| Error::Artifact { action: "making", name: "for the list".to_owned(), source };
+        let mut manifest = Manifest::new(make.artifact_type.clone(), now());
+        let add = AddFiles { file_type: make.layer_type.clone(), ..AddFiles::default() };
+        let mut pending = Vec::new();
+        for path in files {
+            let (mut file, taken) = take_file(&self.store, path, &add)?;
+            if make.exclude_titles {
+                file.annotations = None;
+            }
+            pending.push((taken, file.digest));
+            manifest.add(file).map_err(failed)?;
+        }
+        if let Some(path) = &make.config {
+            let (file, taken) = take_file(&self.store, path, &AddFiles::default())?;
+            pending.push((taken, file.digest));
+            manifest.config = artifact::File { annotations: None, ..file };
+        }
+        if make.config.is_some() || make.config_type.is_some() {
+            let given = make.config_type.clone();
+            manifest.config.media_type = given.unwrap_or_else(|| artifact::UNKNOWN_CONFIG.to_owned());
+        }
+        manifest.set_subject(subject);
+        let bytes = manifest.bytes().map_err(failed)?;
+        let (digest, mut blobs, pins) = self.publish_artifact(&manifest, &bytes, pending)?;
+        blobs.push(digest);
+        Ok(MadeArtifact { manifest: bytes, artifact_type: manifest.artifact_type, blobs, _pins: pins })
     }
 
     /// The manifest of an artifact.
@@ -257,11 +333,10 @@ impl Engine {
         text: &str,
         destination: Option<&str>,
         reach: &Reach,
-        sign: Option<&KeyFile>,
+        sign: &[Chosen],
         progress: &dyn Progress,
     ) -> Result<Digest, EngineError> {
         let record = self.find_artifact(text)?;
-        let manifest = self.artifact_manifest(&record)?;
         let target = destination.unwrap_or(&record.name);
         let target = target.strip_prefix("docker://").unwrap_or(target);
         let reference: Reference = target.parse().map_err(commit::Error::from).map_err(Error::from)?;
@@ -271,13 +346,16 @@ impl Engine {
             let options = reach.options(&reference, &configuration, true);
             let options = options.map_err(|error| Failure::new(&error, error.hint()))?;
             let target = Target::Registry(reference.clone());
-            let signer = signer(sign, &target)?;
+            let signers = signers(sign, &target)?;
             let remote = Remote::new(&reference, &options);
-            let told = remote.and_then(|remote| send(&self.store, &record, &manifest, &remote, progress));
+            let told = remote.and_then(|remote| {
+                let bytes = send_artifact(&self.store, &record.manifest, &remote, progress)?;
+                remote.put_document(artifact::MANIFEST, &bytes)
+            });
             progress.ended();
-            let digest = told.map_err(|error| failure(&push::Error::from(error)))?;
-            attach(signer.as_ref(), &target, Some(&options), &digest)?;
-            Ok(digest)
+            told.map_err(|error| failure(&push::Error::from(error)))?;
+            attach(&signers, &target, Some(&options), &record.manifest)?;
+            Ok(record.manifest)
         });
         Ok(told?)
     }
@@ -399,17 +477,19 @@ impl<R: Read> Read for Told<'_, R> {
     }
 }
 
-/// Puts the files and the manifest of an artifact into a registry.
-fn send(
+/// Sends the blobs of an artifact; its manifest, which is still to be sent.
+pub(super) fn send_artifact(
     store: &Store,
-    record: &ArtifactRecord,
-    manifest: &Manifest,
-    remote: &Remote,
+    manifest: &Digest,
+    destination: &dyn Destination,
     progress: &dyn Progress,
-) -> Result<Digest, destination::Error> {
-    for file in manifest.layers.iter().chain([&manifest.config]) {
+) -> Result<Vec<u8>, destination::Error> {
+    let lost = |source| destination::Error::Content { digest: *manifest, source };
+    let bytes = std::fs::read(store.blob_path(manifest)).map_err(lost)?;
+    let parsed = Manifest::parse(&bytes).map_err(|error| lost(io::Error::other(error)))?;
+    for file in parsed.layers.iter().chain([&parsed.config]) {
         let digest = file.digest;
-        if remote.has_blob(&digest, file.size)? {
+        if destination.has_blob(&digest, file.size)? {
             progress.finished(&digest, true);
             continue;
         }
@@ -419,11 +499,8 @@ fn send(
             Ok(Box::new(Verified::new(blob, digest, file.size)))
         };
         let content = Content { digest, size: file.size, open: &open };
-        remote.put_blob(&content, None, &|bytes| progress.advanced(&digest, bytes))?;
+        destination.put_blob(&content, None, &|bytes| progress.advanced(&digest, bytes))?;
         progress.finished(&digest, false);
     }
-    let lost = |source| destination::Error::Content { digest: record.manifest, source };
-    let bytes = std::fs::read(store.blob_path(&record.manifest)).map_err(lost)?;
-    remote.put_document(artifact::MANIFEST, &bytes)?;
-    Ok(record.manifest)
+    Ok(bytes)
 }

@@ -9,7 +9,7 @@ use crate::base::report;
 use crate::image::verify;
 use crate::storage::containers::{self, ContainerRecord, RootfsSource, Status};
 use crate::storage::survey::{Survey, SurveyedLayer};
-use crate::storage::{ImageRecord, Ownership};
+use crate::storage::{ArtifactRecord, ImageRecord, Ownership, Store};
 use crate::sys::child;
 
 /// What to check, and what to do about it.
@@ -114,6 +114,12 @@ fn artifact_name(name: &str) -> String {
     format!("artifact \"{name}\"")
 }
 
+/// A blob that an artifact lacks.
+fn missing(store: &Store, artifact: &ArtifactRecord) -> Option<Digest> {
+    let mut parts = artifact.blobs.iter().chain([&artifact.manifest]);
+    parts.find(|digest| !store.blob_path(digest).exists()).copied()
+}
+
 impl Check<'_> {
     fn fault(&mut self, object: String, what: impl Into<String>) -> usize {
         self.faults.push(Fault::new(object, what));
@@ -158,7 +164,14 @@ impl Check<'_> {
             .filter(|layer| layer.record.is_some())
             .map(|layer| layer.chain_id)
             .collect();
-        // A list of images has nothing of its own but its record.
+        // A list has nothing of its own but its record, and its artifacts.
+        for image in &self.survey.images {
+            let entries = image.list.iter().flat_map(|list| &list.entries);
+            for blob in entries.flat_map(|entry| &entry.blobs).filter(|blob| !store.blob_path(blob).exists())
+            {
+                found.push((image.id, format!("its blob {} is missing", blob.short())));
+            }
+        }
         for image in self.survey.images.iter().filter(|image| image.list.is_none()) {
             for (digest, what) in [(image.manifest, "manifest"), (image.id, "configuration")] {
                 match store.read_blob(&digest) {
@@ -186,9 +199,7 @@ impl Check<'_> {
     /// What lacks a part is of no use.
     fn artifacts(&mut self) {
         for artifact in self.survey.artifacts.clone() {
-            let parts = artifact.blobs.iter().chain([&artifact.manifest]);
-            let missing = parts.into_iter().find(|digest| !self.engine.store.blob_path(digest).exists());
-            if let Some(digest) = missing
+            if let Some(digest) = missing(&self.engine.store, &artifact)
                 && matches!(self.engine.store.artifact(&artifact.name), Ok(Some(_)))
             {
                 let what = format!("its blob {} is missing", digest.short());
@@ -285,9 +296,8 @@ impl Check<'_> {
         }
         for artifact in self.survey.artifacts.clone() {
             let object = artifact_name(&artifact.name);
-            let parts = artifact.blobs.iter().chain([&artifact.manifest]);
             // Those too that have lost a blob just now.
-            if parts.into_iter().any(|digest| !store.blob_path(digest).exists()) {
+            if missing(&store, &artifact).is_some() {
                 store.remove_artifact(&artifact.name)?;
                 if !self.faults.iter().any(|fault| fault.object == object) {
                     self.fault(object.clone(), "one of its blobs is damaged");

@@ -1,13 +1,17 @@
 //! Lists of images for several platforms (`manifest …`). In the store they are images without layers.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
+use super::artifacts::{MakeArtifact, send_artifact};
 use super::commit::full_name;
 use super::images::{self, Failure, PullOptions, SourceImage};
-use super::push::{Target, attach, came_from, failure, signer};
+use super::push::{Target, attach, came_from, failure, signers};
 use super::reach::Reach;
 use super::{Engine, Error as EngineError, apart, commit, now};
 use crate::base::digest::Digest;
+use crate::image::artifact;
 use crate::image::destination::{self, Members};
 use crate::image::list::{self, DOCKER_LIST, INDEX, Remarks};
 use crate::image::manifest::{self, Descriptor, Platform};
@@ -15,10 +19,10 @@ use crate::image::push::{self, Origin};
 use crate::image::registry::{self, Registry};
 use crate::image::rewrite::Form;
 use crate::image::source::{self, Source};
-use crate::image::trust::sign::KeyFile;
+use crate::image::trust::sign::Chosen;
 use crate::image::trust::{self, Policy};
 use crate::image::{Progress, PushOptions, Reference, Transport, copy, pull};
-use crate::storage::{self, FORMAT, ImageList, ImageRecord, Store};
+use crate::storage::{self, FORMAT, ImageList, ImageRecord, ListEntry, Store};
 use crate::sys::atomic;
 
 /// What goes wrong with lists.
@@ -164,32 +168,60 @@ impl Engine {
         self.find_list(name)?;
         let found = self.images_of(image, options)?;
         self.change_list(name, |list| {
-            found
-                .into_iter()
-                .try_for_each(|(descriptor, source)| list::add(list, descriptor, source, &options.remarks))
+            found.into_iter().try_for_each(|entry| list::add(list, entry, &options.remarks))
         })
     }
 
-    /// The descriptors of what a name means, and where that is if it is not here.
-    fn images_of(
+    /// Makes an artifact of files, and adds it to a list that is here; returns the list's digest.
+    pub fn add_artifact_to_list(
         &self,
         name: &str,
-        options: &AddOptions,
-    ) -> Result<Vec<(Value, Option<String>)>, EngineError> {
+        files: &[PathBuf],
+        make: &MakeArtifact,
+        remarks: &Remarks,
+    ) -> Result<Digest, EngineError> {
+        self.find_list(name)?;
+        let subject = make.subject.as_deref().map(|image| self.subject(image)).transpose()?;
+        // Until the list speaks of them.
+        let made = self.make_artifact(files, make, subject)?;
+        let mut descriptor = list::descriptor(artifact::MANIFEST, &made.manifest, None);
+        descriptor["artifactType"] = serde_json::json!(made.artifact_type);
+        let entry = ListEntry { descriptor, source: None, blobs: made.blobs };
+        self.change_list(name, |list| list::add(list, entry, remarks))
+    }
+
+    /// The descriptor of an image that something is about.
+    fn subject(&self, image: &str) -> Result<Value, EngineError> {
+        let found = self.images_of(image, &AddOptions::default())?;
+        let first = found.into_iter().next().map(|entry| entry.descriptor);
+        let mut descriptor =
+            first.ok_or_else(|| images::Error::NoSuchImage(image.to_owned())).map_err(Error::from)?;
+        if let Value::Object(descriptor) = &mut descriptor {
+            descriptor.remove("platform");
+        }
+        Ok(descriptor)
+    }
+
+    /// The entries for what a name means.
+    fn images_of(&self, name: &str, options: &AddOptions) -> Result<Vec<ListEntry>, EngineError> {
+        let entry = |descriptor, source| ListEntry { descriptor, source, blobs: Vec::new() };
         if !Transport::is_explicit(name)
             && let Some(image) = self.store.image(name).map_err(Error::from)?
         {
             if let Some(list) = image.list {
-                return Ok(list.entries.into_iter().map(|entry| (entry.descriptor, entry.source)).collect());
+                return Ok(list.entries);
             }
             let platform = Platform::from(&image);
             let bytes = self.store.read_blob(&image.manifest).map_err(Error::from)?;
             let bytes =
                 bytes.ok_or_else(|| images::Error::NoSuchImage(name.to_owned())).map_err(Error::from)?;
-            return Ok(vec![(list::descriptor(&image.media_type, &bytes, Some(&platform)), None)]);
+            return Ok(vec![entry(list::descriptor(&image.media_type, &bytes, Some(&platform)), None)]);
         }
         let found = images::look(self, name, &options.pull, options.all).map_err(Error::from)?;
-        Ok(found.into_iter().map(|SourceImage { descriptor, source }| (descriptor, Some(source))).collect())
+        Ok(found
+            .into_iter()
+            .map(|SourceImage { descriptor, source }| entry(descriptor, Some(source)))
+            .collect())
     }
 
     /// Says something of an image in a list, which `image` names by digest or as an image that is here.
@@ -198,10 +230,17 @@ impl Engine {
         self.change_list(name, |list| list::annotate(list, &digest, remarks))
     }
 
-    /// Says something of the list itself.
-    pub fn annotate_index(&self, name: &str, annotations: &[String]) -> Result<Digest, EngineError> {
+    /// Says something of the list itself: annotations, and which image it is about.
+    pub fn annotate_index(
+        &self,
+        name: &str,
+        annotations: &[String],
+        subject: Option<&str>,
+    ) -> Result<Digest, EngineError> {
+        let subject = subject.map(|image| self.subject(image)).transpose()?;
         self.change_list(name, |list| {
             list.annotations.extend(list::annotations(annotations)?);
+            list.subject = subject.or(list.subject.take());
             Ok(())
         })
     }
@@ -246,7 +285,7 @@ pub struct PushList {
     /// How they are pushed, and what kind of list it becomes.
     pub options: PushOptions,
     /// It is signed at the registry.
-    pub sign: Option<KeyFile>,
+    pub sign: Vec<Chosen>,
 }
 
 /// An image of a list, ready to go.
@@ -257,6 +296,8 @@ enum Member {
     There(Reference, Box<registry::Options>),
     /// From a directory or an archive.
     Path(Transport),
+    /// An artifact that is here.
+    Artifact(Digest),
 }
 
 impl Engine {
@@ -327,6 +368,10 @@ impl Engine {
             };
             let digest: Option<Digest> = entry.descriptor["digest"].as_str().and_then(|d| d.parse().ok());
             let here = digest.map(|digest| self.store.image_by_manifest(&digest)).transpose()?.flatten();
+            if let (Some(digest), false) = (digest, entry.blobs.is_empty()) {
+                members.push(Member::Artifact(digest));
+                continue;
+            }
             members.push(match (here, &entry.source) {
                 (Some(image), _) => {
                     let origins = came_from(&image).into_iter().filter_map(|reference| {
@@ -374,7 +419,7 @@ fn push_members(
     let Prepared { to, members, policy } = prepared;
     let at = |error: destination::Error| failure(&push::Error::from(error));
     let mut list = list.clone();
-    let signer = signer(push.sign.as_ref(), target)?;
+    let signers = signers(&push.sign, target)?;
     let destination = target.open(to.as_ref())?;
     let remote = Members(&*destination);
     for (entry, member) in list.entries.iter_mut().zip(&members) {
@@ -402,6 +447,10 @@ fn push_members(
                 let source = source.map_err(|error| Failure::new(&error, None))?;
                 copied(copy(&*source, &registry::Options::default()))?;
             }
+            Member::Artifact(digest) => {
+                let bytes = send_artifact(store, digest, &*destination, progress).map_err(at)?;
+                destination.put_member(artifact::MANIFEST, &bytes).map_err(at)?;
+            }
         }
     }
     let form = destination.form().or(push.options.form);
@@ -410,7 +459,7 @@ fn push_members(
     destination.put_list(kind, &bytes).map_err(at)?;
     destination.finish().map_err(at)?;
     let digest = Digest::of(&bytes);
-    attach(signer.as_ref(), target, to.as_ref(), &digest)?;
+    attach(&signers, target, to.as_ref(), &digest)?;
     Ok(digest)
 }
 

@@ -8,6 +8,7 @@ pub mod clone;
 pub mod commit;
 pub mod config;
 pub mod copy;
+mod dependents;
 pub mod diff;
 pub mod environment;
 pub mod etc;
@@ -51,9 +52,9 @@ pub mod volume_files;
 pub mod volume_options;
 pub mod volumes;
 
-use std::cell::OnceCell;
 use std::io;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crate::base::id::ParseIdError;
 use crate::security::idmap::{self, Rung, RungKind};
@@ -70,7 +71,7 @@ pub struct Engine {
     pub store: Store,
     /// Containers.
     pub containers: Containers,
-    rung: OnceCell<Rung>,
+    rung: OnceLock<Rung>,
 }
 
 impl Engine {
@@ -78,7 +79,7 @@ impl Engine {
     pub fn open(paths: Paths) -> Result<Self, Error> {
         let store = Store::open(&paths)?;
         let containers = Containers::new(&paths.root, &paths.runroot);
-        Ok(Self { paths, store, containers, rung: OnceCell::new() })
+        Ok(Self { paths, store, containers, rung: OnceLock::new() })
     }
 
     /// Which ids containers can have here, found out once and only when it matters.
@@ -334,6 +335,8 @@ pub enum Error {
     AmbiguousVolume(String),
     #[error("container \"{0}\" is running: stop it first, or remove it by force")]
     Running(String),
+    #[error("removing container \"{name}\": container {by} needs it")]
+    Needed { name: String, by: String },
     #[error("sending signal {signal} to container \"{name}\"")]
     Signal {
         name: String,
@@ -405,6 +408,7 @@ impl Error {
             Self::CopyLayers { source, .. } if source.raw_os_error() == Some(libc::EOVERFLOW) => {
                 Some("the image has files of ids that are not mapped: map more ids".to_owned())
             }
+            Self::Needed { name, .. } => Some(format!("umiak rm --depend {name} removes those too")),
             Self::Running(name) => Some(format!("umiak stop {name}, or umiak rm -f {name}")),
             Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("the host's side of a bind mount must exist already".to_owned())

@@ -14,7 +14,7 @@ use crate::image::destination::{self, Destination, DockerArchive, Layout, OciArc
 use crate::image::push::{self, Origin, PushOptions};
 use crate::image::reference::ParseReferenceError;
 use crate::image::transport::ParseTransportError;
-use crate::image::trust::sign::{KeyFile, Signer};
+use crate::image::trust::sign::{self, Chosen, Signer};
 use crate::image::{Progress, Reference, Transport, registry};
 use crate::storage::events::Event;
 use crate::storage::{self, ImageRecord, Store};
@@ -60,7 +60,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Only a registry keeps signatures.
-    #[error("a signature is kept by a registry only")]
+    #[error("only what goes to a registry is signed")]
     NoSignatures,
     /// The process that did it.
     #[error(transparent)]
@@ -91,8 +91,8 @@ pub struct Outgoing {
     pub image: ImageRecord,
     /// How it goes.
     pub options: PushOptions,
-    /// It is signed at the registry.
-    pub sign: Option<KeyFile>,
+    /// What is at the registry then is signed with these.
+    pub sign: Vec<Chosen>,
 }
 
 /// An image that is where it was to go.
@@ -241,7 +241,7 @@ impl Engine {
         destination: Option<&str>,
         reach: &Reach,
         mut options: PushOptions,
-        sign: Option<KeyFile>,
+        sign: Vec<Chosen>,
         progress: &dyn Progress,
     ) -> Result<Handed, Error> {
         let image = self.image_to_push(name)?;
@@ -373,39 +373,43 @@ fn hand_out_all(
     progress: &dyn Progress,
 ) -> Result<Vec<Handed>, Failure> {
     // Before anything goes out that it could not be put beside.
-    let signers: Vec<Option<Signer>> =
-        images.iter().map(|one| signer(one.sign.as_ref(), target)).collect::<Result<_, _>>()?;
+    let signers: Vec<Vec<Signer>> =
+        images.iter().map(|one| signers(&one.sign, target)).collect::<Result<_, _>>()?;
     let destination = target.open(remote)?;
     let mut handed = Vec::new();
-    for ((one, origins), signer) in images.iter().zip(origins).zip(signers) {
+    for ((one, origins), signers) in images.iter().zip(origins).zip(signers) {
         let pushed = push::push(store, &one.image, &*destination, origins, &one.options, progress);
         let pushed = pushed.map_err(|error| failure(&error))?;
-        attach(signer.as_ref(), target, remote, &pushed.manifest)?;
+        attach(&signers, target, remote, &pushed.manifest)?;
         handed.push(Handed { manifest: pushed.manifest, renewed: pushed.renewed });
     }
     destination.finish().map_err(|error| failure(&push::Error::from(error)))?;
     Ok(handed)
 }
 
-/// The key that signs, where there is a registry to keep the signature.
-pub(super) fn signer(file: Option<&KeyFile>, target: &Target) -> Result<Option<Signer>, Failure> {
-    let Some(file) = file else { return Ok(None) };
+/// The keys that sign what goes to a registry.
+pub(super) fn signers(chosen: &[Chosen], target: &Target) -> Result<Vec<Signer>, Failure> {
     match target {
-        Target::Registry(_) => file.open().map(Some).map_err(|error| Failure::new(&error, None)),
+        Target::Registry(_) => chosen.iter().map(|key| key.open().map_err(unsigned)).collect(),
+        _ if chosen.is_empty() => Ok(Vec::new()),
         _ => Err(Failure::new(&Error::NoSignatures, None)),
     }
 }
 
+fn unsigned(error: sign::Error) -> Failure {
+    Failure::new(&error, error.hint())
+}
+
 /// Signs what was pushed.
 pub(super) fn attach(
-    signer: Option<&Signer>,
+    signers: &[Signer],
     target: &Target,
     options: Option<&registry::Options>,
     manifest: &Digest,
 ) -> Result<(), Failure> {
-    let (Some(signer), Target::Registry(reference)) = (signer, target) else { return Ok(()) };
+    let Target::Registry(reference) = target else { return Ok(()) };
     let options = options.cloned().unwrap_or_default();
-    signer.attach(reference, &options, manifest).map_err(|error| Failure::new(&error, None))
+    signers.iter().try_for_each(|signer| signer.attach(reference, &options, manifest)).map_err(unsigned)
 }
 
 /// The full name by which the user named an image; `None` if it was an id or a digest.

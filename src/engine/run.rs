@@ -11,7 +11,7 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use super::config::{self, ImageDefaults, Surroundings};
 use super::request::RunRequest;
-use super::{Engine, Error, name, sources, specgen, volumes};
+use super::{Engine, Error, dependents, name, sources, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::base::report;
@@ -151,6 +151,9 @@ impl Engine {
         }
         if self.has_other_ids(record) {
             self.give_to_root(record, new.iter().map(PathBuf::as_path))?;
+        }
+        for other in dependents::needed(&record.config) {
+            self.containers.add_dependent(other, &record.id)?;
         }
         self.publish(record, given, request)
     }

@@ -17,6 +17,8 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const EMPTY: &[u8] = b"{}";
 
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+/// A configuration of no kind that anybody has told.
+pub const UNKNOWN_CONFIG: &str = "application/vnd.unknown.config.v1+json";
 const UNKNOWN_TYPE: &str = "application/vnd.unknown.artifact.v1";
 
 /// A manifest that is no artifact's, or cannot be one.
@@ -126,6 +128,13 @@ impl Manifest {
             return Err(Error::List);
         }
         Ok(manifest)
+    }
+
+    /// Says which manifest it is about, by that one's descriptor.
+    pub fn set_subject(&mut self, subject: Option<Value>) {
+        if let Some(subject) = subject {
+            self.other.insert("subject".to_owned(), subject);
+        }
     }
 
     /// Adds a file.

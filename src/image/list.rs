@@ -76,8 +76,9 @@ impl Remarks {
                 known.extend(annotations.into_iter().map(|(key, value)| (key, json!(value))));
             }
         }
-        let platform = descriptor.entry("platform").or_insert_with(|| json!({}));
-        if let Value::Object(platform) = platform {
+        // An artifact is for no platform until somebody says so.
+        let mut platform = descriptor.remove("platform").unwrap_or_else(|| json!({}));
+        if let Value::Object(platform) = &mut platform {
             let architecture = self.architecture.as_deref().map(manifest::go_architecture);
             let texts = [
                 ("architecture", architecture),
@@ -96,6 +97,9 @@ impl Remarks {
                 }
             }
         }
+        if platform.as_object().is_none_or(|platform| !platform.is_empty()) {
+            descriptor.insert("platform".to_owned(), platform);
+        }
         Ok(())
     }
 }
@@ -104,18 +108,11 @@ fn digest_of(entry: &ListEntry) -> &str {
     entry.descriptor.get("digest").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Adds an image, or says anew what an image of the same digest is.
-pub fn add(
-    list: &mut ImageList,
-    descriptor: Value,
-    source: Option<String>,
-    remarks: &Remarks,
-) -> Result<(), Error> {
-    let mut descriptor = descriptor;
-    if let Value::Object(descriptor) = &mut descriptor {
+/// Adds an image or an artifact, or says anew what one of the same digest is.
+pub fn add(list: &mut ImageList, mut entry: ListEntry, remarks: &Remarks) -> Result<(), Error> {
+    if let Value::Object(descriptor) = &mut entry.descriptor {
         remarks.apply(descriptor)?;
     }
-    let entry = ListEntry { descriptor, source };
     match list.entries.iter_mut().find(|known| digest_of(known) == digest_of(&entry)) {
         Some(known) => *known = entry,
         None => list.entries.push(entry),
@@ -155,6 +152,9 @@ pub fn document(list: &ImageList, media_type: &str) -> Value {
     if !docker && !list.annotations.is_empty() {
         document["annotations"] = json!(list.annotations);
     }
+    if let (false, Some(subject)) = (docker, &list.subject) {
+        document["subject"] = subject.clone();
+    }
     document
 }
 
@@ -179,7 +179,8 @@ mod tests {
         let platform: Platform = platform.parse().unwrap();
         let kind = "application/vnd.oci.image.manifest.v1+json";
         let descriptor = descriptor(kind, name.as_bytes(), Some(&platform));
-        add(list, descriptor, Some(format!("docker://r.io/{name}")), remarks).unwrap();
+        let source = Some(format!("docker://r.io/{name}"));
+        add(list, ListEntry { descriptor, source, blobs: Vec::new() }, remarks).unwrap();
         Digest::of(name.as_bytes()).to_string()
     }
 

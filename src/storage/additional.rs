@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::layers::{SINGLE, layer_at};
+use super::images::image_file;
+use super::layers::{layer_at, places_in};
 use super::store::{Version, parse};
 use super::{Error, IoContext, Ownership, Result, Store};
 use crate::base::digest::{ChainId, Digest};
@@ -42,7 +43,7 @@ impl Store {
 
     /// The additional store that an image is in, if it is not in this one.
     pub fn foreign_image(&self, id: &Digest) -> Option<&Path> {
-        let file = Path::new("images").join(format!("{}.json", id.hex()));
+        let file = image_file(id);
         if self.paths().additional.is_empty() || self.path(&file).exists() {
             return None;
         }
@@ -53,13 +54,12 @@ impl Store {
     /// the same kind of ids, by the same user. What is anybody else's would be nobody's in a container.
     pub(super) fn foreign_layer(&self, chain_id: &ChainId) -> Option<PathBuf> {
         let euid = rustix::process::geteuid().as_raw();
-        let hex = chain_id.0.hex();
-        let names = match self.ownership {
-            Some(Ownership::Host | Ownership::Mapped) => vec![hex],
-            Some(Ownership::Single) | None => vec![hex.clone() + SINGLE, hex],
-        };
+        let of_many = matches!(self.ownership, Some(Ownership::Host | Ownership::Mapped));
         let roots = self.paths().additional.iter();
-        let mut places = roots.flat_map(|root| names.iter().map(|name| root.join("layers").join(name)));
+        let mut places = roots.flat_map(|root| {
+            let (plain, single) = places_in(root, chain_id);
+            (!of_many).then_some(single).into_iter().chain([plain])
+        });
         places.find(|place| {
             let record = layer_at(place).ok().flatten();
             let fits = record.is_some_and(|record| self.ownership.is_none_or(|own| own == record.ownership));

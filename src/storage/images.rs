@@ -81,6 +81,9 @@ pub struct ImageList {
     /// Annotations of the list itself.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// The descriptor of the manifest that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<serde_json::Value>,
     /// The images.
     #[serde(default)]
     pub entries: Vec<ListEntry>,
@@ -94,6 +97,9 @@ pub struct ListEntry {
     /// Where it was taken from, as a transport is written; `None` for an image that is here.
     #[serde(default)]
     pub source: Option<String>,
+    /// For an artifact, which is here: its manifest and all that this names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<Digest>,
 }
 
 /// The `config` member of an image's configuration: what a container takes from its image. What
@@ -169,9 +175,14 @@ impl ImageRecord {
     }
 }
 
+/// The file of an image's record, below a store's root.
+pub(super) fn image_file(id: &Digest) -> PathBuf {
+    Path::new("images").join(format!("{}.json", id.hex()))
+}
+
 impl Store {
     fn image_path(&self, id: &Digest) -> PathBuf {
-        self.path("images").join(format!("{}.json", id.hex()))
+        self.path(&image_file(id))
     }
 
     pub(super) fn tag_path(&self, name: &str) -> PathBuf {
@@ -258,7 +269,7 @@ impl Store {
 
     /// Whether the image of this id is there.
     pub fn has_image(&self, id: &Digest) -> bool {
-        self.find(&Path::new("images").join(format!("{}.json", id.hex()))).exists()
+        self.find(&image_file(id)).exists()
     }
 
     /// The image of this id, without its names: to find those, all tags are read.
@@ -275,7 +286,7 @@ impl Store {
     }
 
     fn read_image(&self, id: &Digest) -> Result<Option<ImageRecord>> {
-        let path = self.find(&Path::new("images").join(format!("{}.json", id.hex())));
+        let path = self.find(&image_file(id));
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(parse(&path, &bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

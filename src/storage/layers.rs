@@ -19,6 +19,7 @@ use super::store::parse;
 use super::{Error, FORMAT, IoContext, Result, Store};
 use crate::base::digest::{ChainId, Digest};
 use crate::sys::atomic::{self, Durability};
+use crate::sys::host;
 use crate::sys::implied;
 use crate::sys::lock::Lock;
 use crate::sys::merged::Tree;
@@ -117,10 +118,7 @@ impl Store {
         let own = self.layer_path(chain_id);
         let (plain, single) = self.layer_places(chain_id);
         let other = if own == plain { single } else { plain };
-        let hex = chain_id.0.hex();
-        let names = [hex.clone(), hex + SINGLE];
-        let foreign =
-            self.roots().skip(1).flat_map(|root| names.each_ref().map(|name| root.join("layers").join(name)));
+        let foreign = self.roots().skip(1).flat_map(|root| <[PathBuf; 2]>::from(places_in(root, chain_id)));
         let mut dirs: Vec<PathBuf> =
             [own, other].into_iter().chain(foreign).filter(|dir| dir.exists()).collect();
         dirs.dedup();
@@ -147,9 +145,7 @@ impl Store {
     }
 
     fn layer_places(&self, chain_id: &ChainId) -> (PathBuf, PathBuf) {
-        let dir = self.path("layers");
-        let hex = chain_id.0.hex();
-        (dir.join(&hex), dir.join(hex + SINGLE))
+        places_in(&self.paths().root, chain_id)
     }
 
     /// The layer's record, or `None` if the layer is not there, was unpacked for another mapping of
@@ -428,9 +424,16 @@ impl LayerRecord {
             ownership,
             plain_whiteouts: false,
             shared: 0,
-            boot_id: boot_id()?,
+            boot_id: host::boot_id().to_owned(),
         })
     }
+}
+
+/// Where a layer can be in the store `root`: with the owners of many ids, and with one.
+pub(super) fn places_in(root: &Path, chain_id: &ChainId) -> (PathBuf, PathBuf) {
+    let dir = root.join("layers");
+    let hex = chain_id.0.hex();
+    (dir.join(&hex), dir.join(hex + SINGLE))
 }
 
 /// The record in a layer's directory, if its content can be trusted.
@@ -446,14 +449,10 @@ pub(super) fn layer_at(path: &Path) -> Result<Option<LayerRecord>> {
         Err(Error::Damaged { .. }) if !path.join(SYNCED).exists() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let usable = record.boot_id == boot_id()? || path.join(SYNCED).exists();
+    // A boot that cannot be told apart is another one.
+    let boot = host::boot_id();
+    let usable = (!boot.is_empty() && record.boot_id == boot) || path.join(SYNCED).exists();
     Ok(usable.then_some(record))
-}
-
-/// The id of this boot.
-fn boot_id() -> Result<String> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    Ok(fs::read_to_string(path).context("reading", path)?.trim().to_owned())
 }
 
 /// Locks a directory of `staging`, or `None` if it went away before it was opened.

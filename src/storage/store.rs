@@ -230,6 +230,7 @@ impl Store {
         for image in self.images()? {
             blobs.extend([image.id, image.manifest]);
             blobs.extend(image.index);
+            blobs.extend(image.list.iter().flat_map(|list| &list.entries).flat_map(|entry| &entry.blobs));
             for layer in &image.layers {
                 layers.insert(layer.chain_id);
                 blobs.extend(layer.blob);

@@ -63,6 +63,10 @@ fn strace_works(umiak: &Umiak) -> bool {
 
 /// What is told is true: one that runs has its first process.
 fn check_told(umiak: &Umiak, step: &str) {
+    for volume in umiak.run(&["volume", "ls", "-q"]).ok().stdout.lines() {
+        let told = umiak.run(&["volume", "inspect", volume]);
+        assert_eq!(told.code, Some(0), "{step}: {}", told.stderr);
+    }
     let listed = umiak.run(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}} {{.Pid}}"]);
     assert_eq!(listed.code, Some(0), "{step}: {}", listed.stderr);
     for line in listed.stdout.lines() {
@@ -175,4 +179,47 @@ fn of_rm() {
 fn of_update() {
     requires!(Need::Image("busybox"), Need::Tool("strace"));
     sweep(&running, &["update", "--restart", "always", "box"]);
+}
+
+#[test]
+fn of_cp() {
+    requires!(Need::Image("busybox"), Need::Tool("strace"));
+    let into = |umiak: &Umiak| {
+        umiak.file("many", &"line\n".repeat(50_000));
+        running(umiak);
+    };
+    sweep(&into, &["cp", "many", "box:/tmp/many"]);
+    sweep(&running, &["cp", "box:/bin", "taken"]);
+}
+
+#[test]
+fn of_commit() {
+    requires!(Need::Image("busybox"), Need::Tool("strace"));
+    let changed = |umiak: &Umiak| {
+        let make =
+            ["--name", "box", "--network", "none", "busybox", "sh", "-c", "echo new >/new; sleep 1000"];
+        umiak.detached(&make);
+        umiak.run(&["exec", "box", "sh", "-c", "until test -s /new; do :; done"]).ok();
+    };
+    sweep(&changed, &["commit", "-q", "box", "localhost/box:changed"]);
+}
+
+#[test]
+fn of_volume_commands() {
+    requires!(Need::Image("busybox"), Need::Tool("strace"));
+    let none = |umiak: &Umiak| drop(umiak.run(&["volume", "rm", "-f", "data"]).ok());
+    let one = |umiak: &Umiak| drop(umiak.run(&["volume", "create", "--ignore", "data"]).ok());
+    sweep(&none, &["volume", "create", "--label", "a=b", "data"]);
+    sweep(&one, &["volume", "rm", "data"]);
+    sweep(&one, &["volume", "prune", "-f", "-a"]);
+    let filled = |umiak: &Umiak| {
+        none(umiak);
+        one(umiak);
+        umiak
+            .run(&["run", "--rm", "--network", "none", "-v", "data:/d", "busybox", "cp", "-r", "/bin", "/d"])
+            .ok();
+        umiak.run(&["volume", "export", "-o", "data.tar", "data"]).ok();
+    };
+    sweep(&filled, &["volume", "import", "data", "data.tar"]);
+    sweep(&filled, &["volume", "export", "-o", "again.tar", "data"]);
 }

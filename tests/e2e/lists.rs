@@ -1,6 +1,7 @@
 //! Lists of images for several platforms.
 
 use serde_json::Value;
+use umiak::image::source::Source;
 
 use crate::requires;
 use crate::support::{Need, Registry, Umiak, images};
@@ -71,6 +72,106 @@ fn a_list_is_made_changed_and_used() {
     // One that cannot be filled is not made.
     umiak.run(&["manifest", "create", "new", "oci:/nowhere"]).exits(125).tells("/nowhere");
     umiak.run(&["manifest", "exists", "new"]).exits(1);
+}
+
+#[test]
+fn a_list_has_artifacts_too() {
+    requires!(Need::Image("busybox"), Need::Tool("docker-registry"));
+    let umiak = Umiak::with_busybox();
+    let registry = Registry::start(&umiak);
+    let notes = umiak.file("notes.txt", "remember\n").display().to_string();
+    let data = umiak.file("data.bin", "\u{1}\u{2}").display().to_string();
+    let config = umiak.file("config.json", "{\"a\":1}").display().to_string();
+    umiak.run(&["manifest", "create", "all"]).ok();
+    let add = ["manifest", "add", "--artifact", "--artifact-type", "application/vnd.example"];
+    let more =
+        ["--artifact-config", &config, "--artifact-config-type", "application/json", "--annotation", "a=b"];
+    umiak.run(&[&add[..], &more, &["--artifact-subject", "busybox", "all", &notes, &data]].concat()).ok();
+    umiak
+        .run(&[
+            "manifest",
+            "add",
+            "--artifact",
+            "--artifact-exclude-titles",
+            "--artifact-layer-type",
+            "x/y",
+            "all",
+            &notes,
+        ])
+        .ok();
+    umiak.run(&["manifest", "add", "all", "busybox"]).ok();
+    umiak.run(&["manifest", "annotate", "--index", "--subject", "busybox", "all"]).ok();
+    // What belongs to the list alone is kept for it.
+    umiak.run(&["image", "prune", "-f"]).ok();
+    let listed = document(&umiak, "all");
+    let digest = umiak.run(&["image", "inspect", "--format", "{{.Digest}}", "busybox"]).ok().stdout;
+    assert_eq!(listed["subject"]["digest"].as_str(), Some(digest.trim()));
+    let first = &listed["manifests"][0];
+    assert_eq!(first["artifactType"], "application/vnd.example");
+    assert_eq!(first["annotations"], serde_json::json!({ "a": "b" }));
+    assert!(first.get("platform").is_none(), "{first}");
+    // It runs as what it has for this machine, and goes where others read it.
+    umiak.run(&["run", "--rm", "--network", "none", "all", "echo", "hello"]).ok().says("hello");
+    let name = format!("{}/test/all:1", registry.address);
+    umiak.run(&["manifest", "push", "-q", "--tls-verify=false", "all", &format!("docker://{name}")]).ok();
+    let options = umiak::image::registry::Options { tls_verify: Some(false), ..Default::default() };
+    let manifest = |at: usize| {
+        let digest = listed["manifests"][at]["digest"].as_str().unwrap();
+        let reference = format!("{}/test/all@{digest}", registry.address).parse().unwrap();
+        let there = umiak::image::registry::Registry::new(&reference, &options).unwrap();
+        serde_json::from_slice::<Value>(&there.root().unwrap().bytes).unwrap()
+    };
+    let (one, two) = (manifest(0), manifest(1));
+    assert_eq!(one["subject"]["digest"].as_str(), Some(digest.trim()));
+    assert_eq!(one["config"]["mediaType"], "application/json");
+    assert_eq!(one["config"]["digest"], umiak::base::digest::Digest::of(b"{\"a\":1}").to_string());
+    let titles: Vec<_> = one["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| &layer["annotations"]["org.opencontainers.image.title"])
+        .collect();
+    assert_eq!(titles, ["notes.txt", "data.bin"]);
+    assert_eq!(two["artifactType"], "application/vnd.unknown.artifact.v1");
+    assert_eq!(two["layers"][0]["mediaType"], "x/y");
+    assert!(two["layers"][0].get("annotations").is_none());
+    let other = Umiak::new();
+    other.run(&["pull", "-q", "--tls-verify=false", &name]).ok();
+    other.run(&["run", "--rm", "--network", "none", &name, "echo", "there"]).ok().says("there");
+    umiak.run(&["manifest", "push", "-q", "all", "oci:layout"]).ok();
+    let blobs = std::fs::read_dir(umiak.dir.join("layout/blobs/sha256")).unwrap().count();
+    // Two files, two configurations, two manifests, the list; and of the image configuration, manifest and layer.
+    assert_eq!(blobs, 10);
+    umiak.run(&["manifest", "add", "--artifact-type", "x/y", "all", &notes]).exits(125).tells("--artifact");
+    umiak.run(&["manifest", "add", "--artifact", "all", "/no/such"]).exits(125).tells("/no/such");
+    umiak
+        .run(&[
+            "manifest",
+            "add",
+            "--artifact",
+            "--artifact-subject",
+            "absent:1",
+            "--tls-verify=false",
+            "all",
+            &notes,
+        ])
+        .exits(125)
+        .tells("absent:1");
+    umiak.run(&["system", "check", "-q"]).ok();
+    let notes_blob =
+        umiak.dir.join("store/blobs/sha256").join(umiak::base::digest::Digest::of(b"remember\n").hex());
+    let content = std::fs::read(&notes_blob).unwrap();
+    std::fs::remove_file(&notes_blob).unwrap();
+    let told = umiak.run(&["system", "check"]);
+    assert!(
+        told.code == Some(1)
+            || told.code == Some(125) && [told.stdout, told.stderr].concat().contains("is missing")
+    );
+    std::fs::write(&notes_blob, content).unwrap();
+    // With the list go its files.
+    umiak.run(&["manifest", "rm", "all"]).ok();
+    umiak.run(&["image", "prune", "-f"]).ok();
+    assert!(!notes_blob.exists());
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod robustness;
 mod run;
 mod search;
 mod shape;
+mod signing;
 mod start;
 mod stats;
 mod store;

@@ -13,17 +13,17 @@ use crate::requires;
 use crate::support::{Need, Output, Registry, Umiak, images, skip, tool};
 
 /// A GnuPG home of a test's own.
-struct Gpg(PathBuf);
+pub struct Gpg(pub PathBuf);
 
 impl Gpg {
-    fn new(umiak: &Umiak) -> Self {
+    pub fn new(umiak: &Umiak) -> Self {
         use std::os::unix::fs::DirBuilderExt;
         let dir = umiak.dir.join("gpg");
         std::fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
         Self(dir)
     }
 
-    fn run(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
+    pub fn run(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
         use std::io::Write;
         let mut child = Command::new(tool("gpg").unwrap())
             .args(["--batch", "-q", "--homedir"])
@@ -41,7 +41,7 @@ impl Gpg {
     }
 
     /// Makes a key and returns the file with its public half.
-    fn key(&self, user: &str, more: &[&str], kind: &str, life: &str) -> PathBuf {
+    pub fn key(&self, user: &str, more: &[&str], kind: &str, life: &str) -> PathBuf {
         self.run(
             &[more, &["--passphrase", "", "--quick-generate-key", user, kind, "sign", life]].concat(),
             b"",
@@ -67,23 +67,23 @@ impl Drop for Gpg {
     }
 }
 
-fn policy(umiak: &Umiak, requirements: &str) -> String {
+pub fn policy(umiak: &Umiak, requirements: &str) -> String {
     let text = format!(
         "{{\"default\":[{{\"type\":\"reject\"}}],\"transports\":{{\"docker\":{{\"\":[{requirements}]}},\"dir\":{{\"\":[{requirements}]}}}}}}"
     );
     umiak.file("policy.json", &text).display().to_string()
 }
 
-fn signed_by(key: &Path) -> String {
+pub fn signed_by(key: &Path) -> String {
     format!("{{\"type\":\"signedBy\",\"keyType\":\"GPGKeys\",\"keyPath\":\"{}\"}}", key.display())
 }
 
-fn pull(umiak: &Umiak, policy: &str, name: &str) -> Output {
+pub fn pull(umiak: &Umiak, policy: &str, name: &str) -> Output {
     umiak.run(&["pull", "-q", "--tls-verify=false", "--signature-policy", policy, name])
 }
 
 /// Refused: with this line, and without a trace.
-fn refused(umiak: &Umiak, policy: &str, name: &str, why: &str) {
+pub fn refused(umiak: &Umiak, policy: &str, name: &str, why: &str) {
     let output = pull(umiak, policy, name).exits(125).tells(why);
     assert_eq!(output.stderr.matches("error:").count(), 1, "{}", output.stderr);
     assert!(output.stderr.lines().count() <= 2, "{}", output.stderr);
@@ -94,7 +94,7 @@ fn refused(umiak: &Umiak, policy: &str, name: &str, why: &str) {
 }
 
 /// Tells both programs where signatures are.
-fn lookaside(umiak: &Umiak, more: &str) -> (PathBuf, PathBuf) {
+pub fn lookaside(umiak: &Umiak, more: &str) -> (PathBuf, PathBuf) {
     let signatures = umiak.dir.join("signatures");
     let dir = umiak.dir.join("home/.config/containers/registries.d");
     std::fs::create_dir_all(&dir).unwrap();
@@ -122,7 +122,7 @@ fn skopeo_sign(gpg: &Gpg, dir: &Path, user: &str, image: &str, name: &str) {
 }
 
 /// The only directory of a repository's signatures.
-fn of_repository(signatures: &Path, repository: &str) -> PathBuf {
+pub fn of_repository(signatures: &Path, repository: &str) -> PathBuf {
     let (parent, base) = repository.rsplit_once('/').unwrap();
     let entries = std::fs::read_dir(signatures.join(parent)).unwrap().flatten();
     let fits = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{base}@"));
@@ -530,7 +530,9 @@ fn what_is_pushed_is_signed() {
     push(&[&path("signer.pub"), "--sign-passphrase-file", &good], &name).exits(125).tells("no private key");
     push(&[&good, "--sign-passphrase-file", &good], &name).exits(125).tells("not PEM");
     let layout = format!("oci:{}", path("layout"));
-    push(&[&key, "--sign-passphrase-file", &good], &layout).exits(125).tells("kept by a registry only");
+    push(&[&key, "--sign-passphrase-file", &good], &layout)
+        .exits(125)
+        .tells("only what goes to a registry is signed");
     let there = |name: &str| umiak.run(&["search", "--tls-verify=false", "--list-tags", name]).code;
     assert_ne!(there(name.rsplit_once(':').unwrap().0), Some(0));
     push(&[&key, "--sign-passphrase-file", &good], &name).ok().says("");

@@ -1,13 +1,13 @@
 //! The flags by which registries are reached.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
 use super::Failure;
 use crate::engine::reach::Reach;
-use crate::image::trust::sign::{self, KeyFile};
+use crate::image::trust::sign::{self, Chosen, KeyFile, User};
 
 /// How a registry is asked.
 #[derive(Args, Debug, Clone)]
@@ -48,30 +48,56 @@ pub struct Retry {
 /// Whether it is signed.
 #[derive(Args, Debug, Clone)]
 pub struct Signing {
+    /// Sign with this user's key of GnuPG's (a fingerprint, or a part of the name); registries.d says where the
+    /// signature is kept
+    #[arg(long, value_name = "KEY")]
+    sign_by: Option<String>,
     /// Sign with this private key of sigstore's (cosign's); the signature is put beside the image
     #[arg(long, value_name = "FILE")]
     sign_by_sigstore_private_key: Option<PathBuf>,
-    /// The key's passphrase is in this file; asked for on the terminal otherwise
-    #[arg(long, value_name = "FILE", requires = "sign_by_sigstore_private_key")]
+    /// The key's passphrase is in this file; asked for on the terminal, or by GnuPG's agent, otherwise
+    #[arg(long, value_name = "FILE")]
     sign_passphrase_file: Option<PathBuf>,
 }
 
 impl Signing {
-    /// The key, with its passphrase.
-    pub fn key(self) -> Result<Option<KeyFile>, Failure> {
-        let Some(path) = self.sign_by_sigstore_private_key else { return Ok(None) };
-        let passphrase = match &self.sign_passphrase_file {
-            Some(file) => sign::passphrase(file).map_err(|error| {
-                let why = crate::base::report::chain(&error);
-                Failure::new(format!("reading the passphrase from \"{}\": {why}", file.display()))
-            })?,
-            None => {
-                let hint = "--sign-passphrase-file reads it from a file";
-                super::login::ask_secret("Passphrase for the key: ", "a passphrase", hint)?.into_bytes()
+    /// The keys, with their passphrases.
+    pub fn keys(self) -> Result<Vec<Chosen>, Failure> {
+        let passphrase = self.sign_passphrase_file.as_deref().map(read_passphrase).transpose()?;
+        match (self.sign_by_sigstore_private_key, self.sign_by) {
+            (None, None) if passphrase.is_some() => {
+                Err(Failure::new("--sign-passphrase-file: it is not said which key signs"))
             }
-        };
-        Ok(Some(KeyFile { path, passphrase }))
+            (Some(_), Some(_)) if passphrase.is_some() => Err(Failure::new(
+                "--sign-passphrase-file: it is not said whether it is sigstore's key's or GnuPG's",
+            )),
+            (path, name) => {
+                let mut keys = Vec::new();
+                if let Some(path) = path {
+                    let passphrase = match &passphrase {
+                        Some(passphrase) => passphrase.clone(),
+                        None => ask_passphrase()?,
+                    };
+                    keys.push(Chosen::Sigstore(KeyFile { path, passphrase }));
+                }
+                keys.extend(name.map(|name| Chosen::GnuPg(User { name, passphrase })));
+                Ok(keys)
+            }
+        }
     }
+}
+
+/// Reads the file of `--sign-passphrase-file`.
+pub fn read_passphrase(file: &Path) -> Result<Vec<u8>, Failure> {
+    sign::passphrase(file).map_err(|error| {
+        let why = crate::base::report::chain(&error);
+        Failure::new(format!("reading the passphrase from \"{}\": {why}", file.display()))
+    })
+}
+
+fn ask_passphrase() -> Result<Vec<u8>, Failure> {
+    let hint = "--sign-passphrase-file reads it from a file";
+    Ok(super::login::ask_secret("Passphrase for the key: ", "a passphrase", hint)?.into_bytes())
 }
 
 impl Access {

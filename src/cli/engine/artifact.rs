@@ -215,8 +215,8 @@ pub fn push(args: PushArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let (destination, reach) = (args.destination.as_deref(), args.access.reach(Some(&args.retry))?);
     let progress = progress::for_pull(args.quiet);
-    let key = args.signing.key()?;
-    let digest = engine.push_artifact(&args.artifact, destination, &reach, key.as_ref(), &progress)?;
+    let keys = args.signing.keys()?;
+    let digest = engine.push_artifact(&args.artifact, destination, &reach, &keys, &progress)?;
     if let Some(path) = args.digestfile {
         std::fs::write(&path, digest.to_string()).map_err(|error| {
             Failure::new(format!("writing the digest to \"{}\": {error}", path.display()))

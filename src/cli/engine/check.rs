@@ -51,19 +51,9 @@ fn line(fault: &Fault) -> String {
     }
 }
 
-/// A Go duration of hours, minutes and seconds.
+/// A duration as Go writes them.
 fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut sum = 0f64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, unit) = rest.split_at(digits);
-        let units = [("ms", 0.001), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
-        let (name, seconds) = units.into_iter().find(|(name, _)| unit.starts_with(name))?;
-        sum += number.parse::<f64>().ok()? * seconds;
-        rest = &unit[name.len()..];
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(sum).ok()).flatten()
+    crate::base::time::parse_duration(text).ok().and_then(|span| Duration::try_from(span).ok())
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ pub struct ExecArgs {
     /// Give the program all capabilities
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     privileged: Option<bool>,
+    /// Keep no record of the program: none is ever kept
+    #[arg(long, conflicts_with = "detach")]
+    no_session: bool,
     /// Pass on as many descriptors from 3 on
     #[arg(long, value_name = "NUMBER")]
     preserve_fds: Option<u32>,

@@ -9,6 +9,7 @@ use super::push::{compression, form};
 use super::{Failure, Globals, Outcome};
 use crate::cli::{output, progress};
 use crate::engine;
+use crate::engine::artifacts::MakeArtifact;
 use crate::engine::images::PullOptions;
 use crate::engine::lists::{AddOptions, PushList};
 use crate::engine::reach::Reach;
@@ -45,10 +46,39 @@ pub struct AddArgs {
     remarks: RemarkArgs,
     #[command(flatten)]
     access: Access,
+    #[command(flatten)]
+    artifact: ArtifactArgs,
     /// The list, by name or ID
     list: String,
-    /// The image, here or at a transport
-    image: String,
+    /// Images, here or at a transport; files with --artifact
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// An artifact that is made for a list.
+#[derive(Args, Debug, Clone)]
+struct ArtifactArgs {
+    /// Add an artifact that is made of files
+    #[arg(long)]
+    artifact: bool,
+    /// The artifact's configuration is in this file
+    #[arg(long, value_name = "FILE", requires = "artifact")]
+    artifact_config: Option<PathBuf>,
+    /// What kind of configuration: a media type
+    #[arg(long, value_name = "TYPE", requires = "artifact")]
+    artifact_config_type: Option<String>,
+    /// Do not tell the files' names
+    #[arg(long, requires = "artifact")]
+    artifact_exclude_titles: bool,
+    /// What kind of files: a media type
+    #[arg(long, value_name = "TYPE", requires = "artifact")]
+    artifact_layer_type: Option<String>,
+    /// The artifact is about this image
+    #[arg(long, value_name = "IMAGE", requires = "artifact")]
+    artifact_subject: Option<String>,
+    /// What kind of artifact: a media type
+    #[arg(long, value_name = "TYPE", requires = "artifact")]
+    artifact_type: Option<String>,
 }
 
 /// Say something of an image in a list.
@@ -62,6 +92,9 @@ pub struct AnnotateArgs {
     /// Say it of the list itself
     #[arg(long)]
     index: bool,
+    /// The list is about this image
+    #[arg(long, value_name = "IMAGE", requires = "index")]
+    subject: Option<String>,
     /// The list, by name or ID
     list: String,
     /// The image, by its digest or its name here
@@ -195,7 +228,7 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
     let options = AddOptions { all: args.all, pull, remarks: Remarks::default() };
     let fill = || -> Result<(), engine::Error> {
         if !args.annotation.is_empty() {
-            engine.annotate_index(&args.list, &args.annotation)?;
+            engine.annotate_index(&args.list, &args.annotation, None)?;
         }
         args.images.iter().try_for_each(|image| engine.add_to_list(&args.list, image, &options).map(drop))
     };
@@ -212,13 +245,32 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
 
 /// `manifest add`.
 pub fn add(args: AddArgs, globals: &Globals) -> Outcome {
+    let artifact = args.artifact;
+    if artifact.artifact {
+        let make = MakeArtifact {
+            artifact_type: artifact.artifact_type,
+            config: artifact.artifact_config,
+            config_type: artifact.artifact_config_type,
+            layer_type: artifact.artifact_layer_type,
+            exclude_titles: artifact.artifact_exclude_titles,
+            subject: artifact.artifact_subject,
+        };
+        let files: Vec<PathBuf> = args.images.into_iter().map(PathBuf::from).collect();
+        let remarks = args.remarks.remarks(Vec::new());
+        return tell(globals.engine()?.add_artifact_to_list(&args.list, &files, &make, &remarks)?);
+    }
     let mut pull = PullOptions { reach: args.access.reach(None)?, ..PullOptions::default() };
     // Which image of a list at a registry is added; they also say what it is.
     pull.arch.clone_from(&args.remarks.arch);
     pull.os.clone_from(&args.remarks.os);
     pull.variant.clone_from(&args.remarks.variant);
     let options = AddOptions { all: args.all, pull, remarks: args.remarks.remarks(Vec::new()) };
-    tell(globals.engine()?.add_to_list(&args.list, &args.image, &options)?)
+    let engine = globals.engine()?;
+    let mut list = None;
+    for image in &args.images {
+        list = Some(engine.add_to_list(&args.list, image, &options)?);
+    }
+    list.map_or(Ok(0), tell)
 }
 
 /// `manifest annotate`.
@@ -227,9 +279,11 @@ pub fn annotate(args: AnnotateArgs, globals: &Globals) -> Outcome {
     let Some(image) = args.image.filter(|_| !args.index) else {
         let others = Remarks { annotations: Vec::new(), ..args.remarks.clone().remarks(args.os_features) };
         if others != Remarks::default() {
-            return Err(Failure::new("--index: of the list itself nothing but annotations can be said"));
+            return Err(Failure::new(
+                "--index: of the list itself nothing but annotations and its subject can be said",
+            ));
         }
-        return tell(engine.annotate_index(&args.list, &args.remarks.annotation)?);
+        return tell(engine.annotate_index(&args.list, &args.remarks.annotation, args.subject.as_deref())?);
     };
     tell(engine.annotate_list(&args.list, &image, &args.remarks.remarks(args.os_features))?)
 }
@@ -254,7 +308,7 @@ pub fn push(args: PushArgs, globals: &Globals) -> Outcome {
             force_compression: args.force_compression.unwrap_or(args.compression_format.is_some()),
             ..PushOptions::default()
         },
-        sign: args.signing.key()?,
+        sign: args.signing.keys()?,
     };
     let reach = args.access.reach(None)?;
     let progress = progress::for_pull(args.quiet);

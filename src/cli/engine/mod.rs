@@ -42,6 +42,7 @@ pub mod run;
 pub mod save;
 pub mod search;
 pub mod selection;
+pub mod sign;
 pub mod start;
 pub mod stats;
 pub mod stop;
@@ -237,6 +238,7 @@ fn faces() -> &'static [Face] {
         "image mount" [], image_mount::MountArgs, image_mount::mount, "Mount images read-only, or list those that are mounted";
         "image prune" [], system::ImagePruneArgs, system::image_prune, "Remove images that nothing uses";
         "image tree" [], history::TreeArgs, history::tree, "Show an image's layers";
+        "image sign" [], sign::SignArgs, sign::run, "Sign images of a registry with GnuPG";
         "image trust" [], trust::TrustArgs, trust::run, "Show and change which images are let in";
         "image unmount" ["umount"], image_mount::UnmountArgs, image_mount::unmount, "Unmount images";
         "images" [], images::ImagesArgs, images::run, "List images";

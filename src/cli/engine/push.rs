@@ -112,9 +112,9 @@ pub fn run(args: PushArgs, globals: &Globals) -> Outcome {
         ..PushOptions::default()
     };
     let reach = args.access.reach(Some(&args.retry))?;
-    let key = args.signing.key()?;
+    let keys = args.signing.keys()?;
     let progress = progress::for_push(args.quiet);
-    let pushed = engine.push(&args.image, args.destination.as_deref(), &reach, options, key, &progress);
+    let pushed = engine.push(&args.image, args.destination.as_deref(), &reach, options, keys, &progress);
     let pushed = pushed.map_err(engine::Error::from)?;
     tell_renewed(&[pushed], args.quiet);
     if let Some(path) = args.digestfile {

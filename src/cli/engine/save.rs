@@ -97,7 +97,7 @@ fn outgoing(engine: &Engine, args: &SaveArgs, options: &PushOptions) -> Result<V
             name: name.clone(),
             image,
             options: PushOptions { names, ..options.clone() },
-            sign: None,
+            sign: Vec::new(),
         })
     };
     if args.multi_image_archive {

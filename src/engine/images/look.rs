@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::pull::{At, Attempt, Failure, PullOptions, attempts, candidates, in_child};
+use crate::base::digest::Digest;
 use crate::engine::Engine;
 use crate::image::list;
 use crate::image::manifest::{Config, Document, Manifest, Platform};
@@ -63,6 +64,28 @@ pub fn look(
 /// The manifest or list that a name leads to, as it is there.
 pub fn root_document(engine: &Engine, name: &str, options: &PullOptions) -> Result<Vec<u8>, Error> {
     ask(engine, name, options, |source, _| Ok(source.root()?.bytes))
+}
+
+/// Where a name leads, as a transport is written, and the digest of what is there; with `all` of each image of a list
+/// too.
+pub(super) fn digests(
+    engine: &Engine,
+    name: &str,
+    options: &PullOptions,
+    all: bool,
+) -> Result<(String, Vec<Digest>), Error> {
+    ask(engine, name, options, |source, place| {
+        let root = source.root()?;
+        let mut digests = vec![Digest::of(&root.bytes)];
+        if all {
+            let unusable = |source| source::Error::Manifest { what: name.to_owned(), source };
+            let document = Document::parse(&root.bytes, root.media_type.as_deref()).map_err(unusable)?;
+            if let Document::Index(entries) = document {
+                digests.extend(entries.iter().map(|entry| entry.descriptor.digest));
+            }
+        }
+        Ok((place.to_owned(), digests))
+    })
 }
 
 /// An image's descriptor; its platform is in its configuration.

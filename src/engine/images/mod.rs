@@ -8,6 +8,7 @@ mod names;
 mod pull;
 mod remove;
 mod search;
+pub mod sign;
 pub mod trust;
 
 use std::str::FromStr;

@@ -140,8 +140,8 @@ impl Destination for OciArchive {
         self.put_document(image.manifest, Some(index_entry(image, self.tag.as_deref())))
     }
 
-    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
-        self.put_document(image.manifest, None)
+    fn put_member(&self, _: &str, manifest: &[u8]) -> Result<(), Error> {
+        self.put_document(manifest, None)
     }
 
     fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
@@ -251,7 +251,7 @@ impl Destination for DockerArchive {
         Ok(())
     }
 
-    fn put_member(&self, _: &Image<'_>) -> Result<(), Error> {
+    fn put_member(&self, _: &str, _: &[u8]) -> Result<(), Error> {
         Err(Error::NoLists)
     }
 

@@ -122,8 +122,8 @@ impl Destination for Layout {
         self.enter(index_entry(image, self.tag.as_deref()))
     }
 
-    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
-        self.put_document(image.manifest)
+    fn put_member(&self, _: &str, manifest: &[u8]) -> Result<(), Error> {
+        self.put_document(manifest)
     }
 
     fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
@@ -204,8 +204,8 @@ impl Destination for Directory {
         Ok(())
     }
 
-    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
-        write(&self.path, &format!("{}.manifest.json", Digest::of(image.manifest).hex()), image.manifest)
+    fn put_member(&self, _: &str, manifest: &[u8]) -> Result<(), Error> {
+        write(&self.path, &format!("{}.manifest.json", Digest::of(manifest).hex()), manifest)
     }
 
     fn put_list(&self, _: &str, bytes: &[u8]) -> Result<(), Error> {

@@ -143,8 +143,8 @@ pub trait Destination: Sync {
     /// Makes the image visible.
     fn put_image(&self, image: &Image<'_>) -> Result<(), Error>;
 
-    /// Stores an image that is one of a list: it gets no name but its digest.
-    fn put_member(&self, image: &Image<'_>) -> Result<(), Error>;
+    /// Stores the manifest of one of a list: it gets no name but its digest.
+    fn put_member(&self, media_type: &str, manifest: &[u8]) -> Result<(), Error>;
 
     /// Stores a list whose images are there, under the destination's name.
     fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error>;
@@ -193,11 +193,11 @@ impl Destination for Members<'_> {
     }
 
     fn put_image(&self, image: &Image<'_>) -> Result<(), Error> {
-        self.0.put_member(image)
+        self.0.put_member(image.media_type, image.manifest)
     }
 
-    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
-        self.0.put_member(image)
+    fn put_member(&self, media_type: &str, manifest: &[u8]) -> Result<(), Error> {
+        self.0.put_member(media_type, manifest)
     }
 
     fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
@@ -216,6 +216,11 @@ impl Remote {
     pub fn new(reference: &Reference, options: &registry::Options) -> Result<Self, Error> {
         let registry = Registry::to_push(reference, options)?;
         Ok(Self { registry, reference: reference.clone() })
+    }
+
+    /// What is there already.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Stores a document whose blobs and images are there, under the reference's tag.
@@ -254,9 +259,9 @@ impl Destination for Remote {
         self.put_document(image.media_type, image.manifest)
     }
 
-    fn put_member(&self, image: &Image<'_>) -> Result<(), Error> {
-        let digest = Digest::of(image.manifest).to_string();
-        Ok(self.registry.put_manifest(&digest, image.media_type, image.manifest)?)
+    fn put_member(&self, media_type: &str, manifest: &[u8]) -> Result<(), Error> {
+        let digest = Digest::of(manifest).to_string();
+        Ok(self.registry.put_manifest(&digest, media_type, manifest)?)
     }
 
     fn put_list(&self, media_type: &str, bytes: &[u8]) -> Result<(), Error> {

@@ -146,6 +146,14 @@ impl Lookaside {
             .or(self.default.as_ref())
     }
 
+    /// Where signatures of an image's are written, as a URL.
+    pub fn staging(&self, reference: &Reference) -> Option<String> {
+        match self.section(reference) {
+            Some(section) => section.staging.clone().or_else(|| section.lookaside.clone()),
+            None => Some(format!("file://{}", self.builtin.as_ref()?.display())),
+        }
+    }
+
     /// Where signature `number` (from 1) of a manifest is, as a URL of `file:`, `http:` or `https:`.
     pub fn url(&self, reference: &Reference, manifest: &Digest, number: usize) -> Option<String> {
         let base = match self.section(reference) {

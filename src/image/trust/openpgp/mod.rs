@@ -4,6 +4,7 @@
 //!
 //! The arithmetic is ring's, which TLS brings anyway (docs/dependencies.md).
 
+pub mod compose;
 mod packet;
 mod signature;
 
@@ -72,6 +73,24 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyId([u8; 8]);
 
+/// What a key of version 4 is known by: a SHA-1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 20]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+    }
+}
+
+impl Fingerprint {
+    fn id(self) -> KeyId {
+        let mut id = [0; 8];
+        id.copy_from_slice(&self.0[12..]);
+        KeyId(id)
+    }
+}
+
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
@@ -82,8 +101,9 @@ impl fmt::Display for KeyId {
 #[derive(Clone, Debug)]
 struct Key {
     created: u64,
+    algorithm: u8,
     material: KeyMaterial,
-    id: KeyId,
+    fingerprint: Fingerprint,
     /// What signatures over the key hash.
     hashed: Vec<u8>,
 }
@@ -102,10 +122,10 @@ impl Key {
         let mut hashed = vec![0x99];
         hashed.extend(length.to_be_bytes());
         hashed.extend_from_slice(body);
-        let fingerprint = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &hashed);
-        let mut id = [0; 8];
-        id.copy_from_slice(&fingerprint.as_ref()[12..]);
-        Ok(Self { created, material, id: KeyId(id), hashed })
+        let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &hashed);
+        let mut fingerprint = [0; 20];
+        fingerprint.copy_from_slice(digest.as_ref());
+        Ok(Self { created, algorithm, material, fingerprint: Fingerprint(fingerprint), hashed })
     }
 }
 
@@ -229,8 +249,46 @@ impl Keyring {
         self.signers.push(Signer { key: primary, expires, revoked, may_sign });
     }
 
+    /// The certificates of a file, one a keyring. Those that cannot be used at all are left out.
+    pub fn split(bytes: &[u8]) -> Result<Vec<Self>, Error> {
+        let mut rings = Vec::new();
+        let mut rest = bytes;
+        let mut start = bytes;
+        let mut ended = |certificate: &[u8]| rings.extend(Self::parse(certificate).ok());
+        while !rest.is_empty() {
+            let (packet, after) = packet::first(rest)?;
+            let before = start.len() - rest.len();
+            if packet.tag == tag::PUBLIC_KEY && before > 0 {
+                ended(&start[..before]);
+                start = rest;
+            }
+            rest = after;
+        }
+        ended(start);
+        Ok(rings)
+    }
+
+    /// The newest key that may sign at `now` (seconds since the epoch) of the certificate that `wanted` means: a
+    /// fingerprint or its last 16 or 8 digits, or a part of a user's name and address.
+    pub fn signing_key(&self, wanted: &str, now: u64) -> Option<compose::SigningKey> {
+        let digits = wanted.strip_prefix("0x").unwrap_or(wanted).replace(' ', "").to_uppercase();
+        let is_id = matches!(digits.len(), 8 | 16 | 40) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let named = |signer: &Signer| is_id && signer.key.fingerprint.to_string().ends_with(&digits);
+        let lower = wanted.to_lowercase();
+        let of_user = || self.users.iter().any(|user| user.to_lowercase().contains(&lower));
+        if wanted.is_empty() || !(self.signers.iter().any(named) || of_user()) {
+            return None;
+        }
+        let usable = self.signers.iter().filter(|signer| {
+            signer.may_sign && !signer.revoked && signer.expires.is_none_or(|end| end > now)
+        });
+        let keys =
+            usable.filter_map(|signer| Some((signer.key.created, compose::SigningKey::of(&signer.key)?)));
+        keys.max_by_key(|(created, _)| *created).map(|(_, key)| key)
+    }
+
     fn signers(&self, id: &[u8; 8]) -> impl Iterator<Item = &Signer> {
-        self.signers.iter().filter(move |signer| signer.key.id.0 == *id)
+        self.signers.iter().filter(move |signer| signer.key.fingerprint.id().0 == *id)
     }
 }
 
@@ -279,7 +337,7 @@ pub fn verify(message: &[u8], keyrings: &[Keyring], now: u64) -> Result<Vec<u8>,
 }
 
 fn check(signer: &Signer, signature: &Signature, text: &[u8], now: u64) -> Result<(), Error> {
-    let id = signer.key.id;
+    let id = signer.key.fingerprint.id();
     signature.check(&signer.key.material, text)?;
     signature.check_time(now)?;
     if signer.revoked {

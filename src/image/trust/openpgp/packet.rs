@@ -75,6 +75,13 @@ pub fn packets(bytes: &[u8]) -> Result<Vec<Packet>, Error> {
     Ok(packets)
 }
 
+/// The first packet, and what is behind it.
+pub fn first(bytes: &[u8]) -> Result<(Packet, &[u8]), Error> {
+    let mut bytes = Bytes(bytes);
+    let packet = packet(&mut bytes)?;
+    Ok((packet, bytes.0))
+}
+
 fn packet(bytes: &mut Bytes<'_>) -> Result<Packet, Error> {
     let first = bytes.byte()?;
     if first & 0x80 == 0 {

@@ -211,16 +211,16 @@ fn padded(number: &[u8], size: usize) -> Result<Vec<u8>, Error> {
     Ok([&vec![0; zeros], number].concat())
 }
 
-const RSA: u8 = 1;
-const RSA_SIGN: u8 = 3;
-const ECDSA: u8 = 19;
-const EDDSA: u8 = 22;
-const ED25519: u8 = 27;
+pub const RSA: u8 = 1;
+pub const RSA_SIGN: u8 = 3;
+pub const ECDSA: u8 = 19;
+pub const EDDSA: u8 = 22;
+pub const ED25519: u8 = 27;
 
 const SHA1: u8 = 2;
-const SHA256: u8 = 8;
-const SHA384: u8 = 9;
-const SHA512: u8 = 10;
+pub const SHA256: u8 = 8;
+pub const SHA384: u8 = 9;
+pub const SHA512: u8 = 10;
 
 /// The part of a public key that checks signatures.
 #[derive(Clone, Debug)]
@@ -243,6 +243,15 @@ pub enum KeyMaterial {
 }
 
 impl KeyMaterial {
+    /// The number that is the key's alone: the modulus, or the point as its packet has it.
+    pub fn number(&self) -> Option<&[u8]> {
+        match self {
+            Self::Rsa { n, .. } => Some(n),
+            Self::P256(point) | Self::P384(point) | Self::Ed25519(point) => Some(point),
+            Self::Other => None,
+        }
+    }
+
     /// Reads what follows a key packet's algorithm (RFC 4880, 5.5.2; RFC 6637, 9; RFC 9580, 5.5.5).
     pub fn parse(algorithm: u8, bytes: &mut Bytes<'_>) -> Result<Self, Error> {
         const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];

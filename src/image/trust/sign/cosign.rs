@@ -1,8 +1,7 @@
 //! Signing what is pushed with a sigstore key: the signature is put beside the image, under the tag
 //! `sha256-HEX.sig` of its repository, where cosign and others look for it.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,57 +12,14 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{payload, read_limited, sigstore};
+use super::Error;
 use crate::base::digest::Digest;
+use crate::image::artifact::MANIFEST as ARTIFACT;
+use crate::image::destination::{Destination as _, Remote};
 use crate::image::reference::Reference;
-use crate::image::registry::{self, Content, Registry};
+use crate::image::registry;
 use crate::image::source::{self, Source};
-
-/// What cannot be signed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file.
-    #[error("reading the private key \"{}\"", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The key in it.
-    #[error("the private key \"{}\" cannot be used: {why}", path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// The key would not sign.
-    #[error("signing \"{0}\"")]
-    Sign(String),
-    /// The registry.
-    #[error("storing the signature of \"{what}\"")]
-    Store {
-        /// The image.
-        what: String,
-        /// Why.
-        #[source]
-        source: registry::Error,
-    },
-    /// What is at the registry already.
-    #[error("reading the signatures of \"{what}\"")]
-    Known {
-        /// The image.
-        what: String,
-        /// Why.
-        #[source]
-        source: Box<source::Error>,
-    },
-    /// Something else has the signatures' tag.
-    #[error("\"{0}\" is no list of signatures, and is left as it is")]
-    Foreign(String),
-}
+use crate::image::trust::{payload, read_limited, sigstore};
 
 /// A key as it is given: `--sign-by-sigstore-private-key` and `--sign-passphrase-file`.
 #[derive(Clone)]
@@ -150,7 +106,7 @@ fn decrypt(bytes: &[u8], passphrase: &[u8]) -> Result<Vec<u8>, &'static str> {
 
 impl KeyFile {
     /// Reads the key.
-    pub fn open(&self) -> Result<Signer, Error> {
+    pub fn open(&self) -> Result<Key, Error> {
         let bytes =
             read_limited(&self.path).map_err(|source| Error::Read { path: self.path.clone(), source })?;
         let failed = |why| Error::Key { path: self.path.clone(), why };
@@ -166,17 +122,17 @@ impl KeyFile {
         let random = SystemRandom::new();
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &der, &random)
             .map_err(|_| failed("it is of a kind that is not supported: use ECDSA over P-256"))?;
-        Ok(Signer { key, random })
+        Ok(Key { key, random })
     }
 }
 
 /// A key that can sign.
-pub struct Signer {
+pub struct Key {
     key: EcdsaKeyPair,
     random: SystemRandom,
 }
 
-impl Signer {
+impl Key {
     /// Signs the manifest that was pushed as `reference`, and puts the signature beside it. Signatures that are there
     /// stay.
     pub fn attach(
@@ -193,11 +149,11 @@ impl Signer {
         let place = options.location.as_ref().unwrap_or(reference);
         let tag = sigstore::tag(manifest);
         let options = registry::Options { location: None, ..options.clone() };
-        let stored = |source| Error::Store { what: what.clone(), source };
+        let stored = |source| Error::Put { what: what.clone(), source };
         let beside: Reference =
             format!("{}:{tag}", place.name()).parse().map_err(|_| Error::Sign(what.clone()))?;
-        let registry = Registry::to_push(&beside, &options).map_err(stored)?;
-        let mut document = match registry.root() {
+        let remote = Remote::new(&beside, &options).map_err(stored)?;
+        let mut document = match remote.registry().root() {
             Ok(found) => {
                 serde_json::from_slice(&found.bytes).map_err(|_| Error::Foreign(beside.to_string()))?
             }
@@ -214,7 +170,7 @@ impl Signer {
         let config = config.to_string().into_bytes();
         let manifest = json!({
             "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "mediaType": ARTIFACT,
             "config": {
                 "mediaType": "application/vnd.oci.image.config.v1+json",
                 "digest": Digest::of(&config),
@@ -223,26 +179,8 @@ impl Signer {
             "layers": layers,
         });
         for bytes in [text.as_bytes(), &config] {
-            let owned = bytes.to_vec();
-            let open = move || -> io::Result<Box<dyn io::Read + Send>> {
-                Ok(Box::new(io::Cursor::new(owned.clone())))
-            };
-            let digest = Digest::of(bytes);
-            if !registry.has_blob(&digest).map_err(stored)? {
-                let content = Content { digest, size: bytes.len() as u64, open: &open };
-                registry.upload(&content, None, &|_| {}).map_err(stored)?;
-            }
+            remote.put_config(&Digest::of(bytes), bytes).map_err(stored)?;
         }
-        let media_type = "application/vnd.oci.image.manifest.v1+json";
-        registry.put_manifest(&tag, media_type, manifest.to_string().as_bytes()).map_err(stored)
+        remote.put_document(ARTIFACT, manifest.to_string().as_bytes()).map_err(stored)
     }
-}
-
-/// Reads a passphrase from a file; one newline at its end is not of it.
-pub fn passphrase(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = read_limited(path)?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    Ok(bytes)
 }
