@@ -1,5 +1,6 @@
 //! Pure values that every layer speaks in (L0): no system call is made below this module.
 
+pub mod address;
 pub mod digest;
 pub mod id;
 pub mod idmap;

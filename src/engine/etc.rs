@@ -3,14 +3,18 @@
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use super::config::names::HOST_GATEWAY;
 use super::environment::expand;
 use super::files::with_ids;
+use super::network::host::{HostNetwork, Resolver};
+use super::network::plan::{HOST_NAMES, Texts, plain_resolv};
 use super::{Engine, Error, config};
 use crate::base::idmap::IdMapping;
 use crate::security::passwd;
-use crate::storage::containers::{ContainerRecord, EtcFiles, HostsBase, NetworkMode, UsernsMode};
+use crate::storage::containers::{ContainerRecord, DnsRecord, EtcFiles, HostsBase, NetworkMode, UsernsMode};
 use crate::sys::{child, copy, host, merged, mount};
 
 /// More of a file is not read.
@@ -21,17 +25,14 @@ impl Engine {
     pub(super) fn write_files(&self, record: &ContainerRecord) -> Result<Vec<(String, PathBuf)>, Error> {
         let config = &record.config;
         let dir = self.containers.dir(&record.id);
-        let host_network = config.network == NetworkMode::Host;
-        let resolv = if host_network {
-            fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-        } else {
-            String::new()
-        };
+        let network = self.network_of(record)?.map(|(_, texts)| texts);
         let mut texts: Vec<(&str, &str, Vec<u8>)> = Vec::with_capacity(6);
-        if let Some(hosts) = self.hosts(record)? {
+        if let Some(hosts) = self.hosts(record, network.as_ref())? {
             texts.push(("hosts", "/etc/hosts", hosts));
         }
-        texts.push(("resolv.conf", "/etc/resolv.conf", resolv.into_bytes()));
+        if let Some(resolv) = self.resolv(record, network)? {
+            texts.push(("resolv.conf", "/etc/resolv.conf", resolv.into_bytes()));
+        }
         if !config.etc.no_hostname {
             texts.push(("hostname", "/etc/hostname", format!("{}\n", config.hostname).into_bytes()));
         }
@@ -120,10 +121,36 @@ impl Engine {
         })
     }
 
+    /// The text of `/etc/resolv.conf`; none if the image's own stays.
+    fn resolv(&self, record: &ContainerRecord, network: Option<Texts>) -> Result<Option<String>, Error> {
+        let config = &record.config;
+        let dns = &config.net.dns;
+        match (&config.network, network) {
+            (_, Some(texts)) => Ok(texts.resolv),
+            (NetworkMode::Container(other), _) => {
+                let path = self.containers.dir(other).join("resolv.conf");
+                Ok(Some(fs::read_to_string(path).unwrap_or_default()))
+            }
+            _ if dns.untouched => Ok(None),
+            // Nobody could be asked.
+            (NetworkMode::None, _) if *dns == DnsRecord::default() => Ok(Some(String::new())),
+            (NetworkMode::Host, _) if *dns == DnsRecord::default() => {
+                Ok(Some(fs::read_to_string("/etc/resolv.conf").unwrap_or_default()))
+            }
+            _ => {
+                let host = HostNetwork { resolver: Resolver::read(), ..HostNetwork::default() };
+                Ok(plain_resolv(dns, &host))
+            }
+        }
+    }
+
     /// The text of `/etc/hosts`; none if the image's own stays.
-    fn hosts(&self, record: &ContainerRecord) -> Result<Option<Vec<u8>>, Error> {
+    fn hosts(&self, record: &ContainerRecord, network: Option<&Texts>) -> Result<Option<Vec<u8>>, Error> {
         let config = &record.config;
         let host_network = config.network == NetworkMode::Host;
+        if let NetworkMode::Container(other) = &config.network {
+            return Ok(Some(fs::read(self.containers.dir(other).join("hosts")).unwrap_or_default()));
+        }
         let EtcFiles { hosts, add_hosts, .. } = &config.etc;
         let usual = "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n";
         let mut text = match hosts {
@@ -141,11 +168,34 @@ impl Engine {
             text.push(b'\n');
         }
         // What is asked for comes before what others say of the same name.
-        let own: String = add_hosts.iter().map(|line| format!("{line}\n")).collect();
-        text.splice(0..0, own.into_bytes());
-        if !host_network {
-            text.extend(format!("127.0.0.1\t{} {}\n", config.hostname, record.name).into_bytes());
+        let reached = match network {
+            Some(texts) => texts.host,
+            None if host_network => Some(Ipv4Addr::LOCALHOST.into()),
+            None => None,
+        };
+        let mut own = String::new();
+        for line in add_hosts {
+            match line.strip_prefix(HOST_GATEWAY) {
+                Some(names) => {
+                    let address = reached.ok_or(super::network::Error::NoHostAddress)?;
+                    own += &format!("{address}{names}\n");
+                }
+                None => own += &format!("{line}\n"),
+            }
         }
+        text.splice(0..0, own.into_bytes());
+        let loopback = [Ipv4Addr::LOCALHOST.into()];
+        let addresses = match network {
+            Some(texts) => &texts.own[..],
+            None if host_network => &[],
+            None => &loopback,
+        };
+        let mut lines: String =
+            addresses.iter().map(|at| format!("{at}\t{} {}\n", config.hostname, record.name)).collect();
+        if let Some(address) = network.and_then(|texts| texts.host) {
+            lines += &format!("{address}\t{}\n", HOST_NAMES.join(" "));
+        }
+        text.extend(lines.into_bytes());
         Ok(Some(text))
     }
 

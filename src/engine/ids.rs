@@ -8,7 +8,7 @@ use super::{Engine, Error, attach, config, sources};
 use crate::base::idmap::IdMapping;
 use crate::security::idmap::{self, RungKind};
 use crate::security::passwd;
-use crate::storage::containers::{ContainerConfig, ContainerRecord, NamespaceMode, UsernsMode};
+use crate::storage::containers::{ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode, UsernsMode};
 use crate::storage::images::ImageRecord;
 use crate::sys::lock::Lock;
 use crate::sys::{host, merged};
@@ -77,7 +77,11 @@ impl Engine {
         config: &mut ContainerConfig,
         image: Option<&ImageRecord>,
     ) -> Result<Option<IdMapping>, Error> {
-        let shared = [&config.pid, &config.ipc, &config.uts, &config.cgroupns];
+        let network = match &config.network {
+            NetworkMode::Container(id) => NamespaceMode::Container(id.clone()),
+            _ => NamespaceMode::Private,
+        };
+        let shared = [&config.pid, &config.ipc, &config.uts, &config.cgroupns, &network];
         for mode in shared.map(Clone::clone) {
             let NamespaceMode::Container(id) = mode else { continue };
             let other = self.containers.record(&id)?;

@@ -155,7 +155,7 @@ impl Engine {
                 "Tag": config.log.tag.as_deref().unwrap_or_default(),
                 "Size": config.log.size_max.map_or("0B".into(), crate::base::size::human),
             },
-            "NetworkMode": network_name(config.network),
+            "NetworkMode": network_name(&config.network),
             "PortBindings": {},
             "RestartPolicy": {
                 "Name": config.restart.name(),
@@ -343,10 +343,10 @@ fn network_settings(config: &ContainerConfig) -> Value {
         "LinkLocalIPv6PrefixLen": 0,
         "Ports": {},
         "SandboxKey": "",
-        "Networks": { network_name(config.network): {
+        "Networks": { network_name(&config.network): {
             "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "",
             "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "MacAddress": "",
-            "NetworkID": network_name(config.network), "DriverOpts": null, "IPAMConfig": null, "Links": null,
+            "NetworkID": network_name(&config.network), "DriverOpts": null, "IPAMConfig": null, "Links": null,
         } },
     })
 }

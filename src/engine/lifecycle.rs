@@ -179,6 +179,7 @@ impl Engine {
                 Err(Error::Containers(crate::storage::containers::Error::NotFound(_))) => return Ok(()),
                 other => other?,
             };
+            self.check_unneeded(id, &record.name)?;
             if status.is_up() || matches!(status, Status::Stopping(_)) {
                 if !force && status.is_up() {
                     return Err(Error::Running(record.name));

@@ -226,7 +226,10 @@ impl Filter {
             Self::Before(name) => record.created < created_of(name),
             Self::Since(name) => record.created > created_of(name),
             Self::Until(time) => record.created < *time,
-            Self::Network(name) => network_name(record.config.network) == name,
+            Self::Network(name) => {
+                network_name(&record.config.network) == *name
+                    || record.config.net.memberships.iter().any(|member| member.network == *name)
+            }
             Self::RestartPolicy(name) => record.config.restart.name() == name,
             Self::Health(word) => c.health.map_or("none", HealthStatus::name) == word,
             // Not to be told from what is listed alone.
@@ -267,10 +270,14 @@ pub fn image_name(record: &ContainerRecord) -> String {
 }
 
 /// Podman's word for a network mode.
-pub fn network_name(mode: NetworkMode) -> &'static str {
+pub fn network_name(mode: &NetworkMode) -> String {
     match mode {
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
+        NetworkMode::None => "none".into(),
+        NetworkMode::Host => "host".into(),
+        NetworkMode::Private => "private".into(),
+        NetworkMode::Shared => "bridge".into(),
+        NetworkMode::Container(id) => format!("container:{id}"),
+        NetworkMode::Path(path) => format!("ns:{}", path.display()),
     }
 }
 

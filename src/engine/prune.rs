@@ -130,6 +130,7 @@ impl Engine {
             .filter(|container| matches!(container.status, Status::Created | Status::Exited(_)))
             .map(|container| container.record.id)
             .collect();
+        let stopped = self.needing_first(stopped)?;
         let uppers: Vec<_> = stopped.iter().map(|id| self.containers.dir(id).join("diff")).collect();
         let sizes = self.tree_sizes(&uppers)?;
         let mut pruned = Pruned::default();
@@ -139,9 +140,11 @@ impl Engine {
                     pruned.containers.push(id.to_string());
                     pruned.bytes += size;
                 }
-                // Started, or removed, since it was listed.
+                // Started, or removed, since it was listed; or needed by one that runs.
                 Err(
-                    Error::Running(_) | Error::Containers(crate::storage::containers::Error::NotFound(_)),
+                    Error::Running(_)
+                    | Error::Needed { .. }
+                    | Error::Containers(crate::storage::containers::Error::NotFound(_)),
                 ) => {}
                 Err(error) => return Err(error),
             }

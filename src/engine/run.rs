@@ -11,7 +11,7 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use super::config::{self, ImageDefaults, Surroundings};
 use super::request::RunRequest;
-use super::{Engine, Error, name, sources, specgen, volumes};
+use super::{Engine, Error, dependents, name, sources, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::base::report;
@@ -22,8 +22,8 @@ use crate::seccomp;
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, LogDriver, RestartPolicy, RootfsSource, SeccompChoice, UsernsMode,
-    record_version,
+    ContainerConfig, ContainerRecord, LogDriver, NetworkMode, RestartPolicy, RootfsSource, SeccompChoice,
+    UsernsMode, record_version,
 };
 use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
@@ -79,6 +79,7 @@ impl Engine {
         };
         let defaults = image.map(image_defaults).transpose()?.unwrap_or_default();
         let mut config = config::resolve(request, &defaults, &around)?;
+        self.check_network(&mut config)?;
         let _ids = self.lock_ids(&config)?;
         let mapping = self.resolve_mapping(request, &mut config, image)?;
         if config.userns == UsernsMode::KeepId && request.user.is_none() {
@@ -150,6 +151,9 @@ impl Engine {
         }
         if self.has_other_ids(record) {
             self.give_to_root(record, new.iter().map(PathBuf::as_path))?;
+        }
+        for other in dependents::needed(&record.config) {
+            self.containers.add_dependent(other, &record.id)?;
         }
         self.publish(record, given, request)
     }
@@ -237,7 +241,10 @@ impl Engine {
     pub fn start(&self, record: ContainerRecord, lock: Lock, hold_stdin: bool) -> Result<Started, Error> {
         self.start_required(&record)?;
         self.copy_layers_if_needed(&record)?;
-        let request = self.create_request(&record)?;
+        // The addresses in shared networks are taken by the monitor, who lives as long as they are needed; its
+        // files have them in it.
+        let shared = record.config.network == NetworkMode::Shared;
+        let request = if shared { None } else { Some(self.create_request(&record)?) };
         self.containers.prepare_run_dir(&record.id)?;
         if record.config.restart != RestartPolicy::No {
             self.containers.set_stopped(&record.id, false)?;
@@ -263,7 +270,8 @@ impl Engine {
                 drop(ours);
                 drop(stdin_write);
                 let anonymous_volumes = volumes::anonymous(&self.paths.root, &record.config.mounts);
-                let (copying, again, executing) = (self.clone(), self.clone(), self.clone());
+                let (copying, again, executing, planning) =
+                    (self.clone(), self.clone(), self.clone(), self.clone());
                 let inside = record.clone();
                 let job = Job {
                     without_overlay: Box::new(move |record| {
@@ -271,6 +279,7 @@ impl Engine {
                         copying.create_request(record).map_err(io::Error::other)
                     }),
                     again: Box::new(move |record| again.create_request(record).map_err(io::Error::other)),
+                    network: Box::new(move |record| planning.network_plan(record).map_err(io::Error::other)),
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)
@@ -279,7 +288,7 @@ impl Engine {
                     containers: self.containers.clone(),
                     events: self.event_log(),
                     record: record.clone(),
-                    request: Some(request),
+                    request,
                     passed,
                     client: theirs,
                     size: if tty { super::attach::terminal_size() } else { None },
@@ -289,7 +298,9 @@ impl Engine {
                         let store = store_of.clone();
                         let image = record.image_id.filter(|_| record.config.marks.rmi);
                         let engine = self.clone();
+                        let record = record.clone();
                         Box::new(move || {
+                            engine.leave_networks(&record);
                             // What is in use stays, and nobody is there to be told.
                             if let Some(image) = image
                                 && engine.remove_image(&image.hex(), false).is_ok()
@@ -469,6 +480,7 @@ fn image_defaults(image: &ImageRecord) -> Result<ImageDefaults, Error> {
         user: config.user,
         workdir: config.working_dir,
         volumes: config.volumes.into_keys().collect(),
+        exposed_ports: config.exposed_ports.into_keys().collect(),
         labels: config.labels,
         stop_signal: (!config.stop_signal.is_empty()).then_some(config.stop_signal),
         healthcheck: config.healthcheck,

@@ -14,8 +14,8 @@ use crate::base::id::ContainerId;
 use crate::base::idmap::IdMapping;
 use crate::runtime::{Borrowed, MountDetails, OverlayDetails};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, DeviceRecord, DriverRecord, MountRecord, NamespaceMode, OverlayRecord,
-    RunState, UsernsMode,
+    ContainerConfig, ContainerRecord, DeviceRecord, DriverRecord, MountRecord, NamespaceMode, NetworkMode,
+    OverlayRecord, RunState, UsernsMode,
 };
 
 /// What is joined of other containers.
@@ -65,6 +65,14 @@ impl Engine {
                     }
                 }
             }
+        }
+        match &config.network {
+            NetworkMode::Path(path) => joined.paths.push((T::Network, path.clone())),
+            NetworkMode::Container(id) => {
+                let (_, state) = self.running(id)?;
+                joined.add(T::Network, "net", &state);
+            }
+            _ => {}
         }
         Ok(joined)
     }

@@ -16,7 +16,7 @@ use crate::base::idmap::{IdMapping, IdRange};
 use crate::security::capability;
 use crate::security::paths::{MASKED_PATHS, READONLY_PATHS};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, DeviceRecord, DriverRecord, NamespaceMode, NetworkMode,
+    ContainerConfig, ContainerRecord, DeviceRecord, DriverRecord, NamespaceMode,
 };
 
 /// What is known of the host.
@@ -208,7 +208,7 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
         "tmpfs",
         &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"],
     )?);
-    list.push(if config.network == NetworkMode::Host && record.mapping.is_some() {
+    list.push(if !config.network.has_sysfs() && record.mapping.is_some() {
         // sysfs belongs to the network namespace, and the host's is not ours to mount.
         mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro", "rslave"])?
     } else {
@@ -235,7 +235,7 @@ fn mounts(record: &ContainerRecord, host: &Host) -> Result<Vec<Mount>, Error> {
         });
     }
     let direction = if config.privileged { "rw" } else { "ro" };
-    if host.cgroup_mount && !(config.network == NetworkMode::Host && record.mapping.is_some()) {
+    if host.cgroup_mount && (config.network.has_sysfs() || record.mapping.is_none()) {
         list.push(mount(
             "/sys/fs/cgroup",
             "cgroup",
@@ -334,7 +334,7 @@ fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
 /// What was asked for, and `ping` for the container's root without CAP_NET_RAW, as in Podman.
 fn sysctls(record: &ContainerRecord) -> HashMap<String, String> {
     let mut sysctls: HashMap<_, _> = record.config.sysctls.clone().into_iter().collect();
-    if record.config.network != NetworkMode::Host {
+    if record.config.network.is_own() {
         // The kernel takes only ids that are mapped.
         let group = record.mapping.as_ref().and_then(|m| m.gids.first()).map_or(0, |range| range.container);
         sysctls.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| format!("{group} {group}"));
@@ -356,7 +356,7 @@ fn namespaces(
         (T::Pid, own(&config.pid)),
         (T::Ipc, own(&config.ipc)),
         (T::Uts, own(&config.uts)),
-        (T::Network, config.network == NetworkMode::None),
+        (T::Network, config.network.is_own()),
         (T::Cgroup, own(&config.cgroupns)),
     ];
     let new = wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(kind, _)| (kind, None));

@@ -16,7 +16,7 @@ use super::volume_options::{Driver, VolumeOptions};
 use super::{Engine, Error};
 use crate::base::id::{ContainerId, check_name};
 use crate::security::idmap::RungKind;
-use crate::storage::containers::{self, ContainerConfig, DriverRecord, MountRecord, NamespaceMode};
+use crate::storage::containers::{self, DriverRecord, MountRecord};
 use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::host;
@@ -152,29 +152,6 @@ impl Engine {
         Ok(users)
     }
 
-    /// The containers that need this one, directly or not: those that share its namespaces, or are to start
-    /// after it. Who needs another comes before it.
-    pub fn dependents(&self, id: &ContainerId) -> Result<Vec<ContainerId>, Error> {
-        let mut records = Vec::new();
-        for other in self.containers.ids()? {
-            // What cannot be read is not known to need anything.
-            records.extend(self.containers.record(&other).ok());
-        }
-        let mut found = vec![id.clone()];
-        let mut at = 0;
-        while let Some(needed) = found.get(at).cloned() {
-            for record in &records {
-                if needs(&record.config, &needed) && !found.contains(&record.id) {
-                    found.push(record.id.clone());
-                }
-            }
-            at += 1;
-        }
-        found.remove(0);
-        found.reverse();
-        Ok(found)
-    }
-
     /// Removes a volume that no container uses.
     pub fn remove_volume(&self, name: &str) -> Result<(), Error> {
         // A container is recorded, with what it uses, by who holds the lock together with others.
@@ -191,12 +168,6 @@ impl Engine {
         self.note(Event::new("volume", "remove", name));
         Ok(())
     }
-}
-
-fn needs(config: &ContainerConfig, id: &ContainerId) -> bool {
-    let of = |mode: &NamespaceMode| matches!(mode, NamespaceMode::Container(other) if other == id);
-    config.requires.contains(id)
-        || [&config.pid, &config.ipc, &config.uts, &config.cgroupns].into_iter().any(of)
 }
 
 impl VolumeRecord {

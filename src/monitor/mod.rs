@@ -26,6 +26,8 @@ use self::restart::Backoff;
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
 use crate::base::template::Template;
+use crate::network::birth::{self, Namespaces, Relay};
+use crate::network::plan::NetworkPlan;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthConfig, HealthRun, LogDriver,
@@ -48,6 +50,15 @@ pub enum Error {
         /// Why.
         #[source]
         source: runtime::Error,
+    },
+    /// Its network could not be made.
+    #[error("making the network of container \"{name}\"")]
+    Network {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: birth::Error,
     },
     /// Pipes, sockets, the log.
     #[error("{action} of container \"{name}\"")]
@@ -87,6 +98,9 @@ impl Error {
 /// Makes the runtime's request for a container's first process.
 pub type Requester = Box<dyn Fn(&ContainerRecord) -> io::Result<CreateRequest>>;
 
+/// Plans the network of a run of a container; none if it needs no relay. Called in the monitor.
+pub type Planner = Box<dyn Fn(&ContainerRecord) -> io::Result<Option<NetworkPlan>>>;
+
 /// Runs a command in the running container; its pidfd, or what a shell would exit with and why.
 pub type Executor = Box<dyn Fn(&RunState, Vec<String>, Stdio) -> Result<OwnedFd, (u8, String)>>;
 
@@ -98,12 +112,14 @@ pub struct Job {
     pub events: EventLog,
     /// Which container.
     pub record: ContainerRecord,
-    /// For the runtime; its streams are set here.
+    /// For the runtime; its streams are set here. If none, `again` makes it.
     pub request: Option<CreateRequest>,
     /// Makes the request of a further run.
     pub again: Requester,
     /// Copies the layers for a container that cannot have an overlay, and makes another request.
     pub without_overlay: Requester,
+    /// Plans the network of each run.
+    pub network: Planner,
     /// For health checks.
     pub executor: Executor,
     /// The command's own streams, where the program gets them (`--log-driver passthrough`).
@@ -250,6 +266,8 @@ fn io_error(job: &Job, action: &'static str) -> impl Fn(io::Error) -> Error + us
 struct Run {
     created: Created,
     state: RunState,
+    /// Goes when the run is over.
+    relay: Option<Relay>,
 }
 
 /// Creates the container and starts its program.
@@ -263,7 +281,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
             Some((log, listener))
         }
     };
-    let (mut created, mut streams) = create(job)?;
+    let (mut created, mut streams, relay) = create(job)?;
     // The program has them now; a pipe is not to stay open because we hold an end of it.
     daemon::close_fds(&job.record.config.kernel.preserve_fds);
     // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids. Not
@@ -291,6 +309,9 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     job.containers.write_state(id, &state)?;
     job.containers.clear_exit(id)?;
     write_marks(job, created.pid).map_err(io_error(job, "writing the process IDs"))?;
+    if let Some(relay) = &relay {
+        relay.ready().map_err(|source| Error::Network { name: job.record.name.clone(), source })?;
+    }
     created.start().map_err(|source| Error::Runtime { name: job.record.name.clone(), source })?;
     match (&mut *slot, fresh) {
         (Some(supervisor), _) => {
@@ -310,7 +331,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     if let Some(supervisor) = slot {
         supervisor.tell(&Told::Started(created.pid));
     }
-    Ok(Run { created, state })
+    Ok(Run { created, state, relay })
 }
 
 /// Who keeps the output; none if nobody does.
@@ -350,7 +371,7 @@ fn render(tag: &str, record: &ContainerRecord) -> io::Result<String> {
 
 /// Watches a run to its end, and records that; whether another one follows.
 fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRecord, bool), Error> {
-    let Run { created, state } = run;
+    let Run { created, state, relay } = run;
     let mounts = hold_mounts(created.pid);
     let auto_remove = job.record.config.auto_remove;
     let durability = if auto_remove { Durability::Volatile } else { Durability::Synced };
@@ -417,7 +438,7 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
             again
         })
         .map_err(io_error(job, "watching the streams"))?;
-    drop(care);
+    drop((care, relay));
     if let Some(cgroup) = &created.cgroup {
         let _ = crate::cgroup::remove(cgroup);
     }
@@ -439,19 +460,30 @@ fn write_marks(job: &Job, pid: i32) -> io::Result<()> {
 }
 
 /// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.
-fn create(job: &mut Job) -> Result<(Created, Streams), Error> {
+fn create(job: &mut Job) -> Result<(Created, Streams, Option<Relay>), Error> {
     let name = job.record.name.clone();
-    let attempt = |request: Option<CreateRequest>, stdin: Option<OwnedFd>| {
+    let plan = (job.network)(&job.record).map_err(io_error(job, "planning the network"))?;
+    let attempt = |mut request: CreateRequest, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
-        let mut request = request.ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
         let (stdio, streams) = match &job.passed {
             Some(passed) => (pass(passed).map_err(io)?, Streams::default()),
             None => streams(&job.record.config, stdin).map_err(io)?,
         };
         request.stdio = stdio;
-        let created =
-            runtime::create(request).map_err(|source| Error::Runtime { name: name.clone(), source })?;
-        Ok((created, streams))
+        // Beside the container's own making, which takes as long.
+        let mut relay = None;
+        let mut begin = |pid: i32| {
+            let Some(plan) = &plan else { return Ok(()) };
+            relay = Some(
+                Namespaces::of(pid).map_err(birth::Error::Namespace).and_then(|n| Relay::start(plan, &n)),
+            );
+            Ok(())
+        };
+        let born: Option<runtime::Born<'_>> = plan.is_some().then_some(&mut begin);
+        let created = runtime::create_with(request, born)
+            .map_err(|source| Error::Runtime { name: name.clone(), source })?;
+        let relay = relay.transpose().map_err(|source| Error::Network { name: name.clone(), source })?;
+        Ok((created, streams, relay))
     };
     let stdin = job.stdin.take();
     let copy = || stdin.as_ref().and_then(|fd| fd.try_clone().ok());
@@ -459,14 +491,18 @@ fn create(job: &mut Job) -> Result<(Created, Streams), Error> {
     if job.record.config.restart != RestartPolicy::No {
         job.stdin = copy();
     }
-    match attempt(job.request.take(), stdin) {
+    let request = match job.request.take() {
+        Some(request) => request,
+        None => (job.again)(&job.record).map_err(io_error(job, "preparing the start"))?,
+    };
+    match attempt(request, stdin) {
         Err(Error::Runtime { source, .. }) if source.is_no_overlay() => {
             let request = (job.without_overlay)(&job.record).map_err(|source| Error::Io {
                 action: "copying the layers",
                 name: name.clone(),
                 source,
             })?;
-            attempt(Some(request), spare)
+            attempt(request, spare)
         }
         other => other,
     }

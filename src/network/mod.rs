@@ -1,10 +1,13 @@
 //! The network of containers (L3): planned as data, set up in a router namespace of its own, and relayed to
 //! the host's network by a process that goes with the container.
 
-pub mod address;
+pub mod birth;
 pub mod dns;
 pub mod ids;
 pub mod leases;
+pub mod netlink;
+pub mod nft;
 pub mod plan;
 pub mod policy;
 pub mod relay;
+pub mod setup;

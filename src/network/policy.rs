@@ -7,8 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use super::address::{self, Subnet};
 use super::plan::{self, EgressRule, Network, NetworkPlan, Protocol, Target};
+use crate::base::address::{self, Subnet};
 
 /// The port of name servers.
 pub const DNS_PORT: u16 = 53;

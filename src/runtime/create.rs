@@ -124,7 +124,15 @@ pub fn start(gate: &Path) -> Result<(), Error> {
 
 /// Makes the container; its init waits at the gate when this returns. The caller must be
 /// single-threaded: the init is a fork of it.
-pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
+pub fn create(request: CreateRequest) -> Result<Created, Error> {
+    create_with(request, None)
+}
+
+/// Told the init's pid as soon as that has its namespaces and ids; it does nothing before this returns.
+pub type Born<'a> = &'a mut (dyn FnMut(i32) -> io::Result<()> + 'a);
+
+/// As [`create`]; with what shall be begun beside the container's own making.
+pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result<Created, Error> {
     let ready = request.filter.take();
     let linux = request.spec.linux().as_ref();
     let filter = match linux.and_then(|linux| linux.seccomp().as_ref()) {
@@ -157,8 +165,15 @@ pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
         Outcome::None(reason) => (None, None, Some(reason)),
     };
     let mut unit = None;
-    let birth =
-        Birth { request: &request, plan: &plan, group: group.as_ref(), console_socket, listener, early };
+    let birth = Birth {
+        request: &request,
+        plan: &plan,
+        group: group.as_ref(),
+        console_socket,
+        listener,
+        early,
+        born,
+    };
     let mut made = None;
     let born = birth.go(scope, &mut made).and_then(|born| match request.witnesses.iter().all(alive) {
         true => Ok(born),
@@ -172,7 +187,7 @@ pub fn create(mut request: CreateRequest) -> Result<Created, Error> {
         unit = Some(scope_unit);
     }
     match born {
-        Ok(Born { child, gate, terminal, cache }) => Ok(Created {
+        Ok(Made { child, gate, terminal, cache }) => Ok(Created {
             pid: child.pid,
             start_time: process::start_time(child.pid)
                 .map_err(|e| Error::host("reading the init's start time", e))?,
@@ -232,25 +247,26 @@ pub(super) fn connect_console(stdio: &Stdio) -> Result<Option<OwnedFd>, Error> {
 }
 
 /// One container's birth.
-struct Birth<'a> {
+struct Birth<'a, 'b> {
     request: &'a CreateRequest,
     plan: &'a InitPlan,
     group: Option<&'a Group>,
     console_socket: Option<OwnedFd>,
     listener: Option<OwnedFd>,
     early: Vec<Option<OwnedFd>>,
+    born: Option<Born<'b>>,
 }
 
-struct Born {
+struct Made {
     child: Child,
     gate: OwnedFd,
     terminal: Option<OwnedFd>,
     cache: CacheGroups,
 }
 
-impl Birth<'_> {
+impl Birth<'_, '_> {
     /// A group that systemd makes around the init is told in `made`, also if the birth fails later.
-    fn go(mut self, scope: Option<Scope>, made: &mut Option<(Group, Unit)>) -> Result<Born, Error> {
+    fn go(mut self, scope: Option<Scope>, made: &mut Option<(Group, Unit)>) -> Result<Made, Error> {
         let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
         let cgroup = self.group.map(AsFd::as_fd);
         let born = match self.spawn((&ours, &theirs), cgroup, scope.is_some()) {
@@ -294,7 +310,7 @@ impl Birth<'_> {
             }
         });
         match result {
-            Ok((terminal, cache)) => Ok(Born { child, gate: ours, terminal, cache }),
+            Ok((terminal, cache)) => Ok(Made { child, gate: ours, terminal, cache }),
             Err(error) => {
                 discard(&child.pidfd, None);
                 Err(error)
@@ -309,7 +325,7 @@ impl Birth<'_> {
         late_cgroup: bool,
     ) -> Result<Child, Error> {
         let namespaces = &self.plan.namespaces;
-        let wait = self.plan.mapping.is_some() || late_cgroup;
+        let wait = self.plan.mapping.is_some() || late_cgroup || self.born.is_some();
         let stuff = |e: io::Error| Error::host("making a socket", e);
         let channel = theirs.try_clone().map_err(stuff)?;
         let listener = self.listener.as_ref().map(OwnedFd::try_clone).transpose().map_err(stuff)?;
@@ -321,6 +337,7 @@ impl Birth<'_> {
             stdio: &self.request.stdio,
             console_socket,
             wait,
+            announce: self.born.is_some(),
             early: &self.early,
             hook_state: self.hook_state("creating", 0),
         };
@@ -366,12 +383,23 @@ impl Birth<'_> {
     }
 
     /// Does the parent's part until the init waits at the gate; returns the terminal.
-    fn accompany(&self, child: &Child, socket: &OwnedFd, late: bool) -> Result<Option<OwnedFd>, Error> {
+    fn accompany(&mut self, child: &Child, socket: &OwnedFd, late: bool) -> Result<Option<OwnedFd>, Error> {
         let go = || socket::send(socket, GO, None).map_err(|_| Error::Died);
         if let Some(mapping) = &self.plan.mapping {
             userns::write_maps(child.pid, mapping)?;
-            go()?;
-        } else if late {
+        }
+        let born = self.born.take();
+        let waits = self.plan.mapping.is_some() || late || born.is_some();
+        if let Some(born) = born {
+            let (bytes, _) = socket::receive(socket).map_err(|e| Error::host("waiting for the init", e))?;
+            match Message::decode(&bytes) {
+                Some(Message::Born) => {}
+                Some(Message::Failed(failure)) => return Err(Error::Inside(failure)),
+                _ => return Err(Error::Died),
+            }
+            born(child.pid).map_err(|e| Error::host("beginning with the network", e))?;
+        }
+        if waits {
             go()?;
         }
         let mut terminal = None;
@@ -401,7 +429,7 @@ impl Birth<'_> {
                     go()?;
                 }
                 Some(Message::Failed(failure)) => return Err(Error::Inside(failure)),
-                Some(Message::End) | None => return Err(Error::Died),
+                Some(Message::Born | Message::End) | None => return Err(Error::Died),
             }
         }
     }

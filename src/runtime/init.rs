@@ -36,6 +36,8 @@ pub(super) struct Init<'a> {
     pub console_socket: Option<OwnedFd>,
     /// The parent says when ids are mapped and the cgroup is joined.
     pub wait: bool,
+    /// The parent waits for the namespaces.
+    pub announce: bool,
     pub hook_state: HookState,
     /// Copies of what is bound early, in the plan's order.
     pub early: &'a [Option<OwnedFd>],
@@ -95,6 +97,9 @@ fn prepare(init: &mut Init<'_>) -> Result<State, Failure> {
     rustix::process::umask(Mode::empty());
     let namespaces = &init.plan.namespaces;
     namespace::unshare(namespaces.unshare).doing(|| "creating namespaces".to_owned())?;
+    if init.announce {
+        init.channel.say(&Message::Born, None)?;
+    }
     if init.wait {
         init.channel.wait_for(GO)?;
     }

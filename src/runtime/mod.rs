@@ -34,7 +34,7 @@ use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, LinuxSeccomp, Proce
 use crate::cgroup;
 use crate::sys::seccomp::Filter;
 pub use cache::{CacheGroups, update as update_cache};
-pub use create::{Created, create, start};
+pub use create::{Born, Created, create, create_with, start};
 pub use error::Error;
 pub use exec::{Executed, exec};
 

@@ -88,6 +88,8 @@ pub const START: &[u8] = b"S";
 /// What the init says.
 #[derive(Debug)]
 pub enum Message {
+    /// The namespaces are there, and nothing is done in them yet.
+    Born,
     /// The namespaces are there and mounts are made: run prestart and createRuntime hooks.
     Hooks,
     /// The network namespace is there: move devices in.
@@ -108,6 +110,7 @@ impl Message {
     /// The packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
+            Self::Born => b"B".to_vec(),
             Self::Hooks => b"H".to_vec(),
             Self::NetDevices => b"N".to_vec(),
             Self::Listener => b"L".to_vec(),
@@ -126,6 +129,7 @@ impl Message {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         Some(match bytes {
             [] => Self::End,
+            b"B" => Self::Born,
             b"H" => Self::Hooks,
             b"N" => Self::NetDevices,
             b"L" => Self::Listener,

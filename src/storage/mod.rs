@@ -15,6 +15,7 @@ pub mod events;
 pub mod images;
 pub mod layers;
 pub mod names;
+pub mod networks;
 pub mod paths;
 pub mod share;
 mod store;

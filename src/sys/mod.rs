@@ -19,6 +19,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod netdevice;
+pub mod netlink;
 pub mod path;
 pub mod process;
 pub mod pty;

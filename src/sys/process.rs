@@ -355,6 +355,16 @@ pub fn setsid() -> io::Result<()> {
     Ok(())
 }
 
+/// The caller is killed when the thread that made it ends; it is an error if `parent` has ended already. A change
+/// of ids or capabilities takes that back (prctl(2), `PR_SET_PDEATHSIG`).
+pub fn die_with_parent(parent: u32) -> io::Result<()> {
+    // SAFETY: the option takes an integer.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if std::os::unix::process::parent_id() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
 /// Takes `/proc/PID` of the caller away from its user (prctl(2), `PR_SET_DUMPABLE`): what runs
 /// inside a container cannot reach our binary through `/proc/PID/exe` (CVE-2019-5736).
 pub fn set_undumpable() -> io::Result<()> {

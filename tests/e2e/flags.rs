@@ -314,7 +314,8 @@ fn filters_of_images() {
 fn what_is_refused_says_so() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    for flag in ["--pod", "--secret", "--gpus", "--decryption-key", "--shm-size-systemd", "--memory", "--dns"]
+    for flag in
+        ["--pod", "--secret", "--gpus", "--decryption-key", "--shm-size-systemd", "--memory", "--cpus"]
     {
         sh(&umiak, &[flag, "x"], "true").exits(125).tells("is not supported yet");
     }

@@ -368,3 +368,33 @@ fn the_first_that_ends_is_enough() {
     umiak.run(&["exec", "--no-session", "-d", "long", "true"]).exits(125).tells("--no-session");
     umiak.run(&["rm", "-f", "-t", "0", "long", "short"]).ok();
 }
+
+#[test]
+fn what_others_need_is_not_removed() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let make = |name: &str, more: &[&str]| {
+        let front = ["create", "--name", name, "--network", "none"];
+        umiak.run(&[&front[..], more, &["busybox", "true"]].concat()).ok();
+    };
+    umiak.run(&["run", "-d", "--name", "base", "--network", "none", "busybox", "sleep", "1000"]).ok();
+    make("side", &["--ipc", "container:base"]);
+    make("later", &["--requires", "side"]);
+    let refused = umiak.run(&["rm", "-f", "-t", "0", "base"]).exits(125);
+    refused.tells("removing container \"base\": container side needs it").hints("umiak rm --depend base");
+    umiak.run(&["exec", "base", "true"]).ok();
+    umiak.run(&["rm", "side"]).exits(125).tells("container later needs it");
+    // A prune leaves what something needs, and takes them in the right order.
+    umiak.run(&["container", "prune", "-f"]).ok();
+    umiak.run(&["ps", "-a", "--format", "{{.Names}}"]).ok().says("base");
+    make("side", &["--requires", "base"]);
+    make("later", &["--requires", "side"]);
+    // Who went away, or was removed in another way, needs nothing any more.
+    umiak.run(&["rm", "later"]).ok().says("later");
+    make("later", &["--requires", "side"]);
+    umiak.run(&["rm", "-f", "-t", "0", "base", "side", "later"]).ok().says("later\nside\nbase");
+    umiak.run(&["run", "-d", "--name", "base", "--network", "none", "busybox", "sleep", "1000"]).ok();
+    make("side", &["--requires", "base"]);
+    umiak.run(&["rm", "--all", "-f", "-t", "0"]).ok();
+    umiak.run(&["ps", "-aq"]).ok().says("");
+}

@@ -29,6 +29,8 @@ mod login;
 mod manage;
 mod mounts;
 mod names;
+mod net_commands;
+mod net_setup;
 mod peers;
 mod push;
 mod registries;

@@ -30,6 +30,7 @@ enum Named {
     Places,
     Images,
     Volumes,
+    Networks,
     Anything,
 }
 
@@ -59,6 +60,11 @@ fn named(command: &str) -> Option<(Named, bool)> {
         "image diff" | "image mount" | "image unmount" | "rmi" | "save" | "untag" => (Named::Images, true),
         "volume exists" | "volume export" | "volume import" => (Named::Volumes, false),
         "volume inspect" | "volume mount" | "volume rm" | "volume unmount" => (Named::Volumes, true),
+        "network connect" | "network disconnect" | "network exists" | "network update" => {
+            (Named::Networks, false)
+        }
+        "network inspect" | "network rm" => (Named::Networks, true),
+        "network reload" => (Named::Containers, true),
         "diff" | "inspect" => (Named::Anything, true),
         _ => return None,
     })
@@ -197,7 +203,7 @@ fn flags(own: &Command) -> Vec<Offer> {
 fn values(arg: &Arg, before: &[String]) -> Vec<Offer> {
     let words = |words: &[&str]| words.iter().map(|word| ((*word).to_owned(), String::new())).collect();
     match arg.get_id().as_str() {
-        "network" => words(&["host", "none"]),
+        "network" => [words(&["default", "host", "none"]), names(Named::Networks, before)].concat(),
         "format" => words(&["json", "table"]),
         "pull" => words(&["always", "missing", "never", "newer"]),
         "restart" => words(&["always", "no", "on-failure", "unless-stopped"]),
@@ -243,6 +249,10 @@ fn names(named: Named, before: &[String]) -> Vec<Offer> {
         }
         Named::Images => images(),
         Named::Volumes => volumes(),
+        Named::Networks => {
+            let all = engine.networks().list().unwrap_or_default();
+            all.into_iter().map(|network| (network.name, "network".to_owned())).collect()
+        }
         Named::Anything => [containers(), images(), volumes()].concat(),
     }
 }
@@ -345,7 +355,7 @@ mod tests {
         assert_eq!(offered("umiak container st"), ["start", "stats", "stop"]);
         assert_eq!(offered("umiak --roo"), ["--root"]);
         assert_eq!(offered("umiak --root /nowhere ps --noh"), ["--noheading"]);
-        assert_eq!(offered("umiak run --network "), ["host", "none"]);
+        assert_eq!(offered("umiak run --network "), ["default", "host", "none"]);
         assert_eq!(offered("umiak run --network=h"), ["--network=host"]);
         assert_eq!(offered("umiak --root "), [""; 0]);
         assert_eq!(offered("umiak --root /nowhere run image --r"), [""; 0]);

@@ -30,6 +30,22 @@ pub struct VolumeArgs {
     volume: String,
 }
 
+/// Tell by the exit code whether a network is there.
+#[derive(Args, Debug, Clone)]
+pub struct NetworkArgs {
+    /// The network's name
+    network: String,
+}
+
+/// `network exists`: 0 or 1.
+pub fn network(args: NetworkArgs, globals: &Globals) -> Outcome {
+    match globals.engine()?.find_network(&args.network) {
+        Ok(_) => Ok(0),
+        Err(engine::Error::Network(engine::network::Error::Unknown(_))) => Ok(1),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// `container exists`: 0 or 1.
 pub fn container(args: ContainerArgs, globals: &Globals) -> Outcome {
     let _ = args.external;

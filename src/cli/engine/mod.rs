@@ -27,6 +27,7 @@ pub mod logs;
 mod man;
 pub mod manifest;
 pub mod mount;
+pub mod network;
 pub mod pause;
 pub mod port;
 pub mod prune;
@@ -258,6 +259,16 @@ fn faces() -> &'static [Face] {
         "manifest remove" [], manifest::RemoveArgs, manifest::remove, "Take an image out of a list";
         "manifest rm" [], manifest::RmArgs, manifest::rm, "Remove lists";
         "mount" [], mount::MountArgs, mount::mount, "Mount containers' files, or list those that are mounted";
+        "network connect" [], network::ConnectArgs, network::connect, "Put a container into a network";
+        "network create" [], network::CreateArgs, network::create, "Make a network";
+        "network disconnect" [], network::DisconnectArgs, network::disconnect, "Take a container out of a network";
+        "network exists" [], exists::NetworkArgs, exists::network, "Tell by the exit code whether a network is there";
+        "network inspect" [], network::InspectArgs, network::inspect, "Show everything about networks";
+        "network ls" ["list"], network::LsArgs, network::ls, "List networks";
+        "network prune" [], network::PruneArgs, network::prune, "Remove the networks that no container uses";
+        "network reload" [], network::ReloadArgs, network::reload, "Set up containers' networks again";
+        "network rm" ["remove"], network::RmArgs, network::rm, "Remove networks";
+        "network update" [], network::UpdateArgs, network::update, "Change a network's name servers";
         "pause" [], pause::PauseArgs, pause::pause, "Let containers stand still";
         "port" [], port::PortArgs, port::run, "Show which ports of a container are published";
         "ps" [], ps::PsArgs, ps::run, "List containers";
@@ -372,12 +383,13 @@ fn command_of(words: &[OsString]) -> Option<(&'static Face, Command, usize)> {
 
 /// Commands with a second word. Those of `container` and `image` that stand here are the ones that
 /// have no name of one word ([`ungroup`]).
-const GROUPS: [(&str, &str); 7] = [
+const GROUPS: [(&str, &str); 8] = [
     ("artifact", "Commands about artifacts: any files under a name"),
     ("container", "Commands about containers"),
     ("healthcheck", "Commands about containers' health"),
     ("image", "Commands about images"),
     ("manifest", "Commands about lists of images for several platforms"),
+    ("network", "Commands about networks that containers share"),
     ("system", "Commands about the whole store"),
     ("volume", "Commands about volumes"),
 ];

@@ -49,11 +49,12 @@ pub fn run(args: PruneArgs, globals: &Globals) -> Outcome {
     let (listed, _) =
         engine.list(&ListOptions { all: true, filters: args.filter, ..ListOptions::default() })?;
     let stopped = listed.iter().filter(|c| matches!(c.status, Status::Created | Status::Exited(_)));
-    let ids: Vec<String> = stopped.map(|container| container.record.id.to_string()).collect();
+    let ids = engine.needing_first(stopped.map(|container| container.record.id.clone()).collect())?;
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
     for_each(&ids, |id| match engine.remove(&id.parse().map_err(Error::from)?, false, None) {
         Ok(()) => Ok(Some(id.to_owned())),
-        // Started since it was listed.
-        Err(Error::Running(_)) => Ok(None),
+        // Started since it was listed, or needed by one that runs.
+        Err(Error::Running(_) | Error::Needed { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     })
 }

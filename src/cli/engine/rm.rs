@@ -1,9 +1,13 @@
 //! `rm`.
 
+use std::collections::HashMap;
+
 use clap::Args;
 
 use super::selection::{Selection, for_each, is_missing};
 use super::{Globals, Outcome};
+use crate::base::id::ContainerId;
+use crate::engine::{self, Engine};
 
 /// Remove containers.
 #[derive(Args, Debug, Clone)]
@@ -38,7 +42,7 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
         // What nobody names any more: of commands that were killed.
         let _ = engine.containers.sweep_names();
     }
-    let words = if args.depend { with_dependents(&engine, words)? } else { words };
+    let words = if args.depend || words.len() > 1 { in_order(&engine, words, args.depend)? } else { words };
     for_each(&words, |word| {
         let timeout = args.time.or((!args.force).then_some(0));
         let result = engine.lookup(word).and_then(|(record, _)| {
@@ -62,7 +66,7 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
             Err(error) => {
                 let code = match &error {
                     error if is_missing(error) => 1,
-                    crate::engine::Error::Running(_) => 2,
+                    engine::Error::Running(_) => 2,
                     error => error.exit_code(),
                 };
                 Err(super::Failure::from(error).with_code(code))
@@ -71,31 +75,33 @@ pub fn run(args: RmArgs, globals: &Globals) -> Outcome {
     })
 }
 
-/// The containers, each after those that need it.
-fn with_dependents(
-    engine: &crate::engine::Engine,
-    words: Vec<String>,
-) -> Result<Vec<String>, super::Failure> {
-    let mut all: Vec<String> = Vec::new();
-    for word in words {
-        if let Ok((record, _)) = engine.lookup(&word) {
-            for id in engine.dependents(&record.id)? {
-                let id = id.to_string();
-                if !all.contains(&id) {
-                    all.push(id);
+/// The containers, each after those that need it; with `all` those too.
+fn in_order(engine: &Engine, words: Vec<String>, all: bool) -> Result<Vec<String>, super::Failure> {
+    let mut named = HashMap::new();
+    let mut missing = Vec::new();
+    let mut ids = Vec::new();
+    for word in &words {
+        match engine.lookup(word) {
+            Ok((record, _)) => {
+                if all {
+                    ids.extend(engine.dependents(&record.id)?);
                 }
+                ids.push(record.id.clone());
+                named.insert(record.id, word);
             }
+            Err(_) => missing.push(word.clone()),
         }
-        all.push(word);
     }
-    Ok(all)
+    let ids = engine.needing_first(ids)?;
+    let word = |id: &ContainerId| named.get(id).map_or_else(|| id.to_string(), |word| (*word).clone());
+    let mut ordered: Vec<String> = ids.iter().map(word).collect();
+    // Each of these is told in the end.
+    ordered.extend(missing);
+    Ok(ordered)
 }
 
 /// Whether a container's records are what cannot be read.
-fn is_unreadable(error: &crate::engine::Error) -> bool {
+fn is_unreadable(error: &engine::Error) -> bool {
     use crate::storage::containers::Error;
-    matches!(
-        error,
-        crate::engine::Error::Containers(Error::Damaged { .. } | Error::Io { action: "reading", .. })
-    )
+    matches!(error, engine::Error::Containers(Error::Damaged { .. } | Error::Io { action: "reading", .. }))
 }

@@ -71,6 +71,7 @@ pub const FLAGS: &[(&str, &str)] = &[
         "\
      a,all authfile= compat-auth-file= h,help",
     ),
+    ("network create", "route="),
     (
         "push",
         "\

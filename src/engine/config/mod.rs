@@ -1,7 +1,8 @@
 //! From what the user typed and what the image says to what a container is: pure, but for the
 //! files that flags name (`--env-file`, `--security-opt seccomp=FILE`).
 
-mod names;
+pub(super) mod names;
+pub mod network;
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +83,7 @@ pub struct ImageDefaults {
     pub user: String,
     pub workdir: String,
     pub volumes: Vec<String>,
+    pub exposed_ports: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub stop_signal: Option<String>,
     pub healthcheck: Option<serde_json::Value>,
@@ -130,10 +132,10 @@ pub fn resolve(
     image: &ImageDefaults,
     around: &Surroundings<'_>,
 ) -> Result<ContainerConfig, Error> {
-    let network = network(request.network.as_deref())?;
+    let (network, net) = network::resolve(request, image, around)?;
     let uts = names::namespace("uts", request.uts.as_deref(), around)?;
     let ipc = names::namespace("ipc", request.ipc.as_deref(), around)?;
-    let hostname = names::hostname(request, network, &uts, around)?;
+    let hostname = names::hostname(request, &network, &uts, around)?;
     let (entrypoint, command) = arguments(request, image)?;
     let security = security_options(request)?;
     let labels = labels(request, image)?;
@@ -152,7 +154,7 @@ pub fn resolve(
         annotations: pairs("annotation", &request.annotations)?,
         stop_signal: stop_signal(request, image)?,
         stop_timeout: request.stop_timeout.unwrap_or(10),
-        network,
+        net,
         pid: names::namespace("pid", request.pid.as_deref(), around)?,
         ipc,
         uts,
@@ -169,7 +171,8 @@ pub fn resolve(
         mounts: all_mounts(request, image, around)?,
         devices: request.devices.iter().map(|device| parse_device(device)).collect::<Result<_, _>>()?,
         ulimits: ulimits(&request.ulimits)?,
-        sysctls: sysctls(request, network)?,
+        sysctls: sysctls(request, &network)?,
+        network,
         attach: process::attach(request)?,
         who: process::who(request)?,
         etc: names::etc_files(request, around)?,
@@ -296,14 +299,6 @@ fn stop_signal(request: &RunRequest, image: &ImageDefaults) -> Result<i32, Error
     match image.stop_signal.as_deref().filter(|text| !text.is_empty()) {
         None => Ok(libc::SIGTERM),
         Some(text) => signal::parse(text).ok_or_else(|| Error::ImageStopSignal(text.to_owned())),
-    }
-}
-
-fn network(value: Option<&str>) -> Result<NetworkMode, Error> {
-    match value {
-        None | Some("none") => Ok(NetworkMode::None),
-        Some("host") => Ok(NetworkMode::Host),
-        Some(other) => Err(Error::Unsupported { flag: "network", value: other.into() }),
     }
 }
 
@@ -515,7 +510,7 @@ fn ulimit(value: &str) -> Result<UlimitRecord, Error> {
     Ok(UlimitRecord { name: format!("RLIMIT_{}", name.to_ascii_uppercase()), soft, hard })
 }
 
-fn sysctls(request: &RunRequest, network: NetworkMode) -> Result<BTreeMap<String, String>, Error> {
+fn sysctls(request: &RunRequest, network: &NetworkMode) -> Result<BTreeMap<String, String>, Error> {
     let mut map = BTreeMap::new();
     for item in &request.sysctls {
         let (key, value) = item.split_once('=').ok_or_else(|| flag("sysctl", item, "it takes NAME=VALUE"))?;
@@ -524,7 +519,7 @@ fn sysctls(request: &RunRequest, network: NetworkMode) -> Result<BTreeMap<String
             || ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall"]
                 .contains(&key.as_str())
             || ["kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"].contains(&key.as_str());
-        if key.starts_with("net.") && network == NetworkMode::Host {
+        if key.starts_with("net.") && *network == NetworkMode::Host {
             return Err(flag("sysctl", item, "it would change the host's network (--network host)"));
         }
         if ipc && request.ipc.as_deref() == Some("host") {
@@ -597,7 +592,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused() {
-        let request = RunRequest { network: Some("bridge".into()), ..request() };
+        let request = RunRequest { networks: vec!["fast".into()], ..request() };
         let error = resolved(&request, &ImageDefaults::default()).unwrap_err();
         assert!(error.to_string().contains("is not supported yet"), "{error}");
     }

@@ -42,7 +42,7 @@ pub(super) fn container(
 /// `--hostname`, or what stands for it.
 pub(super) fn hostname(
     request: &RunRequest,
-    network: NetworkMode,
+    network: &NetworkMode,
     uts: &NamespaceMode,
     around: &Surroundings<'_>,
 ) -> Result<String, Error> {
@@ -64,7 +64,7 @@ pub(super) fn hostname(
             Ok((around.find)(id.as_str()).map_or_else(|_| around.short_id.into(), |r| r.config.hostname))
         }
         (None, NamespaceMode::Host) => Ok(around.host_name.into()),
-        (None, _) if network == NetworkMode::Host => Ok(around.host_name.into()),
+        (None, _) if *network == NetworkMode::Host => Ok(around.host_name.into()),
         (None, _) => Ok(around.short_id.into()),
     }
 }
@@ -118,15 +118,17 @@ pub(super) fn etc_files(request: &RunRequest, around: &Surroundings<'_>) -> Resu
     })
 }
 
+/// Stands for the host's address in `--add-host`, which is known when the container starts.
+pub(in crate::engine) const HOST_GATEWAY: &str = "host-gateway";
+
 /// `NAME[;NAME…]:ADDRESS` as a line of `/etc/hosts`.
 fn host_line(entry: &str) -> Result<String, Error> {
     let bad = |why: &str| flag("add-host", entry, why);
     let (names, address) = entry.split_once(':').ok_or_else(|| bad("it takes NAME[;NAME…]:ADDRESS"))?;
     let address = address.trim_start_matches('[').trim_end_matches(']');
-    if address == "host-gateway" {
-        return Err(Error::Unsupported { flag: "add-host", value: entry.into() });
+    if address != HOST_GATEWAY {
+        address.parse::<IpAddr>().map_err(|_| bad(&format!("\"{address}\" is no address")))?;
     }
-    address.parse::<IpAddr>().map_err(|_| bad(&format!("\"{address}\" is no address")))?;
     let names: Vec<&str> = names.split(';').collect();
     let sound = |name: &&str| {
         !name.is_empty()

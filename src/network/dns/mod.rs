@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use self::packet::{Code, Data, Header, Question, kind};
-use super::address::Subnet;
 use super::leases;
 use super::plan::{self, NetworkPlan};
 use super::policy::Policy;
+use crate::base::address::Subnet;
 
 /// The domain that all containers are in, as in Podman: `web` is `web.dns.podman`, too.
 pub const DOMAIN: &str = "dns.podman";

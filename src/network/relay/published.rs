@@ -18,7 +18,7 @@ use super::pairs::Pairs;
 use super::poll::{Place, Poll, Table, Token};
 use super::tcp;
 use super::udp::{ANSWERED, FLOWS, UNANSWERED};
-use crate::network::address::Subnet;
+use crate::base::address::Subnet;
 use crate::network::plan::{Network, NetworkPlan, Protocol};
 use crate::sys::inet::{self, Batch};
 

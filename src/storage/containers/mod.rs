@@ -17,10 +17,12 @@
 
 mod asked;
 mod health;
+mod network;
 mod record;
 
 pub use asked::*;
 pub use health::*;
+pub use network::*;
 pub use record::*;
 
 use std::fs::{self, DirBuilder};
@@ -39,6 +41,8 @@ use crate::sys::{host, process};
 
 /// The format version of every record here; a higher one is refused.
 const VERSION: u32 = 1;
+/// The directory beside a container's record with a file for each container that needs it.
+const DEPENDENTS: &str = "dependents";
 
 /// What goes wrong with a container's records.
 #[derive(Debug, thiserror::Error)]
@@ -256,6 +260,28 @@ impl Containers {
     /// The ids of all containers, in no order.
     pub fn ids(&self) -> Result<Vec<ContainerId>, Error> {
         list_ids(&self.root.join("containers"))
+    }
+
+    /// Notes that container `id`, which is about to be made, needs `other`.
+    pub fn add_dependent(&self, other: &ContainerId, id: &ContainerId) -> Result<(), Error> {
+        let dir = self.dir(other).join(DEPENDENTS);
+        let noted = match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => fs::File::create(dir.join(id.as_str())).map(drop),
+        };
+        match noted {
+            // It has just been removed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(other.to_string())),
+            other => other.map_err(|source| Error::Io { action: "writing", path: dir, source }),
+        }
+    }
+
+    /// The containers that need this one.
+    pub fn dependents(&self, of: &ContainerId) -> Result<Vec<ContainerId>, Error> {
+        let mut ids = list_ids(&self.dir(of).join(DEPENDENTS))?;
+        // Those that are gone need nothing.
+        ids.retain(|id| self.dir(id).exists());
+        Ok(ids)
     }
 
     /// The ids of the containers that may be running: a number that does not grow with the

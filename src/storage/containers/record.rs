@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EtcFiles, HealthConfig, Kernel, Marks, NamespaceMode, UsernsMode, VERSION, Who};
+use super::{
+    EtcFiles, HealthConfig, Kernel, Marks, NamespaceMode, NetworkDetails, NetworkMode, UsernsMode, VERSION,
+    Who,
+};
 use crate::base::digest::{ChainId, Digest};
 use crate::base::id::ContainerId;
 use crate::base::idmap::IdMapping;
@@ -103,17 +106,6 @@ pub struct UlimitRecord {
     pub soft: Option<u64>,
     /// Hard limit.
     pub hard: Option<u64>,
-}
-
-/// The network of a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkMode {
-    /// Only a loopback device.
-    #[default]
-    None,
-    /// The host's.
-    Host,
 }
 
 /// Who keeps a container's output.
@@ -234,6 +226,8 @@ pub struct ContainerConfig {
     pub stop_timeout: u64,
     #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkMode,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub net: NetworkDetails,
     #[serde(default, skip_serializing_if = "is_default")]
     pub pid: NamespaceMode,
     #[serde(default, skip_serializing_if = "is_default")]

@@ -6,6 +6,7 @@
 //! one of `oci-bundles/`; default: the checkout's), `UMIAK_TEST_SKIPS` (a file that gets a
 //! line for each test that was skipped), `CI=true` (a skip for a missing tool or image is a failure).
 
+pub mod net;
 mod registry;
 #[path = "../../common/skip.rs"]
 mod skip;

@@ -4,6 +4,7 @@ mod image;
 mod life;
 mod mounting;
 mod namespaces;
+mod network;
 mod program;
 mod refused;
 mod security;
@@ -27,6 +28,8 @@ pub struct Flags {
     #[command(flatten)]
     namespaces: namespaces::Namespaces,
     #[command(flatten)]
+    network: network::Network,
+    #[command(flatten)]
     security: security::Security,
     /// Where the image comes from.
     #[command(flatten)]
@@ -45,6 +48,7 @@ impl Flags {
         self.users.fill(&mut request);
         self.mounting.fill(&mut request);
         self.namespaces.fill(&mut request);
+        self.network.fill(&mut request);
         self.security.fill(&mut request);
         request
     }

@@ -7,9 +7,6 @@ use crate::engine::request::RunRequest;
 /// Namespaces, and what belongs to one.
 #[derive(Args, Debug, Clone)]
 pub struct Namespaces {
-    /// The container's network: none or host
-    #[arg(long, value_name = "MODE", visible_alias = "net")]
-    network: Option<String>,
     /// The pid namespace: private, host, container:NAME or ns:PATH
     #[arg(long, value_name = "MODE")]
     pid: Option<String>,
@@ -52,7 +49,6 @@ impl Namespaces {
     /// Writes what was asked for into `request`.
     pub fn fill(&self, request: &mut RunRequest) {
         let this = self.clone();
-        request.network = this.network;
         request.pid = this.pid;
         request.ipc = this.ipc;
         request.uts = this.uts;

@@ -38,6 +38,11 @@ impl Subnet {
         Some(Self { address: from_number(number(address) & mask, address.is_ipv6()), prefix })
     }
 
+    /// That of one address alone.
+    pub fn host(address: IpAddr) -> Self {
+        Self { address, prefix: bits(address) }
+    }
+
     /// Its lowest address.
     pub fn address(self) -> IpAddr {
         self.address

@@ -1,0 +1,125 @@
+//! What a container's network has to know of the host's.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use crate::base::address::Subnet;
+
+/// What is known of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostNetwork {
+    /// The address that it goes out by, of each family; none where there is no way out.
+    pub own: (Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// Whether it has IPv6 at all.
+    pub ipv6: bool,
+    /// Subnets of IPv4 that it has a way to.
+    pub routes: Vec<Subnet>,
+    /// What its `/etc/resolv.conf` says.
+    pub resolver: Resolver,
+}
+
+/// `/etc/resolv.conf`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolver {
+    /// Name servers.
+    pub servers: Vec<IpAddr>,
+    /// Domains.
+    pub search: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
+}
+
+/// An address of everybody's: to look for the way there sends nothing.
+const FAR: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+
+impl HostNetwork {
+    /// Looks at the host.
+    pub fn read() -> Self {
+        let ipv6 = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+        let own = |far: SocketAddr, any: IpAddr| {
+            let socket = UdpSocket::bind((any, 0)).ok()?;
+            socket.connect(far).ok()?;
+            socket.local_addr().ok().map(|address| address.ip())
+        };
+        let v4 = match own((FAR.0, 9).into(), Ipv4Addr::UNSPECIFIED.into()) {
+            Some(IpAddr::V4(address)) if !address.is_loopback() => Some(address),
+            _ => None,
+        };
+        let v6 = match own((FAR.1, 9).into(), Ipv6Addr::UNSPECIFIED.into()) {
+            Some(IpAddr::V6(address)) if ipv6 && !address.is_loopback() => Some(address),
+            _ => None,
+        };
+        Self {
+            own: (v4, v6),
+            ipv6,
+            routes: routes(&fs::read_to_string("/proc/net/route").unwrap_or_default()),
+            resolver: Resolver::read(),
+        }
+    }
+}
+
+impl Resolver {
+    /// That of the host.
+    pub fn read() -> Self {
+        Self::parse(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+    }
+
+    /// Reads the form of resolv.conf(5). Servers of link-local addresses are left out: they mean nothing
+    /// without a device.
+    pub fn parse(text: &str) -> Self {
+        let mut resolver = Self::default();
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("nameserver") => {
+                    resolver.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()))
+                }
+                // The last of them counts.
+                Some("search" | "domain") => {
+                    resolver.search = words.filter(|word| *word != ".").map(str::to_owned).collect();
+                }
+                Some("options") => resolver.options.extend(words.map(str::to_owned)),
+                _ => {}
+            }
+        }
+        resolver
+    }
+}
+
+/// The subnets of `/proc/net/route`, whose addresses are in the machine's byte order, without the default one.
+fn routes(text: &str) -> Vec<Subnet> {
+    let subnet = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let number = |text: &str| {
+            u32::from_str_radix(text, 16).ok().map(|number| u32::from_be_bytes(number.to_ne_bytes()))
+        };
+        let (address, mask) = (number(fields.nth(1)?)?, number(fields.nth(5)?)?);
+        Subnet::of(Ipv4Addr::from(address).into(), mask.leading_ones() as u8)
+    };
+    text.lines().skip(1).filter_map(subnet).filter(|subnet| subnet.prefix() > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_file_is_read() {
+        let text = "# a comment\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\nnameserver ::1\nsearch old\n\
+                    options edns0 trust-ad\nsearch a.example b.example\nnonsense\nnameserver\n";
+        let resolver = Resolver::parse(text);
+        assert_eq!(resolver.servers, ["127.0.0.53".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+        assert_eq!(resolver.search, ["a.example", "b.example"]);
+        assert_eq!(resolver.options, ["edns0", "trust-ad"]);
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn routes_are_read() {
+        let text = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+                    eth0\t00000000\t0102000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                    eth0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\nnonsense\n";
+        assert_eq!(routes(text), ["10.0.2.0/24".parse::<Subnet>().unwrap()]);
+    }
+}
