@@ -136,6 +136,8 @@ pub struct Job {
     pub lock: Lock,
     /// Volumes without a name, which go with a container that is removed when it ends.
     pub anonymous_volumes: Vec<PathBuf>,
+    /// Gives back what the container has in networks that others are in, too.
+    pub leave: Box<dyn Fn(&ContainerRecord)>,
     /// Removes what others, who were killed, left in the store.
     pub sweep: Box<dyn Fn()>,
     /// Deletes a tree that the container left, whoever owns the files.
@@ -146,7 +148,10 @@ pub struct Job {
 pub fn run(mut job: Job) -> u8 {
     detach(&job);
     let mut supervisor = None;
-    match supervise(&mut job, &mut supervisor) {
+    let result = supervise(&mut job, &mut supervisor);
+    // Before anybody hears of the end: the next one may want the same address.
+    (job.leave)(&job.record);
+    match result {
         Ok(code) => {
             let trash = job.record.config.auto_remove.then(|| job.containers.remove(&job.record));
             if let Some(Ok(_)) = trash {
