@@ -321,13 +321,15 @@ impl Engine {
                     size: if tty { super::attach::terminal_size() } else { None },
                     stdin: stdin_read,
                     lock,
+                    leave: {
+                        let engine = self.clone();
+                        Box::new(move |record| engine.leave_networks(record))
+                    },
                     sweep: {
                         let store = store_of.clone();
                         let image = record.image_id.filter(|_| record.config.marks.rmi);
                         let engine = self.clone();
-                        let record = record.clone();
                         Box::new(move || {
-                            engine.leave_networks(&record);
                             // What is in use stays, and nobody is there to be told.
                             if let Some(image) = image
                                 && engine.remove_image(&image.hex(), false).is_ok()

@@ -152,7 +152,12 @@ impl Inner {
         let mut swept = Instant::now();
         loop {
             let timeout = if more { Some(Duration::ZERO) } else { self.ports.any_flows().then_some(SWEEP) };
-            self.poll.wait(timeout, &mut events).map_err(Error::Poll)?;
+            let waited = match timeout {
+                Some(Duration::ZERO) => self.poll.wait(timeout, &mut events),
+                _ if self.pairs.busy() => self.poll.wait(timeout, &mut events),
+                _ => self.poll.wait_eagerly(timeout, &mut events),
+            };
+            waited.map_err(Error::Poll)?;
             let now = Instant::now();
             let Self { poll, factory, published, ports, pairs, batch } = &mut self;
             for (token, flags) in &events {

@@ -12,7 +12,7 @@ use super::inner::Outbound;
 use super::names::Names;
 use super::pairs::Pairs;
 use super::poll::{Poll, Token};
-use super::tcp::{Around, Dials};
+use super::tcp::{ACCEPTED, Around, Dials};
 use super::udp::Flows;
 use crate::network::plan::{NetworkPlan, Protocol};
 use crate::network::policy::{Decision, Policy};
@@ -96,7 +96,12 @@ impl Loop {
         let mut swept = Instant::now();
         loop {
             let timeout = if more { Some(Duration::ZERO) } else { self.patience() };
-            self.poll.wait(timeout, &mut events).map_err(Error::Poll)?;
+            let waited = match timeout {
+                Some(Duration::ZERO) => self.poll.wait(timeout, &mut events),
+                _ if self.pairs.busy() => self.poll.wait(timeout, &mut events),
+                _ => self.poll.wait_eagerly(timeout, &mut events),
+            };
+            waited.map_err(Error::Poll)?;
             let now = Instant::now();
             for (token, flags) in &events {
                 if token.kind == CONTROL {
@@ -134,11 +139,23 @@ impl Loop {
         let side = usize::from(token.side);
         match token.kind {
             PAIR => around.pairs.event(token, flags),
-            QUEUE => dials.held(&mut around),
-            DIAL => dials.event(token, &mut around),
+            QUEUE | DIAL => {
+                if token.kind == QUEUE {
+                    dials.held(&mut around);
+                } else {
+                    dials.event(token, &mut around);
+                }
+                for (count, listener) in dials.released().into_iter().zip(listeners) {
+                    if let Some(listener) = listener.as_ref().filter(|_| count > 0) {
+                        for socket in dials.accept(listener, count, &mut around) {
+                            names.connection(socket, poll, now);
+                        }
+                    }
+                }
+            }
             LISTENER => {
                 if let Some(listener) = &listeners[side] {
-                    for socket in dials.accept(listener, &mut around) {
+                    for socket in dials.accept(listener, ACCEPTED, &mut around) {
                         names.connection(socket, poll, now);
                     }
                 }

@@ -27,11 +27,13 @@ pub struct Tools {
     buffer: Vec<u8>,
     free: Vec<Pipe>,
     made: usize,
+    /// Something was moved by a pipe since this was set to false.
+    pub moved: bool,
 }
 
 impl Default for Tools {
     fn default() -> Self {
-        Self { buffer: vec![0; COPIED], free: Vec::new(), made: 0 }
+        Self { buffer: vec![0; COPIED], free: Vec::new(), made: 0, moved: false }
     }
 }
 
@@ -156,13 +158,14 @@ impl Pair {
     pub fn pump(&mut self, tools: &mut Tools) -> Outcome {
         let mut more = false;
         for from in [0, 1] {
+            let last = self.ways[1 - from].shut;
             let (way, source, sink) = (&mut self.ways[from], &self.sides[from], &self.sides[1 - from]);
             if way.shut {
                 continue;
             }
             let mut rounds = 0;
             loop {
-                match way.step(source, sink, tools) {
+                match way.step(source, sink, tools, last) {
                     Step::Stop => break,
                     Step::Broken => {
                         self.reset(tools);
@@ -203,8 +206,9 @@ pub fn reset_when_closed(socket: impl AsFd) {
 }
 
 impl Way {
-    /// Does the next thing: empties what is held, passes on the end, or reads.
-    fn step(&mut self, source: &OwnedFd, sink: &OwnedFd, tools: &mut Tools) -> Step {
+    /// Does the next thing: empties what is held, passes on the end, or reads. If it is the last way, closing
+    /// passes on the end.
+    fn step(&mut self, source: &OwnedFd, sink: &OwnedFd, tools: &mut Tools, last: bool) -> Step {
         if self.taken < self.rest.len() {
             return self.write_rest(sink);
         }
@@ -214,8 +218,10 @@ impl Way {
         if self.ended {
             self.release(tools);
             self.shut = true;
-            // The other side may be gone already: then its own way tells.
-            let _ = rustix::net::shutdown(sink, Shutdown::Write);
+            if !last {
+                // The other side may be gone already: then its own way tells.
+                let _ = rustix::net::shutdown(sink, Shutdown::Write);
+            }
             return Step::Stop;
         }
         if !self.readable {
@@ -227,6 +233,7 @@ impl Way {
                 self.pipe = tools.pipe();
             }
             if self.pipe.is_some() {
+                tools.moved = true;
                 return self.fill(source);
             }
         }

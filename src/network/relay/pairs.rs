@@ -58,8 +58,14 @@ impl Pairs {
         }
     }
 
+    /// Whether much was moved in the last turn: then there will be more soon, and enough to do for all.
+    pub fn busy(&self) -> bool {
+        self.tools.moved
+    }
+
     /// Gives every pair that can go on its turn. Returns whether some can still go on.
     pub fn turn(&mut self) -> bool {
+        self.tools.moved = false;
         for _ in 0..self.ready.len() {
             let Some(place) = self.ready.pop_front() else { break };
             let Some(pair) = self.table.get(place) else { continue };

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, sockopt};
 
 use super::pair::reset_when_closed;
@@ -21,12 +22,10 @@ use crate::sys::inet;
 
 /// So long a connection that was let through may take until it is there.
 const RELEASED: Duration = Duration::from_secs(60);
-/// A peer that vanished is noticed after an idle time, and so many unanswered questions at this interval.
+/// A peer that vanished is asked for after this time without a word, and noticed some minutes later (tcp(7)).
 const KEEP_IDLE: Duration = Duration::from_secs(600);
-const KEEP_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_COUNT: u32 = 5;
 /// What is accepted before others have their turn.
-const ACCEPTED: usize = 64;
+pub const ACCEPTED: usize = 64;
 
 /// Who waits for a dial.
 enum Client {
@@ -55,6 +54,8 @@ pub struct Dials {
     table: Table<Dial>,
     places: HashMap<Ends, Place>,
     limit: usize,
+    /// Let through since they were last accepted, of each family.
+    released: [usize; 2],
 }
 
 /// What dialling needs of its loop.
@@ -72,7 +73,15 @@ pub struct Around<'a> {
 impl Dials {
     /// None yet; the tokens of sockets will be of this kind. There will be at most `limit` connections.
     pub fn new(kind: u8, queue: Option<Queue>, limit: usize) -> Self {
-        Self { kind, queue, held: Vec::new(), table: Table::default(), places: HashMap::new(), limit }
+        Self {
+            kind,
+            queue,
+            held: Vec::new(),
+            table: Table::default(),
+            places: HashMap::new(),
+            limit,
+            released: [0; 2],
+        }
     }
 
     /// Whether there are any, which have to be looked at for their age.
@@ -168,6 +177,7 @@ impl Dials {
                 let place = self.table.insert(Dial { ends, socket, known, client });
                 self.places.insert(ends, place);
                 self.verdict(id, Some(mark::ACCEPT));
+                self.released[usize::from(ends.1.is_ipv6())] += 1;
             }
             (Client::Accepted(near), Some(far)) => {
                 // What cannot be waited for was reset.
@@ -211,15 +221,20 @@ impl Dials {
         }
     }
 
-    /// Accepts what came to a listener of the router. Returns those that we answer ourselves.
-    pub fn accept(&mut self, listener: &OwnedFd, around: &mut Around<'_>) -> Vec<OwnedFd> {
+    /// How many were let through since this was last asked, of each family: they are mostly there at once.
+    pub fn released(&mut self) -> [usize; 2] {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Accepts what came to a listener of the router, at most so many. Returns those that we answer ourselves.
+    pub fn accept(&mut self, listener: &OwnedFd, most: usize, around: &mut Around<'_>) -> Vec<OwnedFd> {
         let mut answered = Vec::new();
-        for _ in 0..ACCEPTED {
+        for _ in 0..most {
             let accepted =
                 rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
             let (socket, from) = match accepted {
                 Ok((socket, Some(from))) => (socket, from),
-                Ok((_, None)) | Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => continue,
+                Ok((_, None)) | Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 // Nothing more; or no descriptors, which the limit prevents.
                 Err(_) => break,
             };
@@ -265,8 +280,12 @@ fn mark_of_refusal(refusal: Refusal) -> u32 {
 fn connect(to: SocketAddr) -> io::Result<(OwnedFd, Option<io::Error>)> {
     let socket = inet::socket(to.is_ipv6(), SocketType::STREAM, None)?;
     set_options(&socket)?;
-    let error = rustix::net::connect(&socket, &to).err().map(io::Error::from);
-    Ok((socket, error))
+    let error = match rustix::net::connect(&socket, &to) {
+        // Whoever is near has answered within the call.
+        Err(Errno::INPROGRESS) if rustix::net::getpeername(&socket).is_ok() => None,
+        other => other.err(),
+    };
+    Ok((socket, error.map(io::Error::from)))
 }
 
 /// Both ends do themselves what TCP does for small packets: nothing is held back here. Who vanished is noticed.
@@ -274,7 +293,5 @@ fn connect(to: SocketAddr) -> io::Result<(OwnedFd, Option<io::Error>)> {
 pub fn set_options(socket: impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_tcp_keepidle(&socket, KEEP_IDLE)?;
-    sockopt::set_tcp_keepintvl(&socket, KEEP_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(&socket, KEEP_COUNT)?;
     Ok(sockopt::set_socket_keepalive(&socket, true)?)
 }
