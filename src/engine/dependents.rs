@@ -9,7 +9,7 @@ use crate::storage::containers::{ContainerConfig, NamespaceMode, NetworkMode, Us
 /// The containers that one of this configuration needs.
 pub(super) fn needed(config: &ContainerConfig) -> impl Iterator<Item = &ContainerId> {
     let of = |mode| match mode {
-        &NamespaceMode::Container(ref id) => Some(id),
+        NamespaceMode::Container(id) => Some(id),
         _ => None,
     };
     let namespaces = [&config.pid, &config.ipc, &config.uts, &config.cgroupns].into_iter().filter_map(of);
