@@ -8,11 +8,7 @@ use crate::storage::containers::{ContainerConfig, NamespaceMode, NetworkMode, Us
 
 /// The containers that one of this configuration needs.
 pub(super) fn needed(config: &ContainerConfig) -> impl Iterator<Item = &ContainerId> {
-    let of = |mode| match mode {
-        NamespaceMode::Container(id) => Some(id),
-        _ => None,
-    };
-    let namespaces = [&config.pid, &config.ipc, &config.uts, &config.cgroupns].into_iter().filter_map(of);
+    let namespaces = [&config.pid, &config.ipc, &config.uts, &config.cgroupns].into_iter().filter_map(other);
     let user = match &config.userns {
         UsernsMode::Container(id) => Some(id),
         _ => None,
@@ -73,5 +69,13 @@ impl Engine {
             Err(_) => id.short().to_owned(),
         });
         Err(Error::Needed { name: name.to_owned(), by: names.collect::<Vec<_>>().join(", ") })
+    }
+}
+
+/// Whose namespace it is.
+fn other(mode: &NamespaceMode) -> Option<&ContainerId> {
+    match mode {
+        NamespaceMode::Container(id) => Some(id),
+        _ => None,
     }
 }
