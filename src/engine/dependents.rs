@@ -75,3 +75,5 @@ impl Engine {
         Err(Error::Needed { name: name.to_owned(), by: names.collect::<Vec<_>>().join(", ") })
     }
 }
+
+/// Whose namespace it is.
