@@ -216,9 +216,11 @@ fn hand_over() -> Result<RelayIds, Failure> {
     Err(doing("making the rules of the router")(source))
 }
 
-/// All but what transparent sockets and verdicts on held packets need. It counts for the calling thread.
+/// All but what transparent sockets, verdicts on held packets, and sockets with the ports of servers and clients
+/// below 1024 need. It counts for the calling thread.
 fn drop_capabilities() -> io::Result<()> {
+    const NET_BIND_SERVICE: u64 = 1 << 10;
     const NET_ADMIN: u64 = 1 << 12;
-    let keep = NET_ADMIN & capability::permitted()?;
+    let keep = (NET_ADMIN | NET_BIND_SERVICE) & capability::permitted()?;
     capability::set(&capability::Sets { effective: keep, permitted: keep, ..capability::Sets::default() })
 }
