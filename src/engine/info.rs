@@ -51,7 +51,7 @@ impl Engine {
                 "distribution": { "distribution": distribution, "version": version, "codename": codename },
                 "eventLogger": "file",
                 "linkmode": "static",
-                "networkBackend": "",
+                "networkBackend": "umiak",
                 "remoteSocket": { "exists": false, "path": "" },
                 "serviceIsRemote": false,
                 "slirp4netns": { "executable": "", "package": "", "version": "" },
@@ -107,7 +107,7 @@ impl Engine {
             },
             "plugins": {
                 "volume": ["local"],
-                "network": [],
+                "network": ["bridge"],
                 "log": ["k8s-file", "json-file", "journald", "none", "passthrough"],
                 "authorization": null,
             },

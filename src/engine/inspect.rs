@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::list::{image_name, network_name, timestamp};
+use super::network::show::port_map;
 use super::{Engine, Error};
 use crate::base::{signal, time};
 use crate::storage::containers::{
@@ -66,7 +67,7 @@ impl Engine {
             "GraphDriver": self.graph_driver(&record, pids.is_some()),
             "Mounts": mounts(config),
             "Dependencies": [],
-            "NetworkSettings": network_settings(config),
+            "NetworkSettings": self.network_settings(&record, pids),
             "Namespace": "",
             "IsInfra": false,
             "IsService": false,
@@ -156,7 +157,7 @@ impl Engine {
                 "Size": config.log.size_max.map_or("0B".into(), crate::base::size::human),
             },
             "NetworkMode": network_name(&config.network),
-            "PortBindings": {},
+            "PortBindings": port_map(&config.net, false),
             "RestartPolicy": {
                 "Name": config.restart.name(),
                 "MaximumRetryCount": config.restart.bound(),
@@ -167,9 +168,9 @@ impl Engine {
             "VolumesFrom": null,
             "CapAdd": config.cap_add,
             "CapDrop": config.cap_drop,
-            "Dns": [],
-            "DnsOptions": [],
-            "DnsSearch": [],
+            "Dns": config.net.dns.servers,
+            "DnsOptions": config.net.dns.options,
+            "DnsSearch": config.net.dns.search.clone().unwrap_or_default(),
             "ExtraHosts": extra_hosts(&config.etc.add_hosts),
             "GroupAdd": config.who.groups,
             "IpcMode": if config.no_shm { "none".to_owned() } else { mode(&config.ipc) },
@@ -326,31 +327,6 @@ fn mounts(config: &ContainerConfig) -> Vec<Value> {
         .collect()
 }
 
-fn network_settings(config: &ContainerConfig) -> Value {
-    json!({
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "MacAddress": "",
-        "Bridge": "",
-        "SandboxID": "",
-        "HairpinMode": false,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "Ports": {},
-        "SandboxKey": "",
-        "Networks": { network_name(&config.network): {
-            "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "",
-            "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "MacAddress": "",
-            "NetworkID": network_name(&config.network), "DriverOpts": null, "IPAMConfig": null, "Links": null,
-        } },
-    })
-}
-
 fn configuration(record: &ContainerRecord) -> Value {
     let config = &record.config;
     let seccomp = match &config.seccomp {
@@ -390,6 +366,11 @@ fn configuration(record: &ContainerRecord) -> Value {
         "sdNotifyMode": "container",
         "SeccompProfile": seccomp,
     });
+    if !config.net.exposed.is_empty() {
+        let exposed = config.net.exposed.iter();
+        let ports = exposed.map(|(port, protocol)| (format!("{port}/{}", protocol.name()), json!({})));
+        value["ExposedPorts"] = ports.collect::<serde_json::Map<_, _>>().into();
+    }
     if let Some(health) = &config.health {
         value["Healthcheck"] = json!({
             "Test": health.test,

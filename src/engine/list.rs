@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use regex::Regex;
 use serde_json::{Value, json};
 
+use super::network::show;
 use super::{Engine, Error};
 use crate::base::id::ContainerId;
 use crate::base::{size, time};
@@ -351,11 +352,12 @@ impl Listed {
             "Mounts": self.mounts(),
             "Names": [record.name],
             "Namespaces": self.namespaces(),
-            "Networks": [],
+            "Networks": show::network_names(record),
             "Pid": self.pid(),
             "Pod": "",
             "PodName": "",
-            "Ports": null,
+            "Ports": show::ports_json(&record.config.net),
+            "ExposedPorts": show::exposed_json(&record.config.net),
             "Restarts": self.status.restarts(),
             "Size": self.size.map(|(written, all)| json!({ "rootFsSize": all, "rwSize": written })),
             "StartedAt": started,
@@ -417,7 +419,7 @@ impl Listed {
         put("ExitCode", &|| self.exit_code().into());
         put("Exited", &|| matches!(self.status, Status::Exited(_)).into());
         put("ExitedAt", &|| self.seconds().1.into());
-        put("ExposedPorts", &|| json!({}));
+        put("ExposedPorts", &|| show::exposed_json(&record.config.net));
         put("ID", &|| id.as_str().into());
         put("Id", &|| id.as_str().into());
         put("Image", &|| image_name(record).into());
@@ -447,7 +449,9 @@ impl Listed {
         put("StartedAt", &|| self.seconds().0.into());
         put("State", &|| self.status.word().into());
         put("Status", &|| self.status_text(now).into());
-        for none in ["Networks", "Pod", "PodName", "Ports"] {
+        put("Networks", &|| show::network_names(record).join(",").into());
+        put("Ports", &|| show::column(&record.config.net).into());
+        for none in ["Pod", "PodName"] {
             put(none, &|| "".into());
         }
         row.into()

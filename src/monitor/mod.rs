@@ -28,6 +28,7 @@ use crate::base::report;
 use crate::base::template::Template;
 use crate::network::birth::{self, Namespaces, Relay};
 use crate::network::plan::NetworkPlan;
+use crate::network::shared;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthConfig, HealthRun, LogDriver,
@@ -81,6 +82,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Runtime { source, .. } => source.hint(),
+            Self::Network { source, .. } => source.hint(),
             _ => None,
         }
     }
@@ -470,19 +472,28 @@ fn create(job: &mut Job) -> Result<(Created, Streams, Option<Relay>), Error> {
             None => streams(&job.record.config, stdin).map_err(io)?,
         };
         request.stdio = stdio;
+        let failed = |source: birth::Error| Error::Network { name: name.clone(), source };
+        let place = plan.as_ref().and_then(NetworkPlan::shared).map(|shared| {
+            let mapping = serde_json::to_string(&job.record.mapping).unwrap_or_default();
+            shared::enter(&shared.dir, &mapping).map_err(|source| failed(source.into()))
+        });
+        let mut place = place.transpose()?;
+        if let Some(user) = place.as_ref().and_then(|place| place.router.as_ref()?.user.as_ref()) {
+            // The router's, for only who has powers over both can connect the two.
+            request.join_user(&PathBuf::from(format!("/proc/self/fd/{}", user.as_raw_fd())));
+        }
         // Beside the container's own making, which takes as long.
         let mut relay = None;
         let mut begin = |pid: i32| {
             let Some(plan) = &plan else { return Ok(()) };
-            relay = Some(
-                Namespaces::of(pid).map_err(birth::Error::Namespace).and_then(|n| Relay::start(plan, &n)),
-            );
+            let namespaces = Namespaces::of(pid).map_err(birth::Error::Namespace);
+            relay = Some(namespaces.and_then(|namespaces| Relay::start(plan, namespaces, place.take())));
             Ok(())
         };
         let born: Option<runtime::Born<'_>> = plan.is_some().then_some(&mut begin);
         let created = runtime::create_with(request, born)
             .map_err(|source| Error::Runtime { name: name.clone(), source })?;
-        let relay = relay.transpose().map_err(|source| Error::Network { name: name.clone(), source })?;
+        let relay = relay.transpose().map_err(failed)?;
         Ok((created, streams, relay))
     };
     let stdin = job.stdin.take();

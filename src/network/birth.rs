@@ -8,13 +8,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc;
 
-use super::ids::RelayIds;
-use super::nft::Queue;
 use super::plan::NetworkPlan;
-use super::relay::{self, Inner, Outbound, Outer};
-use super::setup::{self, Requests};
+use super::relay::{self, Outer};
+use super::router::{self, Opened, doing};
+use super::shared::{self, Place};
 use crate::base::report;
-use crate::sys::netlink::{self, Family, Refused, Socket};
 use crate::sys::process::{self, Child, CloneOptions};
 use crate::sys::{capability, daemon, namespace, socket};
 
@@ -31,29 +29,27 @@ pub enum Error {
     #[error("the relay's process died")]
     Died,
     /// It could not set the network up.
-    #[error("{0}")]
-    Inside(String),
-}
-
-/// What failed in the process itself. Told to its maker as text.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("{action}")]
-    Step {
-        action: String,
-        #[source]
-        source: io::Error,
+    #[error("{message}")]
+    Inside {
+        /// What and why.
+        message: String,
+        /// What may be done about it, if anything.
+        hint: String,
     },
+    /// There is no place for it in the router of shared networks.
     #[error(transparent)]
-    Relay(#[from] relay::Error),
-    #[error("the thread of the router died")]
-    Thread,
+    Shared(#[from] shared::Error),
 }
 
-/// Makes an error of what was being done.
-fn doing(action: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
-    let action = action.into();
-    move |source| Failure::Step { action, source }
+impl Error {
+    /// What may be done about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Inside { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
+            Self::Shared(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 /// The namespaces of a container.
@@ -84,20 +80,28 @@ pub struct Relay {
 
 impl Relay {
     /// Forks the process, which goes to work beside the caller. The caller must be single-threaded.
-    pub fn start(plan: &NetworkPlan, namespaces: &Namespaces) -> Result<Self, Error> {
+    /// In a shared router it takes a place.
+    pub fn start(plan: &NetworkPlan, namespaces: Namespaces, place: Option<Place>) -> Result<Self, Error> {
         let (ours, theirs) = socket::packet_pair().map_err(Error::Process)?;
         let options = CloneOptions { close: Some(ours.as_fd()), ..CloneOptions::default() };
         let parent = std::process::id();
         let child = process::spawn(options, || {
             let mut keep = vec![theirs.as_raw_fd(), namespaces.net.as_raw_fd()];
             keep.extend(namespaces.user.as_ref().map(AsRawFd::as_raw_fd));
+            if let Some(place) = &place {
+                keep.push(place.door.as_raw_fd());
+                let router = place.router.as_ref();
+                keep.extend(router.map(|router| router.net.as_raw_fd()));
+                keep.extend(router.and_then(|router| router.user.as_ref()).map(AsRawFd::as_raw_fd));
+            }
             // First of all: among them is the gate of the container, which must close when the monitor dies.
             daemon::close_fds_except(&keep);
-            match work(parent, plan, namespaces, &theirs) {
+            match work(parent, plan, namespaces, place, &theirs) {
                 Ok(()) => 0,
                 Err(failure) => {
                     // Whoever would be told may be gone, and so shall we be.
-                    let _ = socket::send(&theirs, report::chain(&failure).as_bytes(), None);
+                    let text = [report::chain(&failure), failure.hint().unwrap_or_default()].join("\0");
+                    let _ = socket::send(&theirs, text.as_bytes(), None);
                     1
                 }
             }
@@ -111,7 +115,11 @@ impl Relay {
         match answer.as_slice() {
             [] => Err(Error::Died),
             READY => Ok(()),
-            text => Err(Error::Inside(String::from_utf8_lossy(text).into_owned())),
+            text => {
+                let text = String::from_utf8_lossy(text);
+                let (message, hint) = text.split_once('\0').unwrap_or((&text, ""));
+                Err(Error::Inside { message: message.to_owned(), hint: hint.to_owned() })
+            }
         }
     }
 
@@ -132,12 +140,19 @@ impl Drop for Relay {
 const READY: &[u8] = b"\0ready";
 
 /// All of the process's life.
-fn work(parent: u32, plan: &NetworkPlan, namespaces: &Namespaces, control: &OwnedFd) -> Result<(), Failure> {
+fn work(
+    parent: u32,
+    plan: &NetworkPlan,
+    namespaces: Namespaces,
+    place: Option<Place>,
+    control: &OwnedFd,
+) -> Result<(), router::Error> {
     let die_with = || process::die_with_parent(parent).map_err(doing("tying the relay to its monitor"));
     die_with()?;
     // With the powers and the network of the one who runs the container.
     let outer = Outer::open(plan)?;
-    if let Some(user) = &namespaces.user {
+    let Namespaces { user, net } = namespaces;
+    if let Some(user) = user {
         namespace::join(user, libc::CLONE_NEWUSER as u64)
             .map_err(doing("joining the container's user namespace"))?;
         // Lost with the change of capabilities.
@@ -145,82 +160,55 @@ fn work(parent: u32, plan: &NetworkPlan, namespaces: &Namespaces, control: &Owne
     }
     // Against what in the container has powers in that user namespace.
     process::set_undumpable().map_err(doing("hiding the relay"))?;
-    let container = namespaces.net.try_clone().map_err(doing("opening the network namespace"))?;
     let (say, hear) = mpsc::channel();
     let for_inner = plan.clone();
-    let thread = std::thread::Builder::new().name("inner".into()).spawn(move || {
-        match open_router(&for_inner, &container) {
-            Ok((inner, outbound)) => {
-                drop(container);
-                if say.send(Ok(outbound)).is_ok() { inner.run().map_err(Failure::from) } else { Ok(()) }
+    spawn("inner", move || {
+        let opened = router::open(&for_inner, &net, place.as_ref());
+        drop(net);
+        match opened.and_then(|opened| drop_capabilities().map(|()| opened)) {
+            Ok(Opened { inner, outbound, shared }) => {
+                let shared = shared.zip(place);
+                if say.send(Ok((outbound, shared))).is_ok() {
+                    let _ = inner.run();
+                }
+                // Without it there is no relay.
+                process::exit_now(1)
             }
-            Err(failure) => {
-                let _ = say.send(Err(failure));
-                Ok(())
-            }
+            // Told by the other thread.
+            Err(failure) => drop(say.send(Err(failure))),
         }
-    });
-    drop(thread.map_err(doing("making the thread of the router"))?);
-    let outbound = hear.recv().map_err(|_| Failure::Thread)??;
-    drop_capabilities().map_err(doing("giving capabilities up"))?;
+    })?;
+    let (outbound, shared) = hear.recv().map_err(|_| router::Error::Thread)??;
+    drop_capabilities()?;
+    if let Some(((rules, net), place)) = shared {
+        spawn("door", move || {
+            shared::keep_door(&place.door, &place.mapping, &net);
+            // They go with their socket, and what they guard with them.
+            drop(rules);
+            process::exit_now(1)
+        })?;
+    }
     socket::send(control, READY, None).map_err(doing("telling the monitor"))?;
-    relay::serve(&outer, outbound, control).map_err(Failure::from)
+    Ok(relay::serve(&outer, outbound, control)?)
 }
 
-/// Makes the router and the container's devices; the calling thread is in the router from then on.
-fn open_router(plan: &NetworkPlan, container: &OwnedFd) -> Result<(Inner, Outbound), Failure> {
-    let net = libc::CLONE_NEWNET as u64;
-    namespace::join(container, net).map_err(doing("joining the container's network namespace"))?;
-    let mut inside = Socket::open(Family::Route).map_err(doing("opening a socket in the container"))?;
-    namespace::unshare(net).map_err(doing("making the router's network namespace"))?;
-    let mut router = Socket::open(Family::Route).map_err(doing("opening a socket in the router"))?;
-    carry_out(&mut router, setup::private_router(plan, container.as_raw_fd()))?;
-    carry_out(&mut inside, setup::container(plan))?;
-    drop((router, inside));
-    for (name, value) in setup::settings(plan) {
-        let path = format!("/proc/sys/net/{name}");
-        fs::write(&path, value).map_err(doing(format!("writing {value} to \"{path}\" of the router")))?;
-    }
-    let ids = hand_over()?;
-    let opened = Inner::open(ids, plan)?;
-    drop_capabilities().map_err(doing("giving capabilities up"))?;
-    Ok(opened)
+/// Starts a thread that needs little memory.
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), router::Error> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body);
+    thread.map(drop).map_err(doing(format!("making the thread \"{name}\"")))
 }
 
-/// Sends requests; the error tells which one failed.
-fn carry_out(socket: &mut Socket, list: Requests) -> Result<(), Failure> {
-    socket.send(&list.requests).map_err(|Refused { index, source }| {
-        let action = list.what.get(index).cloned().unwrap_or_default();
-        Failure::Step { action, source }
-    })
-}
-
-/// Makes the rules, with the best queue that the kernel has.
-fn hand_over() -> Result<RelayIds, Failure> {
-    let mut socket =
-        Socket::open(Family::Netfilter).map_err(doing("opening a socket of nftables in the router"))?;
-    let ids = RelayIds::of_slot(0);
-    let number = ids.queue.unwrap_or_default();
-    let mut refused = None;
-    for queue in [Some(Queue::Native(number)), Some(Queue::Target(number)), None] {
-        match socket.send(&setup::private_rules(ids, queue)) {
-            Ok(()) => return Ok(RelayIds { queue: queue.and(ids.queue), ..ids }),
-            // Without the kind of queue, the kernel says that there is no such thing.
-            Err(Refused { source, .. }) => refused = Some(source),
-        }
-        if refused.as_ref().and_then(netlink::errno) != Some(libc::ENOENT) {
-            break;
-        }
-    }
-    let source = refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into());
-    Err(doing("making the rules of the router")(source))
-}
+/// Bytes of a thread's stack. Of what is not touched nothing is there.
+const STACK: usize = 512 * 1024;
 
 /// All but what transparent sockets, verdicts on held packets, and sockets with the ports of servers and clients
 /// below 1024 need. It counts for the calling thread.
-fn drop_capabilities() -> io::Result<()> {
+fn drop_capabilities() -> Result<(), router::Error> {
     const NET_BIND_SERVICE: u64 = 1 << 10;
     const NET_ADMIN: u64 = 1 << 12;
-    let keep = (NET_ADMIN | NET_BIND_SERVICE) & capability::permitted()?;
-    capability::set(&capability::Sets { effective: keep, permitted: keep, ..capability::Sets::default() })
+    let drop_all = || {
+        let keep = (NET_ADMIN | NET_BIND_SERVICE) & capability::permitted()?;
+        capability::set(&capability::Sets { effective: keep, permitted: keep, ..capability::Sets::default() })
+    };
+    drop_all().map_err(doing("giving capabilities up"))
 }

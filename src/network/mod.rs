@@ -10,4 +10,6 @@ pub mod nft;
 pub mod plan;
 pub mod policy;
 pub mod relay;
+mod router;
 pub mod setup;
+pub mod shared;

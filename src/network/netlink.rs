@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 
-use crate::sys::netlink::{ACK, CREATE, EXCLUSIVE, Request};
+use crate::sys::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Request, attributes};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 
@@ -202,6 +203,40 @@ pub fn all_is_local(like: IpAddr) -> Request {
 /// A subnet that cannot be reached, which programs are told at once.
 pub fn unreachable(address: IpAddr, prefix: u8) -> Request {
     route((address, prefix), RT_SCOPE_UNIVERSE, RTN_UNREACHABLE, |_| {})
+}
+
+/// Asks for all devices.
+pub fn list_links() -> Request {
+    Request { kind: RTM_GETLINK, flags: DUMP, body: link_head(0, 0) }
+}
+
+/// A device that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// The bridge that it is a port of.
+    pub master: Option<u32>,
+}
+
+/// The answers to [`list_links`].
+pub fn links(answers: Vec<(u16, Vec<u8>)>) -> Vec<Link> {
+    answers.iter().filter(|(kind, _)| *kind == RTM_NEWLINK).filter_map(|(_, body)| link(body)).collect()
+}
+
+fn link(body: &[u8]) -> Option<Link> {
+    let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
+    let mut link = Link { index: number(body.get(4..8)?)?, name: String::new(), master: None };
+    for (kind, value) in attributes(body.get(16..)?) {
+        match kind {
+            IFLA_IFNAME => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
+            IFLA_MASTER => link.master = number(value),
+            _ => {}
+        }
+    }
+    Some(link)
 }
 
 fn family(address: IpAddr) -> u8 {

@@ -52,7 +52,7 @@ pub enum Verdict {
     /// No further rule of this table is asked.
     Accept,
     /// The rules of this chain come next.
-    Jump(&'static str),
+    Jump(String),
     /// Back to the chain that this one was jumped to from.
     Return,
 }
@@ -64,8 +64,8 @@ pub enum Meta {
     Mark = 3,
     /// The index of the device that it came by.
     Iif = 4,
-    /// The name of that device.
-    IifName = 6,
+    /// The index of the device that it leaves by.
+    Oif = 5,
     /// The family: [`libc::AF_INET`] or [`libc::AF_INET6`], in a byte.
     NfProto = 15,
     /// The transport protocol, in a byte.
@@ -129,6 +129,8 @@ pub enum Step {
     Meta(Meta),
     /// Takes bytes of a header: from where, at which offset, how many.
     Payload(Base, u32, u32),
+    /// Takes what kind of address the destination is to the router (`RTN_LOCAL`, `RTN_UNICAST`).
+    DestinationKind,
     /// Keeps only these bits of what was taken.
     Mask(Vec<u8>),
     /// The rule ends here unless what was taken compares so.
@@ -265,6 +267,11 @@ impl Step {
                 attribute(2, &be(*base as u32), own);
                 attribute(3, &be(*offset), own);
                 attribute(4, &be(*length), own);
+            }),
+            Self::DestinationKind => expression("fib", into, |own| {
+                attribute(1, &be(REGISTER_1), own);
+                attribute(2, &be(3), own);
+                attribute(3, &be(2), own);
             }),
             Self::Mask(mask) => expression("bitwise", into, |own| {
                 attribute(1, &be(REGISTER_1), own);

@@ -19,6 +19,16 @@ pub struct NetworkPlan {
     pub rung: Option<Rung>,
 }
 
+impl NetworkPlan {
+    /// The first of its networks that others share.
+    pub fn shared(&self) -> Option<&Shared> {
+        self.interfaces.iter().find_map(|interface| match &interface.network {
+            Network::Shared(shared) => Some(shared),
+            Network::Private => None,
+        })
+    }
+}
+
 /// A device in the container and the network behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {

@@ -1,11 +1,13 @@
 //! What makes a router and a container's devices, as data: requests to the kernel in their order. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use super::ids::{RelayIds, mark};
-use super::netlink::{self, End, LOOPBACK};
-use super::nft::{Base, Batch, Compare, Family, Hook, Meta, PREROUTING, Queue, Reject, Step, Verdict};
+use super::netlink::{self, End, LOOPBACK, octets};
+use super::nft::{
+    Base, Batch, Compare, FORWARD, Family, Hook, Meta, PREROUTING, Queue, Reject, Step, Verdict,
+};
 use super::plan::{Interface, Network, NetworkPlan};
 use crate::sys::netlink::Request;
 
@@ -13,11 +15,33 @@ use crate::sys::netlink::Request;
 /// smaller ones.
 const FIRST_INDEX: u32 = 100;
 
+/// Devices of one container in a shared router at most.
+pub const DEVICES: u32 = 64;
+/// The indices of ports of bridges.
+const FIRST_PORT_INDEX: u32 = 1 << 20;
+/// The indices of bridges.
+const FIRST_BRIDGE_INDEX: u32 = 1 << 21;
+
 /// The table of a private router.
 const TABLE: &str = "umiak";
 
 /// `NF_IP_PRI_MANGLE`: after fragments were put together, which the tproxy expression sees to.
 const PRIORITY: i32 = -150;
+
+/// `NF_BR_PRI_FILTER_BRIDGED`.
+const BRIDGE_PRIORITY: i32 = -200;
+/// `RTN_UNICAST`: in a subnet of the router, for all others are its own.
+const UNICAST: u32 = 1;
+const ETHER_IP: u16 = 0x0800;
+const ETHER_ARP: u16 = 0x0806;
+const ETHER_IPV6: u16 = 0x86dd;
+const ROUTER_ADVERTISEMENT: u8 = 134;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const REDIRECT: u8 = 137;
+
+/// Settings that a kernel without `br_netfilter` has not.
+pub const BRIDGED: [&str; 3] =
+    ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables", "bridge/bridge-nf-call-arptables"];
 
 const TCP: u8 = libc::IPPROTO_TCP as u8;
 const UDP: u8 = libc::IPPROTO_UDP as u8;
@@ -36,6 +60,8 @@ pub struct Requests {
     pub requests: Vec<Request>,
     /// "adding 10.0.2.100/24 to eth0", for each.
     pub what: Vec<String>,
+    /// Those of them that may fail so: what they make may be there, or what they remove may not.
+    pub tolerated: Vec<(usize, i32)>,
 }
 
 impl Requests {
@@ -43,35 +69,109 @@ impl Requests {
         self.what.push(what.into());
         self.requests.push(request);
     }
+
+    fn push_unless(&mut self, errno: i32, what: impl Into<String>, request: Request) {
+        self.tolerated.push((self.requests.len(), errno));
+        self.push(what, request);
+    }
 }
 
-/// In the router's network namespace: the pairs of devices whose other ends are in the container, and that
-/// every address is the router's own. `container` is a descriptor of the container's network namespace.
-pub fn private_router(plan: &NetworkPlan, container: RawFd) -> Requests {
+/// In a router's network namespace: that every address is its own. Others may have done that.
+pub fn router(plan: &NetworkPlan) -> Requests {
     let mut list = Requests::default();
     list.push("switching lo on", netlink::up(LOOPBACK));
+    let all = plan.interfaces.iter().flat_map(|interface| &interface.addresses);
+    for version in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
+        if let Some((address, _)) = all.clone().find(|(address, _)| version(address)) {
+            let what = "adding the route that makes all addresses local";
+            list.push_unless(libc::EEXIST, what, netlink::all_is_local(*address));
+        }
+    }
+    list
+}
+
+/// The pairs of devices of a private router whose other ends are in the container, by a descriptor of its
+/// network namespace.
+pub fn private_devices(plan: &NetworkPlan, container: RawFd) -> Requests {
+    let mut list = Requests::default();
     for (number, interface) in (0..).zip(private(plan)) {
         let name = format!("r{number}");
         let index = FIRST_INDEX + number;
         let here = End { index, name: &name, mac: None, mtu: interface.mtu };
         let there = End { index, name: &interface.name, mac: interface.mac, mtu: interface.mtu };
         list.push(format!("making {}", interface.name), netlink::veth(&here, &there, container, None));
+        gateway(&mut list, plan, interface, index, &name);
+    }
+    list
+}
+
+/// The router's link-local address in each network.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// A device of the router gets the addresses that it has for the container, and is switched on.
+fn gateway(list: &mut Requests, plan: &NetworkPlan, interface: &Interface, index: u32, name: &str) {
+    if interface.addresses.iter().any(|(address, _)| address.is_ipv6()) {
+        // The router is known by the same addresses in all networks.
+        list.push(format!("keeping {name} without other addresses"), netlink::no_link_local(index));
+    }
+    for (address, prefix) in router_addresses(plan, interface) {
+        list.push(format!("adding {address} to {name}"), netlink::address(index, address, prefix));
+    }
+    if interface.addresses.iter().any(|(address, _)| address.is_ipv6()) {
+        // By it the kernel looks for the neighbour to whom a packet goes that has a client's address.
+        list.push(format!("adding {LINK_LOCAL} to {name}"), netlink::address(index, LINK_LOCAL.into(), 64));
+    }
+    list.push(format!("switching {name} on"), netlink::up(index));
+}
+
+/// What makes a bridge with nobody on it. One of that name is removed before, with the addresses of a network
+/// that may have been another.
+pub fn bridge(plan: &NetworkPlan, interface: &Interface, name: &str, index: u32) -> Requests {
+    let mut list = Requests::default();
+    list.push_unless(libc::ENODEV, format!("removing the bridge {name}"), netlink::delete(name));
+    list.push(format!("making the bridge {name}"), netlink::bridge(index, name, interface.mtu));
+    gateway(&mut list, plan, interface, index, name);
+    list
+}
+
+/// The devices of a shared router whose other ends are a container's: for each interface the bridge it is
+/// connected to.
+pub fn shared_devices(
+    plan: &NetworkPlan,
+    slot: u16,
+    bridges: &[u32],
+    macs: &[[u8; 6]],
+    container: RawFd,
+) -> Requests {
+    let mut list = Requests::default();
+    for (number, interface) in (0..).zip(&plan.interfaces) {
+        let (Some(bridge), Some(mac)) = (bridges.get(number as usize), macs.get(number as usize)) else {
+            break;
+        };
+        let (name, index) = port(slot, number);
+        // That of a relay that had this place before: the kernel takes its time to remove it.
+        list.push_unless(libc::ENODEV, format!("removing {name}"), netlink::delete(&name));
+        let here = End { index, name: &name, mac: None, mtu: interface.mtu };
+        let there =
+            End { index: FIRST_INDEX + number, name: &interface.name, mac: Some(*mac), mtu: interface.mtu };
+        let made = netlink::veth(&here, &there, container, Some(*bridge));
+        list.push(format!("making {}", interface.name), made);
         if interface.addresses.iter().any(|(address, _)| address.is_ipv6()) {
-            // The router is known by its gateway's addresses alone.
-            list.push(format!("keeping {name} without other addresses"), netlink::no_link_local(index));
-        }
-        for (address, prefix) in router_addresses(plan, interface) {
-            list.push(format!("adding {address} to {name}"), netlink::address(index, address, prefix));
+            list.push(format!("keeping {name} without addresses"), netlink::no_link_local(index));
         }
         list.push(format!("switching {name} on"), netlink::up(index));
     }
-    let all = plan.interfaces.iter().flat_map(|interface| &interface.addresses);
-    for version in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
-        if let Some((address, _)) = all.clone().find(|(address, _)| version(address)) {
-            list.push("adding the route that makes all addresses local", netlink::all_is_local(*address));
-        }
-    }
     list
+}
+
+/// The name and the index of a port in a shared router.
+pub fn port(slot: u16, number: u32) -> (String, u32) {
+    (format!("p{slot}e{number}"), FIRST_PORT_INDEX + u32::from(slot) * DEVICES + number)
+}
+
+/// The index of the bridge that the relay of this place makes for its interface.
+pub fn bridge_index(slot: u16, number: u32) -> u32 {
+    FIRST_BRIDGE_INDEX + u32::from(slot) * DEVICES + number
 }
 
 fn private(plan: &NetworkPlan) -> impl Iterator<Item = &Interface> {
@@ -195,7 +295,7 @@ fn relay_rules(ids: RelayIds, mut rule: impl FnMut(&[Step])) {
         Step::Payload(Base::Transport, 13, 1),
         Step::Mask(vec![FLAGS.0]),
         is(&[FLAGS.1]),
-        Step::Verdict(Verdict::Jump("syn")),
+        Step::Verdict(Verdict::Jump("syn".into())),
     ]);
     for protocol in [TCP, UDP] {
         let handed = [Step::Tproxy(ids.port), Step::Verdict(Verdict::Accept)];
@@ -203,12 +303,194 @@ fn relay_rules(ids: RelayIds, mut rule: impl FnMut(&[Step])) {
     }
 }
 
+/// The table of a relay in a shared router. It goes with the socket that makes it.
+pub fn shared_table(slot: u16) -> String {
+    format!("relay-{slot}")
+}
+
+/// Rules that hand what a container sends to its relay, for a shared router; and that keep it from the user's
+/// other networks, if it is in one without a way out of it.
+pub fn shared_rules(
+    plan: &NetworkPlan,
+    ids: RelayIds,
+    slot: u16,
+    queue: Option<Queue>,
+    bridges: &[u32],
+) -> Vec<Request> {
+    let mut batch = Batch::new();
+    let (family, table) = (Family::Inet, shared_table(slot));
+    batch.table(family, &table, true);
+    for chain in ["syn", "relay"] {
+        batch.chain(family, &table, chain, None);
+    }
+    let before = Hook { number: PREROUTING, priority: PRIORITY };
+    batch.chain(family, &table, "prerouting", Some((before, Verdict::Accept)));
+    let between = Hook { number: FORWARD, priority: PRIORITY };
+    batch.chain(family, &table, "forward", Some((between, Verdict::Accept)));
+    let mut rule = |chain, steps: &[Step]| batch.rule(family, &table, chain, steps);
+    syn_rules(queue, |steps| rule("syn", steps));
+    for (interface, bridge) in plan.interfaces.iter().zip(bridges) {
+        let Network::Shared(shared) = &interface.network else { continue };
+        for (address, _) in &interface.addresses {
+            let from = |then: &[Step]| {
+                let mine = [meta(Meta::Iif), is(&bridge.to_ne_bytes())];
+                [&mine[..], &source(*address), then].concat()
+            };
+            if shared.internal {
+                // Only the gateway, where names are asked for.
+                let gateway = interface.gateways.iter().find(|g| g.is_ipv4() == address.is_ipv4());
+                let elsewhere = gateway.map(|gateway| destination(Compare::NotEqual, *gateway));
+                let refused =
+                    [elsewhere.unwrap_or_default(), vec![Step::Reject(Reject::Prohibited)]].concat();
+                // Neighbours ask several at a time, and are answered by the bridge's device.
+                let single = [meta(Meta::PktType), is(&[FOR_US])];
+                rule("prerouting", &from(&[&single[..], &refused].concat()));
+            }
+            rule("prerouting", &from(&[Step::Verdict(Verdict::Jump("relay".into()))]));
+        }
+        if shared.isolated || shared.internal {
+            for (key, other) in [(Meta::Iif, Meta::Oif), (Meta::Oif, Meta::Iif)] {
+                let steps = [
+                    meta(key),
+                    is(&bridge.to_ne_bytes()),
+                    meta(other),
+                    Step::Is(Compare::NotEqual, bridge.to_ne_bytes().to_vec()),
+                    Step::Verdict(Verdict::Drop),
+                ];
+                rule("forward", &steps);
+            }
+        }
+    }
+    // To a container of another network: the router's part is only to send it on.
+    rule("relay", &[Step::DestinationKind, is(&UNICAST.to_ne_bytes()), Step::Verdict(Verdict::Accept)]);
+    relay_rules(ids, |steps| rule("relay", steps));
+    batch.finish()
+}
+
+/// Rules of the bridges that keep a container from taking others' addresses: what it sends has its own ones, of
+/// IP, of the link, in ARP and in what neighbours of IPv6 tell each other; it advertises no router.
+pub fn guard_rules(plan: &NetworkPlan, slot: u16, macs: &[[u8; 6]]) -> Vec<Request> {
+    let mut batch = Batch::new();
+    let (family, table) = (Family::Bridge, shared_table(slot));
+    batch.table(family, &table, true);
+    let hook = Hook { number: PREROUTING, priority: BRIDGE_PRIORITY };
+    batch.chain(family, &table, "prerouting", Some((hook, Verdict::Accept)));
+    for (number, (interface, mac)) in (0..).zip(plan.interfaces.iter().zip(macs)) {
+        let (_, index) = port(slot, number);
+        let name = format!("port{number}");
+        batch.chain(family, &table, &name, None);
+        for steps in guard(interface, *mac) {
+            batch.rule(family, &table, &name, &steps);
+        }
+        let here = [meta(Meta::Iif), is(&index.to_ne_bytes()), Step::Verdict(Verdict::Jump(name))];
+        batch.rule(family, &table, "prerouting", &here);
+    }
+    batch.finish()
+}
+
+fn guard(interface: &Interface, mac: [u8; 6]) -> Vec<Vec<Step>> {
+    let payload = |base, at, length| Step::Payload(base, at, length);
+    let not = |value: &[u8]| Step::Is(Compare::NotEqual, value.to_vec());
+    let drop = || Step::Verdict(Verdict::Drop);
+    let accept = || Step::Verdict(Verdict::Accept);
+    let ether = |kind: u16| [payload(Base::Link, 12, 2), is(&kind.to_be_bytes())];
+    let own = |v6: bool| interface.addresses.iter().map(|(a, _)| *a).filter(move |a| a.is_ipv6() == v6);
+    let mut list = vec![vec![payload(Base::Link, 6, 6), not(&mac), drop()]];
+    for address in own(false) {
+        list.push(
+            [&ether(ETHER_IP)[..], &[payload(Base::Network, 12, 4), is(&octets(address)), accept()]].concat(),
+        );
+        let sender = [
+            payload(Base::Network, 8, 6),
+            is(&mac),
+            payload(Base::Network, 14, 4),
+            is(&octets(address)),
+            accept(),
+        ];
+        list.push([&ether(ETHER_ARP)[..], &sender].concat());
+    }
+    // Whether somebody has an address is asked without having one (RFC 5227).
+    list.push(
+        [
+            &ether(ETHER_ARP)[..],
+            &[payload(Base::Network, 8, 6), is(&mac), payload(Base::Network, 14, 4), is(&[0; 4]), accept()],
+        ]
+        .concat(),
+    );
+    if own(true).next().is_some() {
+        let icmp =
+            |kind: u8| [meta(Meta::L4Proto), is(&[ICMPV6]), payload(Base::Transport, 0, 1), is(&[kind])];
+        for kind in [ROUTER_ADVERTISEMENT, REDIRECT] {
+            list.push([&ether(ETHER_IPV6)[..], &icmp(kind), &[drop()]].concat());
+        }
+        let local = link_local(mac);
+        let all = || own(true).map(octets).chain([local.to_vec()]);
+        for address in all() {
+            let target = [
+                payload(Base::Transport, 8, 16),
+                is(&address),
+                payload(Base::Network, 8, 16),
+                is(&address),
+                accept(),
+            ];
+            list.push([&ether(ETHER_IPV6)[..], &icmp(NEIGHBOUR_ADVERTISEMENT), &target].concat());
+        }
+        list.push([&ether(ETHER_IPV6)[..], &icmp(NEIGHBOUR_ADVERTISEMENT), &[drop()]].concat());
+        for address in all().chain([vec![0; 16]]) {
+            list.push(
+                [&ether(ETHER_IPV6)[..], &[payload(Base::Network, 8, 16), is(&address), accept()]].concat(),
+            );
+        }
+    }
+    list.push(vec![drop()]);
+    list
+}
+
+/// The address that the kernel makes of a hardware address (RFC 4291, appendix A).
+fn link_local(mac: [u8; 6]) -> [u8; 16] {
+    let [a, b, c, d, e, f] = mac;
+    [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]
+}
+
+fn source(address: IpAddr) -> Vec<Step> {
+    addressed(address, 12, 8, Compare::Equal)
+}
+
+fn destination(compare: Compare, address: IpAddr) -> Vec<Step> {
+    addressed(address, 16, 24, compare)
+}
+
+/// An address in IP's header, at an offset for each family.
+fn addressed(address: IpAddr, v4: u32, v6: u32, compare: Compare) -> Vec<Step> {
+    let (family, at, length) = match address {
+        IpAddr::V4(_) => (libc::NFPROTO_IPV4, v4, 4),
+        IpAddr::V6(_) => (libc::NFPROTO_IPV6, v6, 16),
+    };
+    vec![
+        meta(Meta::NfProto),
+        is(&[family as u8]),
+        Step::Payload(Base::Network, at, length),
+        Step::Is(compare, octets(address)),
+    ]
+}
+
 /// What is written below `/proc/sys/net` in the router's network namespace. Echo requests are the relay's to
-/// answer. That a destination is unreachable is told each time, to a single container.
+/// answer. That a destination is unreachable is told each time: to the user's own containers alone.
+/// Those in `bridge` are there only if the kernel has bridges' packets seen by the rules of IP; they must not be: a
+/// packet would have its socket before it has left the bridge, and lose it then.
 pub fn settings(plan: &NetworkPlan) -> Vec<(&'static str, &'static str)> {
+    let shared = plan.interfaces.iter().any(|interface| interface.network != Network::Private);
     let mut list = vec![("ipv4/icmp_echo_ignore_all", "1"), ("ipv4/icmp_ratemask", "0")];
+    if shared {
+        // Between networks. That also makes it a router to its neighbours.
+        list.push(("ipv4/ip_forward", "1"));
+        list.extend(BRIDGED.map(|name| (name, "0")));
+    }
     if plan.interfaces.iter().any(|interface| interface.addresses.iter().any(|(a, _)| a.is_ipv6())) {
         list.extend([("ipv6/icmp/echo_ignore_all", "1"), ("ipv6/icmp/ratelimit", "0")]);
+        if shared {
+            list.push(("ipv6/conf/all/forwarding", "1"));
+        }
     }
     list
 }

@@ -27,9 +27,11 @@ pub mod state;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::{
+    LinuxMemoryPolicy, LinuxNamespaceType, LinuxPersonality, LinuxSeccomp, Process, Spec,
+};
 
 use crate::cgroup;
 use crate::sys::seccomp::Filter;
@@ -196,6 +198,19 @@ impl CreateRequest {
             manager: self.cgroup,
             complete: self.complete_cgroup,
         }
+    }
+
+    /// The container joins a user namespace instead of making one; `path` is a file of it.
+    pub fn join_user(&mut self, path: &Path) {
+        let mut linux = self.spec.linux().clone().unwrap_or_default();
+        let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+        for namespace in &mut namespaces {
+            if namespace.typ() == LinuxNamespaceType::User {
+                namespace.set_path(Some(path.to_owned()));
+            }
+        }
+        linux.set_namespaces(Some(namespaces));
+        self.spec.set_linux(Some(linux));
     }
 
     /// A request with the ordinary answers to everything that is optional.

@@ -45,6 +45,9 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
+/// Messages from the kernel: their types and bodies.
+pub type Answers = Vec<(u16, Vec<u8>)>;
+
 /// A request that the kernel refused.
 #[derive(Debug)]
 pub struct Refused {
@@ -119,7 +122,13 @@ impl Socket {
     }
 
     /// As [`Self::send`]; the bodies of other messages that came as answers, with their types.
-    pub fn exchange(&mut self, requests: &[Request]) -> Result<Vec<(u16, Vec<u8>)>, Refused> {
+    pub fn exchange(&mut self, requests: &[Request]) -> Result<Answers, Refused> {
+        let (answers, refused) = self.try_all(requests)?;
+        refused.into_iter().next().map_or(Ok(answers), Err)
+    }
+
+    /// As [`Self::exchange`], with all that were refused.
+    pub fn try_all(&mut self, requests: &[Request]) -> Result<(Answers, Vec<Refused>), Refused> {
         let last = requests.len().saturating_sub(1);
         let broken = |source: io::Error| Refused { index: last, source };
         let first = self.sequence + 1;
@@ -132,14 +141,14 @@ impl Socket {
         }
         rustix::net::send(&self.fd, &bytes, SendFlags::empty()).map_err(|e| broken(e.into()))?;
         let mut answers = Vec::new();
-        let mut refused: Option<Refused> = None;
+        let mut refused: Vec<Refused> = Vec::new();
         let mut buffer = vec![0_u8; 32768];
         while waiting > 0 {
             // The kernel works on requests while they are sent: what it has to say about them is here. Only
             // dumps go on as they are read.
             let length = match rustix::net::recv(&self.fd, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((length, _)) => length,
-                Err(_) if refused.is_some() => break,
+                Err(_) if !refused.is_empty() => break,
                 Err(error) => return Err(broken(error.into())),
             };
             let mut rest = &buffer[..length];
@@ -151,17 +160,15 @@ impl Socket {
                     TYPE_ERROR => {
                         let asked = requests.get(index).is_some_and(|r| r.flags & (ACK | DUMP) != 0);
                         waiting = waiting.saturating_sub(usize::from(asked));
-                        if let Some(source) = message.error()
-                            && refused.is_none()
-                        {
-                            refused = Some(Refused { index: index.min(last), source });
+                        if let Some(source) = message.error() {
+                            refused.push(Refused { index: index.min(last), source });
                         }
                     }
                     kind => answers.push((kind, message.body.to_vec())),
                 }
             }
         }
-        refused.map_or(Ok(answers), Err)
+        Ok((answers, refused))
     }
 }
 

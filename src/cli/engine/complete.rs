@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(offered("umiak container st"), ["start", "stats", "stop"]);
         assert_eq!(offered("umiak --roo"), ["--root"]);
         assert_eq!(offered("umiak --root /nowhere ps --noh"), ["--noheading"]);
-        assert_eq!(offered("umiak run --network "), ["default", "host", "none"]);
+        assert_eq!(offered("umiak --root /nowhere run --network "), ["default", "host", "none"]);
         assert_eq!(offered("umiak run --network=h"), ["--network=host"]);
         assert_eq!(offered("umiak --root "), [""; 0]);
         assert_eq!(offered("umiak --root /nowhere run image --r"), [""; 0]);

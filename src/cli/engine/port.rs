@@ -5,6 +5,7 @@ use clap::Args;
 use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::list::ListOptions;
+use crate::engine::network::show::bindings;
 
 /// Show which ports of a container are published.
 #[derive(Args, Debug, Clone)]
@@ -20,23 +21,37 @@ pub struct PortArgs {
     words: Vec<String>,
 }
 
-/// `port`: no network that containers have here publishes any, so that a port that is asked for is an error.
+/// `port`: `80/tcp -> 0.0.0.0:8080` of all, `0.0.0.0:8080` of one that is asked for.
 pub fn run(args: PortArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let mut words = args.words.iter();
     if args.all && (args.latest || words.len() > 0) {
         return Err(Failure::new("--all takes neither --latest nor a container"));
     }
-    if args.latest {
-        let options = ListOptions { last: Some(1), ..ListOptions::default() };
-        if engine.list(&options)?.0.is_empty() {
-            return Err(Failure::new("there is no container"));
+    if args.all {
+        for one in engine.list(&ListOptions::default())?.0 {
+            for binding in bindings(&one.record.config.net) {
+                let id = one.record.id.short();
+                output::println(&format!("{id}\t{} -> {}", binding.port, binding.address()))?;
+            }
         }
-    } else if !args.all {
-        let name = words.next().ok_or_else(|| Failure::new("you must name a container"))?;
-        engine.lookup(name)?;
+        return Ok(0);
     }
-    let Some(port) = words.next() else { return Ok(0) };
+    let record = if args.latest {
+        let options = ListOptions { last: Some(1), ..ListOptions::default() };
+        let newest = engine.list(&options)?.0.into_iter().next();
+        newest.ok_or_else(|| Failure::new("there is no container"))?.record
+    } else {
+        let name = words.next().ok_or_else(|| Failure::new("you must name a container"))?;
+        engine.lookup(name)?.0
+    };
+    let published = bindings(&record.config.net);
+    let Some(port) = words.next() else {
+        for binding in published {
+            output::println(&format!("{} -> {}", binding.port, binding.address()))?;
+        }
+        return Ok(0);
+    };
     if words.next().is_some() {
         return Err(Failure::new("--latest takes one port"));
     }
@@ -47,5 +62,13 @@ pub fn run(args: PortArgs, globals: &Globals) -> Outcome {
         return Err(Failure::new(format!("\"{}\" is no port", output::one_line(port)))
             .with_hint("write 80 or 53/udp"));
     }
-    Err(Failure::new(format!("port {number}/{protocol} is not published")))
+    let wanted = format!("{number}/{protocol}");
+    let mut found = published.iter().filter(|binding| binding.port == wanted).peekable();
+    if found.peek().is_none() {
+        return Err(Failure::new(format!("port {wanted} is not published")));
+    }
+    for binding in found {
+        output::println(&binding.address())?;
+    }
+    Ok(0)
 }

@@ -15,7 +15,7 @@ use crate::storage::containers::{
 pub const DEFAULT_BRIDGE: &str = "podman";
 
 /// The network of a container of whom nothing else was said.
-const DEFAULT: NetworkMode = NetworkMode::None;
+const DEFAULT: NetworkMode = NetworkMode::Private;
 
 /// `--network` and all that goes with it.
 pub(super) fn resolve(

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use crate::base::address::Subnet;
+use crate::base::address::{self, Subnet};
 
 /// What is known of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct HostNetwork {
     pub own: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// Whether it has IPv6 at all.
     pub ipv6: bool,
-    /// Subnets of IPv4 that it has a way to.
+    /// Subnets that it has a way to; those of IPv6 where that leads out.
     pub routes: Vec<Subnet>,
     /// What its `/etc/resolv.conf` says.
     pub resolver: Resolver,
@@ -29,9 +29,9 @@ pub struct Resolver {
     pub options: Vec<String>,
 }
 
-/// An address of everybody's: to look for the way there sends nothing.
+/// Far away, a root name server's: to look for the way there sends nothing.
 const FAR: (Ipv4Addr, Ipv6Addr) =
-    (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+    (Ipv4Addr::new(198, 41, 0, 4), Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30));
 
 impl HostNetwork {
     /// Looks at the host.
@@ -50,12 +50,11 @@ impl HostNetwork {
             Some(IpAddr::V6(address)) if ipv6 && !address.is_loopback() => Some(address),
             _ => None,
         };
-        Self {
-            own: (v4, v6),
-            ipv6,
-            routes: routes(&fs::read_to_string("/proc/net/route").unwrap_or_default()),
-            resolver: Resolver::read(),
+        let mut routes = routes(&fs::read_to_string("/proc/net/route").unwrap_or_default());
+        if v6.is_some() {
+            routes.extend(routes_v6(&fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default()));
         }
+        Self { own: (v4, v6), ipv6, routes, resolver: Resolver::read() }
     }
 }
 
@@ -100,6 +99,18 @@ fn routes(text: &str) -> Vec<Subnet> {
     text.lines().skip(1).filter_map(subnet).filter(|subnet| subnet.prefix() > 0).collect()
 }
 
+/// The subnets of `/proc/net/ipv6_route`, without the default one, single addresses and what is of a link.
+fn routes_v6(text: &str) -> Vec<Subnet> {
+    let subnet = |line: &str| {
+        let (address, rest) = line.split_once(' ')?;
+        let address = Ipv6Addr::from(u128::from_str_radix(address, 16).ok()?);
+        let prefix = u8::from_str_radix(rest.split_whitespace().next()?, 16).ok()?;
+        Subnet::of(address.into(), prefix)
+    };
+    let usual = |subnet: &Subnet| (1..128).contains(&subnet.prefix()) && !address::is_local(subnet.address());
+    text.lines().filter_map(subnet).filter(usual).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +123,21 @@ mod tests {
         assert_eq!(resolver.servers, ["127.0.0.53".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
         assert_eq!(resolver.search, ["a.example", "b.example"]);
         assert_eq!(resolver.options, ["edns0", "trust-ad"]);
+    }
+
+    #[test]
+    fn routes_of_ipv6_are_read() {
+        let line = |address: &str, prefix: &str| {
+            let zero = "0".repeat(32);
+            format!("{address} {prefix} {zero} 00 {zero} 00000100 00000001 00000000 00000001     eth0\n")
+        };
+        let text = line(&format!("fd00{}", "0".repeat(28)), "40")
+            + &line(&"0".repeat(32), "00")
+            + &line(&format!("fe80{}", "0".repeat(28)), "40")
+            + &line(&format!("fd00{}5", "0".repeat(27)), "80")
+            + &line(&format!("ff00{}", "0".repeat(28)), "08")
+            + "nonsense\n";
+        assert_eq!(routes_v6(&text), ["fd00::/64".parse::<Subnet>().unwrap()]);
     }
 
     #[test]

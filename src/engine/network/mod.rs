@@ -5,6 +5,7 @@ pub mod create;
 pub mod host;
 mod manage;
 pub mod plan;
+pub mod show;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};

@@ -27,6 +27,13 @@ const SUBNETS: [Ipv4Addr; 5] = [
     Ipv4Addr::new(198, 18, 202, 0),
 ];
 
+/// The same of IPv6: the usual one, and two that nobody takes by habit.
+const SUBNETS_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0),
+    Ipv6Addr::new(0xfd75, 0x6d69, 0x616b, 0, 0, 0, 0, 0),
+    Ipv6Addr::new(0xfdb7, 0x1c5e, 0x90d2, 0, 0, 0, 0, 0),
+];
+
 /// The parts of a private network's subnet that are somebody's, counted from its lowest address.
 const GATEWAY: u128 = 2;
 const SERVER: u128 = 3;
@@ -74,8 +81,9 @@ pub fn private(details: &NetworkDetails, host: &HostNetwork) -> (NetworkPlan, Te
     let mut routed = vec![true];
     let mut aliases = vec![(at(GATEWAY), IpAddr::V4(Ipv4Addr::LOCALHOST))];
     if host.ipv6 && !no_ipv6 {
-        let v6 = |last: u128| IpAddr::V6(Ipv6Addr::from(0xfd00_u128 << 112 | last));
-        addresses.push((v6(0x100), 64));
+        let subnet = free_subnet_v6(host);
+        let v6 = |offset| subnet.nth(offset).unwrap_or(subnet.address());
+        addresses.push((v6(0x100), subnet.prefix()));
         gateways.push(v6(GATEWAY));
         // Without it what is beyond is unreachable at once, and programs take IPv4.
         routed.push(host.own.1.is_some());
@@ -183,6 +191,12 @@ fn free_subnet(host: &HostNetwork) -> Subnet {
     let wide = |address: Ipv4Addr| Subnet::of(address.into(), 24).unwrap_or(Subnet::host(address.into()));
     let is_free = |subnet: &Subnet| !host.routes.iter().any(|route| route.overlaps(*subnet));
     SUBNETS.map(wide).into_iter().find(is_free).unwrap_or(wide(SUBNETS[0]))
+}
+
+fn free_subnet_v6(host: &HostNetwork) -> Subnet {
+    let wide = |address: Ipv6Addr| Subnet::of(address.into(), 64).unwrap_or(Subnet::host(address.into()));
+    let is_free = |subnet: &Subnet| !host.routes.iter().any(|route| route.overlaps(*subnet));
+    SUBNETS_V6.map(wide).into_iter().find(is_free).unwrap_or(wide(SUBNETS_V6[0]))
 }
 
 fn upstream(dns: &DnsRecord, networks: &[IpAddr], host: &HostNetwork) -> Vec<SocketAddr> {
@@ -306,6 +320,9 @@ mod tests {
         host.routes.push("10.0.0.0/16".parse().expect("a subnet"));
         let (plan, _) = private(&NetworkDetails::default(), &host);
         assert_eq!(plan.interfaces[0].addresses[0].0, ip("10.210.2.100"));
+        host.routes.push("fd00::/64".parse().expect("a subnet"));
+        let (plan, _) = private(&NetworkDetails::default(), &host);
+        assert_eq!(plan.interfaces[0].addresses[1].0, ip("fd75:6d69:616b::100"));
         host.routes.push("0.0.0.0/1".parse().expect("a subnet"));
         host.routes.push("128.0.0.0/1".parse().expect("a subnet"));
         let (plan, _) = private(&NetworkDetails::default(), &host);
