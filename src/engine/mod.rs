@@ -72,6 +72,8 @@ pub struct Engine {
     /// Containers.
     pub containers: Containers,
     rung: OnceLock<Rung>,
+    /// Containers are found by the beginning of their name, too.
+    by_prefix: bool,
 }
 
 impl Engine {
@@ -79,7 +81,14 @@ impl Engine {
     pub fn open(paths: Paths) -> Result<Self, Error> {
         let store = Store::open(&paths)?;
         let containers = Containers::new(&paths.root, &paths.runroot);
-        Ok(Self { paths, store, containers, rung: OnceLock::new() })
+        Ok(Self { paths, store, containers, rung: OnceLock::new(), by_prefix: false })
+    }
+
+    /// For what only looks at a container or works in it: finds it by the beginning of its name, too. What
+    /// ends or removes one must be told which.
+    #[must_use]
+    pub fn by_prefix(self) -> Self {
+        Self { by_prefix: true, ..self }
     }
 
     /// Which ids containers can have here, found out once and only when it matters.
