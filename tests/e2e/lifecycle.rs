@@ -52,7 +52,7 @@ fn containers_are_found_by_name_and_id_prefix() {
     umiak.run(&["exec", "we", "echo", "hello"]).ok().says("hello");
     umiak.run(&["logs", "we"]).ok();
     for words in [&["stop", "we"][..], &["kill", "we"], &["rm", "-f", "we"]] {
-        umiak.run(words);
+        assert_eq!(umiak.run(words).stdout, "", "{words:?}");
         assert_eq!(umiak.inspect("web", "{{.State.Status}}"), "running", "{words:?}");
     }
     umiak.run(&["create", "--name", "web-2", "--network", "none", "busybox", "true"]).ok();
