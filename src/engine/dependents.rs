@@ -8,11 +8,11 @@ use crate::storage::containers::{ContainerConfig, NamespaceMode, NetworkMode, Us
 
 /// The containers that one of this configuration needs.
 pub(super) fn needed(config: &ContainerConfig) -> impl Iterator<Item = &ContainerId> {
-    let of = |mode| match mode {
-        &NamespaceMode::Container(ref id) => Some(id),
+    let modes = [&config.pid, &config.ipc, &config.uts, &config.cgroupns];
+    let namespaces = modes.into_iter().filter_map(|mode| match mode {
+        NamespaceMode::Container(id) => Some(id),
         _ => None,
-    };
-    let namespaces = [&config.pid, &config.ipc, &config.uts, &config.cgroupns].into_iter().filter_map(of);
+    });
     let user = match &config.userns {
         UsernsMode::Container(id) => Some(id),
         _ => None,
@@ -75,3 +75,4 @@ impl Engine {
         Err(Error::Needed { name: name.to_owned(), by: names.collect::<Vec<_>>().join(", ") })
     }
 }
+

@@ -120,6 +120,8 @@ pub struct Job {
     pub again: Requester,
     /// Copies the layers for a container that cannot have an overlay, and makes another request.
     pub without_overlay: Requester,
+    /// The first run's program begins only when somebody says so.
+    pub hold: bool,
     /// Plans the network of each run.
     pub network: Planner,
     /// For health checks.
@@ -310,6 +312,8 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         created.cgroup.clone(),
     );
     state.restarts = restarts;
+    let held = job.hold && restarts == 0;
+    state.held = held;
     // Before the gate opens: a program that runs is always one that `ps` knows of. If we die in
     // between, the gate's end closes and the program never begins. The end of the run before is the
     // truth until then.
@@ -319,7 +323,10 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     if let Some(relay) = &relay {
         relay.ready().map_err(|source| Error::Network { name: job.record.name.clone(), source })?;
     }
-    created.start().map_err(|source| Error::Runtime { name: job.record.name.clone(), source })?;
+    let failed = |source| Error::Runtime { name: job.record.name.clone(), source };
+    if !held {
+        created.start().map_err(failed)?;
+    }
     match (&mut *slot, fresh) {
         (Some(supervisor), _) => {
             supervisor.renew(streams).map_err(io_error(job, "attaching to the streams"))?;
@@ -332,7 +339,28 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         }
         (None, None) => {}
     }
-    let statuses = if restarts > 0 { &["restart", "init", "start"][..] } else { &["init", "start"] };
+    if let (true, Some(supervisor)) = (held, &mut *slot) {
+        job.events.write(&[Event::container("init", &job.record)]);
+        supervisor.tell(&Told::Started(created.pid));
+        let goes_on =
+            supervisor.hold(created.pidfd.as_fd()).map_err(io_error(job, "waiting for the word to begin"))?;
+        if !goes_on {
+            // It may be what ended the wait.
+            let _ = process::pidfd_signal(created.pidfd.as_fd(), libc::SIGKILL);
+            return Ok(Run { created, state, relay });
+        }
+        state.held = false;
+        state.started = host::now();
+        job.containers.write_state(&job.record.id, &state)?;
+        created.start().map_err(failed)?;
+    }
+    let statuses = if held {
+        &["start"][..]
+    } else if restarts > 0 {
+        &["restart", "init", "start"][..]
+    } else {
+        &["init", "start"]
+    };
     let events: Vec<Event> = statuses.iter().map(|status| Event::container(status, &job.record)).collect();
     job.events.write(&events);
     if let Some(supervisor) = slot {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::mpsc;
 
 use super::plan::NetworkPlan;
@@ -76,6 +77,8 @@ impl Namespaces {
 pub struct Relay {
     child: Child,
     control: OwnedFd,
+    /// The name of its door in the shared router.
+    door: Option<PathBuf>,
 }
 
 impl Relay {
@@ -85,6 +88,7 @@ impl Relay {
         let (ours, theirs) = socket::packet_pair().map_err(Error::Process)?;
         let options = CloneOptions { close: Some(ours.as_fd()), ..CloneOptions::default() };
         let parent = std::process::id();
+        let door = place.as_ref().map(|place| place.path.clone());
         let child = process::spawn(options, || {
             let mut keep = vec![theirs.as_raw_fd(), namespaces.net.as_raw_fd()];
             keep.extend(namespaces.user.as_ref().map(AsRawFd::as_raw_fd));
@@ -106,7 +110,7 @@ impl Relay {
                 }
             }
         });
-        Ok(Self { child: child.map_err(Error::Process)?, control: ours })
+        Ok(Self { child: child.map_err(Error::Process)?, control: ours, door })
     }
 
     /// Waits until the container may begin.
@@ -133,6 +137,9 @@ impl Drop for Relay {
     fn drop(&mut self) {
         let _ = process::pidfd_signal(&self.child.pidfd, libc::SIGKILL);
         let _ = process::wait(&self.child.pidfd);
+        if let Some(door) = &self.door {
+            shared::remove_door(door);
+        }
     }
 }
 
@@ -201,11 +208,13 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), router:
 /// Bytes of a thread's stack. Of what is not touched nothing is there.
 const STACK: usize = 512 * 1024;
 
-/// All but what transparent sockets and verdicts on held packets need. It counts for the calling thread.
+/// All but what transparent sockets, verdicts on held packets, and sockets with the ports of servers and clients
+/// below 1024 need. It counts for the calling thread.
 fn drop_capabilities() -> Result<(), router::Error> {
+    const NET_BIND_SERVICE: u64 = 1 << 10;
     const NET_ADMIN: u64 = 1 << 12;
     let drop_all = || {
-        let keep = NET_ADMIN & capability::permitted()?;
+        let keep = (NET_ADMIN | NET_BIND_SERVICE) & capability::permitted()?;
         capability::set(&capability::Sets { effective: keep, permitted: keep, ..capability::Sets::default() })
     };
     drop_all().map_err(doing("giving capabilities up"))

@@ -61,6 +61,8 @@ pub struct Place {
     pub slot: u16,
     /// Who connects here is given the router.
     pub door: OwnedFd,
+    /// The name of the door.
+    pub path: PathBuf,
     /// The router, if there is one.
     pub router: Option<Router>,
     /// What is locked while bridges are made.
@@ -118,7 +120,15 @@ pub fn enter(dir: &Path, mapping: &str) -> Result<Place, Error> {
     let slot = (0..SLOTS).find(|slot| !taken.contains(slot)).ok_or(Error::Full)?;
     let path = dir.join(format!("relay-{slot}"));
     let door = socket::listen(&path, 0o600).map_err(at("making a socket"))?;
-    Ok(Place { slot, door, router, bridges: dir.join("bridges"), mapping: mapping.to_owned() })
+    Ok(Place { slot, door, path, router, bridges: dir.join("bridges"), mapping: mapping.to_owned() })
+}
+
+/// Removes the door of a relay that is gone, unless somebody else has it by now.
+pub fn remove_door(path: &Path) {
+    let Ok(_lock) = Lock::exclusive(&path.with_file_name("lock")) else { return };
+    if socket::connect(path).is_err() {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// Asks a relay for its router; with what its ids are. None if it failed to make one.

@@ -182,7 +182,7 @@ pub(super) fn image_file(id: &Digest) -> PathBuf {
 
 impl Store {
     fn image_path(&self, id: &Digest) -> PathBuf {
-        self.path(&image_file(id))
+        self.path(image_file(id))
     }
 
     pub(super) fn tag_path(&self, name: &str) -> PathBuf {

@@ -31,6 +31,7 @@ mod mounts;
 mod names;
 mod net_commands;
 mod net_policy;
+mod net_relay;
 mod net_setup;
 mod peers;
 mod push;

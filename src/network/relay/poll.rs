@@ -101,7 +101,7 @@ impl Poll {
         into: &mut Vec<(Token, EventFlags)>,
     ) -> io::Result<()> {
         self.waits = self.waits.wrapping_add(1);
-        if self.credit == 0 && self.waits % PROBE != 0 {
+        if self.credit == 0 && !self.waits.is_multiple_of(PROBE) {
             return self.wait(timeout, into);
         }
         let begin = Instant::now();
