@@ -56,6 +56,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use self::network::host::HostNetwork;
 use crate::base::id::ParseIdError;
 use crate::security::idmap::{self, Rung, RungKind};
 use crate::storage::containers::{ContainerRecord, Containers};
@@ -74,6 +75,7 @@ pub struct Engine {
     rung: OnceLock<Rung>,
     /// Containers are found by the beginning of their name, too.
     by_prefix: bool,
+    host_network: OnceLock<HostNetwork>,
 }
 
 impl Engine {
@@ -81,7 +83,8 @@ impl Engine {
     pub fn open(paths: Paths) -> Result<Self, Error> {
         let store = Store::open(&paths)?;
         let containers = Containers::new(&paths.root, &paths.runroot);
-        Ok(Self { paths, store, containers, rung: OnceLock::new(), by_prefix: false })
+        let (rung, host_network) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { paths, store, containers, rung, by_prefix: false, host_network })
     }
 
     /// For what only looks at a container or works in it: finds it by the beginning of its name, too. What

@@ -42,7 +42,10 @@ fn networks_are_made_shown_and_removed() {
     umiak.run(&["network", "rm", "web"]).exits(1).tells("there is no network \"web\"");
     umiak.run(&["network", "rm", "-f", "web"]).ok();
     umiak.run(&["network", "rm", "podman"]).exits(125).tells("always there");
+    umiak.run(&["network", "prune", "-f", "--filter", "label=a"]).ok().says("");
     umiak.run(&["network", "prune", "-f"]).ok().says("podman1");
+    umiak.run(&["network", "create", "idle"]).ok();
+    umiak.run(&["system", "prune", "-f"]).ok().has("Deleted Networks\nidle\n");
     umiak.run(&["network", "ls", "-q"]).ok().says("podman");
 }
 
