@@ -98,8 +98,10 @@ impl Error {
     }
 }
 
-/// Connections of a container at most, whatever the number of open files allows.
+/// Connections of each thread at most, whatever the number of open files allows.
 const CONNECTIONS: u64 = 32768;
+/// Flows of datagrams of each thread at most.
+const FLOWS: u64 = 4096;
 /// Descriptors for everything but connections.
 const OTHERS: u64 = 512;
 
@@ -130,16 +132,28 @@ impl Outer {
 /// that opened `outer`, and keeps CAP_NET_ADMIN over the router for verdicts about held packets.
 pub fn serve(outer: Outer, outbound: Outbound, control: &OwnedFd) -> Result<(), Error> {
     outbound.publish(outer.listeners);
-    outer::Loop::new(&outer.plan, outbound, outer.log, control, connections())?.run()
+    outer::Loop::new(&outer.plan, outbound, outer.log, control, limits())?.run()
 }
 
-/// How many connections there may be: two descriptors each, of as many as the hard limit allows.
-fn connections() -> usize {
+/// How much there may be of what the other side decides, for each of the two threads.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections, of two descriptors each.
+    connections: usize,
+    /// Flows of datagrams, of two descriptors at most.
+    flows: usize,
+}
+
+/// As much as the hard limit of open files allows.
+fn limits() -> Limits {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let files = match rustix::process::setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    files.map_or(CONNECTIONS, |files| (files.saturating_sub(OTHERS) / 2).clamp(16, CONNECTIONS)) as usize
+    let files = files.unwrap_or(u64::MAX).min(1 << 20);
+    let flows = (files / 16).min(FLOWS);
+    let left = files.saturating_sub(OTHERS + 4 * flows);
+    Limits { connections: (left / 4).clamp(16, CONNECTIONS) as usize, flows: flows as usize }
 }

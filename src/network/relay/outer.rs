@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 
-use super::Error;
 use super::echo::{Icmp, reason_of_refusal};
 use super::inner::Outbound;
 use super::log::Log;
@@ -15,6 +14,7 @@ use super::pairs::Pairs;
 use super::poll::{Poll, Token};
 use super::tcp::{ACCEPTED, Around, Dials};
 use super::udp::Flows;
+use super::{Error, Limits};
 use crate::network::plan::{NetworkPlan, Protocol};
 use crate::network::policy::{Decision, Policy};
 use crate::sys::inet::Batch;
@@ -55,7 +55,7 @@ impl Loop {
         outbound: Outbound,
         log: Log,
         control: &OwnedFd,
-        limit: usize,
+        limits: Limits,
     ) -> Result<Self, Error> {
         let poll = Poll::new().map_err(Error::Poll)?;
         let Outbound { listeners, datagrams, queue, factory, replies, raw, .. } = outbound;
@@ -81,8 +81,8 @@ impl Loop {
         Ok(Self {
             policy: Policy::new(plan),
             pairs: Pairs::new(PAIR),
-            dials: Dials::new(DIAL, queue, limit),
-            flows: Flows::new(FLOW, factory),
+            dials: Dials::new(DIAL, queue, limits.connections),
+            flows: Flows::new(FLOW, factory, limits.flows),
             names: Names::new(plan, replies, [QUESTION, STREAM]),
             icmp: Icmp::new(plan, raw, ECHO),
             log,
