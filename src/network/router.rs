@@ -128,7 +128,7 @@ fn open_shared(
     guarded(nft, &setup::guard_rules(plan, place.slot, &macs))?;
     let bridges = {
         let _lock = Lock::exclusive(&place.bridges).map_err(doing("locking the bridges"))?;
-        let bridges = bridges(plan, place.slot, router)?;
+        let bridges = bridges(plan, router)?;
         let devices = setup::shared_devices(plan, place.slot, &bridges, &macs, container.as_raw_fd());
         carry_out(router, devices)?;
         bridges
@@ -145,19 +145,23 @@ fn random_mac() -> io::Result<[u8; 6]> {
     Ok(mac)
 }
 
-/// The bridges of the interfaces, which are made if nobody is on them.
-fn bridges(plan: &NetworkPlan, slot: u16, router: &mut Socket) -> Result<Vec<u32>, Error> {
+/// The bridges of the interfaces, which are made if nobody is on them. Others that nobody is on any more go.
+fn bridges(plan: &NetworkPlan, router: &mut Socket) -> Result<Vec<u32>, Error> {
     let refused = |Refused { source, .. }| doing("listing the bridges of the router")(source);
     let links = super::netlink::links(router.exchange(&[super::netlink::list_links()]).map_err(refused)?);
+    let used = |link: &&super::netlink::Link| links.iter().any(|port| port.master == Some(link.index));
+    let (used, idle): (Vec<_>, Vec<_>) =
+        links.iter().filter(|link| setup::is_bridge(link.index)).partition(used);
+    carry_out(router, setup::without(idle.iter().map(|link| link.name.as_str())))?;
+    let mut taken: Vec<u32> = used.iter().map(|link| link.index).collect();
     let mut bridges = Vec::new();
-    for (number, interface) in (0..).zip(&plan.interfaces) {
+    for interface in &plan.interfaces {
         let Network::Shared(shared) = &interface.network else { continue };
-        let known = links.iter().find(|link| link.name == shared.bridge).map(|link| link.index);
-        let used = known.filter(|bridge| links.iter().any(|link| link.master == Some(*bridge)));
-        bridges.push(match used {
-            Some(bridge) => bridge,
+        bridges.push(match used.iter().find(|link| link.name == shared.bridge) {
+            Some(bridge) => bridge.index,
             None => {
-                let index = setup::bridge_index(slot, number);
+                let index = setup::free_bridge(&taken);
+                taken.push(index);
                 carry_out(router, setup::bridge(plan, interface, &shared.bridge, index))?;
                 index
             }
