@@ -8,7 +8,11 @@ use crate::storage::containers::{ContainerConfig, NamespaceMode, NetworkMode, Us
 
 /// The containers that one of this configuration needs.
 pub(super) fn needed(config: &ContainerConfig) -> impl Iterator<Item = &ContainerId> {
-    let namespaces = [&config.pid, &config.ipc, &config.uts, &config.cgroupns].into_iter().filter_map(other);
+    let modes = [&config.pid, &config.ipc, &config.uts, &config.cgroupns];
+    let namespaces = modes.into_iter().filter_map(|mode| match mode {
+        NamespaceMode::Container(id) => Some(id),
+        _ => None,
+    });
     let user = match &config.userns {
         UsernsMode::Container(id) => Some(id),
         _ => None,
@@ -73,9 +77,3 @@ impl Engine {
 }
 
 /// Whose namespace it is.
-fn other(mode: &NamespaceMode) -> Option<&ContainerId> {
-    match mode {
-        NamespaceMode::Container(id) => Some(id),
-        _ => None,
-    }
-}

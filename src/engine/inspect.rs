@@ -260,8 +260,8 @@ fn health_of(health: Option<&HealthRecord>) -> Value {
 
 fn state(status: &Status, health: Option<&HealthRecord>, stopped: bool) -> Value {
     let (pid, monitor, started, cgroup) = match status {
-        Status::Running(s) | Status::Paused(s) | Status::Stopping(s) => (
-            if status.running().is_some() { s.pid } else { 0 },
+        Status::Initialized(s) | Status::Running(s) | Status::Paused(s) | Status::Stopping(s) => (
+            if matches!(status, Status::Stopping(_)) { 0 } else { s.pid },
             s.monitor,
             s.started,
             s.cgroup.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),

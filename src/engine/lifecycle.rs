@@ -110,10 +110,15 @@ impl Engine {
     }
 
     /// Asks the container to end, and after `timeout` makes it. Says whether it was running.
-    pub fn stop(&self, id: &ContainerId, timeout: Option<u64>) -> Result<bool, Error> {
+    pub fn stop(&self, id: &ContainerId, mut timeout: Option<u64>) -> Result<bool, Error> {
         let (record, status) = self.load(id)?;
         let state = match status {
             Status::Running(state) | Status::Stopping(state) => state,
+            Status::Initialized(state) => {
+                // Who has not begun has nothing to tidy up, and no handler for a signal.
+                timeout = Some(0);
+                state
+            }
             Status::Restarting(_) => {
                 self.note_stop(&record)?;
                 self.tell_monitor(id, &Request::Stop);
@@ -181,7 +186,7 @@ impl Engine {
             };
             self.check_unneeded(id, &record.name)?;
             if status.is_up() || matches!(status, Status::Stopping(_)) {
-                if !force && status.is_up() {
+                if !force && status.is_up() && !matches!(status, Status::Initialized(_)) {
                     return Err(Error::Running(record.name));
                 }
                 if let Status::Paused(state) = &status {
@@ -257,7 +262,7 @@ impl Engine {
             let (record, status) = self.load(id)?;
             match status {
                 Status::Exited(exit) => return Ok(exit),
-                Status::Running(state) | Status::Paused(state) => {
+                Status::Initialized(state) | Status::Running(state) | Status::Paused(state) => {
                     // The monitor tells even of containers that are removed when they end.
                     if let Some(exit) = self.watch(&record, Some(&state))? {
                         return Ok(exit);

@@ -291,6 +291,7 @@ impl Listed {
     fn status_text(&self, now: Timestamp) -> String {
         match &self.status {
             Status::Created => "Created".into(),
+            Status::Initialized(_) => "Initialized".into(),
             Status::Running(state) => {
                 let up = time::up(timestamp(state.started), now);
                 self.health.map_or(up.clone(), |health| format!("{up} ({})", health.name()))
@@ -317,7 +318,7 @@ impl Listed {
             Status::Restarting(exit) | Status::Exited(exit) => {
                 (exit.started / 1_000_000_000, exit.finished / 1_000_000_000)
             }
-            Status::Created => (0, 0),
+            Status::Created | Status::Initialized(_) => (0, 0),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::base::report;
 use crate::cgroup::Manager;
+use crate::monitor::protocol::Request;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
 use crate::seccomp;
@@ -23,7 +24,7 @@ use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, LogDriver, NetworkMode, RestartPolicy, RootfsSource, SeccompChoice,
-    UsernsMode, record_version,
+    Status, UsernsMode, record_version,
 };
 use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
@@ -239,6 +240,31 @@ impl Engine {
     /// With `hold_stdin` the caller gets the end of the program's input, if it has one that is no
     /// terminal; else the monitor keeps it open.
     pub fn start(&self, record: ContainerRecord, lock: Lock, hold_stdin: bool) -> Result<Started, Error> {
+        self.launch(record, lock, hold_stdin, false)
+    }
+
+    /// The same, but for the program, which [`Engine::release`] lets begin.
+    pub fn init(&self, record: ContainerRecord, lock: Lock) -> Result<Started, Error> {
+        self.launch(record, lock, false, true)
+    }
+
+    /// Lets the program of a container begin that was prepared.
+    pub fn release(&self, record: &ContainerRecord) -> Result<Started, Error> {
+        let failed = || Error::NotRunning { name: record.name.clone(), status: Status::Created.word() };
+        let socket = monitor::connect(&self.containers.attach_socket(&record.id)).map_err(|_| failed())?;
+        let mut packet = Vec::new();
+        Request::Go.encode(&mut packet);
+        rustix::net::send(&socket, &packet, rustix::net::SendFlags::NOSIGNAL).map_err(|_| failed())?;
+        Ok(Started { id: record.id.clone(), socket, stdin: None })
+    }
+
+    fn launch(
+        &self,
+        record: ContainerRecord,
+        lock: Lock,
+        hold_stdin: bool,
+        hold: bool,
+    ) -> Result<Started, Error> {
         self.start_required(&record)?;
         self.copy_layers_if_needed(&record)?;
         // The addresses in shared networks are taken by the monitor, who lives as long as they are needed; its
@@ -284,6 +310,7 @@ impl Engine {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)
                     }),
+                    hold,
                     anonymous_volumes,
                     containers: self.containers.clone(),
                     events: self.event_log(),
@@ -294,13 +321,15 @@ impl Engine {
                     size: if tty { super::attach::terminal_size() } else { None },
                     stdin: stdin_read,
                     lock,
+                    leave: {
+                        let engine = self.clone();
+                        Box::new(move |record| engine.leave_networks(record))
+                    },
                     sweep: {
                         let store = store_of.clone();
                         let image = record.image_id.filter(|_| record.config.marks.rmi);
                         let engine = self.clone();
-                        let record = record.clone();
                         Box::new(move || {
-                            engine.leave_networks(&record);
                             // What is in use stays, and nobody is there to be told.
                             if let Some(image) = image
                                 && engine.remove_image(&image.hex(), false).is_ok()

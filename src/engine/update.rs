@@ -39,9 +39,11 @@ impl Engine {
                 self.note(Event::container("cleanup", &record));
                 Ok(record)
             }
-            Status::Running(_) | Status::Paused(_) | Status::Stopping(_) | Status::Restarting(_) => {
-                Err(Error::Running(record.name))
-            }
+            Status::Initialized(_)
+            | Status::Running(_)
+            | Status::Paused(_)
+            | Status::Stopping(_)
+            | Status::Restarting(_) => Err(Error::Running(record.name)),
         }
     }
 }

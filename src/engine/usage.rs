@@ -52,7 +52,10 @@ pub struct ContainerUsage {
 impl ContainerUsage {
     /// Whether it runs, or stands still.
     pub fn is_active(&self) -> bool {
-        matches!(self.listed.status, Status::Running(_) | Status::Paused(_) | Status::Stopping(_))
+        matches!(
+            self.listed.status,
+            Status::Initialized(_) | Status::Running(_) | Status::Paused(_) | Status::Stopping(_)
+        )
     }
 }
 

@@ -120,6 +120,8 @@ pub struct Job {
     pub again: Requester,
     /// Copies the layers for a container that cannot have an overlay, and makes another request.
     pub without_overlay: Requester,
+    /// The first run's program begins only when somebody says so.
+    pub hold: bool,
     /// Plans the network of each run.
     pub network: Planner,
     /// For health checks.
@@ -136,6 +138,8 @@ pub struct Job {
     pub lock: Lock,
     /// Volumes without a name, which go with a container that is removed when it ends.
     pub anonymous_volumes: Vec<PathBuf>,
+    /// Gives back what the container has in networks that others are in, too.
+    pub leave: Box<dyn Fn(&ContainerRecord)>,
     /// Removes what others, who were killed, left in the store.
     pub sweep: Box<dyn Fn()>,
     /// Deletes a tree that the container left, whoever owns the files.
@@ -146,7 +150,10 @@ pub struct Job {
 pub fn run(mut job: Job) -> u8 {
     detach(&job);
     let mut supervisor = None;
-    match supervise(&mut job, &mut supervisor) {
+    let result = supervise(&mut job, &mut supervisor);
+    // Before anybody hears of the end: the next one may want the same address.
+    (job.leave)(&job.record);
+    match result {
         Ok(code) => {
             let trash = job.record.config.auto_remove.then(|| job.containers.remove(&job.record));
             if let Some(Ok(_)) = trash {
@@ -305,6 +312,8 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         created.cgroup.clone(),
     );
     state.restarts = restarts;
+    let held = job.hold && restarts == 0;
+    state.held = held;
     // Before the gate opens: a program that runs is always one that `ps` knows of. If we die in
     // between, the gate's end closes and the program never begins. The end of the run before is the
     // truth until then.
@@ -314,7 +323,10 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     if let Some(relay) = &relay {
         relay.ready().map_err(|source| Error::Network { name: job.record.name.clone(), source })?;
     }
-    created.start().map_err(|source| Error::Runtime { name: job.record.name.clone(), source })?;
+    let failed = |source| Error::Runtime { name: job.record.name.clone(), source };
+    if !held {
+        created.start().map_err(failed)?;
+    }
     match (&mut *slot, fresh) {
         (Some(supervisor), _) => {
             supervisor.renew(streams).map_err(io_error(job, "attaching to the streams"))?;
@@ -327,7 +339,28 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         }
         (None, None) => {}
     }
-    let statuses = if restarts > 0 { &["restart", "init", "start"][..] } else { &["init", "start"] };
+    if let (true, Some(supervisor)) = (held, &mut *slot) {
+        job.events.write(&[Event::container("init", &job.record)]);
+        supervisor.tell(&Told::Started(created.pid));
+        let goes_on =
+            supervisor.hold(created.pidfd.as_fd()).map_err(io_error(job, "waiting for the word to begin"))?;
+        if !goes_on {
+            // It may be what ended the wait.
+            let _ = process::pidfd_signal(created.pidfd.as_fd(), libc::SIGKILL);
+            return Ok(Run { created, state, relay });
+        }
+        state.held = false;
+        state.started = host::now();
+        job.containers.write_state(&job.record.id, &state)?;
+        created.start().map_err(failed)?;
+    }
+    let statuses = if held {
+        &["start"][..]
+    } else if restarts > 0 {
+        &["restart", "init", "start"][..]
+    } else {
+        &["init", "start"]
+    };
     let events: Vec<Event> = statuses.iter().map(|status| Event::container(status, &job.record)).collect();
     job.events.write(&events);
     if let Some(supervisor) = slot {

@@ -71,6 +71,8 @@ pub enum Request<'a> {
     Check,
     /// The container's record was changed.
     Reload,
+    /// The program that was held may begin.
+    Go,
 }
 
 impl<'a> Event<'a> {
@@ -158,6 +160,7 @@ impl<'a> Request<'a> {
             Self::Stop => packet.push(b'x'),
             Self::Check => packet.push(b'c'),
             Self::Reload => packet.push(b'l'),
+            Self::Go => packet.push(b'g'),
         }
     }
 
@@ -179,6 +182,7 @@ impl<'a> Request<'a> {
             b'x' => Some(Self::Stop),
             b'c' => Some(Self::Check),
             b'l' => Some(Self::Reload),
+            b'g' => Some(Self::Go),
             _ => None,
         }
     }

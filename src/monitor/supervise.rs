@@ -83,6 +83,8 @@ pub struct Supervisor {
     stopped: bool,
     /// Whether somebody said that the container's record was changed.
     changed: bool,
+    /// The program that was held may begin.
+    released: bool,
     /// Whether what only a start needs has been let go.
     settled: bool,
 }
@@ -115,8 +117,9 @@ impl Supervisor {
             listener,
             log,
             log_error: None,
-            packet: Vec::with_capacity(MAX_BODY + 1),
+            packet: Vec::new(),
             stopped: false,
+            released: false,
             changed: false,
             settled: false,
         };
@@ -169,18 +172,23 @@ impl Supervisor {
     ) -> io::Result<(ExitStatus, bool)> {
         let mut recorded = Some(recorded);
         let mut exit = None;
-        // A packet is a tag and a body.
-        let mut buffer = vec![0; MAX_BODY + 1];
+        // A packet is a tag and a body. Who has nothing to say needs no room for it.
+        let mut buffer = Vec::new();
         loop {
             let phase = if exit.is_some() { Phase::Draining } else { Phase::Running(pidfd) };
             let ready = self.poll(phase, care)?;
             if ready.is_empty() && exit.is_none() && !self.settled {
                 // Not at the start: most programs end soon, and nobody is to wait for this.
                 self.settled = true;
+                self.packet = Vec::new();
+                buffer = Vec::new();
                 daemon::release_memory();
             }
             if exit.is_some() && ready.is_empty() && !self.blocked() {
                 break;
+            }
+            if !ready.is_empty() {
+                buffer.resize(MAX_BODY + 1, 0);
             }
             for (source, flags) in ready {
                 match source {
@@ -221,6 +229,25 @@ impl Supervisor {
             self.clients.retain(|client| !client.gone);
         }
         Ok(!self.stopped)
+    }
+
+    /// Serves those who are attached while the first process waits to become the program; whether somebody
+    /// said that it may, before it ended or somebody wanted it to.
+    pub fn hold(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut care = Care::default();
+        let mut buffer = vec![0; MAX_BODY + 1];
+        while !self.stopped && !self.released {
+            let ready = self.poll(Phase::Running(pidfd), &care)?;
+            self.settled |= ready.is_empty();
+            for (source, flags) in ready {
+                if let Source::Program = source {
+                    return Ok(false);
+                }
+                self.handle((source, flags), Some(pidfd), &mut care, &mut buffer);
+            }
+            self.clients.retain(|client| !client.gone);
+        }
+        Ok(self.released)
     }
 
     /// Whether somebody said that the container is to end for good.
@@ -435,6 +462,7 @@ impl Supervisor {
                 }
                 Some(Request::Mute) => client.mute = true,
                 Some(Request::Stop) => self.stopped = true,
+                Some(Request::Go) => self.released = true,
                 Some(Request::Check) => care.check_now(),
                 Some(Request::Reload) => {
                     self.changed = true;

@@ -208,11 +208,13 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), router:
 /// Bytes of a thread's stack. Of what is not touched nothing is there.
 const STACK: usize = 512 * 1024;
 
-/// All but what transparent sockets and verdicts on held packets need. It counts for the calling thread.
+/// All but what transparent sockets, verdicts on held packets, and sockets with the ports of servers and clients
+/// below 1024 need. It counts for the calling thread.
 fn drop_capabilities() -> Result<(), router::Error> {
+    const NET_BIND_SERVICE: u64 = 1 << 10;
     const NET_ADMIN: u64 = 1 << 12;
     let drop_all = || {
-        let keep = NET_ADMIN & capability::permitted()?;
+        let keep = (NET_ADMIN | NET_BIND_SERVICE) & capability::permitted()?;
         capability::set(&capability::Sets { effective: keep, permitted: keep, ..capability::Sets::default() })
     };
     drop_all().map_err(doing("giving capabilities up"))

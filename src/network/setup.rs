@@ -1,6 +1,6 @@
 //! What makes a router and a container's devices, as data: requests to the kernel in their order. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use super::ids::{RelayIds, mark};
@@ -105,14 +105,21 @@ pub fn private_devices(plan: &NetworkPlan, container: RawFd) -> Requests {
     list
 }
 
+/// The router's link-local address in each network.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
 /// A device of the router gets the addresses that it has for the container, and is switched on.
 fn gateway(list: &mut Requests, plan: &NetworkPlan, interface: &Interface, index: u32, name: &str) {
     if interface.addresses.iter().any(|(address, _)| address.is_ipv6()) {
-        // The router is known by its gateway's addresses alone.
+        // The router is known by the same addresses in all networks.
         list.push(format!("keeping {name} without other addresses"), netlink::no_link_local(index));
     }
     for (address, prefix) in router_addresses(plan, interface) {
         list.push(format!("adding {address} to {name}"), netlink::address(index, address, prefix));
+    }
+    if interface.addresses.iter().any(|(address, _)| address.is_ipv6()) {
+        // By it the kernel looks for the neighbour to whom a packet goes that has a client's address.
+        list.push(format!("adding {LINK_LOCAL} to {name}"), netlink::address(index, LINK_LOCAL.into(), 64));
     }
     list.push(format!("switching {name} on"), netlink::up(index));
 }

@@ -57,9 +57,32 @@ fn close_range(first: u32, last: u32) {
     }
 }
 
-/// Gives memory that was freed back to the kernel, and lets go of the pages of our own code, which come
-/// back from the file as they are used: for a process that has done most of what it has to and will live long.
+/// How deep calls may have gone (bytes): less than the gap that the kernel keeps free below a stack (256 pages).
+const DEPTH: usize = 512 << 10;
+
+/// Lets go of what is below the stack's end.
+#[inline(never)]
+fn release_stack() {
+    // Below a thread's stack there may be anything.
+    if rustix::thread::gettid() != rustix::process::getpid() {
+        return;
+    }
+    let here = 0_u8;
+    let page = rustix::param::page_size();
+    // Beyond this function's own frame and the red zone that leaf functions use without saying so, and
+    // what the call of madvise itself takes.
+    let end = ((&raw const here as usize) - 2 * page) / page * page;
+    // SAFETY: nobody uses what is below the stack pointer; where there is no memory, nothing is done.
+    unsafe {
+        libc::madvise((end - DEPTH) as *mut libc::c_void, DEPTH, libc::MADV_DONTNEED);
+    }
+}
+
+/// Gives memory that was freed back to the kernel, also that of deeper calls on the stack, and lets go of the
+/// pages of our own code, which come back from the file as they are used: for a process that has done most of
+/// what it has to and will live long.
 pub fn release_memory() {
+    release_stack();
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim(3) touches only free memory.
     unsafe {

@@ -398,3 +398,53 @@ fn what_others_need_is_not_removed() {
     umiak.run(&["rm", "--all", "-f", "-t", "0"]).ok();
     umiak.run(&["ps", "-aq"]).ok().says("");
 }
+
+#[test]
+fn prepared_and_then_started() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let make = |name: &str, words: &[&str]| {
+        let front = ["create", "--name", name, "--network", "none", "busybox"];
+        umiak.run(&[&front[..], words].concat()).ok().stdout.trim().to_owned()
+    };
+    let id = make("box", &["sh", "-c", "echo begun; sleep 1000"]);
+    umiak.run(&["init", "box"]).ok().says(&id);
+    assert_eq!(umiak.inspect("box", "{{.State.Status}} {{.State.Running}}"), "initialized false");
+    let pid: i32 = umiak.inspect("box", "{{.State.Pid}}").parse().unwrap();
+    assert!(pid > 0 && std::path::Path::new(&format!("/proc/{pid}")).exists());
+    umiak.run(&["ps", "--format", "{{.Names}}"]).ok().says("");
+    umiak.run(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"]).ok().says("box Initialized");
+    umiak.run(&["exec", "box", "true"]).exits(125).tells("initialized");
+    umiak.run(&["init", "box"]).exits(125).tells("it is initialized");
+    umiak.run(&["logs", "box"]).ok().says("");
+    umiak.run(&["start", "box"]).ok().says("box");
+    // The same first process.
+    assert_eq!(umiak.inspect("box", "{{.State.Status}} {{.State.Pid}}"), format!("running {pid}"));
+    crate::support::eventually("it has begun", || umiak.run(&["logs", "box"]).stdout == "begun\n");
+    umiak.run(&["rm", "-f", "-t", "0", "box"]).ok();
+    // Started and attached at once, its code is ours.
+    make("code", &["sh", "-c", "echo out; exit 3"]);
+    umiak.run(&["init", "code"]).ok();
+    umiak.run(&["start", "-a", "code"]).exits(3).says("out");
+    umiak.run(&["init", "code"]).ok();
+    umiak.run(&["start", "-a", "code"]).exits(3).says("out");
+    make("none", &["/no/such"]);
+    umiak.run(&["init", "none"]).exits(127).tells("/no/such");
+    // Stopped, removed, and killed while they wait.
+    for name in ["one", "two", "three"] {
+        make(name, &["true"]);
+    }
+    umiak.run(&["init", "--all"]).ok();
+    umiak.run(&["stop", "one"]).ok();
+    assert_eq!(umiak.inspect("one", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+    umiak.run(&["rm", "two"]).ok();
+    let monitor: i32 = umiak.inspect("three", "{{.State.ConmonPid}}").parse().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(monitor).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    crate::support::eventually("its end is told", || umiak.inspect("three", "{{.State.Status}}") == "exited");
+    umiak.run(&["start", "-a", "three"]).ok();
+    umiak.run(&["init", "nobody"]).exits(125).tells("nobody");
+}

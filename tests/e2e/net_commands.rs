@@ -179,3 +179,86 @@ fn a_network_is_shared_with_a_container() {
         .exits(125)
         .tells("not running");
 }
+
+#[test]
+fn containers_of_a_network_know_each_other_by_name() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["network", "create", "--subnet", "10.77.0.0/24", "--ipv6", "web"]).ok();
+    let start = |name: &str, network: &str| {
+        umiak.detached(&["--name", name, "--network", network, "busybox", "httpd", "-f", "-h", "/etc"])
+    };
+    let id = start("db", "web:ip=10.77.0.9,alias=data");
+    start("other", "web:alias=data");
+    let inside =
+        |script: &str| umiak.run(&["run", "--rm", "--network", "web", "busybox", "sh", "-c", script]);
+    for name in ["db", "DB", "data", "db.dns.podman", &id[..12]] {
+        inside(&format!("nslookup {name}")).ok().has("10.77.0.");
+    }
+    inside("wget -q -O- http://db/hostname").ok().says(&id[..12]);
+    inside("nslookup 10.77.0.9").ok().has("name = db");
+    inside("cat /etc/resolv.conf").ok().has("nameserver 10.77.0.1").has("search dns.podman");
+    let data = inside("nslookup -type=a data").ok().stdout;
+    assert!(data.contains("10.77.0.9") && data.contains("10.77.0.2"), "{data}");
+    let format = "{{.NetworkSettings.Networks.web.IPAddress}} {{.NetworkSettings.Networks.web.Gateway}}";
+    assert_eq!(umiak.inspect("db", format), "10.77.0.9 10.77.0.1");
+    umiak.run(&["ps", "-q", "--filter", "network=web", "--filter", "name=db"]).ok().says(&id[..12]);
+    // Taken by one that runs; free as soon as that has ended.
+    umiak
+        .run(&["run", "--rm", "--network", "web:ip=10.77.0.9", "busybox", "true"])
+        .exits(125)
+        .tells("in use by container \"db\"");
+    umiak.run(&["stop", "-t", "0", "db"]).ok();
+    inside("nslookup db.dns.podman").exits(1);
+    umiak.run(&["run", "--rm", "--network", "web:ip=10.77.0.9", "busybox", "true"]).ok();
+    umiak.run(&["run", "--rm", "--network", "web:ip=10.77.0.9", "busybox", "true"]).ok();
+    umiak.run(&["rm", "-f", "-t", "0", "db", "other"]).ok();
+    umiak.run(&["network", "rm", "web"]).ok();
+}
+
+#[test]
+fn ports_are_published_and_shown() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&[
+        "--name",
+        "web",
+        "-p",
+        "127.0.0.1::80",
+        "-p",
+        "53/udp",
+        "--expose",
+        "99",
+        "busybox",
+        "httpd",
+        "-f",
+        "-h",
+        "/etc",
+    ]);
+    let line = umiak.run(&["port", "web", "80"]).ok().stdout;
+    let address: std::net::SocketAddr = line.trim().parse().unwrap();
+    assert!(address.ip().is_loopback());
+    umiak.run(&["port", "web"]).ok().has(&format!("80/tcp -> {address}")).has("53/udp -> 0.0.0.0:");
+    umiak.run(&["port", "web", "99"]).exits(125).tells("99/tcp is not published");
+    umiak.run(&["ps"]).ok().has(&format!("{address}->80/tcp")).has("99/tcp");
+    assert_eq!(
+        umiak
+            .inspect("web", "{{(index .NetworkSettings.Ports \"80/tcp\")}}")
+            .contains(&address.port().to_string()),
+        true
+    );
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET /hostname HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+    assert!(text.contains("200 OK"), "{text}");
+    // Told before the second one starts; nothing of it stays.
+    let taken = format!("127.0.0.1:{}:80", address.port());
+    umiak
+        .run(&["run", "--rm", "-p", &taken, "busybox", "echo", "begun"])
+        .exits(125)
+        .tells("address already in use")
+        .says("");
+    umiak.run(&["ps", "-aq"]).ok();
+    umiak.run(&["rm", "-f", "-t", "0", "web"]).ok();
+}

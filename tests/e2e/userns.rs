@@ -177,8 +177,11 @@ fn namespaces_of_another_container() {
         umiak.run(&["create", "--name", "b", "--pid", "container:a", "busybox", "true"]).ok().code == Some(0)
     );
     assert!(umiak.inspect("b", "{{.HostConfig.PidMode}}").starts_with("container:"));
-    umiak.run(&["rm", "-f", "-t", "0", "a"]).ok();
-    umiak.run(&["start", "b"]).exits(125).tells("no container");
+    umiak.run(&["rm", "-f", "-t", "0", "a"]).exits(125).tells("container b needs it");
+    umiak.run(&["stop", "-t", "0", "a"]).ok();
+    umiak.run(&["start", "b"]).exits(125).tells("not running");
+    umiak.run(&["rm", "--depend", "a"]).ok();
+    umiak.run(&["ps", "-aq"]).ok().says("");
     sh(&umiak, &["--pid", "ns:/no/such"], "true").exits(125).tells("/no/such");
     umiak.run(&["create", "--name", "stopped", "busybox"]).ok();
     sh(&umiak, &["--uts", "container:stopped"], "true").exits(125).tells("not running");

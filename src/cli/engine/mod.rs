@@ -20,6 +20,7 @@ pub mod history;
 pub mod image_mount;
 pub mod images;
 pub mod info;
+pub mod init;
 pub mod inspect;
 pub mod kill;
 pub mod login;
@@ -244,6 +245,7 @@ fn faces() -> &'static [Face] {
         "images" [], images::ImagesArgs, images::run, "List images";
         "import" [], commit::ImportArgs, commit::import, "Make an image of an archive of files";
         "info" [], info::InfoArgs, info::run, "Tell what this machine gives containers";
+        "init" [], init::InitArgs, init::run, "Prepare containers for their start";
         "inspect" [], inspect::InspectArgs, inspect::run, "Show everything about a container or an image";
         "kill" [], kill::KillArgs, kill::run, "Send a signal to containers";
         "load" [], save::LoadArgs, save::load, "Read images from an archive";
@@ -411,9 +413,9 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
         ("system", "events") => "events",
         (
             "container",
-            name @ ("attach" | "commit" | "cp" | "create" | "exec" | "export" | "kill" | "logs" | "mount"
-            | "pause" | "port" | "rename" | "restart" | "rm" | "run" | "start" | "stats" | "stop"
-            | "top" | "umount" | "unmount" | "unpause" | "update" | "wait"),
+            name @ ("attach" | "commit" | "cp" | "create" | "exec" | "export" | "init" | "kill" | "logs"
+            | "mount" | "pause" | "port" | "rename" | "restart" | "rm" | "run" | "start" | "stats"
+            | "stop" | "top" | "umount" | "unmount" | "unpause" | "update" | "wait"),
         ) => name,
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");

@@ -6,8 +6,10 @@ use super::run::{ended, keys, wait_started};
 use super::selection::{Selection, for_each};
 use super::{Failure, Globals, Outcome};
 use crate::engine::attach::{self, DetachKeys, Outputs, Relay};
+use crate::engine::run::Started;
 use crate::engine::{self, Engine};
-use crate::storage::containers::Status;
+use crate::storage::containers::{ContainerRecord, Status};
+use crate::sys::lock::Lock;
 
 /// Start containers that were created or have stopped.
 #[derive(Args, Debug, Clone)]
@@ -70,9 +72,10 @@ fn start(engine: &Engine, word: &str, attach: Option<(&StartArgs, &DetachKeys)>)
     if let Status::Paused(_) = status {
         return Err(engine::Error::Paused(record.name).into());
     }
+    let held = matches!(status, Status::Initialized(_));
     // Somebody else may be starting it: then that is their container to watch.
     let lock = if status.is_up() { None } else { engine.charge_unless_running(&record.id)? };
-    let Some(lock) = lock else {
+    let Some(lock) = lock.map(Some).or(held.then_some(None)) else {
         if let Some((args, keys)) = attach {
             let interactive = args.interactive && record.config.interactive;
             return super::attach::to_running(engine, &record, interactive, keys, args.sig_proxy);
@@ -82,7 +85,7 @@ fn start(engine: &Engine, word: &str, attach: Option<(&StartArgs, &DetachKeys)>)
     };
     let (name, tty) = (record.name.clone(), record.config.tty);
     let Some((args, keys)) = attach else {
-        let started = engine.start(record, lock, false)?;
+        let started = begin(engine, record, lock, false)?;
         wait_started(&started, &name)?;
         crate::cli::output::println(word)?;
         return Ok(0);
@@ -90,7 +93,20 @@ fn start(engine: &Engine, word: &str, attach: Option<(&StartArgs, &DetachKeys)>)
     let interactive = args.interactive && record.config.interactive;
     let outputs = Outputs::of(&record.config);
     let signals = attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?;
-    let started = engine.start(record, lock, interactive)?;
+    let started = begin(engine, record, lock, interactive)?;
     let relay = Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys, outputs };
     ended(relay.run(&signals).map_err(engine::Error::Relay)?, engine, &started.id, &name)
+}
+
+/// Starts it; without a lock it is one that only waits for the word.
+fn begin(
+    engine: &Engine,
+    record: ContainerRecord,
+    lock: Option<Lock>,
+    interactive: bool,
+) -> Result<Started, engine::Error> {
+    match lock {
+        Some(lock) => engine.start(record, lock, interactive),
+        None => engine.release(&record),
+    }
 }

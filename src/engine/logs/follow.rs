@@ -39,7 +39,7 @@ impl Engine {
             let (_, status) = self.load(&record.id)?;
             match &status {
                 Status::Created | Status::Exited(_) => return Ok(None),
-                Status::Running(state) | Status::Paused(state) => {
+                Status::Initialized(state) | Status::Running(state) | Status::Paused(state) => {
                     return Ok(lifecycle::open(state).map(End::Process));
                 }
                 // Its monitor is at its last, or about to listen.

@@ -409,7 +409,7 @@ impl Containers {
         };
         let same_boot = state.boot_id == host::boot_id();
         if same_boot && process::is_alive(state.pid, state.start_time) {
-            return Ok(Status::Running(state));
+            return Ok(if state.held { Status::Initialized(state) } else { Status::Running(state) });
         }
         let in_charge = in_charge()?;
         // The monitor may have written the record between the two looks.

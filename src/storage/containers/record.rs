@@ -449,6 +449,9 @@ pub struct RunState {
     /// How often its monitor has started it again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restarts: u32,
+    /// Its program has not begun, and begins when somebody says so.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub held: bool,
 }
 
 impl RunState {
@@ -463,6 +466,7 @@ impl RunState {
             started,
             cgroup,
             restarts: 0,
+            held: false,
         }
     }
 }
@@ -472,6 +476,8 @@ impl RunState {
 pub enum Status {
     /// Never started.
     Created,
+    /// Its first process is there, and waits for the word to become the program.
+    Initialized(RunState),
     /// Its first process is there.
     Running(RunState),
     /// Its first process is there, and stands still with all others. Only who knows of control groups can
@@ -490,6 +496,7 @@ impl Status {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Created => "created",
+            Self::Initialized(_) => "initialized",
             Self::Running(_) => "running",
             Self::Paused(_) => "paused",
             Self::Stopping(_) => "stopping",
@@ -500,7 +507,7 @@ impl Status {
 
     /// Whether its monitor has it in hand and will go on with it: it cannot be started or removed.
     pub fn is_up(&self) -> bool {
-        matches!(self, Self::Running(_) | Self::Paused(_) | Self::Restarting(_))
+        matches!(self, Self::Initialized(_) | Self::Running(_) | Self::Paused(_) | Self::Restarting(_))
     }
 
     /// How often its monitor has started it again.
@@ -508,7 +515,7 @@ impl Status {
         match self {
             Self::Running(state) | Self::Paused(state) | Self::Stopping(state) => state.restarts,
             Self::Restarting(exit) | Self::Exited(exit) => exit.restarts,
-            Self::Created => 0,
+            Self::Created | Self::Initialized(_) => 0,
         }
     }
 
