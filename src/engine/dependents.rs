@@ -75,5 +75,3 @@ impl Engine {
         Err(Error::Needed { name: name.to_owned(), by: names.collect::<Vec<_>>().join(", ") })
     }
 }
-
-/// Whose namespace it is.
