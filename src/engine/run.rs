@@ -305,6 +305,7 @@ impl Engine {
                         copying.create_request(record).map_err(io::Error::other)
                     }),
                     again: Box::new(move |record| again.create_request(record).map_err(io::Error::other)),
+                    ended: None,
                     network: Box::new(move |record| planning.network_plan(record).map_err(io::Error::other)),
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
