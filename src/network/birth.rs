@@ -220,7 +220,7 @@ fn work(
     }
     socket::send(control, &[READY, queue.word().as_bytes()].concat(), None)
         .map_err(doing("telling the monitor"))?;
-    Ok(relay::serve(&outer, outbound, control)?)
+    Ok(relay::serve(outer, outbound, control)?)
 }
 
 /// Starts a thread that needs little memory.
