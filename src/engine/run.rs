@@ -319,6 +319,7 @@ impl Engine {
                             plan.map_err(io::Error::other)
                         })
                     },
+                    ended: None,
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)
