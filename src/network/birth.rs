@@ -196,7 +196,7 @@ fn work(
         })?;
     }
     socket::send(control, READY, None).map_err(doing("telling the monitor"))?;
-    Ok(relay::serve(&outer, outbound, control)?)
+    Ok(relay::serve(outer, outbound, control)?)
 }
 
 /// Starts a thread that needs little memory.

@@ -15,6 +15,8 @@ pub struct NetworkPlan {
     pub policy: Policy,
     /// Who answers its questions for names; nobody if it has none of our servers.
     pub dns: Option<Dns>,
+    /// The file in which the relay notes what it refused, a line each; nothing is noted if none.
+    pub log: Option<PathBuf>,
     /// Forces one way to the host's network; otherwise the best that works is taken.
     pub rung: Option<Rung>,
 }

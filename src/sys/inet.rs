@@ -319,6 +319,10 @@ impl Batch {
             // The first error may be one of an earlier datagram, which is told once: the datagram is sent again.
             failed += 1;
             if failed > 1 {
+                if let Some(segment) = self.known[sent].segment {
+                    let run = &self.bytes[sent * LONGEST..sent * LONGEST + self.known[sent].length];
+                    send_each(&fd, run, None, None, segment);
+                }
                 sent += 1;
                 failed = 0;
             }
@@ -326,9 +330,35 @@ impl Batch {
     }
 }
 
+/// Sends the datagrams of a run one by one: together they must fit the route, and the device must be able to.
+fn send_each(fd: impl AsFd, run: &[u8], to: Option<SocketAddr>, from: Option<IpAddr>, segment: u16) {
+    for datagram in run.chunks(usize::from(segment).max(1)) {
+        // What is not taken is lost.
+        let _ = send_one(&fd, datagram, to, from, None);
+    }
+}
+
 /// Sends one datagram (or a run of them, each of `segment` bytes): to an address if the socket is not
 /// connected, from a local address if it is bound to none.
 pub fn send(
+    fd: impl AsFd,
+    bytes: &[u8],
+    to: Option<SocketAddr>,
+    from: Option<IpAddr>,
+    segment: Option<u16>,
+) -> io::Result<()> {
+    match (send_one(&fd, bytes, to, from, segment), segment) {
+        (Err(error), Some(segment))
+            if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE | libc::EIO)) =>
+        {
+            send_each(fd, bytes, to, from, segment);
+            Ok(())
+        }
+        (sent, _) => sent,
+    }
+}
+
+fn send_one(
     fd: impl AsFd,
     bytes: &[u8],
     to: Option<SocketAddr>,

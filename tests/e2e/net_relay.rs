@@ -426,3 +426,28 @@ fn a_published_port_in_use_is_told_before_the_container_starts() {
     let output = output.tells("4080");
     assert!(output.stdout.is_empty(), "{}", output.stdout);
 }
+
+#[test]
+fn what_rules_refuse_is_noted() {
+    requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
+    let umiak = Umiak::with_busybox();
+    let mut internet = Internet::new();
+    far_servers(&mut internet);
+    let mut program = CLIENT.to_owned();
+    for (ip, kind) in [(FAR[0], "tcp"), (FAR[1], "tcp"), (FURTHER[0], "tcp"), (FURTHER[0], "udp")] {
+        program += &format!("print(ask('{ip}', 4000, '{kind}').split(' ')[0])\n");
+    }
+    let rule = format!("allow={}:4000", FAR[0]);
+    let options = ["--name", "c", "--egress", &rule];
+    let output = finish(begin(&internet, &umiak, &options, &program), b"", "run".into()).ok();
+    output.says("tcp\nPermissionError\nOSError\nOSError");
+    let id = umiak.inspect("c", "{{.Id}}");
+    let log = std::fs::read_to_string(umiak.dir.join("store/containers").join(id).join("refused")).unwrap();
+    let lines: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    let expected = [
+        format!("tcp [{}]:4000 prohibited", FAR[1]),
+        format!("tcp {}:4000 prohibited", FURTHER[0]),
+        format!("udp {}:4000 prohibited", FURTHER[0]),
+    ];
+    assert_eq!(lines, expected, "{log}");
+}

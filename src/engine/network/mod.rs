@@ -92,6 +92,9 @@ impl Error {
     }
 }
 
+/// The file in a container's directory that tells what its rules for what goes out have refused.
+const REFUSED: &str = "refused";
+
 impl Engine {
     /// The networks of the store.
     pub fn networks(&self) -> Networks {
@@ -135,7 +138,9 @@ impl Engine {
     /// number of times, but for shared networks by the container's monitor alone: the addresses are taken for
     /// the process that asks.
     pub fn network_plan(&self, record: &ContainerRecord) -> Result<Option<NetworkPlan>, EngineError> {
-        Ok(self.network_of(record)?.map(|(plan, _)| plan))
+        let noted = !record.config.net.egress.is_empty();
+        let log = noted.then(|| self.containers.dir(&record.id).join(REFUSED));
+        Ok(self.network_of(record)?.map(|(plan, _)| NetworkPlan { log, ..plan }))
     }
 
     /// The plan, and what is told of it in the container's files.

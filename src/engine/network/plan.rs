@@ -123,6 +123,7 @@ pub fn private(details: &NetworkDetails, host: &HostNetwork) -> (NetworkPlan, Te
             networks: Vec::new(),
             hosts: host_names(reached),
         }),
+        log: None,
         rung: None,
     };
     (plan, texts)
@@ -176,6 +177,7 @@ pub fn shared(details: &NetworkDetails, joined: &[Joined], host: &HostNetwork) -
         published: published(details),
         policy: policy(&details.egress),
         dns,
+        log: None,
         rung: None,
     };
     (plan, texts)

@@ -11,6 +11,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::net::{Protocol, RawProtocol, SocketType};
 
 use super::icmp::{self, Echo, Reason};
+use super::log::Log;
 use super::poll::{Place, Poll, Table, Token};
 use super::udp::Ends;
 use crate::network::plan::NetworkPlan;
@@ -73,7 +74,15 @@ impl Icmp {
     }
 
     /// The container asks.
-    pub fn requests(&mut self, v6: bool, batch: &mut Batch, poll: &Poll, policy: &Policy, now: Instant) {
+    pub fn requests(
+        &mut self,
+        v6: bool,
+        batch: &mut Batch,
+        poll: &Poll,
+        policy: &Policy,
+        log: &mut Log,
+        now: Instant,
+    ) {
         let Some(raw) = &self.raw[usize::from(v6)] else { return };
         if batch.receive(raw).is_err() {
             return;
@@ -86,7 +95,14 @@ impl Icmp {
                 icmp::request_v4(bytes)
             };
             if let Some((from, to, echo)) = found {
-                self.request(from, to, &echo, poll, policy, now);
+                let mut decide = || {
+                    let decision = policy.decide_echo(to);
+                    if let Decision::Refuse(refusal) = decision {
+                        log.refused("icmp", SocketAddr::new(to, 0), refusal, now);
+                    }
+                    decision
+                };
+                self.request(from, to, &echo, poll, &mut decide, now);
             }
         }
     }
@@ -97,7 +113,7 @@ impl Icmp {
         to: IpAddr,
         echo: &Echo<'_>,
         poll: &Poll,
-        policy: &Policy,
+        decide: &mut dyn FnMut() -> Decision,
         now: Instant,
     ) {
         let v6 = to.is_ipv6();
@@ -107,7 +123,7 @@ impl Icmp {
         let key = (from, echo.id, to);
         let place = match self.places.get(&key) {
             Some(place) => Ok(*place),
-            None => match policy.decide_echo(to) {
+            None => match decide() {
                 Decision::Dial(address) => self.open(key, address.ip(), poll, now),
                 Decision::Local(_) => return,
                 Decision::Refuse(refusal) => {

@@ -24,12 +24,6 @@ pub struct Listener {
     pub(super) port: u16,
 }
 
-impl Listener {
-    pub(super) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()?, ..*self })
-    }
-}
-
 /// Opens the published ports of a plan in the network namespace of the calling thread; returns them with the
 /// ports that the kernel chose for those without one.
 pub(super) fn open(plan: &NetworkPlan) -> Result<(Vec<Listener>, Vec<Published>), Error> {

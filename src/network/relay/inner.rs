@@ -17,7 +17,7 @@ use super::pairs::Pairs;
 use super::poll::{Poll, Token};
 use super::published::Ports;
 use super::queue::Queue;
-use super::{connections, echo, tcp};
+use super::{echo, limits, tcp};
 use crate::network::ids::RelayIds;
 use crate::network::plan::NetworkPlan;
 use crate::network::policy::DNS_PORT;
@@ -138,7 +138,7 @@ impl Inner {
             poll,
             factory,
             published,
-            ports: Ports::new(plan, [PORT, CONNECTING, FLOW], connections()),
+            ports: Ports::new(plan, [PORT, CONNECTING, FLOW], limits(plan)),
             pairs: Pairs::new(PAIR),
             batch: Batch::default(),
         };

@@ -17,6 +17,7 @@ mod factory;
 mod host;
 mod icmp;
 mod inner;
+mod log;
 mod names;
 mod outer;
 mod pair;
@@ -36,6 +37,7 @@ use rustix::process::{Resource, Rlimit};
 pub use inner::{Inner, Outbound};
 
 use self::host::Listener;
+use self::log::Log;
 use super::plan::{NetworkPlan, Protocol, Published};
 
 /// Why the network of a container cannot be carried.
@@ -96,8 +98,10 @@ impl Error {
     }
 }
 
-/// Connections of a container at most, whatever the number of open files allows.
+/// Connections of each thread at most, whatever the number of open files allows.
 const CONNECTIONS: u64 = 32768;
+/// Flows of datagrams of each thread at most.
+const FLOWS: u64 = 4096;
 /// Descriptors for everything but connections.
 const OTHERS: u64 = 512;
 
@@ -106,14 +110,16 @@ pub struct Outer {
     plan: NetworkPlan,
     listeners: Vec<Listener>,
     published: Vec<Published>,
+    log: Log,
 }
 
 impl Outer {
     /// Opens what is needed in the host's network namespace, which the calling thread is in: the published
-    /// ports.
+    /// ports and the log.
     pub fn open(plan: &NetworkPlan) -> Result<Self, Error> {
         let (listeners, published) = host::open(plan)?;
-        Ok(Self { plan: plan.clone(), listeners, published })
+        let log = Log::open(plan.log.as_deref());
+        Ok(Self { plan: plan.clone(), listeners, published, log })
     }
 
     /// The published ports, in the plan's order, with the host's port where the kernel chose it.
@@ -122,21 +128,35 @@ impl Outer {
     }
 }
 
-/// Serves what the container dials, and has the inner thread serve the published ports, until the other end of `control` is closed. The calling thread is the one
-/// that opened `outer`, and keeps CAP_NET_ADMIN over the router for verdicts about held packets.
-pub fn serve(outer: &Outer, outbound: Outbound, control: &OwnedFd) -> Result<(), Error> {
-    let listeners = outer.listeners.iter().map(Listener::try_clone).collect::<io::Result<_>>();
-    outbound.publish(listeners.map_err(Error::Poll)?);
-    outer::Loop::new(&outer.plan, outbound, control, connections())?.run()
+/// Serves what the container dials, and has the inner thread serve the published ports, until the other end of
+/// `control` is closed. The calling thread is the one that opened `outer`, and keeps CAP_NET_ADMIN over the router
+/// for verdicts about held packets.
+pub fn serve(outer: Outer, outbound: Outbound, control: &OwnedFd) -> Result<(), Error> {
+    outbound.publish(outer.listeners);
+    outer::Loop::new(&outer.plan, outbound, outer.log, control, limits(&outer.plan))?.run()
 }
 
-/// How many connections there may be: two descriptors each, of as many as the hard limit allows.
-fn connections() -> usize {
+/// How much there may be of what the other side decides, for each of the two threads.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections, of two descriptors each.
+    connections: usize,
+    /// Flows of datagrams, of two descriptors at most.
+    flows: usize,
+}
+
+/// As much as the hard limit of open files allows. The inner thread has half of it if there are published ports,
+/// and nothing to do otherwise.
+fn limits(plan: &NetworkPlan) -> Limits {
+    let threads = if plan.published.is_empty() { 1 } else { 2 };
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let files = match rustix::process::setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    files.map_or(CONNECTIONS, |files| (files.saturating_sub(OTHERS) / 2).clamp(16, CONNECTIONS)) as usize
+    let files = files.unwrap_or(u64::MAX).min(1 << 20);
+    let flows = (files / 16).min(FLOWS);
+    let left = files.saturating_sub(OTHERS + 2 * flows * threads);
+    Limits { connections: (left / 2 / threads).clamp(16, CONNECTIONS) as usize, flows: flows as usize }
 }

@@ -84,6 +84,9 @@ impl Names {
 
     /// When something has waited for too long.
     pub fn deadline(&self) -> Option<Instant> {
+        if self.questions.len() + self.streams.len() == 0 {
+            return None;
+        }
         let questions = self.questions.iter().map(|question| question.until);
         let streams = self.streams.iter().map(|stream| stream.last + IDLE);
         questions.chain(streams).min()

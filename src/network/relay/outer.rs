@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 
-use super::Error;
 use super::echo::{Icmp, reason_of_refusal};
 use super::inner::Outbound;
+use super::log::Log;
 use super::names::Names;
 use super::pairs::Pairs;
 use super::poll::{Poll, Token};
 use super::tcp::{ACCEPTED, Around, Dials};
 use super::udp::Flows;
+use super::{Error, Limits};
 use crate::network::plan::{NetworkPlan, Protocol};
 use crate::network::policy::{Decision, Policy};
 use crate::sys::inet::Batch;
@@ -42,6 +43,7 @@ pub(super) struct Loop {
     flows: Flows,
     names: Names,
     icmp: Icmp,
+    log: Log,
     batch: Batch,
     listeners: [Option<OwnedFd>; 2],
     datagrams: [Option<OwnedFd>; 2],
@@ -51,8 +53,9 @@ impl Loop {
     pub(super) fn new(
         plan: &NetworkPlan,
         outbound: Outbound,
+        log: Log,
         control: &OwnedFd,
-        limit: usize,
+        limits: Limits,
     ) -> Result<Self, Error> {
         let poll = Poll::new().map_err(Error::Poll)?;
         let Outbound { listeners, datagrams, queue, factory, replies, raw, .. } = outbound;
@@ -78,10 +81,11 @@ impl Loop {
         Ok(Self {
             policy: Policy::new(plan),
             pairs: Pairs::new(PAIR),
-            dials: Dials::new(DIAL, queue, limit),
-            flows: Flows::new(FLOW, factory),
+            dials: Dials::new(DIAL, queue, limits.connections),
+            flows: Flows::new(FLOW, factory, limits.flows),
             names: Names::new(plan, replies, [QUESTION, STREAM]),
             icmp: Icmp::new(plan, raw, ECHO),
+            log,
             batch: Batch::default(),
             listeners,
             datagrams,
@@ -134,8 +138,19 @@ impl Loop {
     }
 
     fn event(&mut self, token: Token, flags: EventFlags, now: Instant) {
-        let Self { poll, policy, pairs, dials, flows, names, icmp, batch, listeners, datagrams } = self;
-        let mut around = Around { poll, pairs, decide: &mut |to| policy.decide(Protocol::Tcp, to), now };
+        let Self { poll, policy, pairs, dials, flows, names, icmp, log, batch, listeners, datagrams } = self;
+        let mut around = Around {
+            poll,
+            pairs,
+            decide: &mut |to| {
+                let decision = policy.decide(Protocol::Tcp, to);
+                if let Decision::Refuse(refusal) = decision {
+                    log.refused("tcp", to, refusal, now);
+                }
+                decision
+            },
+            now,
+        };
         let side = usize::from(token.side);
         match token.kind {
             PAIR => around.pairs.event(token, flags),
@@ -168,6 +183,7 @@ impl Loop {
                             Decision::Dial(to) => return Some(to),
                             Decision::Local(_) => names.datagram(ends, bytes, poll, now),
                             Decision::Refuse(refusal) => {
+                                log.refused("udp", ends.1, refusal, now);
                                 icmp.undelivered(ends, reason_of_refusal(refusal), None);
                             }
                         }
@@ -176,7 +192,7 @@ impl Loop {
                 }
             }
             FILLED => flows.filled(poll, icmp, now),
-            RAW => icmp.requests(side == 1, batch, poll, policy, now),
+            RAW => icmp.requests(side == 1, batch, poll, policy, log, now),
             ECHO => icmp.replies(token, flags, batch),
             QUESTION | STREAM => names.event(token, poll, policy, now),
             _ => {}

@@ -16,8 +16,8 @@ use super::host::Listener;
 use super::pair::reset_when_closed;
 use super::pairs::Pairs;
 use super::poll::{Place, Poll, Table, Token};
-use super::tcp;
-use super::udp::{ANSWERED, FLOWS, UNANSWERED};
+use super::udp::{ANSWERED, UNANSWERED};
+use super::{Limits, tcp};
 use crate::base::address::Subnet;
 use crate::network::plan::{Network, NetworkPlan, Protocol};
 use crate::sys::inet::{self, Batch};
@@ -92,13 +92,13 @@ pub struct Ports {
     connecting: Table<Connecting>,
     flows: Table<Flow>,
     places: HashMap<Key, Place>,
-    limit: usize,
+    limits: Limits,
 }
 
 impl Ports {
     /// Without ports yet; the tokens of listeners, connections that are being made and flows will be of these
-    /// kinds. There will be at most `limit` connections.
-    pub fn new(plan: &NetworkPlan, kinds: [u8; 3], limit: usize) -> Self {
+    /// kinds. There will be at most so much.
+    pub fn new(plan: &NetworkPlan, kinds: [u8; 3], limits: Limits) -> Self {
         Self {
             kinds,
             target: Target::new(plan),
@@ -106,7 +106,7 @@ impl Ports {
             connecting: Table::default(),
             flows: Table::default(),
             places: HashMap::new(),
-            limit,
+            limits,
         }
     }
 
@@ -135,9 +135,6 @@ impl Ports {
 
     fn accept(&mut self, at: usize, poll: &Poll, pairs: &mut Pairs) {
         for _ in 0..ACCEPTED {
-            if self.connecting.len() + pairs.len() >= self.limit {
-                return;
-            }
             let listener = &self.listeners[at];
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             let (client, from) = match rustix::net::acceptfrom_with(&listener.socket, flags) {
@@ -145,6 +142,10 @@ impl Ports {
                 Ok((_, None)) | Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 Err(_) => return,
             };
+            if self.connecting.len() + pairs.len() >= self.limits.connections {
+                reset_when_closed(client);
+                continue;
+            }
             let target = SocketAddr::try_from(from).ok().and_then(|from| self.target.of(from, listener.port));
             match target.map(|(to, from)| connect(to, from)) {
                 Some(Ok((near, true))) => {
@@ -205,10 +206,10 @@ impl Ports {
     }
 
     fn open(&mut self, key: Key, poll: &Poll, now: Instant) -> Option<Place> {
-        if self.flows.len() >= FLOWS {
+        if self.flows.len() >= self.limits.flows {
             self.expire(now);
         }
-        if self.flows.len() >= FLOWS {
+        if self.flows.len() >= self.limits.flows {
             return None;
         }
         let (to, from) = self.target.of(key.1, self.listeners[key.0].port)?;

@@ -21,8 +21,7 @@ use crate::sys::inet::{self, Batch};
 pub const UNANSWERED: Duration = Duration::from_secs(30);
 /// And one that was after this one (RFC 4787, REQ-5: not less than two minutes).
 pub const ANSWERED: Duration = Duration::from_secs(180);
-/// How many flows there may be at most, and datagrams that wait for a socket.
-pub const FLOWS: usize = 4096;
+/// How many datagrams may wait for a socket.
 const WAITING: usize = 256;
 
 /// From where to where.
@@ -56,12 +55,20 @@ pub struct Flows {
     /// With where they go to.
     waiting: VecDeque<(Ends, SocketAddr, Vec<u8>, Option<u16>)>,
     factory: Arc<Factory>,
+    limit: usize,
 }
 
 impl Flows {
-    /// No flows; the tokens of their sockets will be of this kind.
-    pub fn new(kind: u8, factory: Arc<Factory>) -> Self {
-        Self { kind, table: Table::default(), places: HashMap::new(), waiting: VecDeque::new(), factory }
+    /// No flows; the tokens of their sockets will be of this kind. There will be at most `limit`.
+    pub fn new(kind: u8, factory: Arc<Factory>, limit: usize) -> Self {
+        Self {
+            kind,
+            table: Table::default(),
+            places: HashMap::new(),
+            waiting: VecDeque::new(),
+            factory,
+            limit,
+        }
     }
 
     /// Whether there are any, which have to be looked at for their age.
@@ -109,10 +116,10 @@ impl Flows {
 
     fn one(&mut self, datagram: Datagram<'_>, to: SocketAddr, poll: &Poll, messages: &Icmp, now: Instant) {
         let Datagram { ends, bytes, segment } = datagram;
-        if self.table.len() >= FLOWS {
+        if self.table.len() >= self.limit {
             self.expire(now);
         }
-        if self.table.len() >= FLOWS {
+        if self.table.len() >= self.limit {
             return;
         }
         let Some(near) = self.factory.take(ends.1.is_ipv6()) else {
