@@ -27,6 +27,7 @@ use self::supervise::{Streams, Supervisor};
 use crate::base::report;
 use crate::base::template::Template;
 use crate::network::birth::{self, Namespaces, Relay};
+use crate::network::nft::QueueKind;
 use crate::network::plan::NetworkPlan;
 use crate::network::shared;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
@@ -124,6 +125,8 @@ pub struct Job {
     pub hold: bool,
     /// Plans the network of each run.
     pub network: Planner,
+    /// The relay of the run that ended.
+    pub ended: Option<Relay>,
     /// For health checks.
     pub executor: Executor,
     /// The command's own streams, where the program gets them (`--log-driver passthrough`).
@@ -163,6 +166,7 @@ pub fn run(mut job: Job) -> u8 {
                 supervisor.finish(&Told::Exited(code));
             }
             // What takes time comes last: nobody waits for it.
+            job.ended = None;
             match trash {
                 Some(Ok(trash)) => delete(&job, &trash),
                 Some(Err(_)) => {}
@@ -281,6 +285,7 @@ struct Run {
 
 /// Creates the container and starts its program.
 fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<Run, Error> {
+    job.ended = None;
     let fresh = match slot {
         Some(_) => None,
         None => {
@@ -321,7 +326,13 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     job.containers.clear_exit(id)?;
     write_marks(job, created.pid).map_err(io_error(job, "writing the process IDs"))?;
     if let Some(relay) = &relay {
-        relay.ready().map_err(|source| Error::Network { name: job.record.name.clone(), source })?;
+        let queue =
+            relay.ready().map_err(|source| Error::Network { name: job.record.name.clone(), source })?;
+        if known_queue(job) != Some(queue) {
+            // The next one finds it out by itself, if this cannot be written.
+            let word = queue.word().as_bytes();
+            let _ = atomic::write(&queue_file(job), word, 0o600, Durability::Volatile);
+        }
     }
     let failed = |source| Error::Runtime { name: job.record.name.clone(), source };
     if !held {
@@ -473,7 +484,12 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
             again
         })
         .map_err(io_error(job, "watching the streams"))?;
-    drop((care, relay));
+    drop(care);
+    if let Some(relay) = &relay {
+        relay.end();
+    }
+    // Waited for when it is replaced, or when the command has been told of the container's end.
+    job.ended = relay;
     if let Some(cgroup) = &created.cgroup {
         let _ = crate::cgroup::remove(cgroup);
     }
@@ -494,10 +510,21 @@ fn write_marks(job: &Job, pid: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Where the kind of queue is noted that the kernel has for held connections.
+fn queue_file(job: &Job) -> PathBuf {
+    let containers = job.containers.run_dir(&job.record.id);
+    containers.parent().unwrap_or(&containers).with_file_name("network-queue")
+}
+
+fn known_queue(job: &Job) -> Option<QueueKind> {
+    std::fs::read_to_string(queue_file(job)).ok().and_then(|word| QueueKind::of_word(&word))
+}
+
 /// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.
 fn create(job: &mut Job) -> Result<(Created, Streams, Option<Relay>), Error> {
     let name = job.record.name.clone();
     let plan = (job.network)(&job.record).map_err(io_error(job, "planning the network"))?;
+    let known = plan.as_ref().and_then(|_| known_queue(job));
     let attempt = |mut request: CreateRequest, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
         let (stdio, streams) = match &job.passed {
@@ -520,7 +547,8 @@ fn create(job: &mut Job) -> Result<(Created, Streams, Option<Relay>), Error> {
         let mut begin = |pid: i32| {
             let Some(plan) = &plan else { return Ok(()) };
             let namespaces = Namespaces::of(pid).map_err(birth::Error::Namespace);
-            relay = Some(namespaces.and_then(|namespaces| Relay::start(plan, namespaces, place.take())));
+            relay =
+                Some(namespaces.and_then(|namespaces| Relay::start(plan, namespaces, place.take(), known)));
             Ok(())
         };
         let born: Option<runtime::Born<'_>> = plan.is_some().then_some(&mut begin);

@@ -5,10 +5,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::nft::QueueKind;
 use super::plan::NetworkPlan;
 use super::relay::{self, Outer};
 use super::router::{self, Opened, doing};
@@ -79,12 +82,20 @@ pub struct Relay {
     control: OwnedFd,
     /// The name of its door in the shared router.
     door: Option<PathBuf>,
+    /// Whether it has ports of the host.
+    published: bool,
 }
 
 impl Relay {
     /// Forks the process, which goes to work beside the caller. The caller must be single-threaded.
     /// In a shared router it takes a place.
-    pub fn start(plan: &NetworkPlan, namespaces: Namespaces, place: Option<Place>) -> Result<Self, Error> {
+    /// `known` is the kind of queue that an earlier one found.
+    pub fn start(
+        plan: &NetworkPlan,
+        namespaces: Namespaces,
+        place: Option<Place>,
+        known: Option<QueueKind>,
+    ) -> Result<Self, Error> {
         let (ours, theirs) = socket::packet_pair().map_err(Error::Process)?;
         let options = CloneOptions { close: Some(ours.as_fd()), ..CloneOptions::default() };
         let parent = std::process::id();
@@ -100,7 +111,7 @@ impl Relay {
             }
             // First of all: among them is the gate of the container, which must close when the monitor dies.
             daemon::close_fds_except(&keep);
-            match work(parent, plan, namespaces, place, &theirs) {
+            match work(parent, (plan, known), namespaces, place, &theirs) {
                 Ok(()) => 0,
                 Err(failure) => {
                     // Whoever would be told may be gone, and so shall we be.
@@ -110,15 +121,22 @@ impl Relay {
                 }
             }
         });
-        Ok(Self { child: child.map_err(Error::Process)?, control: ours, door })
+        Ok(Self {
+            child: child.map_err(Error::Process)?,
+            control: ours,
+            door,
+            published: !plan.published.is_empty(),
+        })
     }
 
-    /// Waits until the container may begin.
-    pub fn ready(&self) -> Result<(), Error> {
+    /// Waits until the container may begin. The kind of queue that it has is of use to later ones.
+    pub fn ready(&self) -> Result<QueueKind, Error> {
         let (answer, _) = socket::receive(&self.control).map_err(Error::Process)?;
+        if let Some(word) = answer.strip_prefix(READY) {
+            return QueueKind::of_word(&String::from_utf8_lossy(word)).ok_or(Error::Died);
+        }
         match answer.as_slice() {
             [] => Err(Error::Died),
-            READY => Ok(()),
             text => {
                 let text = String::from_utf8_lossy(text);
                 let (message, hint) = text.split_once('\0').unwrap_or((&text, ""));
@@ -127,9 +145,14 @@ impl Relay {
         }
     }
 
-    /// Readable when the process ends.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.child.pidfd.as_fd()
+    /// Ends the process. If it has ports of the host, they are free when this returns. That all else is gone
+    /// takes the kernel longer: it is waited for when this is dropped.
+    pub fn end(&self) {
+        let _ = process::pidfd_signal(&self.child.pidfd, libc::SIGKILL);
+        if self.published {
+            let mut ended = [PollFd::new(&self.child.pidfd, PollFlags::IN)];
+            let _ = poll(&mut ended, None);
+        }
     }
 }
 
@@ -144,12 +167,12 @@ impl Drop for Relay {
 }
 
 /// What the process says when the network is there.
-const READY: &[u8] = b"\0ready";
+const READY: &[u8] = b"\0ready ";
 
 /// All of the process's life.
 fn work(
     parent: u32,
-    plan: &NetworkPlan,
+    (plan, known): (&NetworkPlan, Option<QueueKind>),
     namespaces: Namespaces,
     place: Option<Place>,
     control: &OwnedFd,
@@ -170,12 +193,12 @@ fn work(
     let (say, hear) = mpsc::channel();
     let for_inner = plan.clone();
     spawn("inner", move || {
-        let opened = router::open(&for_inner, &net, place.as_ref());
+        let opened = router::open(&for_inner, &net, place.as_ref(), known);
         drop(net);
         match opened.and_then(|opened| drop_capabilities().map(|()| opened)) {
-            Ok(Opened { inner, outbound, shared }) => {
+            Ok(Opened { inner, outbound, queue, shared }) => {
                 let shared = shared.zip(place);
-                if say.send(Ok((outbound, shared))).is_ok() {
+                if say.send(Ok((outbound, queue, shared))).is_ok() {
                     let _ = inner.run();
                 }
                 // Without it there is no relay.
@@ -185,7 +208,7 @@ fn work(
             Err(failure) => drop(say.send(Err(failure))),
         }
     })?;
-    let (outbound, shared) = hear.recv().map_err(|_| router::Error::Thread)??;
+    let (outbound, queue, shared) = hear.recv().map_err(|_| router::Error::Thread)??;
     drop_capabilities()?;
     if let Some(((rules, net), place)) = shared {
         spawn("door", move || {
@@ -195,7 +218,8 @@ fn work(
             process::exit_now(1)
         })?;
     }
-    socket::send(control, READY, None).map_err(doing("telling the monitor"))?;
+    socket::send(control, &[READY, queue.word().as_bytes()].concat(), None)
+        .map_err(doing("telling the monitor"))?;
     Ok(relay::serve(outer, outbound, control)?)
 }
 

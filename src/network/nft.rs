@@ -122,6 +122,45 @@ pub enum Queue {
     Target(u16),
 }
 
+/// Which kind of [`Queue`] a kernel has. To find out takes milliseconds: the kernel looks for a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueKind {
+    /// [`Queue::Native`].
+    Native,
+    /// [`Queue::Target`].
+    Target,
+    /// Neither.
+    Absent,
+}
+
+impl QueueKind {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Target, Self::Absent];
+
+    /// The queue of this kind and number.
+    pub fn queue(self, number: u16) -> Option<Queue> {
+        match self {
+            Self::Native => Some(Queue::Native(number)),
+            Self::Target => Some(Queue::Target(number)),
+            Self::Absent => None,
+        }
+    }
+
+    /// A word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Target => "target",
+            Self::Absent => "absent",
+        }
+    }
+
+    /// What a word says.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+}
+
 /// A step of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::ids::RelayIds;
-use super::nft::Queue;
+use super::nft::{Queue, QueueKind};
 use super::plan::{Network, NetworkPlan};
 use super::relay::{self, Inner, Outbound};
 use super::setup::{self, Requests};
@@ -58,6 +58,8 @@ pub struct Opened {
     pub inner: Inner,
     /// What the thread outside is to serve.
     pub outbound: Outbound,
+    /// The kind of queue that the kernel has.
+    pub queue: QueueKind,
     /// Of a shared router: what keeps the relay's rules, and the router's network namespace.
     pub shared: Option<(Socket, OwnedFd)>,
 }
@@ -67,7 +69,13 @@ const ENDING: (u32, Duration) = (100, Duration::from_millis(10));
 
 /// Makes the router, or joins it, and the container's devices; the calling thread is in the router from then on.
 /// Needs all capabilities over the user namespace that owns both.
-pub fn open(plan: &NetworkPlan, container: &OwnedFd, place: Option<&Place>) -> Result<Opened, Error> {
+/// `known` is the kind of queue that the kernel is said to have.
+pub fn open(
+    plan: &NetworkPlan,
+    container: &OwnedFd,
+    place: Option<&Place>,
+    known: Option<QueueKind>,
+) -> Result<Opened, Error> {
     let net = libc::CLONE_NEWNET as u64;
     namespace::join(container, net).map_err(doing("joining the container's network namespace"))?;
     let mut inside = Socket::open(Family::Route).map_err(doing("opening a socket in the container"))?;
@@ -89,13 +97,13 @@ pub fn open(plan: &NetworkPlan, container: &OwnedFd, place: Option<&Place>) -> R
             }
         }
     }
-    let ids = match place {
+    let (ids, queue) = match place {
         None => {
             carry_out(&mut router, setup::private_devices(plan, container.as_raw_fd()))?;
             let ids = RelayIds::of_slot(0);
-            with_queue(&mut nft, ids, |queue| setup::private_rules(ids, queue))?
+            with_queue(&mut nft, ids, known, |queue| setup::private_rules(ids, queue))?
         }
-        Some(place) => open_shared(plan, container, place, &mut router, &mut nft)?,
+        Some(place) => open_shared((plan, place), container, &mut router, &mut nft, known)?,
     };
     carry_out(&mut inside, setup::container(plan))?;
     let (inner, outbound) = Inner::open(ids, plan)?;
@@ -106,17 +114,17 @@ pub fn open(plan: &NetworkPlan, container: &OwnedFd, place: Option<&Place>) -> R
             Some((nft, own.map_err(doing("opening the router's network namespace"))?))
         }
     };
-    Ok(Opened { inner, outbound, shared })
+    Ok(Opened { inner, outbound, queue, shared })
 }
 
 /// The relay's part of a shared router.
 fn open_shared(
-    plan: &NetworkPlan,
+    (plan, place): (&NetworkPlan, &Place),
     container: &OwnedFd,
-    place: &Place,
     router: &mut Socket,
     nft: &mut Socket,
-) -> Result<RelayIds, Error> {
+    known: Option<QueueKind>,
+) -> Result<(RelayIds, QueueKind), Error> {
     let mut macs = Vec::new();
     for interface in &plan.interfaces {
         macs.push(match interface.mac {
@@ -128,13 +136,13 @@ fn open_shared(
     guarded(nft, &setup::guard_rules(plan, place.slot, &macs))?;
     let bridges = {
         let _lock = Lock::exclusive(&place.bridges).map_err(doing("locking the bridges"))?;
-        let bridges = bridges(plan, place.slot, router)?;
+        let bridges = bridges(plan, router)?;
         let devices = setup::shared_devices(plan, place.slot, &bridges, &macs, container.as_raw_fd());
         carry_out(router, devices)?;
         bridges
     };
     let ids = RelayIds::of_slot(place.slot);
-    with_queue(nft, ids, |queue| setup::shared_rules(plan, ids, place.slot, queue, &bridges))
+    with_queue(nft, ids, known, |queue| setup::shared_rules(plan, ids, place.slot, queue, &bridges))
 }
 
 /// An address of a device that was given out by nobody (IEEE 802: locally administered, of a single device).
@@ -145,19 +153,23 @@ fn random_mac() -> io::Result<[u8; 6]> {
     Ok(mac)
 }
 
-/// The bridges of the interfaces, which are made if nobody is on them.
-fn bridges(plan: &NetworkPlan, slot: u16, router: &mut Socket) -> Result<Vec<u32>, Error> {
+/// The bridges of the interfaces, which are made if nobody is on them. Others that nobody is on any more go.
+fn bridges(plan: &NetworkPlan, router: &mut Socket) -> Result<Vec<u32>, Error> {
     let refused = |Refused { source, .. }| doing("listing the bridges of the router")(source);
     let links = super::netlink::links(router.exchange(&[super::netlink::list_links()]).map_err(refused)?);
+    let used = |link: &&super::netlink::Link| links.iter().any(|port| port.master == Some(link.index));
+    let (used, idle): (Vec<_>, Vec<_>) =
+        links.iter().filter(|link| setup::is_bridge(link.index)).partition(used);
+    carry_out(router, setup::without(idle.iter().map(|link| link.name.as_str())))?;
+    let mut taken: Vec<u32> = used.iter().map(|link| link.index).collect();
     let mut bridges = Vec::new();
-    for (number, interface) in (0..).zip(&plan.interfaces) {
+    for interface in &plan.interfaces {
         let Network::Shared(shared) = &interface.network else { continue };
-        let known = links.iter().find(|link| link.name == shared.bridge).map(|link| link.index);
-        let used = known.filter(|bridge| links.iter().any(|link| link.master == Some(*bridge)));
-        bridges.push(match used {
-            Some(bridge) => bridge,
+        bridges.push(match used.iter().find(|link| link.name == shared.bridge) {
+            Some(bridge) => bridge.index,
             None => {
-                let index = setup::bridge_index(slot, number);
+                let index = setup::free_bridge(&taken);
+                taken.push(index);
                 carry_out(router, setup::bridge(plan, interface, &shared.bridge, index))?;
                 index
             }
@@ -201,17 +213,19 @@ fn is_anothers(error: &io::Error) -> bool {
     matches!(netlink::errno(error), Some(libc::EPERM | libc::EEXIST | libc::EBUSY))
 }
 
-/// Makes the rules of a relay, with the best queue that the kernel has.
+/// Makes the rules of a relay, with the kind of queue that it is known to have, or the best one.
 fn with_queue(
     nft: &mut Socket,
     ids: RelayIds,
+    known: Option<QueueKind>,
     rules: impl Fn(Option<Queue>) -> Vec<Request>,
-) -> Result<RelayIds, Error> {
+) -> Result<(RelayIds, QueueKind), Error> {
     let number = ids.queue.unwrap_or_default();
     let mut refused: io::Error = io::ErrorKind::Unsupported.into();
-    for queue in [Some(Queue::Native(number)), Some(Queue::Target(number)), None] {
+    for kind in known.into_iter().chain(QueueKind::ALL) {
+        let queue = kind.queue(number);
         match nft.send(&rules(queue)) {
-            Ok(()) => return Ok(RelayIds { queue: queue.and(ids.queue), ..ids }),
+            Ok(()) => return Ok((RelayIds { queue: queue.and(ids.queue), ..ids }, kind)),
             Err(Refused { source, .. }) => refused = source,
         }
         // That is what the kernel says of a kind of queue that it has not.

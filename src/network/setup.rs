@@ -124,11 +124,18 @@ fn gateway(list: &mut Requests, plan: &NetworkPlan, interface: &Interface, index
     list.push(format!("switching {name} on"), netlink::up(index));
 }
 
-/// What makes a bridge with nobody on it. One of that name is removed before, with the addresses of a network
-/// that may have been another.
+/// What removes bridges.
+pub fn without<'a>(names: impl Iterator<Item = &'a str>) -> Requests {
+    let mut list = Requests::default();
+    for name in names {
+        list.push_unless(libc::ENODEV, format!("removing the bridge {name}"), netlink::delete(name));
+    }
+    list
+}
+
+/// What makes a bridge with nobody on it.
 pub fn bridge(plan: &NetworkPlan, interface: &Interface, name: &str, index: u32) -> Requests {
     let mut list = Requests::default();
-    list.push_unless(libc::ENODEV, format!("removing the bridge {name}"), netlink::delete(name));
     list.push(format!("making the bridge {name}"), netlink::bridge(index, name, interface.mtu));
     gateway(&mut list, plan, interface, index, name);
     list
@@ -169,9 +176,14 @@ pub fn port(slot: u16, number: u32) -> (String, u32) {
     (format!("p{slot}e{number}"), FIRST_PORT_INDEX + u32::from(slot) * DEVICES + number)
 }
 
-/// The index of the bridge that the relay of this place makes for its interface.
-pub fn bridge_index(slot: u16, number: u32) -> u32 {
-    FIRST_BRIDGE_INDEX + u32::from(slot) * DEVICES + number
+/// Whether a device of the router with this index is a bridge.
+pub fn is_bridge(index: u32) -> bool {
+    index >= FIRST_BRIDGE_INDEX
+}
+
+/// An index for a bridge that is not among the taken ones.
+pub fn free_bridge(taken: &[u32]) -> u32 {
+    (FIRST_BRIDGE_INDEX..).find(|index| !taken.contains(index)).unwrap_or(FIRST_BRIDGE_INDEX)
 }
 
 fn private(plan: &NetworkPlan) -> impl Iterator<Item = &Interface> {
@@ -355,7 +367,7 @@ pub fn shared_rules(
                     is(&bridge.to_ne_bytes()),
                     meta(other),
                     Step::Is(Compare::NotEqual, bridge.to_ne_bytes().to_vec()),
-                    Step::Verdict(Verdict::Drop),
+                    Step::Reject(Reject::Prohibited),
                 ];
                 rule("forward", &steps);
             }

@@ -129,7 +129,10 @@ impl Socket {
 
     /// As [`Self::exchange`], with all that were refused.
     pub fn try_all(&mut self, requests: &[Request]) -> Result<(Answers, Vec<Refused>), Refused> {
-        let last = requests.len().saturating_sub(1);
+        if requests.is_empty() {
+            return Ok(Default::default());
+        }
+        let last = requests.len() - 1;
         let broken = |source: io::Error| Refused { index: last, source };
         let first = self.sequence + 1;
         let mut bytes = Vec::with_capacity(requests.iter().map(|r| HEADER + r.body.len() + 4).sum());

@@ -2,7 +2,7 @@
 
 use crate::requires;
 use crate::support::net::{FAR, Internet, NEAR};
-use crate::support::{Need, Umiak, finish};
+use crate::support::{Need, Umiak, eventually, finish, processes};
 use std::process::Stdio;
 
 /// Tells each that comes who he is, and what was dialled.
@@ -54,4 +54,137 @@ fn a_private_network_has_its_devices_and_routes() {
     ] {
         assert!(output.stdout.contains(expected), "{expected}: {}", output.stdout);
     }
+}
+
+/// A container's network `name` with a server that says `word` to whoever comes.
+fn server(umiak: &Umiak, name: &str, options: &[&str], word: &str) {
+    let listen = format!("while true; do nc -l -p 80 -e echo {word}; done");
+    let head = [&["--name", name][..], options, &["localhost/busybox", "sh", "-c", &listen]].concat();
+    umiak.detached(&head);
+    eventually("the server listens", || {
+        umiak.run(&["exec", name, "netstat", "-ltn"]).stdout.contains(":80 ")
+    });
+}
+
+/// What a container in `network` is told at `host` port 80; nothing if nobody answers in time.
+fn asked(umiak: &Umiak, network: &str, host: &str) -> String {
+    // The shell stays, for a first process cannot be ended by what ends others.
+    let ask = format!("timeout 5 nc {host} 80; true");
+    umiak.run(&["run", "--rm", "--network", network, "localhost/busybox", "sh", "-c", &ask]).stdout
+}
+
+fn address(umiak: &Umiak, name: &str) -> String {
+    let output = umiak.run(&["exec", name, "ip", "-4", "address", "show", "dev", "eth0"]).ok().stdout;
+    let word = output.split_whitespace().skip_while(|word| *word != "inet").nth(1).unwrap();
+    word.split('/').next().unwrap().to_owned()
+}
+
+#[test]
+fn containers_of_a_network_reach_each_other() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    for (network, options) in [("one", &[][..]), ("two", &[]), ("apart", &["--opt", "isolate=true"])] {
+        umiak.run(&[&["network", "create"], options, &[network]].concat()).ok();
+    }
+    server(&umiak, "here", &["--network", "one"], "here");
+    server(&umiak, "there", &["--network", "apart"], "there");
+    let (here, there) = (address(&umiak, "here"), address(&umiak, "there"));
+    assert_eq!(asked(&umiak, "one", "here"), "here\n");
+    assert_eq!(asked(&umiak, "one", &here), "here\n");
+    assert_eq!(asked(&umiak, "apart", "there"), "there\n");
+    // Of another network: not by name; by address unless one of the two is isolated.
+    assert_eq!(asked(&umiak, "two", "here"), "");
+    assert_eq!(asked(&umiak, "two", &here), "here\n");
+    assert_eq!(asked(&umiak, "two", &there), "");
+    assert_eq!(asked(&umiak, "apart", &here), "");
+    // And out of a private one neither.
+    assert_eq!(asked(&umiak, "default", &here), "");
+    umiak.run(&["rm", "--all", "--force", "--time", "0"]).ok();
+    umiak.run(&["network", "rm", "one", "two", "apart"]).ok();
+}
+
+#[test]
+fn others_addresses_cannot_be_used() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["network", "create", "--subnet", "10.77.0.0/24", "guarded"]).ok();
+    server(&umiak, "here", &["--network", "guarded", "--ip", "10.77.0.9"], "here");
+    let attempt = |change: &str| {
+        let script = format!("{change} && timeout 4 nc 10.77.0.9 80; true");
+        let args = ["--network", "guarded", "--ip", "10.77.0.7", "localhost/busybox", "sh", "-c", &script];
+        umiak.run(&[&["run", "--rm", "--cap-add", "NET_ADMIN"][..], &args].concat()).ok().stdout
+    };
+    assert_eq!(attempt("true"), "here\n");
+    let other = "ip address del 10.77.0.7/24 dev eth0 && ip address add 10.77.0.8/24 dev eth0";
+    assert_eq!(attempt(other), "", "another address of IP");
+    let mac = "ifconfig eth0 down && ifconfig eth0 hw ether 02:00:00:00:00:99 && ifconfig eth0 up";
+    assert_eq!(attempt(mac), "", "another address of the link");
+    umiak.run(&["rm", "--all", "--force", "--time", "0"]).ok();
+    umiak.run(&["network", "rm", "guarded"]).ok();
+}
+
+#[test]
+fn many_begin_at_once_in_one_network() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["network", "create", "busy"]).ok();
+    let args =
+        |number| ["run", "-d", "--network", "busy", "--name", number, "localhost/busybox", "sleep", "1000"];
+    let names = ["c0", "c1", "c2", "c3", "c4", "c5"];
+    let begun: Vec<_> = names.iter().map(|name| umiak.spawn(&args(name))).collect();
+    for child in begun {
+        finish(child, b"", "run".into()).ok();
+    }
+    let mut addresses: Vec<_> = names.iter().map(|name| address(&umiak, name)).collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), names.len(), "each has its own: {addresses:?}");
+    // The first one's end is no matter to the others.
+    umiak.run(&["rm", "--force", "--time", "0", "c0", "c1"]).ok();
+    server(&umiak, "late", &["--network", "busy"], "late");
+    let told = umiak.run(&["exec", "c5", "timeout", "5", "nc", "late", "80"]).stdout;
+    assert_eq!(told, "late\n");
+    umiak.run(&["rm", "--all", "--force", "--time", "0"]).ok();
+    umiak.run(&["network", "rm", "busy"]).ok();
+}
+
+/// The relay's process of the only container of this test.
+fn relay(umiak: &Umiak) -> i32 {
+    let threads =
+        |pid: &i32| std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|list| list.count() > 1);
+    let found: Vec<i32> = processes(&umiak.dir).into_iter().filter(threads).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0]
+}
+
+#[test]
+fn a_relay_that_dies_takes_the_network_and_a_restart_brings_it_back() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&["--name", "c", "--network", "default", "localhost/busybox", "sleep", "1000"]);
+    let devices = || umiak.run(&["exec", "c", "ls", "/sys/class/net"]).ok().stdout;
+    assert!(devices().contains("eth0"));
+    kill(relay(&umiak));
+    eventually("the device is gone", || !devices().contains("eth0"));
+    assert_eq!(umiak.status("c"), "running");
+    umiak.run(&["restart", "--time", "0", "c"]).ok();
+    assert!(devices().contains("eth0"));
+}
+
+#[test]
+fn a_relay_goes_with_its_monitor() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&["--name", "c", "--network", "default", "localhost/busybox", "sleep", "1000"]);
+    let relay = relay(&umiak);
+    let stat = std::fs::read_to_string(format!("/proc/{relay}/stat")).unwrap();
+    let monitor: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+    kill(monitor);
+    eventually("the relay is gone", || !std::path::Path::new(&format!("/proc/{relay}")).exists());
+    umiak.run(&["rm", "--force", "--time", "0", "c"]).ok();
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
