@@ -297,8 +297,7 @@ impl Engine {
                 drop(ours);
                 drop(stdin_write);
                 let anonymous_volumes = volumes::anonymous(&self.paths.root, &record.config.mounts);
-                let (copying, again, executing, planning) =
-                    (self.clone(), self.clone(), self.clone(), self.clone());
+                let (copying, again, executing) = (self.clone(), self.clone(), self.clone());
                 let inside = record.clone();
                 let job = Job {
                     without_overlay: Box::new(move |record| {
@@ -308,18 +307,8 @@ impl Engine {
                     again: Box::new(move |record| {
                         again.afresh().create_request(record).map_err(io::Error::other)
                     }),
-                    network: {
-                        // What the files of the first run say is what it gets.
-                        let first = Cell::new(true);
-                        Box::new(move |record| {
-                            let plan = match first.replace(false) {
-                                true => planning.network_plan(record),
-                                false => planning.afresh().network_plan(record),
-                            };
-                            plan.map_err(io::Error::other)
-                        })
-                    },
                     ended: None,
+                    network: planner(self.clone()),
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)
@@ -476,6 +465,18 @@ impl Engine {
     fn cgroup_mount(&self, config: &ContainerConfig) -> bool {
         config.cgroupns != crate::storage::containers::NamespaceMode::Host
     }
+}
+
+/// Plans the network of each run. What the files of the first one say is what it gets.
+fn planner(engine: Engine) -> monitor::Planner {
+    let first = Cell::new(true);
+    Box::new(move |record| {
+        let plan = match first.replace(false) {
+            true => engine.network_plan(record),
+            false => engine.afresh().network_plan(record),
+        };
+        plan.map_err(io::Error::other)
+    })
 }
 
 /// Our own streams for a program that gets them; none for others.
