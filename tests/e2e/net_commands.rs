@@ -241,12 +241,8 @@ fn ports_are_published_and_shown() {
     umiak.run(&["port", "web"]).ok().has(&format!("80/tcp -> {address}")).has("53/udp -> 0.0.0.0:");
     umiak.run(&["port", "web", "99"]).exits(125).tells("99/tcp is not published");
     umiak.run(&["ps"]).ok().has(&format!("{address}->80/tcp")).has("99/tcp");
-    assert_eq!(
-        umiak
-            .inspect("web", "{{(index .NetworkSettings.Ports \"80/tcp\")}}")
-            .contains(&address.port().to_string()),
-        true
-    );
+    let ports = umiak.inspect("web", "{{(index .NetworkSettings.Ports \"80/tcp\")}}");
+    assert!(ports.contains(&address.port().to_string()), "{ports}");
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     std::io::Write::write_all(&mut stream, b"GET /hostname HTTP/1.0\r\n\r\n").unwrap();
     let mut text = String::new();
