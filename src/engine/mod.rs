@@ -56,6 +56,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use self::network::host::HostNetwork;
 use crate::base::id::ParseIdError;
 use crate::security::idmap::{self, Rung, RungKind};
 use crate::storage::containers::{ContainerRecord, Containers};
@@ -72,6 +73,7 @@ pub struct Engine {
     /// Containers.
     pub containers: Containers,
     rung: OnceLock<Rung>,
+    host_network: OnceLock<HostNetwork>,
 }
 
 impl Engine {
@@ -79,7 +81,7 @@ impl Engine {
     pub fn open(paths: Paths) -> Result<Self, Error> {
         let store = Store::open(&paths)?;
         let containers = Containers::new(&paths.root, &paths.runroot);
-        Ok(Self { paths, store, containers, rung: OnceLock::new() })
+        Ok(Self { paths, store, containers, rung: OnceLock::new(), host_network: OnceLock::new() })
     }
 
     /// Which ids containers can have here, found out once and only when it matters.

@@ -138,7 +138,7 @@ impl Inner {
             poll,
             factory,
             published,
-            ports: Ports::new(plan, [PORT, CONNECTING, FLOW], limits()),
+            ports: Ports::new(plan, [PORT, CONNECTING, FLOW], limits(plan)),
             pairs: Pairs::new(PAIR),
             batch: Batch::default(),
         };

@@ -128,11 +128,12 @@ impl Outer {
     }
 }
 
-/// Serves what the container dials, and has the inner thread serve the published ports, until the other end of `control` is closed. The calling thread is the one
-/// that opened `outer`, and keeps CAP_NET_ADMIN over the router for verdicts about held packets.
+/// Serves what the container dials, and has the inner thread serve the published ports, until the other end of
+/// `control` is closed. The calling thread is the one that opened `outer`, and keeps CAP_NET_ADMIN over the router
+/// for verdicts about held packets.
 pub fn serve(outer: Outer, outbound: Outbound, control: &OwnedFd) -> Result<(), Error> {
     outbound.publish(outer.listeners);
-    outer::Loop::new(&outer.plan, outbound, outer.log, control, limits())?.run()
+    outer::Loop::new(&outer.plan, outbound, outer.log, control, limits(&outer.plan))?.run()
 }
 
 /// How much there may be of what the other side decides, for each of the two threads.
@@ -144,8 +145,10 @@ struct Limits {
     flows: usize,
 }
 
-/// As much as the hard limit of open files allows.
-fn limits() -> Limits {
+/// As much as the hard limit of open files allows. The inner thread has half of it if there are published ports,
+/// and nothing to do otherwise.
+fn limits(plan: &NetworkPlan) -> Limits {
+    let threads = if plan.published.is_empty() { 1 } else { 2 };
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let files = match rustix::process::setrlimit(Resource::Nofile, raised) {
@@ -154,6 +157,6 @@ fn limits() -> Limits {
     };
     let files = files.unwrap_or(u64::MAX).min(1 << 20);
     let flows = (files / 16).min(FLOWS);
-    let left = files.saturating_sub(OTHERS + 4 * flows);
-    Limits { connections: (left / 4).clamp(16, CONNECTIONS) as usize, flows: flows as usize }
+    let left = files.saturating_sub(OTHERS + 2 * flows * threads);
+    Limits { connections: (left / 2 / threads).clamp(16, CONNECTIONS) as usize, flows: flows as usize }
 }

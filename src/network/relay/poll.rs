@@ -107,17 +107,19 @@ impl Poll {
         let begin = Instant::now();
         loop {
             self.wait(Some(Duration::ZERO), into)?;
-            if !into.is_empty() {
+            // Later than that since others were busy is no success: being woken would not have been slower.
+            let late = begin.elapsed() >= EAGER;
+            if !into.is_empty() && !late {
                 self.credit = (self.credit + 1).min(CREDIT);
                 return Ok(());
             }
-            if begin.elapsed() >= EAGER {
+            if late {
                 break;
             }
             std::thread::yield_now();
         }
         self.credit = self.credit.saturating_sub(2);
-        self.wait(timeout, into)
+        if into.is_empty() { self.wait(timeout, into) } else { Ok(()) }
     }
 
     /// Waits until something happens or the time is over (never, if none is given); puts what happened into
