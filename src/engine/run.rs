@@ -1,5 +1,6 @@
 //! Making a container and starting its monitor.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -304,8 +305,20 @@ impl Engine {
                         copying.copy_layers(record)?;
                         copying.create_request(record).map_err(io::Error::other)
                     }),
-                    again: Box::new(move |record| again.create_request(record).map_err(io::Error::other)),
-                    network: Box::new(move |record| planning.network_plan(record).map_err(io::Error::other)),
+                    again: Box::new(move |record| {
+                        again.afresh().create_request(record).map_err(io::Error::other)
+                    }),
+                    network: {
+                        // What the files of the first run say is what it gets.
+                        let first = Cell::new(true);
+                        Box::new(move |record| {
+                            let plan = match first.replace(false) {
+                                true => planning.network_plan(record),
+                                false => planning.afresh().network_plan(record),
+                            };
+                            plan.map_err(io::Error::other)
+                        })
+                    },
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)

@@ -42,7 +42,10 @@ fn networks_are_made_shown_and_removed() {
     umiak.run(&["network", "rm", "web"]).exits(1).tells("there is no network \"web\"");
     umiak.run(&["network", "rm", "-f", "web"]).ok();
     umiak.run(&["network", "rm", "podman"]).exits(125).tells("always there");
+    umiak.run(&["network", "prune", "-f", "--filter", "label=a"]).ok().says("");
     umiak.run(&["network", "prune", "-f"]).ok().says("podman1");
+    umiak.run(&["network", "create", "idle"]).ok();
+    umiak.run(&["system", "prune", "-f"]).ok().has("Deleted Networks\nidle\n");
     umiak.run(&["network", "ls", "-q"]).ok().says("podman");
 }
 
@@ -241,12 +244,8 @@ fn ports_are_published_and_shown() {
     umiak.run(&["port", "web"]).ok().has(&format!("80/tcp -> {address}")).has("53/udp -> 0.0.0.0:");
     umiak.run(&["port", "web", "99"]).exits(125).tells("99/tcp is not published");
     umiak.run(&["ps"]).ok().has(&format!("{address}->80/tcp")).has("99/tcp");
-    assert_eq!(
-        umiak
-            .inspect("web", "{{(index .NetworkSettings.Ports \"80/tcp\")}}")
-            .contains(&address.port().to_string()),
-        true
-    );
+    let ports = umiak.inspect("web", "{{(index .NetworkSettings.Ports \"80/tcp\")}}");
+    assert!(ports.contains(&address.port().to_string()), "{ports}");
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     std::io::Write::write_all(&mut stream, b"GET /hostname HTTP/1.0\r\n\r\n").unwrap();
     let mut text = String::new();

@@ -409,16 +409,24 @@ pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
     if !args.force && !prune::confirmed("all networks that no container uses")? {
         return Ok(0);
     }
-    let engine = globals.engine()?;
-    for network in chosen(&engine, &args.filter, true)? {
+    for name in prune_those(&globals.engine()?, &args.filter)? {
+        output::println(&name)?;
+    }
+    Ok(0)
+}
+
+/// Removes the networks that no container uses and that fit. Returns their names.
+pub(super) fn prune_those(engine: &Engine, filters: &[String]) -> Result<Vec<String>, Failure> {
+    let mut removed = Vec::new();
+    for network in chosen(engine, filters, true)? {
         match engine.remove_network(&network.name) {
-            Ok(()) => output::println(&network.name)?,
+            Ok(()) => removed.push(network.name),
             // Taken into use, or removed, since they were listed.
             Err(Error::Network(NetworkError::InUse { .. } | NetworkError::Unknown(_))) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(0)
+    Ok(removed)
 }
 
 /// `network rm`. Podman's exit codes: 1 for a network that is not there, 2 for one that is in use.

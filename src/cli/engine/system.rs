@@ -184,7 +184,8 @@ pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
     let filter = ImageFilter::parse(args.all, &args.filter)?;
     let images = if args.all { "all images that no container uses" } else { "all images without a name" };
     let volumes = if args.volumes { ", all volumes that no container uses" } else { "" };
-    let what = format!("all containers that do not run{volumes} and {images}");
+    let what =
+        format!("all containers that do not run{volumes}, all networks that no container uses and {images}");
     if !args.force && !confirmed(&what)? {
         return Ok(0);
     }
@@ -195,6 +196,7 @@ pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
         sum.volumes = volumes;
         sum.bytes += bytes;
     }
+    let networks = super::network::prune_those(&engine, &args.filter)?;
     let Pruned { images, bytes, .. } = engine.prune_images(&filter)?;
     let mut text = String::new();
     let mut section = |title: &str, lines: Vec<String>| {
@@ -204,6 +206,7 @@ pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
     };
     section("Containers", sum.containers);
     section("Volumes", sum.volumes);
+    section("Networks", networks);
     section("Images", images.iter().map(|id| id.hex()).collect());
     text += &format!("Total reclaimed space: {}\n", size::human(sum.bytes + bytes));
     output::print(&text)?;

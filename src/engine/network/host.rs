@@ -1,7 +1,10 @@
 //! What a container's network has to know of the host's.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::base::address::{self, Subnet};
 
@@ -36,18 +39,21 @@ const FAR: (Ipv4Addr, Ipv6Addr) =
 impl HostNetwork {
     /// Looks at the host.
     pub fn read() -> Self {
-        let ipv6 = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
-        let own = |far: SocketAddr, any: IpAddr| {
-            let socket = UdpSocket::bind((any, 0)).ok()?;
-            socket.connect(far).ok()?;
-            socket.local_addr().ok().map(|address| address.ip())
+        let socket =
+            |family| rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok();
+        let own = |socket: &OwnedFd, far: SocketAddr| {
+            rustix::net::connect(socket, &far).ok()?;
+            let own = SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()?;
+            Some(own.ip()).filter(|address| !address.is_loopback())
         };
-        let v4 = match own((FAR.0, 9).into(), Ipv4Addr::UNSPECIFIED.into()) {
-            Some(IpAddr::V4(address)) if !address.is_loopback() => Some(address),
+        let v4 = match socket(AddressFamily::INET).and_then(|socket| own(&socket, (FAR.0, 9).into())) {
+            Some(IpAddr::V4(address)) => Some(address),
             _ => None,
         };
-        let v6 = match own((FAR.1, 9).into(), Ipv6Addr::UNSPECIFIED.into()) {
-            Some(IpAddr::V6(address)) if ipv6 && !address.is_loopback() => Some(address),
+        let v6_socket = socket(AddressFamily::INET6);
+        let ipv6 = v6_socket.is_some();
+        let v6 = match v6_socket.and_then(|socket| own(&socket, (FAR.1, 9).into())) {
+            Some(IpAddr::V6(address)) => Some(address),
             _ => None,
         };
         let mut routes = routes(&fs::read_to_string("/proc/net/route").unwrap_or_default());

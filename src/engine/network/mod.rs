@@ -10,6 +10,7 @@ pub mod show;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use self::host::HostNetwork;
 use self::plan::{Joined, Texts};
@@ -105,6 +106,16 @@ impl Engine {
         self.paths.runroot.join("networks").join(name)
     }
 
+    /// What is known of the host's network, looked at once and only when it matters.
+    fn host_network(&self) -> &HostNetwork {
+        self.host_network.get_or_init(HostNetwork::read)
+    }
+
+    /// The same engine for a later run: the host may have moved to another network since.
+    pub(super) fn afresh(&self) -> Self {
+        Self { host_network: OnceLock::new(), ..self.clone() }
+    }
+
     /// Looks at a new container's networks before it is made, and gives the ports that were left to us.
     pub(super) fn check_network(&self, config: &mut ContainerConfig) -> Result<(), EngineError> {
         for membership in &config.net.memberships {
@@ -139,10 +150,10 @@ impl Engine {
     ) -> Result<Option<(NetworkPlan, Texts)>, EngineError> {
         let details = &record.config.net;
         match record.config.network {
-            NetworkMode::Private => Ok(Some(plan::private(details, &HostNetwork::read()))),
+            NetworkMode::Private => Ok(Some(plan::private(details, self.host_network()))),
             NetworkMode::Shared => {
                 let joined = self.join_networks(record)?;
-                Ok(Some(plan::shared(details, &joined, &HostNetwork::read())))
+                Ok(Some(plan::shared(details, &joined, self.host_network())))
             }
             _ => Ok(None),
         }
