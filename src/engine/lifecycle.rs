@@ -22,7 +22,12 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 impl Engine {
     /// The container that `text` names, with its record and its status.
     pub fn lookup(&self, text: &str) -> Result<(ContainerRecord, Status), Error> {
-        let id = self.containers.find(text)?;
+        let id = match self.containers.find(text) {
+            Err(crate::storage::containers::Error::NotFound(_)) if self.by_prefix => {
+                self.containers.find_by_prefix(text)?
+            }
+            other => other?,
+        };
         self.load(&id)
     }
 

@@ -73,6 +73,8 @@ pub struct Engine {
     /// Containers.
     pub containers: Containers,
     rung: OnceLock<Rung>,
+    /// Containers are found by the beginning of their name, too.
+    by_prefix: bool,
     host_network: OnceLock<HostNetwork>,
 }
 
@@ -81,7 +83,15 @@ impl Engine {
     pub fn open(paths: Paths) -> Result<Self, Error> {
         let store = Store::open(&paths)?;
         let containers = Containers::new(&paths.root, &paths.runroot);
-        Ok(Self { paths, store, containers, rung: OnceLock::new(), host_network: OnceLock::new() })
+        let (rung, host_network) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { paths, store, containers, rung, by_prefix: false, host_network })
+    }
+
+    /// For what only looks at a container or works in it: finds it by the beginning of its name, too. What
+    /// ends or removes one must be told which.
+    #[must_use]
+    pub fn by_prefix(self) -> Self {
+        Self { by_prefix: true, ..self }
     }
 
     /// Which ids containers can have here, found out once and only when it matters.

@@ -48,6 +48,16 @@ fn containers_are_found_by_name_and_id_prefix() {
         assert_eq!(umiak.inspect(name, "{{.Id}}"), id, "{name}");
     }
     umiak.run(&["inspect", "--type", "container", "nothing"]).exits(125).tells("nothing");
+    // The beginning of a name will do to look at it or to work in it, and not to end it.
+    umiak.run(&["exec", "we", "echo", "hello"]).ok().says("hello");
+    umiak.run(&["logs", "we"]).ok();
+    for words in [&["stop", "we"][..], &["kill", "we"], &["rm", "-f", "we"]] {
+        assert_eq!(umiak.run(words).stdout, "", "{words:?}");
+        assert_eq!(umiak.inspect("web", "{{.State.Status}}"), "running", "{words:?}");
+    }
+    umiak.run(&["create", "--name", "web-2", "--network", "none", "busybox", "true"]).ok();
+    umiak.run(&["exec", "web", "true"]).ok();
+    umiak.run(&["exec", "we", "true"]).exits(125).tells("more than one");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub struct AttachArgs {
 /// `attach`.
 pub fn run(args: AttachArgs, globals: &Globals) -> Outcome {
     let keys = run::keys(args.detach_keys.as_deref())?;
-    let engine = globals.engine()?;
+    let engine = globals.engine()?.by_prefix();
     let container = match args.container {
         Some(container) => container,
         None => super::diff::newest(&engine)?,

@@ -79,7 +79,7 @@ pub fn run(args: ExecArgs, globals: &Globals) -> Outcome {
     if let Some(dir) = args.workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
         return Err(Failure::new(format!("--workdir \"{dir}\": it must be an absolute path")));
     }
-    let engine = globals.engine()?;
+    let engine = globals.engine()?.by_prefix();
     let mut words = args.words.into_iter();
     let container = match (&args.cidfile, args.latest.unwrap_or(false)) {
         (Some(_), true) => return Err(Failure::new("--cidfile and --latest cannot be used together")),

@@ -65,7 +65,7 @@ pub fn run(args: LogsArgs, globals: &Globals) -> Outcome {
     };
     let options =
         LogOptions { follow: args.follow, tail, since: point(&args.since)?, until: point(&args.until)? };
-    let engine = globals.engine()?;
+    let engine = globals.engine()?.by_prefix();
     let selection = Selection::of(false, args.latest, args.containers.clone());
     let words = selection.resolve(&engine, &[], true)?;
     let mut prefixes = Vec::new();

@@ -23,7 +23,7 @@ pub struct PortArgs {
 
 /// `port`: `80/tcp -> 0.0.0.0:8080` of all, `0.0.0.0:8080` of one that is asked for.
 pub fn run(args: PortArgs, globals: &Globals) -> Outcome {
-    let engine = globals.engine()?;
+    let engine = globals.engine()?.by_prefix();
     let mut words = args.words.iter();
     if args.all && (args.latest || words.len() > 0) {
         return Err(Failure::new("--all takes neither --latest nor a container"));

@@ -25,7 +25,7 @@ pub struct TopArgs {
 
 /// `top`.
 pub fn run(args: TopArgs, globals: &Globals) -> Outcome {
-    let engine = globals.engine()?;
+    let engine = globals.engine()?.by_prefix();
     let (container, words) = if args.latest {
         (Some(super::diff::newest(&engine)?), &args.words[..])
     } else {

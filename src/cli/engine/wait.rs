@@ -56,7 +56,7 @@ pub fn run(args: WaitArgs, globals: &Globals) -> Outcome {
             }
         },
     };
-    let engine = globals.engine()?;
+    let engine = globals.engine()?.by_prefix();
     let containers = if args.latest { vec![super::diff::newest(&engine)?] } else { args.containers };
     let waiter =
         Waiter { engine, conditions, interval: interval.max(Duration::from_millis(1)), ignore: args.ignore };

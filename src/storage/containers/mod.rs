@@ -78,8 +78,8 @@ pub enum Error {
     /// No container answers to the name or id.
     #[error("no container with name or ID \"{0}\" found: no such container")]
     NotFound(String),
-    /// An id's beginning fits several containers.
-    #[error("more than one container ID begins with \"{0}\"")]
+    /// The beginning of an id or a name fits several containers.
+    #[error("more than one container's name or ID begins with \"{0}\"")]
     Ambiguous(String),
     /// The name belongs to another container.
     #[error(
@@ -309,6 +309,16 @@ impl Containers {
         let mut fitting = self.ids()?.into_iter().filter(|id| id.as_str().starts_with(text));
         match (fitting.next(), fitting.next()) {
             (Some(id), None) => Ok(id),
+            (None, _) => Err(Error::NotFound(text.to_owned())),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
+        }
+    }
+
+    /// Finds a container by the beginning of its name, if it is the only one of which that holds.
+    pub fn find_by_prefix(&self, text: &str) -> Result<ContainerId, Error> {
+        let mut fitting = self.all_names()?.into_iter().filter(|name| name.starts_with(text));
+        match (fitting.next().filter(|_| !text.is_empty()), fitting.next()) {
+            (Some(name), None) => self.find(&name),
             (None, _) => Err(Error::NotFound(text.to_owned())),
             (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
         }
