@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Engine, Error};
 use crate::image::manifest::own_architecture;
+use crate::network::nft::QueueKind;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::Status;
 use crate::sys::mount::{self, Overlay};
@@ -99,10 +100,7 @@ impl Engine {
                             },
                             "why": cgroup.why,
                         },
-                    "network": {
-                        "rung": "none or host",
-                        "why": "containers have a loopback device of their own, or with --network host the host's devices",
-                    },
+                    "network": network_rung(&self.paths.runroot),
                 },
             },
             "plugins": {
@@ -216,4 +214,21 @@ fn distribution() -> (String, String, String) {
         line.unwrap_or("unknown").trim_matches('"').to_owned()
     };
     (field("ID"), field("VERSION_ID"), field("VERSION_CODENAME"))
+}
+
+/// How a container's packets come to the host, as the last one that was started found it.
+fn network_rung(runroot: &std::path::Path) -> Value {
+    let found = std::fs::read_to_string(runroot.join(crate::monitor::QUEUE_FILE)).unwrap_or_default();
+    let (rung, why) = match QueueKind::of_word(&found) {
+        Some(QueueKind::Native | QueueKind::Target) => (
+            "tproxy",
+            "the kernel hands connections to the relay, and holds them until their destination answers",
+        ),
+        Some(QueueKind::Absent) => (
+            "tproxy without holding",
+            "the kernel has no queues of packets (nfnetlink_queue): connections are accepted before they are dialled",
+        ),
+        None => ("unknown", "no container with a network of its own has been started since the machine was"),
+    };
+    json!({ "rung": rung, "why": why })
 }

@@ -510,10 +510,12 @@ fn write_marks(job: &Job, pid: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the kind of queue is noted that the kernel has for held connections.
+/// In the volatile directory: the kind of queue that the kernel has for held connections.
+pub const QUEUE_FILE: &str = "network-queue";
+
 fn queue_file(job: &Job) -> PathBuf {
     let containers = job.containers.run_dir(&job.record.id);
-    containers.parent().unwrap_or(&containers).with_file_name("network-queue")
+    containers.parent().unwrap_or(&containers).with_file_name(QUEUE_FILE)
 }
 
 fn known_queue(job: &Job) -> Option<QueueKind> {

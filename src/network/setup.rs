@@ -506,3 +506,91 @@ pub fn settings(plan: &NetworkPlan) -> Vec<(&'static str, &'static str)> {
     }
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::plan::{Dns, Shared};
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn plan(network: Network) -> NetworkPlan {
+        let interface = Interface {
+            name: "eth0".into(),
+            network,
+            addresses: vec![(ip("10.0.2.100"), 24), (ip("fd00::100"), 64)],
+            gateways: vec![ip("10.0.2.2"), ip("fd00::2")],
+            routed: vec![true, false],
+            mac: None,
+            mtu: None,
+        };
+        let dns = Dns { addresses: vec![ip("10.0.2.3"), ip("9.9.9.9")], ..Dns::default() };
+        NetworkPlan { interfaces: vec![interface], dns: Some(dns), ..NetworkPlan::default() }
+    }
+
+    #[test]
+    fn the_router_has_what_the_container_asks_its_neighbours_for() {
+        let plan = plan(Network::Private);
+        let expected = [(ip("10.0.2.2"), 24), (ip("fd00::2"), 64), (ip("10.0.2.3"), 32)];
+        assert_eq!(router_addresses(&plan, &plan.interfaces[0]), expected);
+    }
+
+    #[test]
+    fn subnets_end_where_their_prefix_does() {
+        assert!(contains(ip("10.0.2.100"), 24, ip("10.0.2.255")));
+        assert!(!contains(ip("10.0.2.100"), 24, ip("10.0.3.0")));
+        assert!(!contains(ip("10.0.2.100"), 24, ip("fd00::1")));
+        assert!(contains(ip("fd00::1"), 0, ip("2001:db8::1")) && contains(ip("10.0.0.1"), 0, ip("9.9.9.9")));
+        assert!(!contains(ip("10.0.0.1"), 32, ip("10.0.0.2")));
+    }
+
+    #[test]
+    fn a_container_has_default_routes_only_where_there_is_a_way() {
+        let list = container(&plan(Network::Private));
+        let what: Vec<&str> = list.what.iter().map(String::as_str).collect();
+        assert_eq!(
+            what,
+            [
+                "adding 10.0.2.100/24 to eth0",
+                "adding fd00::100/64 to eth0",
+                "switching eth0 on",
+                "adding the route by 10.0.2.2",
+                "adding the route of multicast",
+            ]
+        );
+        assert_eq!(list.requests.len(), what.len());
+    }
+
+    #[test]
+    fn devices_of_relays_have_numbers_of_their_own() {
+        let mut seen = std::collections::HashSet::new();
+        for slot in [0, 1, 2, 4095] {
+            for number in [0, 1, DEVICES - 1] {
+                let (name, index) = port(slot, number);
+                assert!(seen.insert(index) && !is_bridge(index) && name.len() <= 15, "{name} {index}");
+            }
+        }
+        let first = free_bridge(&[]);
+        assert!(is_bridge(first) && free_bridge(&[first]) == first + 1);
+    }
+
+    #[test]
+    fn an_internal_network_is_kept_from_others() {
+        let shared = |internal, isolated| {
+            let shared =
+                Shared { name: "n".into(), bridge: "b".into(), dir: "/n".into(), internal, isolated };
+            shared_rules(&plan(Network::Shared(shared)), RelayIds::of_slot(0), 0, None, &[9]).len()
+        };
+        // Two rules between bridges; of an internal one also a refusal for each address.
+        assert_eq!(shared(false, true), shared(false, false) + 2);
+        assert_eq!(shared(true, false), shared(false, false) + 4);
+    }
+
+    #[test]
+    fn the_kernels_own_address_of_the_link_is_known() {
+        let expected: std::net::Ipv6Addr = "fe80::c017:dcff:fe48:95e2".parse().unwrap();
+        assert_eq!(link_local([0xc2, 0x17, 0xdc, 0x48, 0x95, 0xe2]), expected.octets());
+    }
+}

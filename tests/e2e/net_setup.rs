@@ -3,7 +3,7 @@
 use crate::requires;
 use crate::support::net::{FAR, Internet, NEAR};
 use crate::support::{Need, Umiak, eventually, finish, processes};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Tells each that comes who he is, and what was dialled.
 const WHO: &str = "
@@ -187,4 +187,35 @@ fn a_relay_goes_with_its_monitor() {
 fn kill(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn the_rules_are_what_nft_reads_out_of_them() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Tool("nft"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&["--name", "c", "--network", "default", "localhost/busybox", "sleep", "1000"]);
+    let tasks = format!("/proc/{}/task", relay(&umiak));
+    let inner = std::fs::read_dir(tasks)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|task| std::fs::read_to_string(task.join("comm")).unwrap() == "inner\n");
+    let net = format!("--net={}", inner.unwrap().join("ns/net").display());
+    let output = Command::new("nsenter").args([&net, "nft", "list", "ruleset"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    for expected in [
+        "type filter hook prerouting priority mangle; policy accept;",
+        "meta mark & 0x000000f0 == 0x00000010 return",
+        "meta mark & 0x000000f0 == 0x00000020 reject with tcp reset",
+        "meta mark & 0x000000f0 == 0x00000030 reject with icmpx host-unreachable",
+        "meta mark & 0x000000f0 == 0x00000040 reject with icmpx no-route",
+        "meta mark & 0x000000f0 == 0x00000050 reject with icmpx admin-prohibited",
+        "icmpv6 type 133-137 accept",
+        "tcp flags syn / fin,syn,rst,ack jump syn",
+        "meta l4proto tcp tproxy to :1 accept",
+        "meta l4proto udp tproxy to :1 accept",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    // Of the kernel's queues one or the other.
+    assert!(text.contains("queue num 1") || text.contains("queue to 1"), "{text}");
 }

@@ -90,8 +90,16 @@ pub fn transparent_udp(v6: bool) -> io::Result<OwnedFd> {
     let socket = inet::socket(v6, SocketType::DGRAM, None)?;
     inet::set_transparent(&socket, v6)?;
     rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    hold_bursts(&socket);
     if v6 {
         rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
     }
     Ok(socket)
+}
+
+/// What comes while others have their turn waits in the socket, as far as the host lets (`net.core.rmem_max`).
+pub fn hold_bursts(socket: impl AsFd) {
+    const BYTES: usize = 1 << 20;
+    // More than the host lets is cut down, not refused.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(socket, BYTES);
 }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{SocketType, sockopt};
 
+use super::factory::hold_bursts;
 use super::{Error, tcp};
 use crate::network::plan::{NetworkPlan, Protocol, Published};
 use crate::sys::inet;
@@ -92,6 +93,7 @@ fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<(OwnedFd, u16)> {
         }
         Protocol::Udp => {
             inet::tell_destination(&socket, v6)?;
+            hold_bursts(&socket);
             // An old kernel receives one by one.
             let _ = inet::receive_runs(&socket);
         }

@@ -12,7 +12,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::net::SocketType;
 
 use super::echo::Icmp;
-use super::factory::Factory;
+use super::factory::{Factory, hold_bursts};
 use super::icmp;
 use super::poll::{Place, Poll, Table, Token};
 use crate::sys::inet::{self, Batch};
@@ -148,6 +148,7 @@ impl Flows {
     ) -> io::Result<Place> {
         let far = inet::socket(to.is_ipv6(), SocketType::DGRAM, None)?;
         inet::keep_errors(&far, to.is_ipv6())?;
+        hold_bursts(&far);
         rustix::net::connect(&far, &to)?;
         rustix::net::bind(&near, &ends.1)?;
         rustix::net::connect(&near, &ends.0)?;
