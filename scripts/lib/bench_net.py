@@ -322,7 +322,7 @@ def measure(bench, rounds):
         faster(bench, "published, out", ours, pasta, "out", 1)
         memory = net.memory(ours)
         bench.row("memory under 1,000 connections", f"{memory['Pss'] / 1024:.1f} MiB ({memory['Private_Dirty'] / 1024:.1f} its own)",
-                  "5 MiB", memory["Rss"] / 1024 / 5, 1)
+                  "5 MiB", memory['Pss'] / 1024 / 5, 1)
         bench.clean()
         for turn in range(rounds * 4):
             for what in ([[], ["--network", "none"]])[::1 if turn % 2 else -1]:
