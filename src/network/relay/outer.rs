@@ -17,6 +17,7 @@ use super::udp::Flows;
 use super::{Error, Limits};
 use crate::network::plan::{NetworkPlan, Protocol};
 use crate::network::policy::{Decision, Policy};
+use crate::sys::daemon;
 use crate::sys::inet::Batch;
 
 const CONTROL: u8 = 0;
@@ -34,6 +35,8 @@ const ECHO: u8 = 11;
 
 /// How often flows are looked at for their age, if there are any.
 const SWEEP: Duration = Duration::from_secs(10);
+/// A container that has nothing to send for so long at its beginning will be quiet for some time.
+const QUIET: Duration = Duration::from_secs(1);
 
 pub(super) struct Loop {
     poll: Poll,
@@ -98,14 +101,24 @@ impl Loop {
         let mut events = Vec::new();
         let mut more = false;
         let mut swept = Instant::now();
+        let mut settled = false;
         loop {
-            let timeout = if more { Some(Duration::ZERO) } else { self.patience() };
+            let timeout = match self.patience() {
+                _ if more => Some(Duration::ZERO),
+                None if !settled => Some(QUIET),
+                patience => patience,
+            };
             let waited = match timeout {
                 Some(Duration::ZERO) => self.poll.wait(timeout, &mut events),
                 _ if self.pairs.busy() => self.poll.wait(timeout, &mut events),
                 _ => self.poll.wait_eagerly(timeout, &mut events),
             };
             waited.map_err(Error::Poll)?;
+            if timeout == Some(QUIET) && events.is_empty() && !settled {
+                // Once, and not at the start, when there is more to do: what the process was born with.
+                settled = true;
+                daemon::release_memory();
+            }
             let now = Instant::now();
             for (token, flags) in &events {
                 if token.kind == CONTROL {
