@@ -42,18 +42,28 @@ impl Engine {
         id: &ContainerId,
         may_run: &dyn Fn(&ContainerId) -> bool,
     ) -> Result<(ContainerRecord, Status), Error> {
-        let (record, status) = (self.containers.record(id)?, pause::told(self.containers.status(id)?));
-        let left_behind = match &status {
-            Status::Exited(exit) => exit.exit == Exit::Unknown || may_run(id),
-            Status::Created => record.config.auto_remove && !record.waits,
-            _ => false,
-        };
+        let (record, status, left_behind) = self.look(id, may_run)?;
         if left_behind && self.sweep_dead(id)? {
             self.note(Event::container("remove", &record));
             self.delete(&self.containers.trash_of(id), &record);
             return Err(crate::storage::containers::Error::NotFound(id.to_string()).into());
         }
         Ok((record, status))
+    }
+
+    /// A container's record and status, and whether a killed monitor left something to finish. Only reads.
+    pub(super) fn look(
+        &self,
+        id: &ContainerId,
+        may_run: &dyn Fn(&ContainerId) -> bool,
+    ) -> Result<(ContainerRecord, Status, bool), Error> {
+        let (record, status) = (self.containers.record(id)?, pause::told(self.containers.status(id)?));
+        let left_behind = match &status {
+            Status::Exited(exit) => exit.exit == Exit::Unknown || may_run(id),
+            Status::Created => record.config.auto_remove && !record.waits,
+            _ => false,
+        };
+        Ok((record, status, left_behind))
     }
 
     /// Finishes what a killed monitor left, its control group too; says whether the container went.
