@@ -76,7 +76,10 @@ sys.stdin.read()
 
 
 def sh(*command, **options):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if done.returncode:
+        raise SystemExit(f"bench: {command[-8:]}: {done.stderr.strip()}")
+    return done.stdout
 
 
 class Way:
