@@ -295,7 +295,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
             Some((log, listener))
         }
     };
-    let (mut created, mut streams, relay) = create(job)?;
+    let Born { mut created, mut streams, relay, known } = create(job)?;
     // The program has them now; a pipe is not to stay open because we hold an end of it.
     daemon::close_fds(&job.record.config.kernel.preserve_fds);
     // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids. Not
@@ -328,7 +328,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     if let Some(relay) = &relay {
         let queue =
             relay.ready().map_err(|source| Error::Network { name: job.record.name.clone(), source })?;
-        if known_queue(job) != Some(queue) {
+        if known != Some(queue) {
             // The next one finds it out by itself, if this cannot be written.
             let word = queue.word().as_bytes();
             let _ = atomic::write(&queue_file(job), word, 0o600, Durability::Volatile);
@@ -351,13 +351,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         (None, None) => {}
     }
     if let (true, Some(supervisor)) = (held, &mut *slot) {
-        job.events.write(&[Event::container("init", &job.record)]);
-        supervisor.tell(&Told::Started(created.pid));
-        let goes_on =
-            supervisor.hold(created.pidfd.as_fd()).map_err(io_error(job, "waiting for the word to begin"))?;
-        if !goes_on {
-            // It may be what ended the wait.
-            let _ = process::pidfd_signal(created.pidfd.as_fd(), libc::SIGKILL);
+        if !hold(job, supervisor, &created)? {
             return Ok(Run { created, state, relay });
         }
         state.held = false;
@@ -378,6 +372,19 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         supervisor.tell(&Told::Started(created.pid));
     }
     Ok(Run { created, state, relay })
+}
+
+/// Waits for the word that the program may begin; if it will not, the first process is ended.
+fn hold(job: &Job, supervisor: &mut Supervisor, created: &Created) -> Result<bool, Error> {
+    job.events.write(&[Event::container("init", &job.record)]);
+    supervisor.tell(&Told::Started(created.pid));
+    let pidfd = created.pidfd.as_fd();
+    let goes_on = supervisor.hold(pidfd).map_err(io_error(job, "waiting for the word to begin"))?;
+    if !goes_on {
+        // Its own end may be what ended the wait.
+        let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
+    }
+    Ok(goes_on)
 }
 
 /// Who keeps the output; none if nobody does.
@@ -522,8 +529,18 @@ fn known_queue(job: &Job) -> Option<QueueKind> {
     std::fs::read_to_string(queue_file(job)).ok().and_then(|word| QueueKind::of_word(&word))
 }
 
+/// A container whose program has not begun.
+struct Born {
+    created: Created,
+    streams: Streams,
+    /// Its way out, if it has a network that takes one.
+    relay: Option<Relay>,
+    /// The kind of queue that an earlier relay found.
+    known: Option<QueueKind>,
+}
+
 /// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.
-fn create(job: &mut Job) -> Result<(Created, Streams, Option<Relay>), Error> {
+fn create(job: &mut Job) -> Result<Born, Error> {
     let name = job.record.name.clone();
     let plan = (job.network)(&job.record).map_err(io_error(job, "planning the network"))?;
     let known = plan.as_ref().and_then(|_| known_queue(job));
@@ -557,7 +574,7 @@ fn create(job: &mut Job) -> Result<(Created, Streams, Option<Relay>), Error> {
         let created = runtime::create_with(request, born)
             .map_err(|source| Error::Runtime { name: name.clone(), source })?;
         let relay = relay.transpose().map_err(failed)?;
-        Ok((created, streams, relay))
+        Ok(Born { created, streams, relay, known })
     };
     let stdin = job.stdin.take();
     let copy = || stdin.as_ref().and_then(|fd| fd.try_clone().ok());

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 
-use crate::sys::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Request, attributes};
+use crate::sys::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Request, attribute, attributes};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -47,14 +47,6 @@ const NLA_F_NESTED: u16 = 0x8000;
 
 /// The loopback device's index in every network namespace.
 pub const LOOPBACK: u32 = 1;
-
-/// Appends an attribute.
-pub fn attribute(kind: u16, value: &[u8], into: &mut Vec<u8>) {
-    into.extend((4 + value.len() as u16).to_ne_bytes());
-    into.extend(kind.to_ne_bytes());
-    into.extend(value);
-    into.resize(into.len().next_multiple_of(4), 0);
-}
 
 /// Appends an attribute that consists of others.
 pub fn nested(kind: u16, into: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {

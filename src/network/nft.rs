@@ -2,14 +2,13 @@
 //! `linux/netfilter/nf_tables.h`: numbers in attributes are big-endian, registers have the packet's order, and
 //! what the kernel knows of a packet (mark, device) the machine's.
 
-use super::netlink::{attribute, nested};
-use crate::sys::netlink::{ACK, APPEND, CREATE, Request};
+use super::netlink::nested;
+use crate::sys::netlink::{ACK, APPEND, CREATE, Request, attribute};
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = SUBSYSTEM << 8;
-const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
 
@@ -209,13 +208,6 @@ impl Batch {
         attribute(1, &text(name), &mut body);
         attribute(2, &be(if owned { TABLE_OWNER } else { 0 }), &mut body);
         self.requests.push(Request { kind: NEW_TABLE, flags: CREATE, body });
-    }
-
-    /// Removes a table.
-    pub fn delete_table(&mut self, family: Family, name: &str) {
-        let mut body = head(family as u8, 0);
-        attribute(1, &text(name), &mut body);
-        self.requests.push(Request { kind: DELETE_TABLE, flags: 0, body });
     }
 
     /// Makes a chain; with a hook it is called by the kernel, and lets pass (`Accept`) or drops what no rule

@@ -17,8 +17,6 @@ pub struct NetworkPlan {
     pub dns: Option<Dns>,
     /// The file in which the relay notes what it refused, a line each; nothing is noted if none.
     pub log: Option<PathBuf>,
-    /// Forces one way to the host's network; otherwise the best that works is taken.
-    pub rung: Option<Rung>,
 }
 
 impl NetworkPlan {
@@ -144,19 +142,4 @@ pub struct Dns {
     pub networks: Vec<PathBuf>,
     /// Names that are known here, with their addresses.
     pub hosts: Vec<(String, Vec<IpAddr>)>,
-}
-
-/// How packets of a container come to the host's network, the best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rung {
-    /// A router namespace whose nftables hands connections to the relay (`tproxy`).
-    Tproxy,
-    /// Redirection inside the container's own namespace.
-    Redirect,
-    /// TCP, UDP and ICMP spoken by the relay itself over a tap device or packet socket.
-    UserMode,
-    /// A `pasta` that is installed.
-    Pasta,
-    /// A `slirp4netns` that is installed.
-    Slirp4netns,
 }

@@ -37,41 +37,31 @@ fn set<T: Copy>(fd: impl AsFd, level: libc::c_int, name: libc::c_int, value: T) 
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Switches an option on that IPv4 and IPv6 have under numbers of their own.
+fn switch_on(fd: impl AsFd, v6: bool, ip: libc::c_int, ipv6: libc::c_int) -> io::Result<()> {
+    let (level, option) = if v6 { (libc::SOL_IPV6, ipv6) } else { (libc::SOL_IP, ip) };
+    set(fd, level, option, 1)
+}
+
 /// Lets a socket have addresses that are not this host's (`IP_TRANSPARENT`): needs CAP_NET_ADMIN or CAP_NET_RAW
 /// over its network namespace.
 pub fn set_transparent(fd: impl AsFd, v6: bool) -> io::Result<()> {
-    if v6 {
-        set(fd, libc::SOL_IPV6, libc::IPV6_TRANSPARENT, 1)
-    } else {
-        set(fd, libc::SOL_IP, libc::IP_TRANSPARENT, 1)
-    }
+    switch_on(fd, v6, libc::IP_TRANSPARENT, libc::IPV6_TRANSPARENT)
 }
 
 /// Has each datagram tell where it was sent to before it was handed over (`IP_RECVORIGDSTADDR`).
 pub fn tell_original_destination(fd: impl AsFd, v6: bool) -> io::Result<()> {
-    if v6 {
-        set(fd, libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR, 1)
-    } else {
-        set(fd, libc::SOL_IP, libc::IP_RECVORIGDSTADDR, 1)
-    }
+    switch_on(fd, v6, libc::IP_RECVORIGDSTADDR, libc::IPV6_RECVORIGDSTADDR)
 }
 
 /// Has each datagram tell the local address that it came to (`IP_PKTINFO`).
 pub fn tell_destination(fd: impl AsFd, v6: bool) -> io::Result<()> {
-    if v6 {
-        set(fd, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)
-    } else {
-        set(fd, libc::SOL_IP, libc::IP_PKTINFO, 1)
-    }
+    switch_on(fd, v6, libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO)
 }
 
 /// Keeps the errors that the network reports for [`error`] (`IP_RECVERR`).
 pub fn keep_errors(fd: impl AsFd, v6: bool) -> io::Result<()> {
-    if v6 {
-        set(fd, libc::SOL_IPV6, libc::IPV6_RECVERR, 1)
-    } else {
-        set(fd, libc::SOL_IP, libc::IP_RECVERR, 1)
-    }
+    switch_on(fd, v6, libc::IP_RECVERR, libc::IPV6_RECVERR)
 }
 
 /// Lets datagrams of one sender be received together (`UDP_GRO`).

@@ -2,16 +2,12 @@
 //! away from it on the way, addresses and the state, is given back.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketType};
 
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLM_F_CREATE_EXCL: u16 = 0x600;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+use super::netlink::{self, ACK, CREATE, DUMP, EXCLUSIVE, Family, Request, Socket, attribute, attributes};
+
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
@@ -29,81 +25,6 @@ type Address = Vec<u8>;
 /// The longest name of a device, without its final zero (`IFNAMSIZ`).
 pub const NAME_LENGTH: usize = 15;
 
-struct Netlink {
-    socket: OwnedFd,
-    sequence: u32,
-}
-
-impl Netlink {
-    fn new() -> io::Result<Self> {
-        let socket =
-            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        Ok(Self { socket, sequence: 0 })
-    }
-
-    /// Sends a request; returns the messages that answer it, without their headers.
-    fn ask(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        self.sequence += 1;
-        let mut message = Vec::with_capacity(16 + body.len());
-        message.extend((16 + body.len() as u32).to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-        message.extend(self.sequence.to_ne_bytes());
-        message.extend(0_u32.to_ne_bytes());
-        message.extend(body);
-        rustix::net::send(&self.socket, &message, SendFlags::empty())?;
-        let mut answers = Vec::new();
-        let mut buffer = vec![0_u8; 65536];
-        loop {
-            let (length, _) = rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::empty())?;
-            let mut rest = &buffer[..length];
-            while let Some((kind, body, after)) = split_message(rest) {
-                match kind {
-                    NLMSG_DONE => return Ok(answers),
-                    NLMSG_ERROR => {
-                        let error =
-                            body.get(..4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_ne_bytes);
-                        return if error == 0 {
-                            Ok(answers)
-                        } else {
-                            Err(io::Error::from_raw_os_error(-error))
-                        };
-                    }
-                    _ => answers.push(body.to_vec()),
-                }
-                rest = after;
-            }
-        }
-    }
-}
-
-fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let body = bytes.get(16..length)?;
-    Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(8 + value.len());
-    bytes.extend((4 + value.len() as u16).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
-    let mut list = Vec::new();
-    while let (Some(length), Some(kind)) = (bytes.get(..2), bytes.get(2..4)) {
-        let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
-        let Some(value) = bytes.get(4..length) else { break };
-        list.push((u16::from_ne_bytes([kind[0], kind[1]]), value));
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    list
-}
-
 /// `struct ifinfomsg`.
 fn link(index: u32, flags: u32) -> Vec<u8> {
     let mut bytes = vec![0; 4];
@@ -112,6 +33,15 @@ fn link(index: u32, flags: u32) -> Vec<u8> {
     // Only the flags that are set here are changed.
     bytes.extend(flags.to_ne_bytes());
     bytes
+}
+
+/// Sends a request; the bodies of the messages that answer it.
+fn ask(netlink: &mut Socket, kind: u16, flags: u16, body: Vec<u8>) -> io::Result<Vec<Vec<u8>>> {
+    let answers = netlink.exchange(&[Request { kind, flags, body }]).map_err(|refused| {
+        // The number alone: callers look for it.
+        netlink::errno(&refused.source).map_or(refused.source, io::Error::from_raw_os_error)
+    })?;
+    Ok(answers.into_iter().map(|(_, body)| body).collect())
 }
 
 /// The index of a device of the current network namespace.
@@ -125,15 +55,15 @@ fn index_of(name: &str) -> io::Result<u32> {
 fn kept_address(answer: &[u8], index: u32) -> Option<Address> {
     let head = answer.get(..8)?;
     let (scope, at) = (head[3], u32::from_ne_bytes(head[4..8].try_into().ok()?));
-    let list = attributes(&answer[8..]);
-    let flags = list.iter().find(|(kind, _)| *kind == IFA_FLAGS).and_then(|(_, v)| (*v).try_into().ok());
+    let list = || attributes(&answer[8..]);
+    let flags = list().find(|(kind, _)| *kind == IFA_FLAGS).and_then(|(_, v)| v.try_into().ok());
     let flags = flags.map_or(u32::from(head[2]), u32::from_ne_bytes);
     if at != index || scope != 0 || flags & IFA_F_PERMANENT == 0 {
         return None;
     }
     let mut address = head.to_vec();
-    for (kind, value) in list.into_iter().filter(|(kind, _)| KEPT.contains(kind)) {
-        address.extend(attribute(kind, value));
+    for (kind, value) in list().filter(|(kind, _)| KEPT.contains(kind)) {
+        attribute(kind, value, &mut address);
     }
     Some(address)
 }
@@ -141,8 +71,7 @@ fn kept_address(answer: &[u8], index: u32) -> Option<Address> {
 /// The index of a link whose name is `prefix` and a number.
 fn numbered(link: &[u8], prefix: &str) -> Option<u32> {
     let index = u32::from_ne_bytes(link.get(4..8)?.try_into().ok()?);
-    let list = attributes(link.get(16..)?);
-    let name = list.iter().find(|(kind, _)| *kind == IFLA_IFNAME)?.1;
+    let name = attributes(link.get(16..)?).find(|(kind, _)| *kind == IFLA_IFNAME)?.1;
     let number = name.strip_suffix(&[0])?.strip_prefix(prefix.as_bytes())?;
     (!number.is_empty() && number.iter().all(u8::is_ascii_digit)).then_some(index)
 }
@@ -158,24 +87,24 @@ pub struct Moved {
 /// may have `%d` for a number that the kernel chooses). Needs `CAP_NET_ADMIN` in both.
 pub fn send(name: &str, new_name: &str, namespace: impl AsFd) -> io::Result<Moved> {
     let index = index_of(name)?;
-    let mut netlink = Netlink::new()?;
-    let answers = netlink.ask(RTM_GETADDR, NLM_F_DUMP, &[0; 8])?;
+    let mut netlink = Socket::open(Family::Route)?;
+    let answers = ask(&mut netlink, RTM_GETADDR, DUMP, vec![0; 8])?;
     let addresses = answers.iter().filter_map(|answer| kept_address(answer, index)).collect();
     let mut request = link(index, 0);
-    request.extend(attribute(IFLA_NET_NS_FD, &namespace.as_fd().as_raw_fd().to_ne_bytes()));
-    request.extend(attribute(IFLA_IFNAME, &[new_name.as_bytes(), &[0]].concat()));
-    netlink.ask(RTM_NEWLINK, NLM_F_ACK, &request)?;
+    attribute(IFLA_NET_NS_FD, &namespace.as_fd().as_raw_fd().to_ne_bytes(), &mut request);
+    attribute(IFLA_IFNAME, &[new_name.as_bytes(), &[0]].concat(), &mut request);
+    ask(&mut netlink, RTM_NEWLINK, ACK, request)?;
     Ok(Moved { name: new_name.to_owned(), addresses })
 }
 
 /// Gives a moved device its addresses back and switches it on; to be called in its new namespace.
 pub fn settle(moved: &Moved) -> io::Result<()> {
-    let mut netlink = Netlink::new()?;
+    let mut netlink = Socket::open(Family::Route)?;
     let index = match moved.name.split_once('%') {
         None => index_of(&moved.name)?,
         // The kernel chose the number; the newest device of that pattern is ours.
         Some((prefix, _)) => {
-            let links = netlink.ask(RTM_GETLINK, NLM_F_DUMP, &[0; 16])?;
+            let links = ask(&mut netlink, RTM_GETLINK, DUMP, vec![0; 16])?;
             let fits = links.iter().filter_map(|link| numbered(link, prefix));
             fits.max().ok_or(io::ErrorKind::NotFound)?
         }
@@ -183,9 +112,9 @@ pub fn settle(moved: &Moved) -> io::Result<()> {
     for address in &moved.addresses {
         let mut request = address.clone();
         request[4..8].copy_from_slice(&index.to_ne_bytes());
-        netlink.ask(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE_EXCL, &request)?;
+        ask(&mut netlink, RTM_NEWADDR, ACK | CREATE | EXCLUSIVE, request)?;
     }
-    netlink.ask(RTM_NEWLINK, NLM_F_ACK, &link(index, libc::IFF_UP as u32))?;
+    ask(&mut netlink, RTM_NEWLINK, ACK, link(index, libc::IFF_UP as u32))?;
     Ok(())
 }
 
@@ -197,10 +126,10 @@ mod tests {
     fn permanent_global_addresses_are_kept() {
         let mut answer = vec![libc::AF_INET as u8, 24, 0x80, 0];
         answer.extend(7_u32.to_ne_bytes());
-        answer.extend(attribute(1, &[10, 0, 0, 1]));
-        answer.extend(attribute(6, &[0; 16]));
+        attribute(1, &[10, 0, 0, 1], &mut answer);
+        attribute(6, &[0; 16], &mut answer);
         let kept = kept_address(&answer, 7).unwrap();
-        assert_eq!(attributes(&kept[8..]), [(1, &[10, 0, 0, 1][..])]);
+        assert_eq!(attributes(&kept[8..]).collect::<Vec<_>>(), [(1, &[10, 0, 0, 1][..])]);
         assert!(kept_address(&answer, 8).is_none());
         // Of the link's own scope, and one with a lifetime.
         for (at, value) in [(3, 253), (2, 0)] {
@@ -213,7 +142,7 @@ mod tests {
     #[test]
     fn the_loopback_device_is_found() {
         assert_eq!(index_of("lo").unwrap(), 1);
-        let mut netlink = Netlink::new().unwrap();
-        assert!(netlink.ask(RTM_GETADDR, NLM_F_DUMP, &[0; 8]).is_ok());
+        let mut netlink = Socket::open(Family::Route).unwrap();
+        assert!(ask(&mut netlink, RTM_GETADDR, DUMP, vec![0; 8]).is_ok());
     }
 }

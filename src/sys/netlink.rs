@@ -121,6 +121,14 @@ impl Socket {
         self.exchange(requests).map(drop)
     }
 
+    /// Sends a request that is not answered.
+    pub fn tell(&self, request: &Request) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(HEADER + request.body.len() + 4);
+        encode(request, 0, &mut bytes);
+        rustix::net::send(&self.fd, &bytes, SendFlags::DONTWAIT)?;
+        Ok(())
+    }
+
     /// As [`Self::send`]; the bodies of other messages that came as answers, with their types.
     pub fn exchange(&mut self, requests: &[Request]) -> Result<Answers, Refused> {
         let (answers, refused) = self.try_all(requests)?;
@@ -224,6 +232,24 @@ impl<'a> Message<'a> {
             None => source,
         })
     }
+}
+
+/// The messages that came in one piece: their types and bodies.
+pub fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (message, after) = Message::split(rest)?;
+        rest = after;
+        Some((message.kind, message.body))
+    })
+}
+
+/// Appends an attribute.
+pub fn attribute(kind: u16, value: &[u8], into: &mut Vec<u8>) {
+    into.extend((4 + value.len() as u16).to_ne_bytes());
+    into.extend(kind.to_ne_bytes());
+    into.extend(value);
+    into.resize(into.len().next_multiple_of(4), 0);
 }
 
 /// The attributes in a message: their types without flags, and values.

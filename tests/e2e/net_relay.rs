@@ -113,12 +113,17 @@ fn asked(mut command: std::process::Command) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// An image, and an internet with servers.
+fn world() -> (Umiak, Internet) {
+    let mut internet = Internet::new();
+    far_servers(&mut internet);
+    (Umiak::with_busybox(), internet)
+}
+
 #[test]
 fn who_dials_out_is_seen_as_the_host() {
     requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
-    let umiak = Umiak::with_busybox();
-    let mut internet = Internet::new();
-    far_servers(&mut internet);
+    let (umiak, internet) = world();
     let mut program = CLIENT.to_owned();
     for ip in FAR {
         for (kind, size) in [("tcp", 1), ("udp", 1), ("udp", 9000)] {
@@ -182,9 +187,7 @@ fn a_client_of_a_published_port_where_nobody_listens_is_reset() {
 #[test]
 fn errors_of_the_network_stay_what_they_are() {
     requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
-    let umiak = Umiak::with_busybox();
-    let mut internet = Internet::new();
-    far_servers(&mut internet);
+    let (umiak, internet) = world();
     for (kind, route) in [("unreachable", "203.0.113.64/26"), ("unreachable", "2001:db8:0:3::/64")] {
         asked(internet.privileged(&["ip", "route", "add", kind, route]));
     }
@@ -250,9 +253,7 @@ fn the_hosts_own_loopback_and_link_are_out_of_reach() {
 #[test]
 fn bytes_arrive_and_each_way_ends_by_itself() {
     requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
-    let umiak = Umiak::with_busybox();
-    let mut internet = Internet::new();
-    far_servers(&mut internet);
+    let (umiak, internet) = world();
     let program = format!(
         "
 import hashlib, socket
@@ -280,9 +281,7 @@ for ip in {FAR:?}:
 #[test]
 fn resets_are_passed_on_both_ways() {
     requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
-    let umiak = Umiak::with_busybox();
-    let mut internet = Internet::new();
-    far_servers(&mut internet);
+    let (umiak, internet) = world();
     let program = format!(
         "
 import socket, struct, time
@@ -308,9 +307,7 @@ print(ends.decode())
 #[test]
 fn one_that_never_reads_holds_up_nobody_else() {
     requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
-    let umiak = Umiak::with_busybox();
-    let mut internet = Internet::new();
-    far_servers(&mut internet);
+    let (umiak, internet) = world();
     let program = format!(
         "
 import select, socket
@@ -336,9 +333,7 @@ print('served')
 #[test]
 fn many_connections_are_served_at_once() {
     requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
-    let umiak = Umiak::with_busybox();
-    let mut internet = Internet::new();
-    far_servers(&mut internet);
+    let (umiak, internet) = world();
     let program = format!(
         "
 import resource, socket
@@ -430,9 +425,7 @@ fn a_published_port_in_use_is_told_before_the_container_starts() {
 #[test]
 fn what_rules_refuse_is_noted() {
     requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
-    let umiak = Umiak::with_busybox();
-    let mut internet = Internet::new();
-    far_servers(&mut internet);
+    let (umiak, internet) = world();
     let mut program = CLIENT.to_owned();
     for (ip, kind) in [(FAR[0], "tcp"), (FAR[1], "tcp"), (FURTHER[0], "tcp"), (FURTHER[0], "udp")] {
         program += &format!("print(ask('{ip}', 4000, '{kind}').split(' ')[0])\n");

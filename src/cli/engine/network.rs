@@ -305,19 +305,11 @@ fn row(engine: &Engine, network: &NetworkRecord, truncate: bool) -> Value {
 pub fn inspect(args: InspectArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let template = args.format.as_deref().is_some_and(|format| format != "json");
-    let mut found = Vec::new();
-    let mut code = 0;
-    for name in &args.networks {
-        match engine.find_network(name) {
-            Ok(network) if template => found.push(row(&engine, &network, false)),
-            Ok(network) => found.push(json_of(&engine, &network)),
-            Err(error) => {
-                let failure = Failure::from(error);
-                output::error_line(&failure.message, failure.hint.as_deref());
-                code = failure.code;
-            }
-        }
-    }
+    let (found, code) = super::selection::shown(&args.networks, |name| {
+        let network = engine.find_network(name)?;
+        let value = if template { row(&engine, &network, false) } else { json_of(&engine, &network) };
+        Ok::<_, Error>(value)
+    });
     output::print(&output::values(args.format.as_deref(), found)?)?;
     Ok(code)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::Value;
 
 use super::{Failure, Outcome};
 use crate::cli::output;
@@ -94,6 +95,26 @@ pub fn for_each(words: &[String], mut act: impl FnMut(&str) -> Result<Option<Str
         }
     }
     Ok(worst)
+}
+
+/// What there is to show of each of several things; what cannot be shown is told, and its code is returned.
+pub fn shown<E>(words: &[String], mut show: impl FnMut(&str) -> Result<Value, E>) -> (Vec<Value>, u8)
+where
+    Failure: From<E>,
+{
+    let mut found = Vec::new();
+    let mut code = 0;
+    for word in words {
+        match show(word) {
+            Ok(value) => found.push(value),
+            Err(error) => {
+                let failure = Failure::from(error);
+                output::error_line(&failure.message, failure.hint.as_deref());
+                code = failure.code;
+            }
+        }
+    }
+    (found, code)
 }
 
 /// Whether a container's not being there is what went wrong.

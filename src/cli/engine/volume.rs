@@ -147,21 +147,13 @@ pub fn inspect(args: InspectArgs, globals: &Globals) -> Outcome {
         return Err(Failure::new("name volumes, or ask for --all"));
     }
     let engine = globals.engine()?;
-    let mut found = Vec::new();
-    let mut code = 0;
+    let mut found: Vec<Value> = Vec::new();
     if args.all {
         found = engine.volumes()?.iter().map(|volume| details(&engine, volume)).collect();
     }
-    for name in &args.volumes {
-        match engine.volume(name) {
-            Ok(volume) => found.push(details(&engine, &volume)),
-            Err(error) => {
-                let failure = Failure::from(error);
-                output::error_line(&failure.message, failure.hint.as_deref());
-                code = failure.code;
-            }
-        }
-    }
+    let (named, code) =
+        super::selection::shown(&args.volumes, |name| engine.volume(name).map(|one| details(&engine, &one)));
+    found.extend(named);
     output::print(&output::values(args.format.as_deref(), found)?)?;
     Ok(code)
 }

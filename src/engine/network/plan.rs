@@ -124,7 +124,6 @@ pub fn private(details: &NetworkDetails, host: &HostNetwork) -> (NetworkPlan, Te
             hosts: host_names(reached),
         }),
         log: None,
-        rung: None,
     };
     (plan, texts)
 }
@@ -178,7 +177,6 @@ pub fn shared(details: &NetworkDetails, joined: &[Joined], host: &HostNetwork) -
         policy: policy(&details.egress),
         dns,
         log: None,
-        rung: None,
     };
     (plan, texts)
 }

@@ -3,19 +3,17 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::RecvFlags;
 
 use crate::network::ids::mark;
+use crate::sys::netlink::{self, ACK, Family, Request, Socket, attribute, attributes};
 
 const SUBSYSTEM: u16 = 3 << 8;
 const PACKET: u16 = SUBSYSTEM;
 const VERDICT: u16 = SUBSYSTEM | 1;
 const CONFIG: u16 = SUBSYSTEM | 2;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLMSG_ERROR: u16 = 2;
 
 const CFG_CMD: u16 = 1;
 const CFG_PARAMS: u16 = 2;
@@ -38,7 +36,7 @@ const LENGTH: u32 = 8192;
 
 /// A queue of held packets.
 pub struct Queue {
-    socket: OwnedFd,
+    socket: Socket,
     number: u16,
     buffer: Vec<u8>,
 }
@@ -56,46 +54,26 @@ impl Queue {
     /// Opens the queue of this number in the caller's network namespace, over which it needs CAP_NET_ADMIN
     /// also for every verdict.
     pub fn open(number: u16) -> io::Result<Self> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let protocol = Some(rustix::net::netlink::NETFILTER);
-        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-        let mut queue = Self { socket, number, buffer: vec![0; 16 * 1024] };
+        let mut socket = Socket::open(Family::Netfilter)?;
         let mut params = COPY_RANGE.to_be_bytes().to_vec();
         params.push(COPY_PACKET);
-        let mut body = Vec::new();
-        attribute(&mut body, CFG_CMD, &[CMD_BIND, 0, 0, 0]);
-        attribute(&mut body, CFG_PARAMS, &params);
-        attribute(&mut body, CFG_QUEUE_MAXLEN, &LENGTH.to_be_bytes());
-        queue.configure(&body)?;
-        Ok(queue)
-    }
-
-    fn configure(&mut self, body: &[u8]) -> io::Result<()> {
-        let request = message(CONFIG, NLM_F_REQUEST | NLM_F_ACK, self.number, body);
-        rustix::net::send(&self.socket, &request, SendFlags::empty())?;
-        // The kernel answers within the call that asked.
-        let (length, _) = rustix::net::recv(&self.socket, &mut self.buffer[..], RecvFlags::DONTWAIT)?;
-        let answer = &self.buffer[..length];
-        let kind = answer.get(4..6).and_then(|bytes| bytes.first_chunk()).map(|b| u16::from_ne_bytes(*b));
-        let code = answer.get(16..).and_then(|bytes| bytes.first_chunk()).map(|b| i32::from_ne_bytes(*b));
-        match (kind, code) {
-            (Some(NLMSG_ERROR), Some(0)) => Ok(()),
-            (Some(NLMSG_ERROR), Some(code)) => Err(io::Error::from_raw_os_error(-code)),
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
+        let mut body = head(number);
+        attribute(CFG_CMD, &[CMD_BIND, 0, 0, 0], &mut body);
+        attribute(CFG_PARAMS, &params, &mut body);
+        attribute(CFG_QUEUE_MAXLEN, &LENGTH.to_be_bytes(), &mut body);
+        // The number of the error alone: callers look for it.
+        socket.send(&[Request { kind: CONFIG, flags: ACK, body }]).map_err(|refused| {
+            netlink::errno(&refused.source).map_or(refused.source, io::Error::from_raw_os_error)
+        })?;
+        Ok(Self { socket, number, buffer: vec![0; 16 * 1024] })
     }
 
     /// Takes what waits, at most as much as one call gives. `WouldBlock` if nothing does.
     pub fn receive(&mut self, into: &mut Vec<Held>) -> io::Result<()> {
         into.clear();
         let (length, _) = rustix::net::recv(&self.socket, &mut self.buffer[..], RecvFlags::DONTWAIT)?;
-        let mut rest = &self.buffer[..length.min(self.buffer.len())];
-        while let Some((kind, body, after)) = split(rest) {
-            if kind == PACKET {
-                into.extend(held(body));
-            }
-            rest = after;
-        }
+        let messages = netlink::messages(&self.buffer[..length.min(self.buffer.len())]);
+        into.extend(messages.filter(|(kind, _)| *kind == PACKET).filter_map(|(_, body)| held(body)));
         Ok(())
     }
 
@@ -110,16 +88,14 @@ impl Queue {
     }
 
     fn verdict(&self, id: u32, verdict: u32, mark: Option<u32>) -> io::Result<()> {
-        let mut body = Vec::with_capacity(32);
+        let mut body = head(self.number);
         let mut header = verdict.to_be_bytes().to_vec();
         header.extend(id.to_be_bytes());
-        attribute(&mut body, VERDICT_HDR, &header);
+        attribute(VERDICT_HDR, &header, &mut body);
         if let Some(mark) = mark {
-            attribute(&mut body, MARK, &mark.to_be_bytes());
+            attribute(MARK, &mark.to_be_bytes(), &mut body);
         }
-        let request = message(VERDICT, NLM_F_REQUEST, self.number, &body);
-        rustix::net::send(&self.socket, &request, SendFlags::empty())?;
-        Ok(())
+        self.socket.tell(&Request { kind: VERDICT, flags: 0, body })
     }
 }
 
@@ -142,47 +118,22 @@ pub fn mark_of(error: io::Error) -> Option<u32> {
     }
 }
 
-fn attribute(into: &mut Vec<u8>, kind: u16, data: &[u8]) {
-    into.extend((4 + data.len() as u16).to_ne_bytes());
-    into.extend(kind.to_ne_bytes());
-    into.extend(data);
-    into.resize(into.len().next_multiple_of(4), 0);
-}
-
-fn message(kind: u16, flags: u16, queue: u16, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(20 + body.len());
-    bytes.extend((20 + body.len() as u32).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend([0; 8]);
-    // struct nfgenmsg: no family, version 0, the queue.
-    bytes.extend([0, 0]);
-    bytes.extend(queue.to_be_bytes());
-    bytes.extend(body);
-    bytes
-}
-
-/// The kind and body of the first message, and what is behind it.
-fn split(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
-    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
-    let body = bytes.get(16..length)?;
-    Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or(&[])))
+/// `struct nfgenmsg`: no family, version 0, the queue; with room for what follows.
+fn head(queue: u16) -> Vec<u8> {
+    let mut body = Vec::with_capacity(48);
+    body.extend([0, 0]);
+    body.extend(queue.to_be_bytes());
+    body
 }
 
 fn held(body: &[u8]) -> Option<Held> {
-    let mut rest = body.get(4..)?;
     let (mut id, mut ends) = (None, None);
-    while rest.len() >= 4 {
-        let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
-        let kind = u16::from_ne_bytes(*rest[2..].first_chunk()?) & 0x3fff;
-        let data = rest.get(4..length)?;
+    for (kind, data) in attributes(body.get(4..)?) {
         match kind {
             PACKET_HDR => id = data.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)),
             PAYLOAD => ends = tcp_ends(data),
             _ => {}
         }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
     }
     Some(Held { id: id?, ends })
 }
@@ -239,17 +190,20 @@ mod tests {
     }
 
     fn packet_message(payload: &[u8]) -> Vec<u8> {
-        let mut body = Vec::new();
-        attribute(&mut body, PACKET_HDR, &[0, 0, 0, 7, 8, 0, 1]);
-        attribute(&mut body, PAYLOAD, payload);
-        message(PACKET, 0, 1, &body)
+        let mut body = head(1);
+        attribute(PACKET_HDR, &[0, 0, 0, 7, 8, 0, 1], &mut body);
+        attribute(PAYLOAD, payload, &mut body);
+        let mut bytes = (16 + body.len() as u32).to_ne_bytes().to_vec();
+        bytes.extend(PACKET.to_ne_bytes());
+        bytes.extend([0; 10]);
+        bytes.extend(body);
+        bytes
     }
 
     #[test]
     fn a_held_packet_tells_its_ends() {
         let bytes = packet_message(&v4(&[0; 16]));
-        let (kind, body, rest) = split(&bytes).unwrap();
-        assert_eq!((kind, rest.len()), (PACKET, 0));
+        let [(PACKET, body)] = netlink::messages(&bytes).collect::<Vec<_>>()[..] else { panic!("{bytes:?}") };
         let ends = Some(("10.0.2.100:4660".parse().unwrap(), "192.0.2.7:80".parse().unwrap()));
         assert_eq!(held(body), Some(Held { id: 7, ends }));
     }
@@ -292,12 +246,8 @@ mod tests {
                 bytes[at] = random() as u8;
             }
             bytes.truncate(random() % (bytes.len() + 1));
-            let mut rest = &bytes[..];
-            let mut rounds = 0;
-            while let Some((_, body, after)) = split(rest) {
+            for (rounds, (_, body)) in netlink::messages(&bytes).enumerate() {
                 held(body);
-                rest = after;
-                rounds += 1;
                 assert!(rounds < 100, "no end");
             }
             tcp_ends(&bytes);
