@@ -217,6 +217,10 @@ pub enum Error {
         path.display()
     )]
     DevicePermissions { path: PathBuf, permissions: String },
+    #[error("compiling the seccomp profile")]
+    SeccompFilter(#[from] crate::seccomp::Error),
+    #[error("--security-opt ownership=emulated: the container has more ids than one, and real owners")]
+    RealIds,
     #[error("reading the seccomp profile \"{}\"", path.display())]
     SeccompProfile {
         path: PathBuf,

@@ -20,7 +20,7 @@ use crate::cgroup::Manager;
 use crate::monitor::protocol::Request;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
-use crate::seccomp;
+use crate::seccomp::{self, Emulation};
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
@@ -35,6 +35,7 @@ use crate::sys::daemon;
 use crate::sys::host;
 use crate::sys::lock::Lock;
 use crate::sys::process;
+use crate::sys::seccomp::Filter;
 
 /// A container whose monitor has been started.
 #[derive(Debug)]
@@ -84,6 +85,7 @@ impl Engine {
         self.check_network(&mut config)?;
         let _ids = self.lock_ids(&config)?;
         let mapping = self.resolve_mapping(request, &mut config, image)?;
+        let mapping = self.as_its_user(mapping, &config, request, image);
         if config.userns == UsernsMode::KeepId && request.user.is_none() {
             // As in Podman; and with one id there is no other to be.
             let inside = |ranges: &[IdRange], own| IdMapping::to_container(ranges, own).unwrap_or(own);
@@ -121,6 +123,7 @@ impl Engine {
             waits: request.waits,
             config,
         };
+        record.config.one_id = self.one_id(&record)?;
         let lock = match self.provide_and_publish(&mut record, given, request) {
             Ok(lock) => lock,
             Err(error) => {
@@ -410,6 +413,7 @@ impl Engine {
         request.groups_by_name.clone_from(&record.config.who.groups);
         request.keep_groups = record.config.who.keep_groups;
         request.preserve_list.clone_from(&record.config.kernel.preserve_fds);
+        request.filter = emulating_filter(record)?;
         request.cgroup = if record.config.cgroups { Manager::Cgroupfs } else { Manager::Disabled };
         Ok(request)
     }
@@ -492,6 +496,15 @@ fn passed(config: &ContainerConfig) -> Result<Option<[OwnedFd; 3]>, Error> {
     let dup = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| Error::Socket(error.into()));
     let [stdin, stdout, stderr] = ours;
     Ok(Some([dup(stdin)?, dup(stdout)?, dup(stderr)?]))
+}
+
+/// The filter of a container whose ownership is emulated: that of its profile, changed. None for others.
+pub fn emulating_filter(record: &ContainerRecord) -> Result<Option<Filter>, Error> {
+    let ids = record.mapping.as_ref().filter(|_| record.config.one_id.emulated);
+    let Some(([uid], [gid])) = ids.map(|ids| (&ids.uids[..], &ids.gids[..])) else { return Ok(None) };
+    let emulation = Emulation { uid: uid.container, gid: gid.container };
+    let profile = seccomp_profile(&record.config)?;
+    Ok(Some(seccomp::compile_with(profile.as_ref(), Some(emulation))?))
 }
 
 /// The filter that a container's configuration chooses.

@@ -22,6 +22,7 @@ mod flags;
 mod friendly;
 mod health;
 mod images;
+mod ladder;
 mod lifecycle;
 mod lists;
 mod logging;
