@@ -10,6 +10,7 @@ pub mod config;
 pub mod copy;
 mod dependents;
 pub mod diff;
+pub mod doctor;
 pub mod environment;
 pub mod etc;
 pub mod events;

@@ -14,6 +14,7 @@ mod containerd;
 mod copy;
 mod daemons;
 mod death;
+mod doctor;
 mod errors;
 mod escape;
 mod events;
