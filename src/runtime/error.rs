@@ -4,8 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::plan::PlanError;
-use super::protocol::{Failure, FailureKind};
+use super::protocol::{CUTTING_OFF, Failure, FailureKind};
 use crate::security::idmap;
+use crate::security::refused::{Signs, Stage};
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,17 @@ pub enum Error {
     },
 }
 
+/// The kernel's rule: what is hidden of a proc would be seen in a new one (`mount_too_revealing`).
+const COVERED_PROC: &str = "parts of /proc are covered here, as in containers, and then the kernel mounts no other one: \
+     --pid=host shares the processes around; or let the container around have its whole /proc (Docker: \
+     --security-opt systempaths=unconfined; podman: --security-opt unmask=ALL; Kubernetes: procMount: Unmasked)";
+
+/// The cause of a refusal, and the cure.
+fn why(stage: Stage, errno: i32) -> String {
+    let cause = Signs::gather().cause(stage, errno);
+    format!("{}; {}", cause.text, cause.cure)
+}
+
 impl Error {
     /// The exit status that engines give for this error: 127 if the program was not found, 126 if
     /// it cannot be executed, 125 for everything else.
@@ -89,19 +101,19 @@ impl Error {
             }
             Self::Cgroup(error) => return error.hint(),
             Self::Inside(failure) if failure.kind == FailureKind::Unmapped => return idmap::rung().hint,
+            Self::Inside(failure) if failure.errno == libc::EPERM => {
+                let began = |with: &str| failure.chain.first().is_some_and(|first| first.starts_with(with));
+                return if began("mounting \"proc\"") {
+                    Some(COVERED_PROC.to_owned())
+                } else if began(CUTTING_OFF) {
+                    Some(why(Stage::Used, libc::EPERM))
+                } else {
+                    None
+                };
+            }
             _ => return None,
         };
-        match source.raw_os_error()? {
-            libc::ENOSPC | libc::EUSERS => Some(
-                "user namespaces are used up or switched off: as root, raise sysctl user.max_user_namespaces".into(),
-            ),
-            libc::EPERM | libc::EACCES => Some(
-                "unprivileged user namespaces are forbidden here: as root, sysctl kernel.unprivileged_userns_clone=1 \
-                 (Debian) or kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
-                    .into(),
-            ),
-            _ => None,
-        }
+        Some(why(Stage::Made, source.raw_os_error()?))
     }
 
     /// Whether the rootfs would have to be made without overlayfs.

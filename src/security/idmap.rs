@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::security::passwd;
 use crate::security::refused::{Signs, Stage};
-use crate::sys::{ids, userns};
+use crate::sys::{capability, ids, userns};
 
 /// How a container's ids are mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,11 +76,21 @@ type Helper = Result<(), String>;
 
 fn usable_helper(name: &str) -> Helper {
     let path = userns::find_helper(name).ok_or_else(|| format!("{name} is not installed"))?;
-    if privileged(&path) {
-        Ok(())
-    } else {
-        Err(format!("{} is neither setuid root nor has file capabilities", path.display()))
+    if !privileged(&path) {
+        return Err(format!("{} is neither setuid root nor has file capabilities", path.display()));
     }
+    if is_nosuid(&path) {
+        return Err(format!("{} is on a file system that is mounted nosuid", path.display()));
+    }
+    if capability::has_no_new_privileges() {
+        return Err(format!("{name} can gain no powers here (no_new_privs)"));
+    }
+    Ok(())
+}
+
+/// Whether programs at this path gain no powers, because of how their file system is mounted.
+pub fn is_nosuid(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOSUID))
 }
 
 /// Whether a program gets root's powers, or some of them: by set-user-ID or by file capabilities.
@@ -110,7 +120,8 @@ fn choose(
         if let Err(why) = helper {
             return single(
                 why,
-                "install the package that has newuidmap and newgidmap (Debian: uidmap)".to_owned(),
+                "install the package that has newuidmap and newgidmap (Debian: uidmap); \"umiak doctor\" says more"
+                    .to_owned(),
             );
         }
     }

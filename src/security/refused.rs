@@ -16,9 +16,14 @@ pub struct Signs {
     pub chroot: bool,
     /// A seccomp filter is in force for us.
     pub filtered: bool,
+    /// Kinds of namespaces of which none may be made: `user.max_KIND_namespaces` is 0.
+    pub forbidden: Vec<&'static str>,
     /// What kind of container we are in, as far as it can be seen.
     pub container: Option<&'static str>,
 }
+
+/// The other kinds of namespaces that containers have.
+const KINDS: [&str; 6] = ["mnt", "ipc", "uts", "cgroup", "net", "pid"];
 
 /// When it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,10 @@ impl Signs {
             apparmor: number("kernel/apparmor_restrict_unprivileged_userns"),
             chroot: is_chroot(),
             filtered: status("Seccomp").is_some_and(|value| value != "0"),
+            forbidden: KINDS
+                .into_iter()
+                .filter(|kind| number(&format!("user/max_{kind}_namespaces")) == Some(0))
+                .collect(),
             container: container(),
         }
     }
@@ -66,6 +75,14 @@ impl Signs {
                 "user.max_user_namespaces is 0: nobody may make user namespaces",
                 "as root: sysctl user.max_user_namespaces=65536",
             ),
+            libc::ENOSPC | libc::EUSERS if !self.forbidden.is_empty() => {
+                let kind = self.forbidden[0];
+                Cause {
+                    id: "namespace-limit",
+                    text: format!("user.max_{kind}_namespaces is 0: no {kind} namespace can be made"),
+                    cure: format!("as root: sysctl user.max_{kind}_namespaces=65536"),
+                }
+            }
             libc::ENOSPC | libc::EUSERS => cause(
                 "too-many-user-namespaces",
                 "there are as many user namespaces as the kernel allows, or 32 within each other",

@@ -101,7 +101,6 @@ const BROKEN: &[(&str, &str)] = &[
          bind $D $D/r$D; case $BIN in $D/*) ;; *) cp $BIN $D/umiak; BIN=$D/umiak ;; esac; WRAP=\"chroot $D/r\"",
         "chroot",
     ),
-    ("AFTER=--no-new-privs; bind /dev/null /usr/bin/newuidmap", "no-helper"),
     ("bind /dev/null /proc/cpuinfo", "proc-covered"),
     ("mount -t tmpfs x /proc", "no-proc"),
     ("mkdir -p $H/.local/share; mount -t tmpfs -o ro x $H/.local/share", "read-only-store"),

@@ -128,12 +128,21 @@ fn user_ids(found: &Findings) -> Diagnosis {
         }
         if helper.nosuid {
             let text = format!("{path} is on a file system that is mounted nosuid, where it gains no powers");
-            return broken(
+            return lesser(
                 "helper-nosuid",
                 text,
                 &format!("as root: mount -o remount,suid \"$(stat -c %m {path})\""),
             );
         }
+    }
+    if found.no_new_privileges {
+        let text = "this shell and all it starts may gain no privileges (no_new_privs), so newuidmap cannot"
+            .to_owned();
+        return lesser(
+            "no-new-privileges",
+            text,
+            "start umiak elsewhere: not from a service with NoNewPrivileges=yes",
+        );
     }
     for ((file, ids), option) in
         ["/etc/subuid", "/etc/subgid"].iter().zip(&found.sub_ids).zip(["uids", "gids"])
@@ -159,16 +168,6 @@ fn user_ids(found: &Findings) -> Diagnosis {
         }
     }
     if let Some(chain) = &found.many_ids {
-        if found.no_new_privileges {
-            let text =
-                "this shell and all it starts may gain no privileges (no_new_privs), so newuidmap cannot"
-                    .to_owned();
-            return broken(
-                "no-new-privileges",
-                text,
-                "start umiak elsewhere: not from a service with NoNewPrivileges=yes",
-            );
-        }
         if inside(found).is_some() {
             let text = format!("mapping subordinate ids fails: {chain}");
             return broken("helper-refuses", text, "newuidmap says why when it is tried: umiak unshare true");
@@ -207,10 +206,8 @@ fn namespaces(found: &Findings) -> Option<Diagnosis> {
     let Some((kind, errno)) = failed else {
         return Some(fine(TOPIC, "mount, pid, net, ipc, uts and cgroup can be made"));
     };
-    if matches!(errno, libc::ENOSPC | libc::EUSERS) && found.forbidden.contains(kind) {
-        let text = format!("user.max_{kind}_namespaces is 0: no {kind} namespace can be made");
-        let cure = format!("as root: sysctl user.max_{kind}_namespaces=65536");
-        return Some(ill(TOPIC, State::Broken, "namespace-limit", text, cure));
+    if matches!(errno, libc::ENOSPC | libc::EUSERS) {
+        return Some(of_cause(TOPIC, found.signs.cause(Stage::Made, errno)));
     }
     let text = format!("a {kind} namespace cannot be made: {}", words(errno));
     Some(ill(
@@ -607,7 +604,7 @@ mod tests {
             ),
             (|f| f.helpers[0] = Helper::default(), "no-helper", Lesser),
             (|f| f.helpers[1].privileged = false, "helper-without-powers", Lesser),
-            (|f| f.helpers[1].nosuid = true, "helper-nosuid", Broken),
+            (|f| f.helpers[1].nosuid = true, "helper-nosuid", Lesser),
             (|f| f.sub_ids[0] = SubIds::default(), "no-subids", Lesser),
             (
                 |f| f.sub_ids[1] = SubIds { ill: vec!["otter:x".into()], ..SubIds::default() },
@@ -618,17 +615,10 @@ mod tests {
             (|f| f.sub_ids[0].ranges[0].size = 9, "few-subids", Lesser),
             (|f| f.sub_ids[0].shared_with = Some("stoat".into()), "shared-subids", Lesser),
             (|f| f.many_ids = Some("no".into()), "helper-refuses", Broken),
+            (|f| f.no_new_privileges = true, "no-new-privileges", Lesser),
             (
                 |f| {
-                    f.many_ids = Some("no".into());
-                    f.no_new_privileges = true;
-                },
-                "no-new-privileges",
-                Broken,
-            ),
-            (
-                |f| {
-                    f.forbidden = vec!["net".into()];
+                    f.signs.forbidden = vec!["net"];
                     inside_of(f).namespaces[4].1 = Some(libc::ENOSPC);
                 },
                 "namespace-limit",

@@ -44,11 +44,6 @@ pub fn gather(paths: &Paths, told: bool) -> Findings {
     let name = idmap::user_name(uid);
     let many = (rung.kind == RungKind::Subordinate).then(|| child::call(Some(&rung.mapping), || ()));
     let soft = |resource| ids::limit(resource).map_or(u64::MAX, |(soft, _)| soft);
-    let forbidden = KINDS.iter().map(|(kind, _)| (*kind).to_owned());
-    let zero = |kind: &String| {
-        fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces"))
-            .is_ok_and(|text| text.trim() == "0")
-    };
     let nodes = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
     let is_node =
         |path: &&str| fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device());
@@ -61,7 +56,6 @@ pub fn gather(paths: &Paths, told: bool) -> Findings {
         helpers: ["newuidmap", "newgidmap"].map(helper),
         many_ids: many.and_then(Result::err).map(|error| report::chain(&error)),
         userns: user_namespace(uid, gid),
-        forbidden: forbidden.filter(zero).collect(),
         store: store(paths, &rung.mapping, root),
         runtime_dir: if root || told { RuntimeDir::Unneeded } else { runtime_dir(uid) },
         memfd: tried(memfd()),
@@ -111,8 +105,7 @@ fn sub_ids(file: &str, name: Option<&str>, uid: u32) -> SubIds {
 
 fn helper(name: &str) -> Helper {
     let Some(path) = userns::find_helper(name) else { return Helper::default() };
-    let nosuid = rustix::fs::statvfs(&path)
-        .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOSUID));
+    let nosuid = idmap::is_nosuid(&path);
     Helper { privileged: idmap::privileged(&path), nosuid, path: Some(path) }
 }
 

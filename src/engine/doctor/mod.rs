@@ -169,8 +169,6 @@ pub struct Findings {
     pub many_ids: Option<String>,
     /// A user namespace with one id.
     pub userns: UserNamespace,
-    /// Kinds of namespaces of which none may be made (`user.max_*_namespaces` is 0).
-    pub forbidden: Vec<String>,
     /// The store.
     pub store: StoreFindings,
     /// `$XDG_RUNTIME_DIR`.
