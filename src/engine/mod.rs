@@ -402,6 +402,11 @@ impl Error {
             Self::Containers(containers::Error::NameInUse { name, .. }) => {
                 Some(format!("remove it with \"umiak rm -f {name}\", or use --replace"))
             }
+            Self::Store(crate::storage::Error::Io { source, .. })
+                if matches!(source.raw_os_error(), Some(libc::EROFS | libc::EACCES)) =>
+            {
+                Some("--root DIR, or XDG_DATA_HOME, names a directory that can be written to".to_owned())
+            }
             Self::Containers(containers::Error::NotFound(_)) => {
                 Some("\"umiak ps -a\" lists all containers".to_owned())
             }

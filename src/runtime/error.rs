@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::plan::PlanError;
-use super::protocol::{CUTTING_OFF, Failure, FailureKind};
+use super::protocol::{CREATING, CUTTING_OFF, Failure, FailureKind, WRITING_STUB};
 use crate::security::idmap;
 use crate::security::refused::{Signs, Stage};
 
@@ -74,6 +74,20 @@ const COVERED_PROC: &str = "parts of /proc are covered here, as in containers, a
      --pid=host shares the processes around; or let the container around have its whole /proc (Docker: \
      --security-opt systempaths=unconfined; podman: --security-opt unmask=ALL; Kubernetes: procMount: Unmasked)";
 
+/// What is known of a step that was refused.
+fn refused(step: &str, errno: i32) -> Option<String> {
+    match errno {
+        libc::EPERM if step.starts_with("mounting \"proc\"") => Some(COVERED_PROC.to_owned()),
+        libc::EPERM if step == CUTTING_OFF => Some(why(Stage::Used, errno)),
+        libc::ENOSPC | libc::EUSERS if step == CREATING => Some(why(Stage::Made, errno)),
+        libc::EACCES if step == WRITING_STUB => Some(MEMFD.to_owned()),
+        _ => None,
+    }
+}
+
+const MEMFD: &str = "vm.memfd_noexec is 2: files in memory cannot be executed, by which every container is started; as root: \
+     sysctl vm.memfd_noexec=1";
+
 /// The cause of a refusal, and the cure.
 fn why(stage: Stage, errno: i32) -> String {
     let cause = Signs::gather().cause(stage, errno);
@@ -101,16 +115,8 @@ impl Error {
             }
             Self::Cgroup(error) => return error.hint(),
             Self::Inside(failure) if failure.kind == FailureKind::Unmapped => return idmap::rung().hint,
-            Self::Inside(failure) if failure.errno == libc::EPERM => {
-                let began = |with: &str| failure.chain.first().is_some_and(|first| first.starts_with(with));
-                return if began("mounting \"proc\"") {
-                    Some(COVERED_PROC.to_owned())
-                } else if began(CUTTING_OFF) {
-                    Some(why(Stage::Used, libc::EPERM))
-                } else {
-                    None
-                };
-            }
+            Self::Inside(failure) => return refused(failure.chain.first()?, failure.errno),
+            Self::Host { action, source } => return refused(action, source.raw_os_error()?),
             _ => return None,
         };
         Some(why(Stage::Made, source.raw_os_error()?))

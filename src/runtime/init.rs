@@ -12,7 +12,7 @@ use super::hooks::{self, HookState};
 use super::launch::{self, Channel};
 use super::mounting::{self, Opened};
 use super::plan::{InitPlan, Node, NodeKind, Op};
-use super::protocol::{CUTTING_OFF, Failure, FailureKind, GO, Message};
+use super::protocol::{CREATING, CUTTING_OFF, Failure, FailureKind, GO, Message};
 use crate::sys::mount::{self, Attributes, BindOptions, Filesystem, attr};
 use crate::sys::path::Root;
 use crate::sys::{ids, namespace, process, pty, sched, socket, userns};
@@ -96,7 +96,7 @@ fn prepare(init: &mut Init<'_>) -> Result<State, Failure> {
     // Modes are given whole.
     rustix::process::umask(Mode::empty());
     let namespaces = &init.plan.namespaces;
-    namespace::unshare(namespaces.unshare).doing(|| "creating namespaces".to_owned())?;
+    namespace::unshare(namespaces.unshare).doing(|| CREATING.to_owned())?;
     if init.announce {
         init.channel.say(&Message::Born, None)?;
     }

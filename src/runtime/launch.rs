@@ -15,7 +15,7 @@ use super::hooks::{self, HookState};
 use super::init::{Doing, send};
 use super::label;
 use super::plan::{Limit, ProcessPlan, UserChoice};
-use super::protocol::{DETACH, Failure, FailureKind, GO, Message, START};
+use super::protocol::{DETACH, Failure, FailureKind, GO, Message, START, WRITING_STUB};
 use crate::security::passwd::{self, Identity};
 use crate::sys::path::Root;
 use crate::sys::seccomp::Filter;
@@ -191,7 +191,7 @@ fn become_program(
         filter: late,
         init: plan.init,
     };
-    let stub = last.written().doing(|| "writing the stub".to_owned())?;
+    let stub = last.written().doing(|| WRITING_STUB.to_owned())?;
     // Now that nothing is written any more.
     for limit in plan.limits.iter().filter(|limit| with_room(limit) != **limit) {
         set_limit(limit, plan.clamp_limits)?;

@@ -40,13 +40,14 @@ filter() {
 }
 "#;
 
+/// Has the user run a command.
 const ASK: &str = r#"
 eval "set -- $WRAP setpriv --reuid 4321 --regid 4321 --clear-groups $AFTER"
-"$@" env -i PATH=/usr/bin:/bin:/usr/sbin LC_ALL=C $PLACE $XDG $MORE $BIN doctor $FLAGS
+"$@" env -i PATH=/usr/bin:/bin:/usr/sbin LC_ALL=C $PLACE $XDG $MORE ${JOB:-$BIN doctor $FLAGS}
 "#;
 
-/// Asks the doctor on such a host.
-fn ask(umiak: &Umiak, breaks: &str) -> support::Output {
+/// Asks the doctor, or has what `JOB` says done, on such a host.
+pub fn ask(umiak: &Umiak, breaks: &str) -> support::Output {
     let script = format!("{HOST}\n{breaks}\n{ASK}");
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
@@ -59,7 +60,7 @@ fn ask(umiak: &Umiak, breaks: &str) -> support::Output {
     support::finish(command.spawn().unwrap(), b"", format!("doctor where {breaks}"))
 }
 
-fn causes(output: &support::Output) -> Vec<String> {
+pub fn causes(output: &support::Output) -> Vec<String> {
     let value: serde_json::Value = serde_json::from_str(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}\n{}\n{}", output.stdout, output.stderr));
     let checks = value["checks"].as_array().unwrap();
@@ -147,13 +148,13 @@ fn broken_hosts() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), BROKEN.len(), wrong.join("\n"));
 }
 
-/// The store is another user's.
-fn tidy(umiak: &Umiak) {
+/// What the user made is not this one's to look after.
+pub fn tidy(umiak: &Umiak) {
     let _ = std::fs::remove_dir_all(umiak.dir.join("home"));
 }
 
 /// Calls that a filter refuses, and the cause.
-const FILTERED: &[(&str, &str)] = &[
+pub const FILTERED: &[(&str, &str)] = &[
     (
         "f.add_rule(ERRNO(1), 'unshare', Arg(0, MASKED_EQ, 0x10000000, 0x10000000))
 f.add_rule(ERRNO(1), 'clone', Arg(0, MASKED_EQ, 0x10000000, 0x10000000))

@@ -47,6 +47,7 @@ mod signing;
 mod start;
 mod stats;
 mod store;
+mod surroundings;
 mod terminal;
 mod trust;
 mod update;

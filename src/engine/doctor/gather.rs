@@ -190,7 +190,10 @@ fn store(paths: &Paths, mapping: &IdMapping, root: bool) -> StoreFindings {
     let opened = Store::open(paths);
     found.owner = fs::metadata(&paths.root).ok().map(|metadata| metadata.uid());
     let there = paths.root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    if let Ok(stat) = rustix::fs::statvfs(there) {
+    // A ramfs counts nothing.
+    if let Ok(stat) = rustix::fs::statvfs(there)
+        && stat.f_blocks > 0
+    {
         found.free = Some((
             stat.f_bavail.saturating_mul(stat.f_frsize),
             if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
