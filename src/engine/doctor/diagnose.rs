@@ -167,11 +167,9 @@ fn user_ids(found: &Findings) -> Diagnosis {
             };
         }
     }
-    if let Some(chain) = &found.many_ids {
-        if inside(found).is_some() {
-            let text = format!("mapping subordinate ids fails: {chain}");
-            return broken("helper-refuses", text, "newuidmap says why when it is tried: umiak unshare true");
-        }
+    if let (Some(chain), Some(_)) = (&found.many_ids, inside(found)) {
+        let text = format!("mapping subordinate ids fails: {chain}");
+        return broken("helper-refuses", text, "newuidmap says why when it is tried: umiak unshare true");
     }
     let count = |ids: &super::SubIds| ids.ranges.iter().map(|range| u64::from(range.size)).sum::<u64>();
     let count = count(&found.sub_ids[0]).min(count(&found.sub_ids[1]));
@@ -531,7 +529,6 @@ mod tests {
             helpers: [helper(), helper()],
             many_ids: None,
             userns: UserNamespace::Works(Inside { namespaces, ..Inside::default() }),
-            forbidden: Vec::new(),
             store: StoreFindings { free: Some((1 << 40, 1 << 20)), ..StoreFindings::default() },
             runtime_dir: RuntimeDir::Good,
             memfd: None,
