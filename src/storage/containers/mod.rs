@@ -16,11 +16,13 @@
 //! on its directory: the kernel drops it when they die. Status is derived from these and from the kernel, never stored ([`Containers::status`]).
 
 mod asked;
+mod brief;
 mod health;
 mod network;
 mod record;
 
 pub use asked::*;
+pub use brief::*;
 pub use health::*;
 pub use network::*;
 pub use record::*;
@@ -579,22 +581,22 @@ fn list_ids(dir: &Path) -> Result<Vec<ContainerId>, Error> {
 }
 
 /// Reads a small file with as few system calls as can be: lists read hundreds.
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+fn read_small<T>(path: &Path, parse: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
     use std::io::Read;
     let mut file = fs::File::open(path)?;
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    let length = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes))?;
-    if length == bytes.capacity() {
-        file.read_to_end(&mut bytes)?;
+    let mut buffer = [0; 4096];
+    let length = file.read(&mut buffer)?;
+    if length < buffer.len() {
+        return Ok(parse(&buffer[..length]));
     }
-    Ok(bytes)
+    let mut bytes = buffer.to_vec();
+    file.read_to_end(&mut bytes)?;
+    Ok(parse(&bytes))
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    match read_small(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|source| Error::Damaged { path: path.to_owned(), source }),
+    match read_small(path, |bytes| serde_json::from_slice(bytes)) {
+        Ok(parsed) => parsed.map(Some).map_err(|source| Error::Damaged { path: path.to_owned(), source }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Io { action: "reading", path: path.to_owned(), source }),
     }
