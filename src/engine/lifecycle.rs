@@ -11,7 +11,9 @@ use crate::base::id::ContainerId;
 use crate::base::signal;
 use crate::monitor::protocol::Request;
 use crate::security::idmap::RungKind;
-use crate::storage::containers::{Brief, ContainerRecord, Exit, ExitRecord, RestartPolicy, RunState, Status};
+use crate::storage::containers::{
+    Brief, ContainerRecord, Containers, Exit, ExitRecord, RestartPolicy, RunState, Status,
+};
 use crate::storage::events::Event;
 use crate::sys::lock::Lock;
 use crate::sys::process;
@@ -65,11 +67,11 @@ impl Engine {
 
     /// The same for a list.
     pub(super) fn look_briefly(
-        &self,
+        containers: &Containers,
         id: &ContainerId,
         may_run: &dyn Fn(&ContainerId) -> bool,
     ) -> Result<(Brief, Status, bool), Error> {
-        let (record, status) = (self.containers.brief(id)?, pause::told(self.containers.status(id)?));
+        let (record, status) = (containers.brief(id)?, pause::told(containers.status(id)?));
         let goes = record.config.auto_remove && !record.waits;
         let left_behind = is_left_behind(&status, goes, || may_run(id));
         Ok((record, status, left_behind))

@@ -63,7 +63,8 @@ impl Engine {
         let mut listed = Vec::with_capacity(ids.len());
         let mut unreadable = Vec::new();
         let may_run = |id: &ContainerId| live.contains(id);
-        let looked = in_parallel(&ids, |id| self.look_briefly(id, &may_run));
+        let containers = self.containers.near();
+        let looked = in_parallel(&ids, |id| Self::look_briefly(&containers, id, &may_run));
         for (id, looked) in ids.into_iter().zip(looked) {
             let found = match looked {
                 // To finish it takes processes, which are not made beside threads.

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 
 use super::{
     ContainerConfig, ContainerRecord, Containers, Error, MountRecord, NetworkDetails, NetworkMode,
-    RestartPolicy, RootfsSource, check_version, read,
+    RestartPolicy, RootfsSource, check_version,
 };
 use crate::base::digest::Digest;
 use crate::base::id::ContainerId;
@@ -99,9 +99,9 @@ impl BriefConfig {
 impl Containers {
     /// Reads what lists show of a container's record.
     pub fn brief(&self, id: &ContainerId) -> Result<Brief, Error> {
-        let path = self.dir(id).join("record.json");
-        let brief: Brief = read(&path)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
-        check_version(&path, brief.version)?;
+        let brief: Option<Brief> = self.read(id, "record.json")?;
+        let brief = brief.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        check_version(brief.version, &|| self.dir(id).join("record.json"))?;
         Ok(brief)
     }
 }
