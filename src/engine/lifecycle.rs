@@ -252,8 +252,12 @@ impl Engine {
             if lock.is_some() {
                 return Ok(lock);
             }
-            // It is being made, started or tidied up: a matter of milliseconds.
-            std::thread::sleep(Duration::from_millis(5));
+            match status {
+                // Its monitor is at its last.
+                Status::Stopping(_) => drop(self.containers.take_charge(id)?),
+                // It is being made or started: a matter of milliseconds.
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
         }
     }
 
