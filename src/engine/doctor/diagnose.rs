@@ -104,8 +104,15 @@ fn inside(found: &Findings) -> Option<&Inside> {
 const IDS: &str = "user ids";
 
 fn user_ids(found: &Findings) -> Diagnosis {
-    if found.rung.kind == RungKind::Root {
-        return fine(IDS, "all: umiak runs as root");
+    match found.rung.kind {
+        RungKind::Root => return fine(IDS, "all: umiak runs as root"),
+        // Root of a container around: no helper is asked for.
+        RungKind::Subordinate if found.uid == 0 => return fine(IDS, found.rung.why.clone()),
+        RungKind::Single if found.uid == 0 => {
+            let cure = "run the container around with subordinate ids";
+            return ill(IDS, State::Lesser, "one-id-around", found.rung.why.clone(), cure);
+        }
+        _ => {}
     }
     let who = found.name.clone().unwrap_or_else(|| found.uid.to_string());
     let lesser = |cause, text: String, cure: &str| {

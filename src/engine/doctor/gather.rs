@@ -55,7 +55,7 @@ pub fn gather(paths: &Paths, told: bool) -> Findings {
         sub_ids: ["/etc/subuid", "/etc/subgid"].map(|file| sub_ids(file, name.as_deref(), uid)),
         helpers: ["newuidmap", "newgidmap"].map(helper),
         many_ids: many.and_then(Result::err).map(|error| report::chain(&error)),
-        userns: user_namespace(uid, gid),
+        userns: user_namespace(rung.kind == RungKind::Root, uid, gid),
         store: store(paths, &rung.mapping, root),
         runtime_dir: if root || told { RuntimeDir::Unneeded } else { runtime_dir(uid) },
         memfd: tried(memfd()),
@@ -110,9 +110,9 @@ fn helper(name: &str) -> Helper {
 }
 
 /// Makes a user namespace in a child, and tries in there what a container needs.
-fn user_namespace(uid: u32, gid: u32) -> UserNamespace {
+fn user_namespace(unneeded: bool, uid: u32, gid: u32) -> UserNamespace {
     let work = || {
-        if uid != 0 {
+        if !unneeded {
             match userns::enter(&IdMapping::single(0, uid, 0, gid)) {
                 Err(userns::Error::Create(error)) => {
                     return Err((error.raw_os_error().unwrap_or(0), String::new()));
@@ -124,7 +124,7 @@ fn user_namespace(uid: u32, gid: u32) -> UserNamespace {
         Ok(inside())
     };
     match child::call::<Result<Inside, (i32, String)>, _>(None, work) {
-        Ok(Ok(inside)) if uid == 0 => UserNamespace::Unneeded(inside),
+        Ok(Ok(inside)) if unneeded => UserNamespace::Unneeded(inside),
         Ok(Ok(inside)) => UserNamespace::Works(inside),
         Ok(Err((0, chain))) => UserNamespace::Unmapped(chain),
         Ok(Err((errno, _))) => UserNamespace::Refused(errno),
