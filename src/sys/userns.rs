@@ -186,7 +186,10 @@ pub fn become_root_with(keep_groups: bool) -> io::Result<()> {
             other => other?,
         }
     }
-    ids::set_uid(0)
+    match ids::set_uid(0) {
+        Err(error) if unmapped(&error) => Ok(()),
+        other => other,
+    }
 }
 
 /// Makes the (single-threaded) caller root of a new user namespace with this mapping; for work on
