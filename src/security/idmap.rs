@@ -174,7 +174,13 @@ fn choose(
     for (ranges, file, option) in [(&uids, "/etc/subuid", "uids"), (&gids, "/etc/subgid", "gids")] {
         if ranges.is_empty() {
             let why = format!("{who} has no range in {file}");
-            return single(why, format!("as root: usermod --add-sub{option} 100000-165535 {who}"));
+            let first = free_range();
+            let range = format!("{first}-{}", first.saturating_add(65_535));
+            let command = match uids.is_empty() && gids.is_empty() {
+                true => format!("as root: usermod --add-subuids {range} --add-subgids {range} {who}"),
+                false => format!("as root: usermod --add-sub{option} {range} {who}"),
+            };
+            return single(why, command);
         }
     }
     let with_own = |own: u32, ranges: &[IdRange]| {
@@ -193,6 +199,29 @@ fn choose(
         why: format!("{who} has {count} subordinate user ids in /etc/subuid"),
         hint: None,
     }
+}
+
+/// The first of 65,536 ids that no line of `/etc/subuid` and `/etc/subgid` has, from 100,000 on.
+pub fn free_range() -> u32 {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    first_free(&format!("{}\n{}", read("/etc/subuid"), read("/etc/subgid")))
+}
+
+fn first_free(lines: &str) -> u32 {
+    const COUNT: u64 = 65_536;
+    let range = |line: &str| {
+        let mut fields = line.trim().split(':').skip(1).map(|field| field.parse::<u64>().ok());
+        Some((fields.next()??, fields.next()??))
+    };
+    let mut taken: Vec<(u64, u64)> = lines.lines().filter_map(range).collect();
+    taken.sort_unstable();
+    let mut free = 100_000;
+    for (first, count) in taken {
+        if first < free + COUNT && free < first.saturating_add(count) {
+            free = first.saturating_add(count).min(u64::from(u32::MAX));
+        }
+    }
+    u32::try_from(free).unwrap_or(100_000)
 }
 
 /// The ranges of any user in `/etc/subuid` or `/etc/subgid`.
@@ -254,6 +283,14 @@ mod tests {
         assert_eq!(subordinate(file, Some("me"), 1000), [range(100_000, 65536), range(200_000, 10)]);
         assert_eq!(subordinate(file, None, 1000), [range(200_000, 10)]);
         assert!(subordinate(b"\xff", Some("me"), 1).is_empty());
+    }
+
+    #[test]
+    fn the_first_free_range() {
+        assert_eq!(first_free(""), 100_000);
+        assert_eq!(first_free("a:100000:65536\nb:400000000:65536\nbad\n"), 165_536);
+        assert_eq!(first_free("a:165536:65536\nb:100000:65536\nc:1:5"), 231_072);
+        assert_eq!(first_free("a:150000:10"), 150_010);
     }
 
     #[test]
