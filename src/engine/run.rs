@@ -119,7 +119,7 @@ impl Engine {
             mapping,
             create_command: request.create_command.clone(),
             waits: request.waits,
-            config,
+            config: Box::new(config),
         };
         let lock = match self.provide_and_publish(&mut record, given, request) {
             Ok(lock) => lock,

@@ -283,7 +283,9 @@ struct Run {
     relay: Option<Relay>,
 }
 
-/// Creates the container and starts its program.
+/// Creates the container and starts its program. Not inlined: what it keeps on the stack would be kept as long as
+/// the container runs.
+#[inline(never)]
 fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<Run, Error> {
     job.ended = None;
     let fresh = match slot {

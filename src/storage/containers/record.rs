@@ -368,8 +368,8 @@ pub struct ContainerRecord {
     /// Made to be started later: that it has not run yet does not mean that its maker was killed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub waits: bool,
-    /// All the rest.
-    pub config: ContainerConfig,
+    /// All the rest. Large, and records are handed on and kept: not by value.
+    pub config: Box<ContainerConfig>,
 }
 
 impl ContainerRecord {
