@@ -96,6 +96,12 @@ fn base(tree: &Tree, needed: &[&str]) -> PathBuf {
     if needed.is_empty() {
         return tree.own.clone();
     }
+    delegated(tree, needed).unwrap_or_else(|| tree.own.clone())
+}
+
+/// The nearest group from ours upwards in which the caller may make groups that are limited by all of these
+/// controllers.
+pub(super) fn delegated(tree: &Tree, needed: &[&str]) -> Option<PathBuf> {
     let fits = |relative: &&Path| {
         let group = tree.mount.join(relative);
         let given = words(&group, "cgroup.subtree_control");
@@ -109,8 +115,7 @@ fn base(tree: &Tree, needed: &[&str]) -> PathBuf {
     let writable = |relative: &&Path| {
         rustix::fs::access(tree.mount.join(relative), rustix::fs::Access::WRITE_OK).is_ok()
     };
-    let found = tree.own.ancestors().take_while(writable).find(fits);
-    found.map_or_else(|| tree.own.clone(), Path::to_owned)
+    tree.own.ancestors().take_while(writable).find(fits).map(Path::to_owned)
 }
 
 /// Whether and why containers of this process get control groups; tried by making one.

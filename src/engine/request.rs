@@ -86,7 +86,6 @@ pub struct RunRequest {
     pub ipc: Option<String>,
     pub uts: Option<String>,
     pub cgroupns: Option<String>,
-    pub cgroups: Option<String>,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub add_hosts: Vec<String>,
@@ -100,6 +99,8 @@ pub struct RunRequest {
     pub security_opt: Vec<String>,
     pub seccomp_policy: Option<String>,
     pub ulimits: Vec<String>,
+    /// What it is to keep within.
+    pub limits: super::config::limits::Wanted,
     /// It is `create` that asks: the container is started later.
     pub waits: bool,
     /// The command line, for `inspect`.

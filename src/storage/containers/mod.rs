@@ -17,11 +17,13 @@
 
 mod asked;
 mod health;
+mod limits;
 mod network;
 mod record;
 
 pub use asked::*;
 pub use health::*;
+pub use limits::*;
 pub use network::*;
 pub use record::*;
 
