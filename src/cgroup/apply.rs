@@ -207,7 +207,15 @@ pub fn replace(
     new: &LinuxResources,
 ) -> Result<(), Error> {
     let (before, mut settings) = (resources::settings(Some(old))?, resources::settings(Some(new))?);
-    settings.extend(resources::lifted(&before, &settings));
+    for mut setting in resources::lifted(&before, &settings) {
+        if setting.controller == "cpuset" {
+            // The kernel takes no empty set from a group with processes: all that there are, then.
+            let all = group.parent().map(|parent| parent.join(format!("{}.effective", setting.file)));
+            let Some(Ok(text)) = all.map(std::fs::read_to_string) else { continue };
+            setting.value = text.trim().to_owned();
+        }
+        settings.push(setting);
+    }
     settings.retain(|setting| !before.contains(setting));
     if let Some(tree) = super::tree()
         && let Ok(relative) = group.strip_prefix(&tree.mount)

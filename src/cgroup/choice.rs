@@ -78,6 +78,11 @@ pub(super) struct Facts {
     pub delegated: bool,
     /// The caller's own group may be written.
     pub own_writable: bool,
+    /// What can be handed on from there.
+    pub own_controllers: Vec<String>,
+    /// At the root of the tree that we see there are processes in the way: it is nested, and limits only what
+    /// is below it if it has none of its own.
+    pub root_occupied: bool,
     /// The parent that is asked for.
     pub parent: Option<Place>,
     /// The machine runs systemd.
@@ -121,7 +126,11 @@ fn gather(wish: &Wish<'_>, needed: &[&str]) -> Facts {
         facts.nested = tree.mount.join("cgroup.type").exists();
         facts.root = uid == 0 && writable(&tree.mount);
         facts.delegated = tree::delegated(tree, needed).is_some();
-        facts.own_writable = writable(&tree.mount.join(&tree.own));
+        let own = tree.mount.join(&tree.own);
+        facts.own_writable = writable(&own) && writable(&own.join("cgroup.subtree_control"));
+        facts.own_controllers = words(&own, "cgroup.controllers");
+        let processes = || std::fs::read(tree.mount.join("cgroup.procs"));
+        facts.root_occupied = facts.nested && processes().is_ok_and(|text| !text.is_empty());
         let service = format!("user.slice/user-{uid}.slice/user@{uid}.service");
         facts.service = words(&tree.mount.join(service), "cgroup.controllers");
         facts.parent = wish.parent.map(|parent| {
@@ -190,14 +199,38 @@ pub(super) fn decide(wish: &Wish<'_>, settings: &[Setting], facts: &Facts) -> Re
     }
     match wish.manager {
         Some(Manager::Systemd) => by_systemd(wish, &needed, facts, None),
-        _ if needed.is_empty() || facts.root || facts.delegated && wish.manager.is_some() => {
-            Ok(Choice::of(Manager::Cgroupfs))
+        _ if needed.is_empty() => Ok(Choice::of(Manager::Cgroupfs)),
+        _ if facts.root => {
+            let aside = facts.root_occupied.then(PathBuf::new);
+            Ok(Choice { aside, ..Choice::of(Manager::Cgroupfs) })
         }
-        Some(_) => Err(denied(NOT_OURS.to_owned(), Some(cure(&needed, facts)))),
-        None => by_systemd(wish, &needed, facts, None).or_else(|error| match facts.delegated {
-            true => Ok(Choice::of(Manager::Cgroupfs)),
-            false => Err(error),
-        }),
+        Some(_) => ours(wish, &needed, tree, facts)
+            .ok_or_else(|| denied(NOT_OURS.to_owned(), Some(cure(&needed, facts)))),
+        None => by_systemd(wish, &needed, facts, None)
+            .or_else(|error| ours(wish, &needed, tree, facts).ok_or(error)),
+    }
+}
+
+/// In a group that is delegated to us: one above ours without processes, else our own, as in a service with
+/// `Delegate=yes`, where we and those beside us step aside.
+fn ours(wish: &Wish<'_>, needed: &[(&str, &str)], tree: &Tree, facts: &Facts) -> Option<Choice> {
+    if facts.delegated {
+        return Some(Choice::of(Manager::Cgroupfs));
+    }
+    let has = |(controller, _): &(&str, &str)| facts.own_controllers.iter().any(|own| own == controller);
+    let fits = facts.own_writable && !tree.own.as_os_str().is_empty() && needed.iter().all(has);
+    fits.then(|| {
+        let own = above_supervisor(&tree.own);
+        let path = Path::new("/").join(own).join(format!("umiak-{}", wish.id));
+        Choice { manager: Manager::Cgroupfs, path: Some(path), aside: Some(own.to_owned()) }
+    })
+}
+
+/// A group that we are in, or were in before a run moved us.
+fn above_supervisor(own: &Path) -> &Path {
+    match own.file_name().is_some_and(|name| name == SUPERVISOR) {
+        true => own.parent().unwrap_or(own),
+        false => own,
     }
 }
 
@@ -340,11 +373,7 @@ fn split(wish: &Wish<'_>, tree: &Tree, facts: &Facts) -> Result<Choice, Error> {
         let cure = "start it in a group of its own: systemd-run --user --scope -p Delegate=yes …";
         return Err(refused("our own control group is not delegated to us", Some(cure)));
     }
-    // A run before may have moved us.
-    let own = match tree.own.file_name().is_some_and(|name| name == SUPERVISOR) {
-        true => tree.own.parent().unwrap_or(&tree.own),
-        false => &tree.own,
-    };
+    let own = above_supervisor(&tree.own);
     let path = Path::new("/").join(own).join(format!("umiak-{}", wish.id));
     Ok(Choice { manager: Manager::Cgroupfs, path: Some(path), aside: Some(own.to_owned()) })
 }
@@ -437,6 +466,15 @@ mod tests {
         // The user's systemd has no processors to give, but the service that we are in has.
         let both = Facts { delegated: true, ..login() };
         assert_eq!(decided(CPU, Wish::default(), &both).unwrap().manager, Manager::Cgroupfs);
+        // A service with Delegate=yes, whose group we fill ourselves.
+        let alone = Facts { bus: false, own_writable: true, own_controllers: own(&["cpu"]), ..login() };
+        let choice = decided(CPU, Wish::default(), &alone).unwrap();
+        assert!(choice.path.is_some() && choice.aside == alone.tree.as_ref().map(|tree| tree.own.clone()));
+        assert!(decided(MEMORY, Wish::default(), &alone).is_err());
+        // Root of an outer container, whose processes are in the root group that it sees.
+        let outer = Facts { root: true, nested: true, root_occupied: true, bus: false, uid: 0, ..login() };
+        let choice = decided(CPU, Wish::default(), &outer).unwrap();
+        assert_eq!((choice.path, choice.aside), (None, Some("".into())));
         let root = Facts { root: true, uid: 0, ..login() };
         assert_eq!(decided(CPU, Wish::default(), &root).unwrap().manager, Manager::Cgroupfs);
         let asked = Wish { manager: Some(Manager::Systemd), ..Wish::default() };

@@ -166,7 +166,7 @@ fn memory(memory: &LinuxMemory, list: &mut List) -> Result<(), Error> {
         (Some(swap), Some(limit)) => Some(swap - limit),
     };
     // Twice the memory is what engines send where their users say nothing of swap.
-    let usual = swap.is_some() && swap == limit;
+    let usual = swap.is_some_and(|swap| swap > 0) && swap == limit;
     match swap {
         // Without swap accounting there is no file, and "none" is not what the kernel does then; but
         // a machine without swap has none to give.

@@ -175,6 +175,10 @@ pub(super) fn start(
         ("CollectMode".to_owned(), Value::text("inactive-or-failed")),
     ];
     list.extend(properties::properties(settings));
+    if replace && !list.iter().any(|(name, _)| name == "TasksMax") {
+        // systemd's own DefaultTasksMax= is a limit that nobody asked for.
+        list.push(("TasksMax".to_owned(), Value::U64(u64::MAX)));
+    }
     // What the configuration says itself comes in place of ours: systemd sets up names once.
     list.retain(|(name, _)| place.properties.iter().all(|(own, _)| own != name));
     list.extend(place.properties.iter().cloned());
