@@ -110,6 +110,21 @@ pub fn choose(wish: &Wish<'_>) -> Result<Choice, Error> {
     decide(wish, &settings, &gather(wish, &apply::controllers(&settings)))
 }
 
+/// The controllers that an ordinary user's systemd has for containers, if it can be asked.
+pub(super) fn by_the_users_systemd(tree: &Tree) -> Option<Vec<String>> {
+    let facts = gather(&Wish::default(), &[]);
+    let usable = !facts.root && facts.bus && !tree.is_hybrid() && !facts.service.is_empty();
+    usable.then_some(facts.service)
+}
+
+/// What would give containers all limits that people ask for; none if they can be had.
+pub(super) fn advice() -> Option<String> {
+    let json = serde_json::json!({"memory": {"limit": 1 << 30}, "pids": {"limit": 9}, "cpu": {"quota": 9000, "cpus": "0"}});
+    let mut resources: LinuxResources = serde_json::from_value(json).ok()?;
+    resources.set_devices(None);
+    choose(&Wish { resources: Some(&resources), ..Wish::default() }).err()?.hint()
+}
+
 fn gather(wish: &Wish<'_>, needed: &[&str]) -> Facts {
     let found = tree::tree();
     let uid = ids::euid();

@@ -14,6 +14,10 @@ pub struct Availability {
     pub controllers: Vec<String>,
     /// Why (not).
     pub why: String,
+    /// Not we make it but systemd, and only where it is asked for.
+    pub by_systemd: bool,
+    /// What would give more.
+    pub hint: Option<String>,
 }
 
 /// The v2 tree as this process sees it.
@@ -120,8 +124,19 @@ pub(super) fn delegated(tree: &Tree, needed: &[&str]) -> Option<PathBuf> {
 
 /// Whether and why containers of this process get control groups; tried by making one.
 pub fn availability() -> Availability {
-    let no = |why: String| Availability { available: false, controllers: Vec::new(), why };
+    let hint = super::choice::advice();
+    let no = |why: String| Availability {
+        available: false,
+        controllers: Vec::new(),
+        why,
+        by_systemd: false,
+        hint: hint.clone(),
+    };
     let Some(tree) = tree() else { return no("there is no cgroup v2 tree".to_owned()) };
+    if let Some(controllers) = super::choice::by_the_users_systemd(&tree) {
+        let why = "the user's systemd makes groups for containers with limits".to_owned();
+        return Availability { available: true, controllers, why, by_systemd: true, hint };
+    }
     let parent = if ids::euid() == 0 { tree.mount.clone() } else { tree.mount.join(&tree.own) };
     let name = format!("umiak-probe-{}", std::process::id());
     let path = parent.join(name);
@@ -133,6 +148,8 @@ pub fn availability() -> Availability {
                 available: true,
                 controllers: words(&parent, "cgroup.controllers"),
                 why: format!("\"{}\" is writable", parent.display()),
+                by_systemd: false,
+                hint,
             }
         }
     }
