@@ -38,7 +38,7 @@ impl Engine {
         let limits = config::limits::change(wanted, &original.config.limits)?;
         if limits != original.config.limits {
             record.config.limits = limits;
-            limits::check(&record.config, id.as_str())?;
+            limits::check(&record.config.limits, record.config.cgroups, id.as_str())?;
         }
         // A container whose hostname is its own id's has that of its new one.
         if record.config.hostname == original.id.short() {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::config::limits::{self, Machine};
 use super::{Error, config};
 use crate::cgroup::{self, Choice, Manager, Wish};
-use crate::storage::containers::{ContainerConfig, DeviceLimit, GroupManager, GroupMode, Limits, Status};
+use crate::storage::containers::{DeviceLimit, GroupManager, GroupMode, Limits, Status};
 
 /// What the runtime is told of the limits; none if there are none. Devices are looked up now.
 pub(super) fn resources(limits: &Limits) -> Result<Option<LinuxResources>, config::Error> {
@@ -43,14 +43,14 @@ fn device(path: &str) -> io::Result<(u32, u32)> {
 
 /// Who makes the group and where, or why it cannot be had with all its limits.
 pub(super) fn choose(
-    config: &ContainerConfig,
+    limits: &Limits,
+    grouped: bool,
     id: &str,
     resources: Option<&LinuxResources>,
 ) -> Result<Choice, Error> {
-    let limits = &config.limits;
     let wish = Wish {
         id,
-        manager: match (config.cgroups, limits.manager) {
+        manager: match (grouped, limits.manager) {
             (false, _) => Some(Manager::Disabled),
             (true, GroupManager::Auto) => None,
             (true, GroupManager::Cgroupfs) => Some(Manager::Cgroupfs),
@@ -80,8 +80,7 @@ pub(super) fn told(error: cgroup::Error, limits: &Limits) -> Error {
 }
 
 /// Refuses what cannot be had here before anything is made.
-pub(super) fn check(config: &ContainerConfig, id: &str) -> Result<(), Error> {
-    let limits = &config.limits;
+pub(super) fn check(limits: &Limits, grouped: bool, id: &str) -> Result<(), Error> {
     if limits.is_limited() {
         limits::check(limits, &machine())?;
     }
@@ -89,7 +88,7 @@ pub(super) fn check(config: &ContainerConfig, id: &str) -> Result<(), Error> {
         check_class(class)?;
     }
     let resources = resources(limits)?;
-    choose(config, id, resources.as_ref()).map(drop)
+    choose(limits, grouped, id, resources.as_ref()).map(drop)
 }
 
 /// A class is the machine's, made by its administrator. One that we made ourselves would limit nothing.

@@ -109,7 +109,13 @@ pub struct RunRequest {
 
 impl RunRequest {
     /// Refuses what needs no look at the image, before that is pulled, and before anything is opened.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), super::Error> {
+        let (limits, grouped) = config::limits::resolve(&self.limits)?;
+        super::limits::check(&limits, grouped, "")?;
+        Ok(self.check_files()?)
+    }
+
+    fn check_files(&self) -> Result<(), Error> {
         let closed = process::first_closed(&config::preserved(self)?);
         if let Some(fd) = closed {
             return Err(config::flag(

@@ -94,7 +94,6 @@ impl Engine {
             config.capabilities.retain(|name| specgen::held(name));
         }
         sources::check(&config, mapping.is_none())?;
-        limits::check(&config, id.as_str())?;
         if config.log.driver == LogDriver::Journald {
             let path = PathBuf::from(monitor::journal::SOCKET);
             monitor::journal::connect(&path).map_err(|source| Error::NoJournal { path, source })?;
@@ -387,7 +386,10 @@ impl Engine {
         let joined = self.joined(&record.config)?;
         let mount_details = self.mount_details(record, &joined)?;
         let resources = limits::resources(&record.config.limits)?;
-        let group = limits::choose(&record.config, record.id.as_str(), resources.as_ref())?;
+        let group = {
+            let config = &record.config;
+            limits::choose(&config.limits, config.cgroups, record.id.as_str(), resources.as_ref())?
+        };
         if let Some(ours) = &group.aside {
             crate::cgroup::step_aside(ours).map_err(|error| Error::Cgroup(Box::new(error)))?;
         }

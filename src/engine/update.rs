@@ -61,9 +61,7 @@ impl Engine {
 
 /// Puts other limits into force where the container runs; where not, it is only looked whether they can be had.
 fn relimit(record: &ContainerRecord, status: &Status, new: &Limits) -> Result<(), Error> {
-    let mut config = record.config.clone();
-    config.limits = new.clone();
-    if !config.cgroups {
+    if !record.config.cgroups {
         let reason = "there is no control group (--cgroups=disabled)".to_owned();
         return Err(Error::Limit {
             flag: format!("limiting container \"{}\"", record.name),
@@ -73,7 +71,7 @@ fn relimit(record: &ContainerRecord, status: &Status, new: &Limits) -> Result<()
     }
     let state = match status {
         Status::Initialized(state) | Status::Running(state) | Status::Paused(state) => state,
-        _ => return limits::check(&config, record.id.as_str()),
+        _ => return limits::check(new, record.config.cgroups, record.id.as_str()),
     };
     config::limits::check(new, &limits::machine())?;
     let name = || record.name.clone();

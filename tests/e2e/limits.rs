@@ -80,6 +80,8 @@ fn nonsense_is_told_and_starts_nothing() {
     ] {
         refused(&umiak, options, part);
     }
+    // Before anything is fetched.
+    umiak.run(&["run", "--memory", "lots", "localhost:1/none"]).exits(125).tells("--memory \"lots\"");
     umiak.run(&["--cgroup-manager", "strange", "ps"]).exits(125).tells("cgroup-manager");
 }
 

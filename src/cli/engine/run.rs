@@ -57,7 +57,7 @@ impl CreateArgs {
         request.command = words.collect();
         request.create_command = globals.command_line.clone();
         self.flags.refused.check()?;
-        request.check().map_err(engine::Error::from)?;
+        request.check()?;
         Ok(request)
     }
 
