@@ -45,7 +45,7 @@ impl Engine {
         Ok(json!({
             "host": {
                 "arch": own_architecture(),
-                "cgroupManager": "cgroupfs",
+                "cgroupManager": if cgroup.by_systemd { "systemd" } else { "cgroupfs" },
                 "cgroupVersion": if pure { "v2" } else { "v1" },
                 "cgroupControllers": cgroup.controllers,
                 "cpus": std::thread::available_parallelism().map_or(1, usize::from),
@@ -93,12 +93,13 @@ impl Engine {
                     },
                     "files": self.files_rung(),
                     "cgroup": {
-                            "rung": match (cgroup.available, cgroup.controllers.is_empty()) {
+                            "rung": match (cgroup.available, cgroup.controllers.iter().any(|name| name == "memory")) {
                                 (false, _) => "none",
-                                (true, true) => "tracking",
-                                (true, false) => "limits",
+                                (true, false) => "tracking",
+                                (true, true) => "limits",
                             },
                             "why": cgroup.why,
+                            "hint": cgroup.hint,
                         },
                     "network": network_rung(&self.paths.runroot),
                 },

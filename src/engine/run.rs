@@ -12,11 +12,10 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use super::config::{self, ImageDefaults, Surroundings};
 use super::request::RunRequest;
-use super::{Engine, Error, dependents, name, sources, specgen, volumes};
+use super::{Engine, Error, dependents, limits, name, sources, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::base::report;
-use crate::cgroup::Manager;
 use crate::monitor::protocol::Request;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
@@ -386,6 +385,14 @@ impl Engine {
         };
         let joined = self.joined(&record.config)?;
         let mount_details = self.mount_details(record, &joined)?;
+        let resources = limits::resources(&record.config.limits)?;
+        let group = {
+            let config = &record.config;
+            limits::choose(&config.limits, config.cgroups, record.id.as_str(), resources.as_ref())?
+        };
+        if let Some(ours) = &group.aside {
+            crate::cgroup::step_aside(ours).map_err(|error| Error::Cgroup(Box::new(error)))?;
+        }
         let host = specgen::Host {
             borrowed: sources::borrowed(&mount_details),
             join: joined.paths,
@@ -394,7 +401,8 @@ impl Engine {
             files: self.write_files(record)?,
             seccomp: seccomp_profile(&record.config)?,
             mqueue: Path::new("/dev/mqueue").exists(),
-            cgroup_path: None,
+            cgroup_path: group.path,
+            resources,
             cgroup_mount: self.cgroup_mount(&record.config),
             devices: sources::device_rules(record),
         };
@@ -410,7 +418,7 @@ impl Engine {
         request.groups_by_name.clone_from(&record.config.who.groups);
         request.keep_groups = record.config.who.keep_groups;
         request.preserve_list.clone_from(&record.config.kernel.preserve_fds);
-        request.cgroup = if record.config.cgroups { Manager::Cgroupfs } else { Manager::Disabled };
+        request.cgroup = group.manager;
         Ok(request)
     }
 

@@ -23,6 +23,7 @@ mod friendly;
 mod health;
 mod images;
 mod lifecycle;
+mod limits;
 mod lists;
 mod logging;
 mod login;

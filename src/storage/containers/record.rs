@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EtcFiles, HealthConfig, Kernel, Marks, NamespaceMode, NetworkDetails, NetworkMode, UsernsMode, VERSION,
-    Who,
+    EtcFiles, HealthConfig, Kernel, Limits, Marks, NamespaceMode, NetworkDetails, NetworkMode, UsernsMode,
+    VERSION, Who,
 };
 use crate::base::digest::{ChainId, Digest};
 use crate::base::id::ContainerId;
@@ -301,6 +301,8 @@ pub struct ContainerConfig {
     pub requires: Vec<ContainerId>,
     pub log: LogConfig,
     pub cgroups: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
 }
 
 /// Records are read by the hundred: what says nothing is left out.
@@ -425,12 +427,15 @@ pub struct ExitRecord {
     /// Whether its monitor means to start it again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub again: bool,
+    /// Whether the kernel killed a process of it for want of memory.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub oom: bool,
 }
 
 impl ExitRecord {
     /// A record of this format version.
     pub fn new(exit: Exit, started: i64, finished: i64) -> Self {
-        Self { version: VERSION, exit, started, finished, error: None, restarts: 0, again: false }
+        Self { version: VERSION, exit, started, finished, error: None, restarts: 0, again: false, oom: false }
     }
 }
 
