@@ -19,7 +19,7 @@ use crate::base::report;
 use crate::monitor::protocol::Request;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
-use crate::seccomp;
+use crate::seccomp::{self, Emulation};
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
@@ -34,6 +34,7 @@ use crate::sys::daemon;
 use crate::sys::host;
 use crate::sys::lock::Lock;
 use crate::sys::process;
+use crate::sys::seccomp::Filter;
 
 /// A container whose monitor has been started.
 #[derive(Debug)]
@@ -83,6 +84,7 @@ impl Engine {
         self.check_network(&mut config)?;
         let _ids = self.lock_ids(&config)?;
         let mapping = self.resolve_mapping(request, &mut config, image)?;
+        let mapping = self.as_its_user(mapping, &config, request, image);
         if config.userns == UsernsMode::KeepId && request.user.is_none() {
             // As in Podman; and with one id there is no other to be.
             let inside = |ranges: &[IdRange], own| IdMapping::to_container(ranges, own).unwrap_or(own);
@@ -120,6 +122,7 @@ impl Engine {
             waits: request.waits,
             config: Box::new(config),
         };
+        record.config.one_id = self.one_id(&record)?;
         let lock = match self.provide_and_publish(&mut record, given, request) {
             Ok(lock) => lock,
             Err(error) => {
@@ -419,6 +422,7 @@ impl Engine {
         request.keep_groups = record.config.who.keep_groups;
         request.preserve_list.clone_from(&record.config.kernel.preserve_fds);
         request.cgroup = group.manager;
+        request.filter = emulating_filter(record)?;
         Ok(request)
     }
 
@@ -500,6 +504,15 @@ fn passed(config: &ContainerConfig) -> Result<Option<[OwnedFd; 3]>, Error> {
     let dup = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| Error::Socket(error.into()));
     let [stdin, stdout, stderr] = ours;
     Ok(Some([dup(stdin)?, dup(stdout)?, dup(stderr)?]))
+}
+
+/// The filter of a container whose ownership is emulated: that of its profile, changed. None for others.
+pub fn emulating_filter(record: &ContainerRecord) -> Result<Option<Filter>, Error> {
+    let ids = record.mapping.as_ref().filter(|_| record.config.one_id.emulated);
+    let Some(([uid], [gid])) = ids.map(|ids| (&ids.uids[..], &ids.gids[..])) else { return Ok(None) };
+    let emulation = Emulation { uid: uid.container, gid: gid.container };
+    let profile = seccomp_profile(&record.config)?;
+    Ok(Some(seccomp::compile_with(profile.as_ref(), Some(emulation))?))
 }
 
 /// The filter that a container's configuration chooses.
