@@ -17,6 +17,9 @@ pub type Note<'a> = dyn FnMut(&Course, Option<&HealthRun>) + 'a;
 /// Makes checks anew where others are asked for.
 pub type Renew<'a> = dyn FnMut() -> Option<Option<Checks<'a>>> + 'a;
 
+/// Changes the container's networks as a request says; the error with what may be done about it.
+pub type Change<'a> = dyn FnMut(&[u8]) -> Result<(), (String, String)> + 'a;
+
 /// One run's times.
 #[derive(Default)]
 pub struct Care<'a> {
@@ -28,6 +31,8 @@ pub struct Care<'a> {
     pub checks: Option<Checks<'a>>,
     /// The checks after the container's record was changed; none if they are the same.
     pub renew: Option<Box<Renew<'a>>>,
+    /// Changes the container's networks, if it has a relay.
+    pub networks: Option<Box<Change<'a>>>,
     /// Whether the container is to be started again whatever its restart policy says.
     pub restart: bool,
     /// Whether it is to end for good whatever its restart policy says.

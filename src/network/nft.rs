@@ -9,6 +9,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = SUBSYSTEM << 8;
+const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
 
@@ -208,6 +209,13 @@ impl Batch {
         attribute(1, &text(name), &mut body);
         attribute(2, &be(if owned { TABLE_OWNER } else { 0 }), &mut body);
         self.requests.push(Request { kind: NEW_TABLE, flags: CREATE, body });
+    }
+
+    /// Removes a table with all that is in it; one of the same name can be made in the same batch.
+    pub fn without_table(&mut self, family: Family, name: &str) {
+        let mut body = head(family as u8, 0);
+        attribute(1, &text(name), &mut body);
+        self.requests.push(Request { kind: DELETE_TABLE, flags: 0, body });
     }
 
     /// Makes a chain; with a hook it is called by the kernel, and lets pass (`Accept`) or drops what no rule

@@ -42,16 +42,27 @@ pub struct Outbound {
     pub(super) queue: Option<Queue>,
     pub(super) factory: Arc<Factory>,
     /// What the name server answers from, with its addresses.
-    pub(super) replies: Vec<(SocketAddr, OwnedFd)>,
+    pub(super) replies: Vec<Reply>,
     pub(super) raw: [Option<OwnedFd>; 2],
-    publish: mpsc::Sender<Vec<Listener>>,
+    pub(super) tell: mpsc::Sender<News>,
 }
+
+/// What the inner thread is told.
+pub(super) enum News {
+    /// Ports to be served.
+    Published(Vec<Listener>),
+    /// The container has other addresses, and no longer these.
+    Rewired(NetworkPlan, Vec<IpAddr>),
+}
+
+/// A socket of the router that the name server answers from, with its address.
+pub type Reply = (SocketAddr, OwnedFd);
 
 impl Outbound {
     /// Hands published ports to the inner thread.
     pub(super) fn publish(&self, listeners: Vec<Listener>) {
         // Nobody takes them if the thread has ended, and the process with it.
-        if !listeners.is_empty() && self.publish.send(listeners).is_ok() {
+        if !listeners.is_empty() && self.tell.send(News::Published(listeners)).is_ok() {
             self.factory.want();
         }
     }
@@ -61,7 +72,7 @@ impl Outbound {
 pub struct Inner {
     poll: Poll,
     factory: Arc<Factory>,
-    published: mpsc::Receiver<Vec<Listener>>,
+    news: mpsc::Receiver<News>,
     ports: Ports,
     pairs: Pairs,
     batch: Batch,
@@ -101,7 +112,8 @@ fn datagrams(v6: bool, port: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn replies(plan: &NetworkPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, Error> {
+/// Opens what the name server of a plan answers from, in the network namespace of the calling thread.
+pub fn replies(plan: &NetworkPlan) -> Result<Vec<Reply>, Error> {
     let mut replies = Vec::new();
     for address in plan.dns.iter().flat_map(|dns| &dns.addresses) {
         let address = SocketAddr::new(*address, DNS_PORT);
@@ -122,7 +134,7 @@ impl Inner {
             Ok([of_family(open(false, ids.port))?, of_family(open(true, ids.port))?])
         };
         let factory = Arc::new(Factory::new().map_err(Error::Router)?);
-        let (publish, published) = mpsc::channel();
+        let (tell, news) = mpsc::channel();
         let outbound = Outbound {
             listeners: pair(listener)?,
             datagrams: pair(datagrams)?,
@@ -130,14 +142,14 @@ impl Inner {
             factory: Arc::clone(&factory),
             replies: replies(plan)?,
             raw: [of_family(echo::raw(false))?, of_family(echo::raw(true))?],
-            publish,
+            tell,
         };
         let poll = Poll::new().map_err(Error::Poll)?;
         poll.add(factory.wanted(), Token::single(WANTED), EventFlags::IN).map_err(Error::Poll)?;
         let inner = Self {
             poll,
             factory,
-            published,
+            news,
             ports: Ports::new(plan, [PORT, CONNECTING, FLOW], limits(plan)),
             pairs: Pairs::new(PAIR),
             batch: Batch::default(),
@@ -159,7 +171,7 @@ impl Inner {
             };
             waited.map_err(Error::Poll)?;
             let now = Instant::now();
-            let Self { poll, factory, published, ports, pairs, batch } = &mut self;
+            let Self { poll, factory, news, ports, pairs, batch } = &mut self;
             for (token, flags) in &events {
                 match token.kind {
                     PAIR => pairs.event(*token, *flags),
@@ -168,8 +180,18 @@ impl Inner {
                     FLOW => ports.answer(*token, batch, now),
                     _ => {
                         factory.make();
-                        for listener in published.try_iter().flatten() {
-                            ports.add(listener, poll).map_err(Error::Poll)?;
+                        for news in news.try_iter() {
+                            match news {
+                                News::Published(list) => {
+                                    for listener in list {
+                                        ports.add(listener, poll).map_err(Error::Poll)?;
+                                    }
+                                }
+                                News::Rewired(plan, lost) => {
+                                    ports.rewire(&plan);
+                                    pairs.cut(&lost);
+                                }
+                            }
                         }
                     }
                 }

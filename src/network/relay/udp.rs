@@ -213,6 +213,13 @@ impl Flows {
         }
     }
 
+    /// Forgets flows from addresses that the container has no longer.
+    pub fn cut(&mut self, lost: &[IpAddr]) {
+        for place in self.table.places(|flow| lost.contains(&flow.ends.0.ip())) {
+            self.close(place);
+        }
+    }
+
     /// Forgets flows that were idle for long.
     pub fn expire(&mut self, now: Instant) {
         let old =
