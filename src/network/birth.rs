@@ -240,8 +240,14 @@ fn work(
     let for_inner = plan.clone();
     spawn("inner", move || {
         let opened = router::open(&for_inner, net, place, known);
-        let kept = opened.and_then(|Opened { inner, outbound, queue, keeper }| {
+        let kept = opened.and_then(|Opened { inner, outbound, queue, carrier, keeper }| {
             drop_capabilities()?;
+            if let Some(carrier) = carrier {
+                spawn("carrier", move || {
+                    let _ = carrier.run();
+                    process::exit_now(1)
+                })?;
+            }
             let orders = keeper.map(keep).transpose()?;
             Ok((inner, outbound, queue, orders))
         });

@@ -131,10 +131,12 @@ pub enum QueueKind {
     Target,
     /// Neither.
     Absent,
+    /// There are no rules that hand over: frames are carried by hand.
+    Frames,
 }
 
 impl QueueKind {
-    /// All of them, the best first.
+    /// Those of a kernel with rules that hand over, the best first.
     pub const ALL: [Self; 3] = [Self::Native, Self::Target, Self::Absent];
 
     /// The queue of this kind and number.
@@ -142,7 +144,7 @@ impl QueueKind {
         match self {
             Self::Native => Some(Queue::Native(number)),
             Self::Target => Some(Queue::Target(number)),
-            Self::Absent => None,
+            Self::Absent | Self::Frames => None,
         }
     }
 
@@ -152,12 +154,13 @@ impl QueueKind {
             Self::Native => "native",
             Self::Target => "target",
             Self::Absent => "absent",
+            Self::Frames => "frames",
         }
     }
 
     /// What a word says.
     pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.word() == word)
+        Self::ALL.into_iter().chain([Self::Frames]).find(|kind| kind.word() == word)
     }
 }
 

@@ -118,6 +118,32 @@ pub fn private_devices(plan: &NetworkPlan, container: RawFd) -> Requests {
     list
 }
 
+/// The devices of a router into which frames are carried by hand: in a namespace of their own one whose other end
+/// is the container's, and one that leads to the router; both are without addresses. The last are their indices.
+pub fn front(plan: &NetworkPlan, container: RawFd, router: RawFd) -> (Requests, [u32; 2]) {
+    let mut list = Requests::default();
+    let indices = [FIRST_INDEX, FIRST_INDEX + 1];
+    let Some(interface) = private(plan).next() else { return (list, indices) };
+    let (mac, mtu) = (interface.mac, interface.mtu);
+    let near = (End { index: indices[0], name: "r0", mac: None, mtu }, &interface.name[..], mac, container);
+    let far = (End { index: indices[1], name: "a0", mac: None, mtu }, "b0", None, router);
+    for (here, name, mac, namespace) in [near, far] {
+        let there = End { index: FIRST_INDEX, name, mac, mtu };
+        list.push(format!("making {name}"), netlink::veth(&here, &there, namespace, None));
+        list.push(format!("switching {} on", here.name), netlink::up(here.index));
+    }
+    (list, indices)
+}
+
+/// The device in the router that frames are carried to.
+pub fn back(plan: &NetworkPlan) -> Requests {
+    let mut list = Requests::default();
+    if let Some(interface) = private(plan).next() {
+        gateway(&mut list, plan, interface, FIRST_INDEX, "b0");
+    }
+    list
+}
+
 /// The router's hardware address in each shared network (IEEE 802: locally administered, of one device).
 const ROUTER_MAC: [u8; 6] = *b"\x02umiak";
 

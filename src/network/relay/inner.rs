@@ -12,11 +12,13 @@ use rustix::net::{SocketType, sockopt};
 
 use super::Error;
 use super::factory::{Factory, transparent_udp};
+use super::frames::Lane;
 use super::host::{Listener, no_family};
 use super::pairs::Pairs;
 use super::poll::{Poll, Token};
 use super::published::Ports;
 use super::queue::Queue;
+use super::tcp::Hold;
 use super::{echo, limits, tcp};
 use crate::network::ids::RelayIds;
 use crate::network::plan::NetworkPlan;
@@ -39,7 +41,7 @@ const BACKLOG: i32 = 4096;
 pub struct Outbound {
     pub(super) listeners: [Option<OwnedFd>; 2],
     pub(super) datagrams: [Option<OwnedFd>; 2],
-    pub(super) queue: Option<Queue>,
+    pub(super) hold: Option<Hold>,
     pub(super) factory: Arc<Factory>,
     /// What the name server answers from, with its addresses.
     pub(super) replies: Vec<Reply>,
@@ -92,7 +94,8 @@ fn any(v6: bool, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-fn listener(v6: bool, port: u16) -> io::Result<OwnedFd> {
+/// A listener for connections of one port to all addresses, in the network namespace of the calling thread.
+pub(super) fn listener(v6: bool, port: u16) -> io::Result<OwnedFd> {
     let socket = inet::socket(v6, SocketType::STREAM, None)?;
     inet::set_transparent(&socket, v6)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -128,17 +131,28 @@ pub fn replies(plan: &NetworkPlan) -> Result<Vec<Reply>, Error> {
 
 impl Inner {
     /// Opens in the network namespace of the calling thread, a router, what its rules hand packets to. Needs
-    /// CAP_NET_ADMIN over it, and CAP_NET_BIND_SERVICE for ports below 1024.
-    pub fn open(ids: RelayIds, plan: &NetworkPlan) -> Result<(Self, Outbound), Error> {
-        let pair = |open: fn(bool, u16) -> io::Result<OwnedFd>| {
-            Ok([of_family(open(false, ids.port))?, of_family(open(true, ids.port))?])
+    /// CAP_NET_ADMIN over it, and CAP_NET_BIND_SERVICE for ports below 1024. What comes by a `lane` is not
+    /// handed over by rules.
+    pub fn open(ids: RelayIds, plan: &NetworkPlan, lane: Option<Lane>) -> Result<(Self, Outbound), Error> {
+        let pair = |open: fn(bool, u16) -> io::Result<OwnedFd>| match &lane {
+            None => Ok([of_family(open(false, ids.port))?, of_family(open(true, ids.port))?]),
+            Some(_) => Ok([None, None]),
+        };
+        let (listeners, datagrams) = (pair(listener)?, pair(datagrams)?);
+        let hold = match lane {
+            Some(lane) => Some(Hold::Carrier(lane)),
+            None => ids
+                .queue
+                .map(|number| Queue::open(number).map(Hold::Queue))
+                .transpose()
+                .map_err(Error::Queue)?,
         };
         let factory = Arc::new(Factory::new().map_err(Error::Router)?);
         let (tell, news) = mpsc::channel();
         let outbound = Outbound {
-            listeners: pair(listener)?,
-            datagrams: pair(datagrams)?,
-            queue: ids.queue.map(Queue::open).transpose().map_err(Error::Queue)?,
+            listeners,
+            datagrams,
+            hold,
             factory: Arc::clone(&factory),
             replies: replies(plan)?,
             raw: [of_family(echo::raw(false))?, of_family(echo::raw(true))?],

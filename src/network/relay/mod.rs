@@ -14,6 +14,8 @@
 
 mod echo;
 mod factory;
+mod frame;
+mod frames;
 mod host;
 mod icmp;
 mod inner;
@@ -35,6 +37,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Resource, Rlimit};
 
+pub use frames::{Carrier, Front};
 pub use inner::{Inner, Outbound, Reply, replies};
 pub use orders::{Duty, Orders, Rewired, pair as orders};
 

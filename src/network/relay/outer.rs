@@ -11,14 +11,15 @@ use rustix::event::epoll::EventFlags;
 
 use super::echo::{Icmp, reason_of_refusal};
 use super::factory::Factory;
+use super::frames::Lane;
 use super::inner::{News, Outbound, Reply};
 use super::log::Log;
 use super::names::Names;
 use super::orders::{Orders, Rewired};
 use super::pairs::Pairs;
 use super::poll::{Poll, Token};
-use super::tcp::{ACCEPTED, Around, Dials};
-use super::udp::Flows;
+use super::tcp::{ACCEPTED, Around, Dials, Hold};
+use super::udp::{Ends, Flows};
 use super::{Error, Limits};
 use crate::network::plan::{NetworkPlan, Protocol, Wiring};
 use crate::network::policy::{Decision, Policy};
@@ -38,6 +39,10 @@ const STREAM: u8 = 9;
 const RAW: u8 = 10;
 const ECHO: u8 = 11;
 const REWIRED: u8 = 12;
+/// Datagrams that come by a lane.
+const CARRIED: u8 = 13;
+/// Listeners that were made for single ports.
+const PORT: u8 = 14;
 
 /// How often flows are looked at for their age, if there are any.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -63,6 +68,8 @@ pub(super) struct Loop<'a> {
     batch: Batch,
     listeners: [Option<OwnedFd>; 2],
     datagrams: [Option<OwnedFd>; 2],
+    /// Listeners for single ports.
+    ports: Vec<OwnedFd>,
 }
 
 /// By which an order and its answer belong together.
@@ -77,7 +84,7 @@ impl<'a> Loop<'a> {
         limits: Limits,
     ) -> Result<Self, Error> {
         let poll = Poll::new().map_err(Error::Poll)?;
-        let Outbound { listeners, datagrams, queue, factory, replies, raw, tell } = outbound;
+        let Outbound { listeners, datagrams, hold: queue, factory, replies, raw, tell } = outbound;
         let wait = |fd: &dyn AsFd, kind, side| {
             poll.add(fd.as_fd(), Token { side, ..Token::single(kind) }, EventFlags::IN).map_err(Error::Poll)
         };
@@ -100,6 +107,9 @@ impl<'a> Loop<'a> {
         if let Some(queue) = &queue {
             wait(queue, QUEUE, 0)?;
         }
+        if let Some(Hold::Carrier(lane)) = &queue {
+            wait(&lane.other_bell(), CARRIED, 0)?;
+        }
         Ok(Self {
             policy: Policy::new(&plan),
             pairs: Pairs::new(PAIR),
@@ -117,6 +127,7 @@ impl<'a> Loop<'a> {
             batch: Batch::default(),
             listeners,
             datagrams,
+            ports: Vec::new(),
             poll,
         })
     }
@@ -246,8 +257,8 @@ impl<'a> Loop<'a> {
     }
 
     fn event(&mut self, token: Token, flags: EventFlags, now: Instant) {
-        let Self { poll, policy, pairs, dials, flows, names, icmp, log, batch, listeners, datagrams, .. } =
-            self;
+        let Self { poll, policy, pairs, dials, flows, names, icmp, log, batch, .. } = self;
+        let (listeners, datagrams, ports) = (&self.listeners, &self.datagrams, &mut self.ports);
         let mut around = Around {
             poll,
             pairs,
@@ -266,6 +277,12 @@ impl<'a> Loop<'a> {
             QUEUE | DIAL => {
                 if token.kind == QUEUE {
                     dials.held(&mut around);
+                    for listener in dials.lane().map(Lane::listeners).unwrap_or_default() {
+                        let port = Token::numbered(PORT, ports.len());
+                        // One that cannot be waited for is as good as none: whoever came to it gives up.
+                        let _ = around.poll.add(&listener, port, EventFlags::IN);
+                        ports.push(listener);
+                    }
                 } else {
                     dials.event(token, &mut around);
                 }
@@ -284,20 +301,30 @@ impl<'a> Loop<'a> {
                     }
                 }
             }
+            PORT => {
+                if let Some(listener) = ports.get(token.place.number()) {
+                    for socket in dials.accept(listener, ACCEPTED, &mut around) {
+                        names.connection(socket, poll, now);
+                    }
+                }
+            }
             FLOW => flows.event(token, flags, batch, icmp, now),
-            DATAGRAMS => {
-                if let Some(socket) = &datagrams[side] {
-                    flows.first(socket, batch, poll, icmp, now, |ends, bytes| {
-                        match policy.decide(Protocol::Udp, ends.1) {
-                            Decision::Dial(to) => return Some(to),
-                            Decision::Local(_) => names.datagram(ends, bytes, poll, now),
-                            Decision::Refuse(refusal) => {
-                                log.refused("udp", ends.1, refusal, now);
-                                icmp.undelivered(ends, reason_of_refusal(refusal), None);
-                            }
+            DATAGRAMS | CARRIED => {
+                let decide = |ends: Ends, bytes: &[u8]| {
+                    match policy.decide(Protocol::Udp, ends.1) {
+                        Decision::Dial(to) => return Some(to),
+                        Decision::Local(_) => names.datagram(ends, bytes, poll, now),
+                        Decision::Refuse(refusal) => {
+                            log.refused("udp", ends.1, refusal, now);
+                            icmp.undelivered(ends, reason_of_refusal(refusal), None);
                         }
-                        None
-                    });
+                    }
+                    None
+                };
+                match (dials.lane(), &datagrams[side]) {
+                    (Some(lane), _) => flows.carried(lane.datagrams(), poll, icmp, now, decide),
+                    (None, Some(socket)) => flows.first(socket, batch, poll, icmp, now, decide),
+                    (None, None) => {}
                 }
             }
             FILLED => flows.filled(poll, icmp, now),
