@@ -189,7 +189,9 @@ impl Listing<'_> {
     fn header(&self, rows: &[Value]) -> Value {
         let mut header = Map::new();
         for key in rows.iter().filter_map(Value::as_object).flat_map(Map::keys) {
-            header.entry(key.clone()).or_insert_with(|| title(key).into());
+            if !header.contains_key(key) {
+                header.insert(key.clone(), title(key).into());
+            }
         }
         for field in template_fields(self.default) {
             let title = title(&field);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Engine, Error, volumes};
+use super::{Engine, Error};
 use crate::base::id::{ContainerId, check_name};
 use crate::storage::ImageRecord;
 use crate::storage::containers::{self, ContainerRecord, RootfsSource, record_version};
@@ -52,7 +52,7 @@ impl Engine {
             };
         }
         record.config.marks.cidfile = None;
-        let new_volumes = volumes::provide(&self.paths.root, &id, &mut record.config.mounts)?;
+        let new_volumes = self.provide_volumes(&id, &mut record.config.mounts)?;
         if self.has_other_ids(&record) {
             self.give_to_root(&record, new_volumes.iter().map(PathBuf::as_path))?;
         }

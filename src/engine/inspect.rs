@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::list::{image_name, network_name, timestamp};
+use super::list::{network_name, timestamp};
 use super::network::show::port_map;
 use super::{Engine, Error};
 use crate::base::{signal, time};
@@ -42,7 +42,7 @@ impl Engine {
             "State": state(&status, health.as_ref(), self.containers.is_stopped(&record.id)),
             "Image": image,
             "ImageDigest": image_digest,
-            "ImageName": image_name(&record),
+            "ImageName": record.image_name(),
             "Rootfs": match &record.rootfs {
                 RootfsSource::Directory(path) => path.display().to_string(),
                 RootfsSource::Image { .. } => String::new(),
@@ -346,7 +346,7 @@ fn configuration(record: &ContainerRecord) -> Value {
         "StdinOnce": false,
         "Env": config.env,
         "Cmd": config.command,
-        "Image": image_name(record),
+        "Image": record.image_name(),
         "Volumes": null,
         "WorkingDir": config.workdir,
         "Entrypoint": config.entrypoint,

@@ -11,7 +11,9 @@ use crate::base::id::ContainerId;
 use crate::base::signal;
 use crate::monitor::protocol::Request;
 use crate::security::idmap::RungKind;
-use crate::storage::containers::{ContainerRecord, Exit, ExitRecord, RestartPolicy, RunState, Status};
+use crate::storage::containers::{
+    Brief, ContainerRecord, Containers, Exit, ExitRecord, RestartPolicy, RunState, Status,
+};
 use crate::storage::events::Event;
 use crate::sys::lock::Lock;
 use crate::sys::process;
@@ -58,11 +60,20 @@ impl Engine {
         may_run: &dyn Fn(&ContainerId) -> bool,
     ) -> Result<(ContainerRecord, Status, bool), Error> {
         let (record, status) = (self.containers.record(id)?, pause::told(self.containers.status(id)?));
-        let left_behind = match &status {
-            Status::Exited(exit) => exit.exit == Exit::Unknown || may_run(id),
-            Status::Created => record.config.auto_remove && !record.waits,
-            _ => false,
-        };
+        let goes = record.config.auto_remove && !record.waits;
+        let left_behind = is_left_behind(&status, goes, || may_run(id));
+        Ok((record, status, left_behind))
+    }
+
+    /// The same for a list.
+    pub(super) fn look_briefly(
+        containers: &Containers,
+        id: &ContainerId,
+        may_run: &dyn Fn(&ContainerId) -> bool,
+    ) -> Result<(Brief, Status, bool), Error> {
+        let (record, status) = (containers.brief(id)?, pause::told(containers.status(id)?));
+        let goes = record.config.auto_remove && !record.waits;
+        let left_behind = is_left_behind(&status, goes, || may_run(id));
         Ok((record, status, left_behind))
     }
 
@@ -241,8 +252,12 @@ impl Engine {
             if lock.is_some() {
                 return Ok(lock);
             }
-            // It is being made, started or tidied up: a matter of milliseconds.
-            std::thread::sleep(Duration::from_millis(5));
+            match status {
+                // Its monitor is at its last.
+                Status::Stopping(_) => drop(self.containers.take_charge(id)?),
+                // It is being made or started: a matter of milliseconds.
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
         }
     }
 
@@ -321,6 +336,15 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// Whether a container in such a state was left by a killed monitor. `goes`: it is removed when it ends.
+fn is_left_behind(status: &Status, goes: bool, may_run: impl FnOnce() -> bool) -> bool {
+    match status {
+        Status::Exited(exit) => exit.exit == Exit::Unknown || may_run(),
+        Status::Created => goes,
+        _ => false,
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Engine, Error};
 use crate::base::id::ContainerId;
 use crate::base::{size, time};
 use crate::storage::containers::{
-    self, ContainerRecord, Exit, HealthStatus, NetworkMode, RestartPolicy, RootfsSource, Status,
+    self, Brief, BriefRootfs, Exit, HealthStatus, NetworkMode, RestartPolicy, Status,
 };
 
 /// Which containers to list.
@@ -31,7 +31,7 @@ pub struct ListOptions {
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// What was asked for.
-    pub record: ContainerRecord,
+    pub record: Brief,
     /// What it is doing.
     pub status: Status,
     /// Bytes that it has written, and of all that it sees, if they were counted.
@@ -63,11 +63,14 @@ impl Engine {
         let mut listed = Vec::with_capacity(ids.len());
         let mut unreadable = Vec::new();
         let may_run = |id: &ContainerId| live.contains(id);
-        let looked = in_parallel(&ids, |id| self.look(id, &may_run));
+        let containers = self.containers.near();
+        let looked = in_parallel(&ids, |id| Self::look_briefly(&containers, id, &may_run));
         for (id, looked) in ids.into_iter().zip(looked) {
             let found = match looked {
                 // To finish it takes processes, which are not made beside threads.
-                Ok((.., true)) => self.load_one_of(&id, &may_run),
+                Ok((.., true)) => {
+                    self.load_one_of(&id, &may_run).map(|(record, status)| (record.into(), status))
+                }
                 other => other.map(|(record, status, _)| (record, status)),
             };
             match found {
@@ -96,9 +99,9 @@ impl Engine {
     }
 
     /// A container as it is listed.
-    pub(super) fn listed(&self, record: ContainerRecord, status: Status) -> Listed {
+    pub(super) fn listed(&self, record: Brief, status: Status) -> Listed {
         let health = match &status {
-            Status::Running(_) | Status::Paused(_) if record.config.health.is_some() => {
+            Status::Running(_) | Status::Paused(_) if record.config.has_health_checks() => {
                 // A record that cannot be read says nothing.
                 Some(self.containers.health(&record.id).ok().flatten().unwrap_or_default().status)
             }
@@ -107,8 +110,30 @@ impl Engine {
         Listed { record, status, health, size: None }
     }
 
+    /// Counts the bytes of each. The caller must be single-threaded.
+    pub fn measure(&self, listed: &mut Vec<Listed>) -> Result<(), Error> {
+        let mut records = Vec::with_capacity(listed.len());
+        let mut unreadable = Ok(());
+        // Gone since they were listed.
+        listed.retain(|one| match self.containers.record(&one.record.id) {
+            Ok(record) => {
+                records.push(record);
+                true
+            }
+            Err(containers::Error::NotFound(_)) => false,
+            Err(error) => {
+                unreadable = Err(error);
+                true
+            }
+        });
+        unreadable?;
+        let sizes = self.container_sizes(&records.iter().collect::<Vec<_>>())?;
+        listed.iter_mut().zip(sizes).for_each(|(one, size)| one.size = Some(size));
+        Ok(())
+    }
+
     /// Whether a container's restart policy wants it to be started at boot.
-    fn starts_at_boot(&self, record: &ContainerRecord) -> bool {
+    fn starts_at_boot(&self, record: &Brief) -> bool {
         match record.config.restart {
             RestartPolicy::Always => true,
             RestartPolicy::UnlessStopped => !self.containers.is_stopped(&record.id),
@@ -132,19 +157,19 @@ impl Engine {
 const WORTH_A_THREAD: usize = 50;
 
 /// Does something about each, on all processors if there are many.
-fn in_parallel<T: Send>(ids: &[ContainerId], work: impl Fn(&ContainerId) -> T + Sync) -> Vec<T> {
-    let worth = ids.len() / WORTH_A_THREAD;
+fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    let worth = items.len() / WORTH_A_THREAD;
     let processors = match worth {
         0 | 1 => 1,
         _ => rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count() as usize),
     };
     let threads = processors.min(worth);
     if threads < 2 {
-        return ids.iter().map(work).collect();
+        return items.iter().map(work).collect();
     }
     std::thread::scope(|scope| {
         let work = &work;
-        let (own, others) = ids.split_at(ids.len().div_ceil(threads));
+        let (own, others) = items.split_at(items.len().div_ceil(threads));
         let parts = others.chunks(own.len());
         let parts: Vec<_> =
             parts.map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<T>>())).collect();
@@ -164,7 +189,7 @@ fn sort(listed: &mut [Listed], options: &ListOptions) -> Result<(), Error> {
         "runningfor" => listed.sort_by_key(|c| std::cmp::Reverse(c.record.created)),
         "id" => listed.sort_by(|a, b| a.record.id.cmp(&b.record.id)),
         "names" => listed.sort_by(|a, b| a.record.name.cmp(&b.record.name)),
-        "image" => listed.sort_by_key(|c| image_name(&c.record)),
+        "image" => listed.sort_by_key(|c| c.record.image_name()),
         "command" => listed.sort_by_key(|c| c.record.config.command.join(" ")),
         "status" => listed.sort_by_key(|c| c.status.word()),
         other => return Err(Error::Filter(format!("there is no order \"{other}\""))),
@@ -255,7 +280,7 @@ impl Filter {
             Self::Name(pattern) => pattern.is_match(&record.name),
             Self::Label(key, None, there) => record.config.labels.contains_key(key) == *there,
             Self::Label(key, Some(value), there) => (record.config.labels.get(key) == Some(value)) == *there,
-            Self::Command(word) => super::specgen::args(&record.config).first() == Some(word),
+            Self::Command(word) => record.config.args().first() == Some(word),
             Self::Status(word) => c.status.word() == word,
             Self::Exited(code) => matches!(&c.status, Status::Exited(exit) if exit.exit.code() == *code),
             Self::Ancestor(image) => is_image(record, image),
@@ -290,19 +315,14 @@ fn fits(c: &Listed, filters: &[Filter], reference: &[(String, i64)]) -> bool {
     })
 }
 
-fn is_image(record: &ContainerRecord, image: &str) -> bool {
-    let RootfsSource::Image { id, name, .. } = &record.rootfs else { return false };
+fn is_image(record: &Brief, image: &str) -> bool {
+    let BriefRootfs::Image { id, name } = &record.rootfs else { return false };
     let bare = name.rsplit('/').next().unwrap_or(name);
     name == image
         || bare == image
         || bare.split(':').next() == Some(image)
         || name.split(':').next() == Some(image)
         || (image.len() >= 3 && id.hex().starts_with(image.trim_start_matches("sha256:")))
-}
-
-/// The image's name as `ps` shows it; the directory of `--rootfs`.
-pub fn image_name(record: &ContainerRecord) -> String {
-    record.image_name()
 }
 
 /// Podman's word for a network mode.
@@ -320,6 +340,70 @@ pub fn network_name(mode: &NetworkMode) -> String {
 /// A moment stored in nanoseconds.
 pub fn timestamp(nanoseconds: i64) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Every field that a template of `ps` may name.
+pub const FIELDS: &[&str] = &[
+    "AutoRemove",
+    "Cgroup",
+    "Command",
+    "Created",
+    "CreatedAt",
+    "CreatedHuman",
+    "ExitCode",
+    "Exited",
+    "ExitedAt",
+    "ExposedPorts",
+    "ID",
+    "IPC",
+    "Id",
+    "Image",
+    "ImageID",
+    "IsInfra",
+    "Labels",
+    "MNT",
+    "Mounts",
+    "NET",
+    "Names",
+    "Namespaces",
+    "Networks",
+    "PIDNS",
+    "Pid",
+    "Pod",
+    "PodName",
+    "Ports",
+    "Restarts",
+    "RunningFor",
+    "Size",
+    "StartedAt",
+    "State",
+    "Status",
+    "USERNS",
+    "UTS",
+];
+
+/// Fields of rows: hundreds of rows are made, and some fields take time.
+#[derive(Clone, Debug)]
+pub struct Fields(Vec<&'static str>);
+
+impl Fields {
+    /// Those whose name occurs in a template; all where none does, so that the template is held against what
+    /// there is.
+    pub fn of(format: &str) -> Self {
+        // A template over the whole row, as "{{json .}}" or "{{range}}", wants every field.
+        let whole = format.contains(". }}") || format.contains(".}}");
+        let named: Vec<_> = FIELDS.iter().copied().filter(|name| format.contains(name)).collect();
+        Self(if whole || named.is_empty() { FIELDS.to_vec() } else { named })
+    }
+
+    fn have(&self, name: &str) -> bool {
+        self.0.contains(&name)
+    }
+}
+
+/// The rows of a template.
+pub fn rows(listed: &[Listed], now: Timestamp, truncate: bool, fields: &Fields) -> Vec<Value> {
+    in_parallel(listed, |one| one.row(now, truncate, fields))
 }
 
 impl Listed {
@@ -374,21 +458,21 @@ impl Listed {
         let (started, ended) = self.seconds();
         json!({
             "AutoRemove": record.config.auto_remove,
-            "Command": super::specgen::args(&record.config),
+            "Command": record.config.args(),
             "CreatedAt": time::ago(timestamp(record.created), now),
             "CIDFile": "",
             "Exited": matches!(self.status, Status::Exited(_)),
             "ExitedAt": ended,
             "ExitCode": self.exit_code(),
             "Id": record.id,
-            "Image": image_name(record),
+            "Image": record.image_name(),
             "ImageID": record.image_id.map(|id| id.hex()).unwrap_or_default(),
             "IsInfra": false,
             "Labels": record.config.labels,
             "Mounts": self.mounts(),
             "Names": [record.name],
             "Namespaces": self.namespaces(),
-            "Networks": show::network_names(record),
+            "Networks": show::network_names(&record.config.net),
             "Pid": self.pid(),
             "Pod": "",
             "PodName": "",
@@ -428,11 +512,10 @@ impl Listed {
         self.record.config.mounts.iter().map(|m| m.destination.as_str()).collect()
     }
 
-    /// As a `--format` template sees it. Of fields that take time to make only those are there
-    /// whose name occurs in `format`.
-    pub fn row(&self, now: Timestamp, truncate: bool, format: &str) -> Value {
+    /// As a `--format` template sees it, with the fields that are wanted.
+    pub fn row(&self, now: Timestamp, truncate: bool, fields: &Fields) -> Value {
         let record = &self.record;
-        let command = super::specgen::args(&record.config).join(" ");
+        let command = record.config.args().join(" ");
         let (command, id) = if truncate {
             let short: String = command.chars().take(17).collect();
             let command = if command.chars().count() > 20 { format!("{short}...") } else { command };
@@ -443,7 +526,7 @@ impl Listed {
         let created = timestamp(record.created);
         let mut row = serde_json::Map::new();
         let mut put = |name: &str, value: &dyn Fn() -> Value| {
-            if format.contains(name) {
+            if fields.have(name) {
                 row.insert(name.to_owned(), value());
             }
         };
@@ -458,7 +541,7 @@ impl Listed {
         put("ExposedPorts", &|| show::exposed_json(&record.config.net));
         put("ID", &|| id.as_str().into());
         put("Id", &|| id.as_str().into());
-        put("Image", &|| image_name(record).into());
+        put("Image", &|| record.image_name().into());
         put("ImageID", &|| {
             let id = record.image_id.map(|id| if truncate { id.short() } else { id.hex() });
             id.unwrap_or_default().into()
@@ -473,7 +556,7 @@ impl Listed {
             None => "".into(),
         });
         let spaces = ["Cgroup", "IPC", "MNT", "NET", "PIDNS", "USERNS", "UTS"];
-        if spaces.iter().any(|name| format.contains(name)) {
+        if spaces.iter().any(|name| fields.have(name)) {
             let all = self.namespaces();
             for name in spaces {
                 put(name, &|| all.get(name).cloned().unwrap_or_else(|| "".into()));
@@ -485,7 +568,7 @@ impl Listed {
         put("StartedAt", &|| self.seconds().0.into());
         put("State", &|| self.status.word().into());
         put("Status", &|| self.status_text(now).into());
-        put("Networks", &|| show::network_names(record).join(",").into());
+        put("Networks", &|| show::network_names(&record.config.net).join(",").into());
         put("Ports", &|| show::column(&record.config.net).into());
         for none in ["Pod", "PodName"] {
             put(none, &|| "".into());

@@ -360,6 +360,12 @@ pub enum Error {
     MonitorGone(String),
     #[error("container \"{name}\" keeps no logs that could be read (--log-driver {driver})")]
     NoLogs { name: String, driver: &'static str },
+    #[error("reading the journal's log of container \"{name}\"")]
+    Journal {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("--log-driver journald: connecting to the journal \"{}\"", path.display())]
     NoJournal {
         path: PathBuf,
@@ -409,9 +415,13 @@ impl Error {
             Self::Freezer { source, .. } => source.hint(),
             Self::NoVolume(_) => Some("\"umiak volume ls\" lists all volumes".to_owned()),
             Self::NoJournal { .. } => Some("--log-driver k8s-file keeps output in a file".to_owned()),
-            Self::NoLogs { driver: "journald", name } => {
-                Some(format!("they are in the journal: journalctl CONTAINER_NAME={name}"))
+            Self::Journal { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("it takes journalctl, which comes with systemd".to_owned())
             }
+            Self::Journal { .. } => Some(
+                "sudo usermod -aG systemd-journal \"$USER\" lets you read it, from your next login on"
+                    .to_owned(),
+            ),
             Self::PassthroughTerminal => Some("redirect its input and output to files or pipes".to_owned()),
             Self::VolumeExists(_) => Some("--ignore takes the one that is there".to_owned()),
             Self::VolumeInUse { user, .. } => {

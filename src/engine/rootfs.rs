@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Engine, Error};
 use crate::base::idmap::IdMapping;
 use crate::security::passwd;
-use crate::storage::containers::{ContainerRecord, DriverRecord, RootfsSource, Status};
+use crate::storage::containers::{ContainerRecord, DriverRecord, RootfsSource};
 use crate::sys::child::Ids;
 use crate::sys::lock::Lock;
 use crate::sys::mount::{self, Overlay, Propagation, PropagationKind};
@@ -86,10 +86,6 @@ impl Engine {
                     source,
                 })?;
                 return Ok(Access { record, way: Way::Live { process, namespaces, pid: state.pid } });
-            }
-            if let Status::Stopping(_) = status {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-                continue;
             }
             let Some(charge) = self.charge_unless_running(&record.id)? else { continue };
             let stack = self.stack(&record)?;

@@ -147,7 +147,7 @@ impl Engine {
         request: &RunRequest,
     ) -> Result<Lock, Error> {
         let root = &self.paths.root;
-        let new = volumes::provide(root, &record.id, &mut record.config.mounts)?;
+        let new = self.provide_volumes(&record.id, &mut record.config.mounts)?;
         if !request.volumes_from.is_empty() {
             volumes::share(root, &record.config.mounts)?;
         }

@@ -68,11 +68,16 @@ impl Engine {
             None => random_name()?,
         };
         let record = VolumeRecord { labels, options, ..VolumeRecord::new(name, None) };
+        if self.make_volume(&record)? || ignore { Ok(record) } else { Err(Error::VolumeExists(record.name)) }
+    }
+
+    /// Makes a volume of what its record says; says whether it was not there.
+    fn make_volume(&self, record: &VolumeRecord) -> Result<bool, Error> {
         if let Driver::Filesystem(fstype, ..) = record.options.driver()
             && self.rung().kind != RungKind::Root
             && !matches!(fstype.as_str(), "tmpfs" | "ramfs")
         {
-            return Err(Error::VolumeType { name: record.name, fstype });
+            return Err(Error::VolumeType { name: record.name.clone(), fstype });
         }
         let VolumeOptions { uid, gid, .. } = record.options;
         let owned = |data: &Path| {
@@ -94,11 +99,41 @@ impl Engine {
                     source: io::Error::from_raw_os_error(errno),
                 })
         };
-        if make(&self.paths.root, &record, &owned)? || ignore {
-            Ok(record)
-        } else {
-            Err(Error::VolumeExists(record.name))
+        make(&self.paths.root, record, &owned)
+    }
+
+    /// Gives every volume among `mounts` its directory, and those without a name a name. Returns the
+    /// directories that were made.
+    pub(super) fn provide_volumes(
+        &self,
+        id: &ContainerId,
+        mounts: &mut [MountRecord],
+    ) -> Result<Vec<PathBuf>, Error> {
+        let mut new = Vec::new();
+        for mount in mounts.iter_mut().filter(|mount| mount.kind == "volume") {
+            if mount.anonymous {
+                mount.name = Some(random_name()?);
+            }
+            let name = mount.name.clone().unwrap_or_default();
+            let data = self.volume_data(&name);
+            mount.source = data.to_string_lossy().into_owned();
+            let mut record = VolumeRecord::new(name.clone(), mount.anonymous.then(|| id.clone()));
+            record.options = VolumeOptions::parse(&mount.volume_options, None, None)?;
+            record.labels = mount.volume_labels.iter().map(|label| split_label(label)).collect();
+            if self.make_volume(&record)? {
+                new.push(data);
+            } else if let Some(there) = read(&self.volume_dir(&name), &name)? {
+                record = there;
+            }
+            drive(mount, &record);
+            let directory = matches!(mount.driver, None | Some(DriverRecord::Bind(_)));
+            let file_system = matches!(mount.driver, Some(DriverRecord::Filesystem { .. }));
+            if !directory && mount.overlay.is_some() || file_system && mount.subpath.is_some() {
+                let what = if mount.overlay.is_some() { "O" } else { "subpath" };
+                return Err(Error::VolumeMount { name, what });
+            }
         }
+        Ok(new)
     }
 
     /// All volumes, by name.
@@ -207,30 +242,10 @@ fn random_name() -> Result<String, Error> {
     Ok(ContainerId::from_random(random).to_string())
 }
 
-/// Gives every volume among `mounts` its directory, and those without a name a name. Returns the
-/// directories that were made.
-pub fn provide(root: &Path, id: &ContainerId, mounts: &mut [MountRecord]) -> Result<Vec<PathBuf>, Error> {
-    let mut new = Vec::new();
-    for mount in mounts.iter_mut().filter(|mount| mount.kind == "volume") {
-        if mount.anonymous {
-            mount.name = Some(random_name()?);
-        }
-        let name = mount.name.clone().unwrap_or_default();
-        let owner = mount.anonymous.then(|| id.clone());
-        mount.source = root.join("volumes").join(&name).join("_data").to_string_lossy().into_owned();
-        if make(root, &VolumeRecord::new(name.clone(), owner), &|_| Ok(()))? {
-            new.push(PathBuf::from(&mount.source));
-        } else if let Some(record) = read(&root.join("volumes").join(&name), &name)? {
-            drive(mount, &record);
-            let directory = matches!(mount.driver, None | Some(DriverRecord::Bind(_)));
-            let file_system = matches!(mount.driver, Some(DriverRecord::Filesystem { .. }));
-            if !directory && mount.overlay.is_some() || file_system && mount.subpath.is_some() {
-                let what = if mount.overlay.is_some() { "O" } else { "subpath" };
-                return Err(Error::VolumeMount { name, what });
-            }
-        }
-    }
-    Ok(new)
+/// `NAME=VALUE`; without a value it is empty.
+fn split_label(label: &str) -> (String, String) {
+    let (name, value) = label.split_once('=').unwrap_or((label, ""));
+    (name.to_owned(), value.to_owned())
 }
 
 /// Writes what a volume's options make of it into its mount.

@@ -616,6 +616,22 @@ pub fn take_fd(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Starts a program of `PATH` that is listened to: its standard output and its standard error are pipes.
+pub fn listen_to_program(
+    program: &str,
+    args: &[String],
+) -> io::Result<(std::process::Child, OwnedFd, std::process::ChildStderr)> {
+    use std::process::Stdio;
+    #[allow(clippy::disallowed_methods, reason = "journalctl, which alone knows the journal's files")]
+    let mut command = std::process::Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    match (child.stdout.take(), child.stderr.take()) {
+        (Some(out), Some(err)) => Ok((child, out.into(), err)),
+        _ => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
 /// Runs a program of `PATH` to its end; returns its standard output and its exit code.
 pub fn output_of(program: &str, args: &[String]) -> io::Result<(Vec<u8>, u8)> {
     #[allow(

@@ -209,5 +209,51 @@ fn in_the_journal() {
     {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
-    umiak.run(&["logs", "box"]).exits(125).tells("journald").hints("journalctl");
+}
+
+#[test]
+fn what_the_journal_keeps_is_shown() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Tool("unshare"), Need::Tool("journalctl"));
+    let umiak = Umiak::with_busybox();
+    // A journal of our own, seen only in a mount namespace of our own.
+    let script = umiak.file(
+        "journal.sh",
+        r#"set -e
+for dir in /run/systemd /run/log /var/log; do mkdir -p $dir; mount -t tmpfs none $dir; done
+mkdir -p /run/systemd/journal /run/log/journal
+[ -e /etc/machine-id ] || touch /etc/machine-id
+echo 0123456789abcdef0123456789abcdef >/run/log/id
+mount --bind /run/log/id /etc/machine-id
+/lib/systemd/systemd-journald 2>/dev/null &
+trap "kill $!" EXIT
+until [ -S /run/systemd/journal/socket ]; do sleep 0.05; done
+run() { "$@" run --network none --log-driver journald --name box busybox sh -c 'echo out; sleep 0.2; echo err >&2
+    sleep 0.2; printf part; head -c 300000 /dev/zero | tr "\0" x; echo'; }
+run "$@" >/dev/null 2>&1
+until [ "$("$@" logs --tail 1 box | wc -c)" = 300005 ]; do sleep 0.05; done
+echo "all $("$@" logs box 2>/dev/null | cut -c1-5 | tr '\n' ' ')"
+echo "errors $("$@" logs box 2>&1 >/dev/null)"
+echo "two $("$@" logs --tail 2 box 2>&1 | cut -c1-4 | tr '\n' ' ')"
+echo "none $("$@" logs --tail 0 box)"
+echo "early $("$@" logs --until 2000-01-01 box)"
+echo "late $("$@" logs --since 1h --tail 1 box | cut -c1-4)"
+"$@" run -d --network none --log-driver journald --name long busybox sh -c 'for i in 1 2 3; do echo $i; sleep 0.3; done' >/dev/null
+echo "followed $("$@" logs -f long | tr '\n' ' ')"
+"#,
+    );
+    let own = umiak.command::<&str>(&[]);
+    let output = std::process::Command::new("unshare")
+        .args(["-m", "bash"])
+        .arg(&script)
+        .arg(own.get_program())
+        .args(own.get_args())
+        .env_clear()
+        .envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(&umiak.dir)
+        .output()
+        .unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}\n{errors}");
+    let expected = "all out partx \nerrors err\ntwo err part \nnone \nearly \nlate part\nfollowed 1 2 3 \n";
+    assert_eq!(text, expected, "{errors}");
 }

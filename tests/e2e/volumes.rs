@@ -175,6 +175,15 @@ fn volumes_with_options() {
     run(&["-v", "mem:/b"], "cat /b/f; echo back > /b/g").ok().says("here");
     umiak.run(&["exec", "first", "cat", "/a/g"]).ok().says("back");
     umiak.run(&["rm", "-f", "-t", "0", "first"]).ok();
+    // The same, made at first use.
+    let made = r#"src=made,dst=/m,volume-opt=type=tmpfs,volume-opt=device=tmpfs,"volume-opt=o=size=2m",volume-label=of=us"#;
+    run(&["--mount", made], "grep ' /m ' /proc/mounts").ok().has("tmpfs").has("size=2048k");
+    umiak
+        .run(&["volume", "inspect", "made", "--format", "{{.Options.o}} {{.Labels.of}}"])
+        .ok()
+        .says("size=2m us");
+    run(&["--mount", "src=odd,dst=/m,volume-opt=shiny=1"], "true").exits(125).tells("shiny=1");
+    umiak.run(&["volume", "exists", "odd"]).exits(1);
     run(&["-v", "mem:/m:O"], "true").exits(125).tells("not supported yet");
     run(&["-v", "mem:/m:ro"], "touch /m/x").exits(1);
     let dir = umiak.dir.join("bound");

@@ -244,8 +244,7 @@ fn names(named: Named, before: &[String]) -> Vec<Offer> {
         Named::Places => containers().into_iter().map(|(name, about)| (format!("{name}:"), about)).collect(),
         Named::Running => {
             let listed = engine.list(&ListOptions::default()).map(|(listed, _)| listed).unwrap_or_default();
-            let about = |one: &crate::engine::list::Listed| crate::engine::list::image_name(&one.record);
-            listed.iter().map(|one| (one.record.name.clone(), about(one))).collect()
+            listed.iter().map(|one| (one.record.name.clone(), one.record.image_name())).collect()
         }
         Named::Images => images(),
         Named::Volumes => volumes(),

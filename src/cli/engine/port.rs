@@ -37,15 +37,15 @@ pub fn run(args: PortArgs, globals: &Globals) -> Outcome {
         }
         return Ok(0);
     }
-    let record = if args.latest {
+    let net = if args.latest {
         let options = ListOptions { last: Some(1), ..ListOptions::default() };
         let newest = engine.list(&options)?.0.into_iter().next();
-        newest.ok_or_else(|| Failure::new("there is no container"))?.record
+        newest.ok_or_else(|| Failure::new("there is no container"))?.record.config.net
     } else {
         let name = words.next().ok_or_else(|| Failure::new("you must name a container"))?;
-        engine.lookup(name)?.0
+        engine.lookup(name)?.0.config.net
     };
-    let published = bindings(&record.config.net);
+    let published = bindings(&net);
     let Some(port) = words.next() else {
         for binding in published {
             output::println(&format!("{} -> {}", binding.port, binding.address()))?;

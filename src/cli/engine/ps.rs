@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use super::{Failure, Globals, Outcome};
 use crate::base::report;
 use crate::cli::output::{self, Listing};
-use crate::engine::list::{ListOptions, Unreadable};
+use crate::engine::list::{self, Fields, ListOptions, Unreadable};
 
 /// List containers.
 #[derive(Args, Debug, Clone)]
@@ -78,11 +78,6 @@ const NAMESPACES: &str = "table {{.ID}}\t{{.Names}}\t{{.Pid}}\t{{.Cgroup}}\t{{.I
 const SIZE: &str = "\t{{.Size}}";
 const POD: &str = "\t{{.Pod}}\t{{.PodName}}";
 
-/// Every field that a template may name.
-const ALL_FIELDS: &str = "AutoRemove Cgroup Command Created CreatedAt CreatedHuman ExitCode Exited ExitedAt ExposedPorts ID Id \
-    Image ImageID IPC IsInfra Labels MNT Mounts Names Namespaces NET Networks Pid PIDNS Pod PodName Ports Restarts RunningFor Size StartedAt \
-    State Status USERNS UTS";
-
 /// `ps`.
 pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
     let Some(seconds) = args.watch else { return once(&args, globals, false) };
@@ -103,9 +98,7 @@ fn once(args: &PsArgs, globals: &Globals, clear: bool) -> Outcome {
     let (mut listed, unreadable) = engine.list(&options)?;
     let wanted = args.size || args.sort == "size";
     if wanted {
-        let records: Vec<_> = listed.iter().map(|one| &one.record).collect();
-        let sizes = engine.container_sizes(&records)?;
-        listed.iter_mut().zip(sizes).for_each(|(one, size)| one.size = Some(size));
+        engine.measure(&mut listed)?;
         if args.sort == "size" {
             listed.sort_by_key(|one| one.size);
         }
@@ -127,7 +120,7 @@ fn once(args: &PsArgs, globals: &Globals, clear: bool) -> Outcome {
     let code = tell_unreadable(&unreadable);
     let now = jiff::Timestamp::now();
     if args.quiet {
-        let id = |c: &crate::engine::list::Listed| {
+        let id = |c: &list::Listed| {
             if args.no_trunc { format!("{}\n", c.record.id) } else { format!("{}\n", c.record.id.short()) }
         };
         output::print(&listed.iter().map(id).collect::<String>())?;
@@ -136,15 +129,10 @@ fn once(args: &PsArgs, globals: &Globals, clear: bool) -> Outcome {
     let rows: Vec<_> = if format.as_deref() == Some("json") {
         listed.iter().map(|c| c.json(now)).collect()
     } else {
-        // A template over the whole row, as "{{json .}}" or "{{range}}", wants every field.
         let format = format.as_deref().unwrap_or(LISTING.default);
         let fields =
             if format.starts_with("table") && !format.contains("{{") { LISTING.default } else { format };
-        let fields = if fields.contains(". }}") || fields.contains(".}}") { ALL_FIELDS } else { fields };
-        // Nothing but slips of the pen: the template tells which, held against what there is.
-        let known = ALL_FIELDS.split_whitespace().any(|field| fields.contains(field));
-        let fields = if known { fields } else { ALL_FIELDS };
-        listed.iter().map(|c| c.row(now, !args.no_trunc, fields)).collect()
+        list::rows(&listed, now, !args.no_trunc, &Fields::of(fields))
     };
     output::print(&LISTING.render(format.as_deref(), !args.noheading, &rows)?)?;
     Ok(code)

@@ -117,7 +117,11 @@ fn look(engine: &Engine, args: &StatsArgs, first: bool) -> Result<Vec<ContainerS
         if args.latest && listed.is_empty() {
             return Err(Failure::new("there is no container"));
         }
-        listed.into_iter().for_each(|one| take(one.record, one.status.running()));
+        for one in listed {
+            // Removed since.
+            let Ok((record, status)) = engine.load(&one.record.id) else { continue };
+            take(record, status.running());
+        }
         return Ok(found);
     }
     for name in &args.containers {

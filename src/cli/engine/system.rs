@@ -8,6 +8,7 @@ use super::prune::confirmed;
 use super::{Failure, Globals, Outcome};
 use crate::base::{size, time};
 use crate::cli::output::{self, Listing};
+use crate::engine::list::Fields;
 use crate::engine::prune::{ImageFilter, Pruned};
 use crate::engine::usage::{ImageUsage, Usage};
 
@@ -114,7 +115,7 @@ fn verbose(usage: &Usage) -> Outcome {
         .iter()
         .map(|container| {
             let default = "ID Image Command Created Status Names";
-            let mut row = container.listed.row(now, true, default);
+            let mut row = container.listed.row(now, true, &Fields::of(default));
             let volumes = container.listed.record.config.mounts.iter().filter(|mount| mount.name.is_some());
             row["LocalVolumes"] = volumes.count().into();
             row["Size"] = size::human(container.size).into();

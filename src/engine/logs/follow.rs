@@ -83,7 +83,7 @@ pub fn follow(mut logs: Vec<(Log, End)>, options: &LogOptions, sink: &mut dyn Si
     }
     let relay = |error: Errno| Error::Relay(error.into());
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(relay)?;
-    for (log, _) in &logs {
+    for (log, _) in logs.iter().filter(|(log, _)| log.journal.is_none()) {
         // The directory: a log that is full is replaced by a new file of the same name.
         if let Some(dir) = log.path.parent() {
             let events = WatchFlags::MODIFY | WatchFlags::MOVED_TO | WatchFlags::CREATE;
@@ -97,15 +97,24 @@ pub fn follow(mut logs: Vec<(Log, End)>, options: &LogOptions, sink: &mut dyn Si
         sink.pause().map_err(Error::Relay)?;
         let left = options.until.map(|until| until.duration_since(Timestamp::now()));
         let left = match left.map(Duration::try_from) {
-            Some(Ok(left)) if !left.is_zero() => Some(Timespec {
-                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            }),
+            Some(Ok(left)) if !left.is_zero() => Some(left),
             Some(_) => return Ok(()),
             None => None,
         };
+        let silence = logs.iter().filter_map(|(log, _)| log.journal.as_ref()?.left());
+        let left = left.into_iter().chain(silence).min().map(|left| Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
         let mut fds = vec![PollFd::new(&watch, PollFlags::IN)];
-        fds.extend(logs.iter().map(|(_, end)| PollFd::new(end.fd(), PollFlags::IN)));
+        // One that has ended is heard of no more; its journal may still speak.
+        fds.extend(logs.iter().map(|(log, end)| match &log.journal {
+            Some(journal) if journal.left().is_some() => PollFd::new(journal.fd(), PollFlags::IN),
+            _ => PollFd::new(end.fd(), PollFlags::IN),
+        }));
+        fds.extend(
+            logs.iter().filter_map(|(log, _)| Some(PollFd::new(log.journal.as_ref()?.fd(), PollFlags::IN))),
+        );
         match poll(&mut fds, left.as_ref()) {
             Err(Errno::INTR) => continue,
             other => other.map_err(relay)?,
@@ -117,7 +126,17 @@ pub fn follow(mut logs: Vec<(Log, End)>, options: &LogOptions, sink: &mut dyn Si
         let mut heard = heard.into_iter();
         let mut staying = Vec::with_capacity(logs.len());
         for (mut log, end) in logs {
-            if heard.next().unwrap_or(false) && end.has_come() {
+            let heard = heard.next().unwrap_or(false);
+            let ended = match &mut log.journal {
+                None => heard && end.has_come(),
+                Some(journal) => {
+                    if journal.left().is_none() && heard && end.has_come() {
+                        journal.ended();
+                    }
+                    journal.left().is_some_and(|left| left.is_zero())
+                }
+            };
+            if ended {
                 // The end comes after all that was said.
                 read_on(&mut log, options, sink)?;
             } else {
@@ -135,6 +154,14 @@ pub fn follow(mut logs: Vec<(Log, End)>, options: &LogOptions, sink: &mut dyn Si
 fn read_on(log: &mut Log, options: &LogOptions, sink: &mut dyn Sink) -> Result<(), Error> {
     let name = log.record.name.clone();
     let failed = |source| Error::Log { name: name.clone(), source };
+    if let Some(journal) = &mut log.journal {
+        return match journal.read_on(log.number, options, sink) {
+            Ok(true) => Ok(()),
+            // It follows until it is told to end.
+            Ok(false) => Err(Error::Journal { name, source: std::io::ErrorKind::UnexpectedEof.into() }),
+            Err(source) => Err(Error::Journal { name, source }),
+        };
+    }
     loop {
         // Looked for first: what is appended before the change is read still.
         let next = match open(&log.path).map_err(failed)? {

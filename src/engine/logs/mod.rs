@@ -1,6 +1,7 @@
 //! `logs`: what containers have written, and what they go on to write.
 
 mod follow;
+mod journal;
 mod tail;
 
 use std::fs::File;
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use super::{Engine, Error};
 use crate::monitor::log::{LogLine, files};
 use crate::storage::containers::{ContainerRecord, LogDriver};
+use journal::Journal;
 
 /// Which part of a log, and how.
 #[derive(Clone, Debug, Default)]
@@ -47,12 +49,8 @@ impl Engine {
         for (number, word) in words.iter().enumerate() {
             let (record, _) = self.lookup(word)?;
             let driver = record.config.log.driver;
-            if !driver.is_file() {
-                let name = record.name;
-                return Err(match driver {
-                    LogDriver::Journald => Error::NoLogs { name, driver: "journald" },
-                    _ => Error::NoLogs { name, driver: driver.name() },
-                });
+            if !driver.is_file() && driver != LogDriver::Journald {
+                return Err(Error::NoLogs { name: record.name, driver: driver.name() });
             }
             logs.push(Log::new(number, self.containers.log_path(&record), record));
         }
@@ -61,6 +59,16 @@ impl Engine {
             // Listening comes before reading, lest anything be said in between.
             let end = if options.follow { self.listen_for_end(&log.record)? } else { None };
             let error = |source| Error::Log { name: log.record.name.clone(), source };
+            if log.record.config.log.driver == LogDriver::Journald {
+                let told = Journal::all(log.number, &log.record, options, sink).and_then(|cursor| {
+                    let follow = || Journal::follow(&log.record, options, cursor.as_deref());
+                    end.is_some().then(follow).transpose()
+                });
+                log.journal =
+                    told.map_err(|source| Error::Journal { name: log.record.name.clone(), source })?;
+                followed.extend(end.map(|end| (log, end)));
+                continue;
+            }
             let reader = match options.tail {
                 Some(lines) => log.tail(lines, options, sink),
                 None => log.all(options, sink),
@@ -82,11 +90,13 @@ struct Log {
     record: ContainerRecord,
     /// Of the file that is written to, as far as it has been read; none as long as it is not there.
     reader: Option<BufReader<File>>,
+    /// Where it is followed, if systemd keeps it.
+    journal: Option<Journal>,
 }
 
 impl Log {
     fn new(number: usize, path: PathBuf, record: ContainerRecord) -> Self {
-        Self { number, path, record, reader: None }
+        Self { number, path, record, reader: None, journal: None }
     }
 
     /// The files that there are, the oldest first.

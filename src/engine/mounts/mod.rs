@@ -66,13 +66,48 @@ pub fn volume(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
     reading.finish()
 }
 
-/// `type=TYPE,KEY=VALUE,…`: one mount, or for a glob one for each file that it matches.
+/// The fields of a line of comma-separated values (RFC 4180); none if a quote is not closed, or stands in the
+/// middle of a field.
+fn fields(line: &str) -> Option<Vec<String>> {
+    let mut fields = Vec::new();
+    let mut rest = line;
+    loop {
+        let (field, after) = match rest.strip_prefix('"') {
+            None => {
+                let end = rest.find(',').unwrap_or(rest.len());
+                (rest[..end].to_owned(), &rest[end..])
+            }
+            Some(mut quoted) => {
+                let mut field = String::new();
+                loop {
+                    let end = quoted.find('"')?;
+                    field.push_str(&quoted[..end]);
+                    quoted = &quoted[end + 1..];
+                    match quoted.strip_prefix('"') {
+                        Some(more) => quoted = more,
+                        None => break (field, quoted),
+                    }
+                    field.push('"');
+                }
+            }
+        };
+        fields.push(field);
+        match after.strip_prefix(',') {
+            Some(more) => rest = more,
+            None => return after.is_empty().then_some(fields),
+        }
+    }
+}
+
+/// `type=TYPE,KEY=VALUE,…`: one mount, or for a glob one for each file that it matches. A value that contains
+/// commas is quoted with its key: `type=volume,dst=/x,"volume-opt=o=size=1m,mode=700"`.
 pub fn mount(value: &str, cwd: &Path) -> Result<Vec<MountRecord>, Error> {
     let flag = "--mount";
     let syntax = |why: String| Error::Syntax { flag, value: value.into(), why };
     let (mut kind, mut source, mut destination) = ("volume", None, None);
     let mut rest = Vec::new();
-    for item in value.split(',').filter(|item| !item.is_empty()) {
+    let fields = fields(value).ok_or_else(|| syntax("a quoted part has no end".into()))?;
+    for item in fields.iter().filter(|item| !item.is_empty()) {
         match item.split_once('=') {
             Some(("type", text)) => kind = text,
             Some(("source" | "src" | "from", text)) => source = Some(text),
@@ -301,6 +336,13 @@ mod tests {
         assert!(m("type=image,src=x,dst=/y,rw=true").unwrap().rw);
         assert!(m("type=bind,src=/s,dst=/d,U").unwrap().chown);
         assert!(!m("type=volume,src=v,dst=/d,volume-nocopy").unwrap().copy_up);
+        let made =
+            m(r#"src=v,dst=/d,volume-opt=type=tmpfs,"volume-opt=o=size=1m,mode=700",volume-label=a=b"#);
+        let made = made.unwrap();
+        assert_eq!(made.volume_options, ["type=tmpfs", "o=size=1m,mode=700"]);
+        assert_eq!(made.volume_labels, ["a=b"]);
+        assert_eq!(m(r#"type=bind,"src=/a ""b"",c",dst=/d"#).unwrap().source, r#"/a "b",c"#);
+        assert!(matches!(m("src=v,dst=/d,volume-driver=nfs"), Err(Error::Unsupported { .. })));
         let devpts = m("type=devpts,dst=/pts,mode=600,max=5").unwrap();
         assert!(devpts.options.contains(&"mode=600".to_owned()) && devpts.kind == "devpts");
         assert!(matches!(m("type=artifact,src=x,dst=/y"), Err(Error::Unsupported { .. })));
@@ -321,6 +363,10 @@ mod tests {
             "type=bind,src=/s,dst=/d,upperdir=/u",
             "type=devpts,dst=/p,max=many",
             "type=ramfs,dst=/p,copy",
+            "type=bind,src=/s,dst=/d,volume-opt=type=tmpfs",
+            "src=v,dst=/d,volume-opt=shiny=1",
+            "type=bind,\"src=/s,dst=/d",
+            "type=bind,\"src=/s\"x,dst=/d",
             "",
         ] {
             assert!(all(bad).is_err(), "{bad}");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::volume_options::VolumeOptions;
 use super::{Error, clean, normalise};
 use crate::storage::containers::{MountRecord, OverlayRecord};
 
@@ -156,11 +157,18 @@ impl Reading<'_> {
                 }
                 self.mount.options.push(item.into());
             }
-            ("volume-opt", ..) => {
+            ("volume-opt", Some(option), _) if self.is(&["volume"]) => {
+                self.mount.volume_options.push(option.into());
+            }
+            ("volume-label", Some(label), _) if self.is(&["volume"]) => {
+                self.mount.volume_labels.push(label.into());
+            }
+            ("volume-driver", Some("local"), _) if self.is(&["volume"]) => {}
+            ("volume-driver", Some(_), _) if self.is(&["volume"]) => {
                 return Err(Error::Unsupported {
                     flag: self.flag,
                     value: self.value.into(),
-                    what: key.to_owned(),
+                    what: item.to_owned(),
                 });
             }
             _ => return self.apply(item),
@@ -178,6 +186,8 @@ impl Reading<'_> {
                 return Err(self.syntax("an overlay cannot have ids mapped"));
             }
         }
+        let made = VolumeOptions::parse(&self.mount.volume_options, None, None);
+        made.map_err(|why| self.syntax(why.to_string()))?;
         let mut mount = self.mount;
         let mut options = std::mem::take(&mut mount.options);
         if matches!(mount.kind.as_str(), "bind" | "volume" | "image") {

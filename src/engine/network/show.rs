@@ -102,8 +102,8 @@ pub fn exposed_json(details: &NetworkDetails) -> Value {
 }
 
 /// The networks that containers share and this one is in.
-pub fn network_names(record: &ContainerRecord) -> Vec<&str> {
-    record.config.net.memberships.iter().map(|membership| membership.network.as_str()).collect()
+pub fn network_names(details: &NetworkDetails) -> Vec<&str> {
+    details.memberships.iter().map(|membership| membership.network.as_str()).collect()
 }
 
 /// `NetworkSettings.Ports` and `HostConfig.PortBindings` of `inspect`; with `exposed` also those that are not

@@ -16,20 +16,26 @@
 //! on its directory: the kernel drops it when they die. Status is derived from these and from the kernel, never stored ([`Containers::status`]).
 
 mod asked;
+mod brief;
 mod health;
 mod network;
 mod record;
 
 pub use asked::*;
+pub use brief::*;
 pub use health::*;
 pub use network::*;
 pub use record::*;
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -98,6 +104,8 @@ pub enum Error {
 pub struct Containers {
     root: PathBuf,
     runroot: PathBuf,
+    /// `containers/`, for who reads many records: the kernel need not walk to it for each.
+    near: Option<Arc<OwnedFd>>,
 }
 
 /// A container that has just been made; the lock says that somebody is in charge of it.
@@ -110,7 +118,27 @@ pub struct Created {
 impl Containers {
     /// The containers of the store at `root` with its volatile side at `runroot`.
     pub fn new(root: &Path, runroot: &Path) -> Self {
-        Self { root: root.to_owned(), runroot: runroot.to_owned() }
+        Self { root: root.to_owned(), runroot: runroot.to_owned(), near: None }
+    }
+
+    /// The same for who is about to read many records.
+    pub fn near(&self) -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Without it the paths lead there.
+        let near = rustix::fs::open(self.root.join("containers"), flags, Mode::empty()).ok();
+        Self { near: near.map(Arc::new), ..self.clone() }
+    }
+
+    /// Reads a record of a container; none if it is not there.
+    fn read<T: DeserializeOwned>(&self, id: &ContainerId, name: &str) -> Result<Option<T>, Error> {
+        let Some(near) = &self.near else { return read(&self.dir(id).join(name)) };
+        let path = || self.dir(id).join(name);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        match rustix::fs::openat(near, format!("{id}/{name}"), flags, Mode::empty()) {
+            Ok(file) => parse(file.into(), &path),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::Io { action: "reading", path: path(), source: errno.into() }),
+        }
     }
 
     /// `containers/<id>`.
@@ -250,10 +278,9 @@ impl Containers {
 
     /// Reads a container's record.
     pub fn record(&self, id: &ContainerId) -> Result<ContainerRecord, Error> {
-        let path = self.dir(id).join("record.json");
-        let record: Option<ContainerRecord> = read(&path)?;
+        let record: Option<ContainerRecord> = self.read(id, "record.json")?;
         let record = record.ok_or_else(|| Error::NotFound(id.to_string()))?;
-        check_version(&path, record.version)?;
+        check_version(record.version, &|| self.dir(id).join("record.json"))?;
         Ok(record)
     }
 
@@ -374,7 +401,7 @@ impl Containers {
 
     /// What the container's health checks have found; none without checks, or before the first start.
     pub fn health(&self, id: &ContainerId) -> Result<Option<HealthRecord>, Error> {
-        read(&self.dir(id).join("health.json"))
+        self.read(id, "health.json")
     }
 
     /// Records what the health checks have found.
@@ -384,7 +411,7 @@ impl Containers {
 
     /// The facts of the container's run, of this boot or another.
     pub fn run_state(&self, id: &ContainerId) -> Result<Option<RunState>, Error> {
-        read(&self.dir(id).join("state.json"))
+        self.read(id, "state.json")
     }
 
     /// What the container is doing: its records held against the kernel. A start removes the
@@ -434,7 +461,7 @@ impl Containers {
 
     fn exit(&self, id: &ContainerId) -> Result<Option<ExitRecord>, Error> {
         // A power cut may leave an empty file where the record was not synced: an end nobody knows.
-        match read(&self.dir(id).join("exit.json")) {
+        match self.read(id, "exit.json") {
             Err(Error::Damaged { path, .. }) => {
                 use std::os::unix::fs::MetadataExt;
                 let written = fs::metadata(&path).map_or(0, |m| m.mtime() * 1_000_000_000 + m.mtime_nsec());
@@ -578,26 +605,29 @@ fn list_ids(dir: &Path) -> Result<Vec<ContainerId>, Error> {
     Ok(ids)
 }
 
-/// Reads a small file with as few system calls as can be: lists read hundreds.
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut file = fs::File::open(path)?;
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    let length = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes))?;
-    if length == bytes.capacity() {
-        file.read_to_end(&mut bytes)?;
-    }
-    Ok(bytes)
-}
-
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    match read_small(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|source| Error::Damaged { path: path.to_owned(), source }),
+    match fs::File::open(path) {
+        Ok(file) => parse(file, &|| path.to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Io { action: "reading", path: path.to_owned(), source }),
     }
+}
+
+/// Reads a small file with as few system calls as can be: lists read hundreds.
+fn parse<T: DeserializeOwned>(mut file: fs::File, path: &dyn Fn() -> PathBuf) -> Result<Option<T>, Error> {
+    use std::io::Read;
+    let mut buffer = [0; 4096];
+    let mut whole = Vec::new();
+    let read = file.read(&mut buffer).and_then(|length| {
+        if length < buffer.len() {
+            return Ok(&buffer[..length]);
+        }
+        whole.extend_from_slice(&buffer);
+        file.read_to_end(&mut whole)?;
+        Ok(&whole[..])
+    });
+    let bytes = read.map_err(|source| Error::Io { action: "reading", path: path(), source })?;
+    serde_json::from_slice(bytes).map(Some).map_err(|source| Error::Damaged { path: path(), source })
 }
 
 fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
@@ -610,8 +640,8 @@ fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result
     })
 }
 
-fn check_version(path: &Path, version: u32) -> Result<(), Error> {
-    if version > VERSION { Err(Error::Version { path: path.to_owned(), version }) } else { Ok(()) }
+fn check_version(version: u32, path: &dyn Fn() -> PathBuf) -> Result<(), Error> {
+    if version > VERSION { Err(Error::Version { path: path(), version }) } else { Ok(()) }
 }
 
 /// The version that new records carry.

@@ -49,6 +49,12 @@ pub struct MountRecord {
     /// Of an image: its layers, lowest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<ChainId>,
+    /// Options (`type=tmpfs`) of the volume if it has to be made; its own record keeps them.
+    #[serde(skip)]
+    pub volume_options: Vec<String>,
+    /// Likewise its labels (`NAME` or `NAME=VALUE`).
+    #[serde(skip)]
+    pub volume_labels: Vec<String>,
 }
 
 /// What a volume's options make of it.
