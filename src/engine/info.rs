@@ -207,6 +207,10 @@ fn network_rung(runroot: &std::path::Path) -> Value {
             "tproxy without holding",
             "the kernel has no queues of packets (nfnetlink_queue): connections are accepted before they are dialled",
         ),
+        Some(QueueKind::Frames) => (
+            "frames",
+            "the kernel has no rules that hand over (nf_tables with tproxy): the relay carries frames by hand, which is slower",
+        ),
         None => ("unknown", "no container with a network of its own has been started since the machine was"),
     };
     json!({ "rung": rung, "why": why })

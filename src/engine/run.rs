@@ -1,6 +1,5 @@
 //! Making a container and starting its monitor.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -11,6 +10,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::config::{self, ImageDefaults, Surroundings};
+use super::network::live::Live;
 use super::request::RunRequest;
 use super::{Engine, Error, dependents, limits, name, sources, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
@@ -310,7 +310,7 @@ impl Engine {
                         again.afresh().create_request(record).map_err(io::Error::other)
                     }),
                     ended: None,
-                    network: planner(self.clone()),
+                    networks: Box::new(Live::new(self.clone())),
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)
@@ -326,10 +326,6 @@ impl Engine {
                     size: if tty { super::attach::terminal_size() } else { None },
                     stdin: stdin_read,
                     lock,
-                    leave: {
-                        let engine = self.clone();
-                        Box::new(move |record| engine.leave_networks(record))
-                    },
                     sweep: {
                         let store = store_of.clone();
                         let image = record.image_id.filter(|_| record.config.marks.rmi);
@@ -477,18 +473,6 @@ impl Engine {
     fn cgroup_mount(&self, config: &ContainerConfig) -> bool {
         config.cgroupns != crate::storage::containers::NamespaceMode::Host
     }
-}
-
-/// Plans the network of each run. What the files of the first one say is what it gets.
-fn planner(engine: Engine) -> monitor::Planner {
-    let first = Cell::new(true);
-    Box::new(move |record| {
-        let plan = match first.replace(false) {
-            true => engine.network_plan(record),
-            false => engine.afresh().network_plan(record),
-        };
-        plan.map_err(io::Error::other)
-    })
 }
 
 /// Our own streams for a program that gets them; none for others.

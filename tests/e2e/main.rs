@@ -33,6 +33,7 @@ mod manage;
 mod mounts;
 mod names;
 mod net_commands;
+mod net_live;
 mod net_policy;
 mod net_relay;
 mod net_setup;
