@@ -537,7 +537,13 @@ mod tests {
             tun: None,
             files: 1024,
             file_size: u64::MAX,
-            cgroup: Availability { available: true, controllers: vec!["memory".into()], why: String::new() },
+            cgroup: Availability {
+                available: true,
+                controllers: vec!["memory".into()],
+                why: String::new(),
+                by_systemd: false,
+                hint: None,
+            },
             systemd: true,
             lingering: true,
         }

@@ -165,8 +165,11 @@ pub fn datagram(from: IpAddr, to: IpAddr, udp: &[u8]) -> Option<(Ends, &[u8])> {
 /// Datagrams that come in parts.
 #[derive(Default)]
 pub struct Parts {
-    waiting: Vec<((IpAddr, IpAddr, u32), Vec<u8>, Covered)>,
+    waiting: Vec<(Whole, Vec<u8>, Covered)>,
 }
+
+/// Whose parts they are: source, destination, identification.
+type Whole = (IpAddr, IpAddr, u32);
 
 /// Which bytes are there, and the length once it is known.
 #[derive(Default)]
