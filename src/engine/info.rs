@@ -46,7 +46,7 @@ impl Engine {
         Ok(json!({
             "host": {
                 "arch": own_architecture(),
-                "cgroupManager": "cgroupfs",
+                "cgroupManager": if cgroup.by_systemd { "systemd" } else { "cgroupfs" },
                 "cgroupVersion": if pure { "v2" } else { "v1" },
                 "cgroupControllers": cgroup.controllers,
                 "cpus": std::thread::available_parallelism().map_or(1, usize::from),
@@ -95,12 +95,13 @@ impl Engine {
                     },
                     "files": files_rung(found.store.overlay),
                     "cgroup": {
-                            "rung": match (cgroup.available, cgroup.controllers.is_empty()) {
+                            "rung": match (cgroup.available, cgroup.controllers.iter().any(|name| name == "memory")) {
                                 (false, _) => "none",
-                                (true, true) => "tracking",
-                                (true, false) => "limits",
+                                (true, false) => "tracking",
+                                (true, true) => "limits",
                             },
                             "why": cgroup.why,
+                            "hint": cgroup.hint,
                         },
                     "network": network_rung(&self.paths.runroot),
                     "checks": doctor::diagnose(&found).iter().map(Diagnosis::value).collect::<Vec<_>>(),
@@ -204,6 +205,10 @@ fn network_rung(runroot: &std::path::Path) -> Value {
         Some(QueueKind::Absent) => (
             "tproxy without holding",
             "the kernel has no queues of packets (nfnetlink_queue): connections are accepted before they are dialled",
+        ),
+        Some(QueueKind::Frames) => (
+            "frames",
+            "the kernel has no rules that hand over (nf_tables with tproxy): the relay carries frames by hand, which is slower",
         ),
         None => ("unknown", "no container with a network of its own has been started since the machine was"),
     };

@@ -23,6 +23,7 @@ pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod lifecycle;
+mod limits;
 pub mod list;
 pub mod lists;
 pub mod load;
@@ -266,6 +267,16 @@ pub enum Error {
     Paused(String),
     #[error("container \"{name}\" is {status}, not paused")]
     NotPaused { name: String, status: &'static str },
+    #[error("{flag}: {reason}")]
+    Limit { flag: String, reason: String, cure: Option<String> },
+    #[error("limiting the container")]
+    Cgroup(#[source] Box<crate::cgroup::Error>),
+    #[error("limiting container \"{name}\"")]
+    Relimit {
+        name: String,
+        #[source]
+        source: Box<crate::cgroup::Error>,
+    },
     #[error("{action} container \"{name}\": it has no control group of its own")]
     Ungrouped { action: &'static str, name: String },
     #[error("{action} container \"{name}\"")]
@@ -422,7 +433,10 @@ impl Error {
             Self::NotRunning { .. } => Some("\"umiak ps -a\" tells how it ended".to_owned()),
             Self::Paused(name) => Some(format!("umiak unpause {name} lets it go on")),
             Self::Ungrouped { .. } => Some(pause::why_ungrouped()),
-            Self::Freezer { source, .. } => source.hint(),
+            Self::Limit { cure, .. } => cure.clone(),
+            Self::Cgroup(source) | Self::Relimit { source, .. } | Self::Freezer { source, .. } => {
+                source.hint()
+            }
             Self::NoVolume(_) => Some("\"umiak volume ls\" lists all volumes".to_owned()),
             Self::NoJournal { .. } => Some("--log-driver k8s-file keeps output in a file".to_owned()),
             Self::Journal { source, .. } if source.kind() == io::ErrorKind::NotFound => {

@@ -1,6 +1,5 @@
 //! Making a container and starting its monitor.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -11,12 +10,12 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::config::{self, ImageDefaults, Surroundings};
+use super::network::live::Live;
 use super::request::RunRequest;
-use super::{Engine, Error, dependents, name, sources, specgen, volumes};
+use super::{Engine, Error, dependents, limits, name, sources, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::base::report;
-use crate::cgroup::Manager;
 use crate::monitor::protocol::Request;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
@@ -121,7 +120,7 @@ impl Engine {
             mapping,
             create_command: request.create_command.clone(),
             waits: request.waits,
-            config,
+            config: Box::new(config),
         };
         record.config.one_id = self.one_id(&record)?;
         let lock = match self.provide_and_publish(&mut record, given, request) {
@@ -311,7 +310,7 @@ impl Engine {
                         again.afresh().create_request(record).map_err(io::Error::other)
                     }),
                     ended: None,
-                    network: planner(self.clone()),
+                    networks: Box::new(Live::new(self.clone())),
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)
@@ -327,10 +326,6 @@ impl Engine {
                     size: if tty { super::attach::terminal_size() } else { None },
                     stdin: stdin_read,
                     lock,
-                    leave: {
-                        let engine = self.clone();
-                        Box::new(move |record| engine.leave_networks(record))
-                    },
                     sweep: {
                         let store = store_of.clone();
                         let image = record.image_id.filter(|_| record.config.marks.rmi);
@@ -389,6 +384,14 @@ impl Engine {
         };
         let joined = self.joined(&record.config)?;
         let mount_details = self.mount_details(record, &joined)?;
+        let resources = limits::resources(&record.config.limits)?;
+        let group = {
+            let config = &record.config;
+            limits::choose(&config.limits, config.cgroups, record.id.as_str(), resources.as_ref())?
+        };
+        if let Some(ours) = &group.aside {
+            crate::cgroup::step_aside(ours).map_err(|error| Error::Cgroup(Box::new(error)))?;
+        }
         let host = specgen::Host {
             borrowed: sources::borrowed(&mount_details),
             join: joined.paths,
@@ -397,7 +400,8 @@ impl Engine {
             files: self.write_files(record)?,
             seccomp: seccomp_profile(&record.config)?,
             mqueue: Path::new("/dev/mqueue").exists(),
-            cgroup_path: None,
+            cgroup_path: group.path,
+            resources,
             cgroup_mount: self.cgroup_mount(&record.config),
             // A container's own proc is; that of one around may be covered by a read-only mount.
             writable_sysctls: record.config.pid != NamespaceMode::Host || !host::is_read_only("/proc/sys"),
@@ -415,8 +419,8 @@ impl Engine {
         request.groups_by_name.clone_from(&record.config.who.groups);
         request.keep_groups = record.config.who.keep_groups;
         request.preserve_list.clone_from(&record.config.kernel.preserve_fds);
+        request.cgroup = group.manager;
         request.filter = emulating_filter(record)?;
-        request.cgroup = if record.config.cgroups { Manager::Cgroupfs } else { Manager::Disabled };
         Ok(request)
     }
 
@@ -471,18 +475,6 @@ impl Engine {
     fn cgroup_mount(&self, config: &ContainerConfig) -> bool {
         config.cgroupns != crate::storage::containers::NamespaceMode::Host
     }
-}
-
-/// Plans the network of each run. What the files of the first one say is what it gets.
-fn planner(engine: Engine) -> monitor::Planner {
-    let first = Cell::new(true);
-    Box::new(move |record| {
-        let plan = match first.replace(false) {
-            true => engine.network_plan(record),
-            false => engine.afresh().network_plan(record),
-        };
-        plan.map_err(io::Error::other)
-    })
 }
 
 /// Our own streams for a program that gets them; none for others.

@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use oci_spec::runtime::{
     Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxIdMapping, LinuxIdMappingBuilder,
-    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain,
-    LinuxResources, LinuxSeccomp, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
-    Process, Root, Spec, User,
+    LinuxIntelRdt, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPersonality,
+    LinuxPersonalityDomain, LinuxResources, LinuxSeccomp, Mount, MountBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
 use crate::base::idmap::{IdMapping, IdRange};
@@ -43,6 +43,8 @@ pub struct Host {
     pub shm_of_other: bool,
     /// Settings of the kernel can be written by way of the proc that the container will have.
     pub writable_sysctls: bool,
+    /// The container's limits.
+    pub resources: Option<LinuxResources>,
     /// Rules for devices beside the usual ones; `None` for a container that needs none.
     pub devices: Option<Vec<LinuxDeviceCgroup>>,
 }
@@ -316,7 +318,7 @@ fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
     };
     let masked = MASKED_PATHS.iter().filter(|path| !unmasked(path)).map(|path| (*path).to_owned());
     let readonly = READONLY_PATHS.iter().filter(|path| !unmasked(path)).map(|path| (*path).to_owned());
-    let mut resources = LinuxResources::default();
+    let mut resources = host.resources.unwrap_or_default();
     resources.set_devices(host.devices.map(|given| {
         let mut deny = LinuxDeviceCgroup::default();
         deny.set_allow(false).set_access(Some("rwm".into()));
@@ -333,6 +335,11 @@ fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
         .set_seccomp(host.seccomp)
         .set_cgroups_path(host.cgroup_path)
         .set_resources(Some(resources))
+        .set_intel_rdt(config.limits.rdt_class.clone().map(|class| {
+            let mut rdt = LinuxIntelRdt::default();
+            rdt.set_clos_id(Some(class));
+            rdt
+        }))
         .set_sysctl(Some(sysctls(record, host.writable_sysctls)));
     Ok(linux)
 }

@@ -92,6 +92,7 @@ pub struct Supervisor {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Probe,
+    Memory,
     Output(Stream),
     Terminal,
     TerminalInput,
@@ -194,6 +195,7 @@ impl Supervisor {
                 match source {
                     Source::Program => {
                         let status = process::wait(pidfd)?;
+                        care.look_at_memory();
                         care.ended();
                         let again = recorded.take().is_some_and(|recorded| recorded(self, care, status));
                         exit = Some((status, again));
@@ -201,6 +203,7 @@ impl Supervisor {
                             self.listener = None;
                         }
                     }
+                    Source::Memory => care.look_at_memory(),
                     Source::Probe => {
                         if let Some(checked) = care.checked(pidfd) {
                             self.tell(&checked);
@@ -233,17 +236,16 @@ impl Supervisor {
 
     /// Serves those who are attached while the first process waits to become the program; whether somebody
     /// said that it may, before it ended or somebody wanted it to.
-    pub fn hold(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool> {
-        let mut care = Care::default();
+    pub fn hold(&mut self, pidfd: BorrowedFd<'_>, care: &mut Care<'_>) -> io::Result<bool> {
         let mut buffer = vec![0; MAX_BODY + 1];
         while !self.stopped && !self.released {
-            let ready = self.poll(Phase::Running(pidfd), &care)?;
+            let ready = self.poll(Phase::Running(pidfd), care)?;
             self.settled |= ready.is_empty();
             for (source, flags) in ready {
                 if let Source::Program = source {
                     return Ok(false);
                 }
-                self.handle((source, flags), Some(pidfd), &mut care, &mut buffer);
+                self.handle((source, flags), Some(pidfd), care, &mut buffer);
             }
             self.clients.retain(|client| !client.gone);
         }
@@ -273,7 +275,7 @@ impl Supervisor {
             Source::TerminalInput => self.write_input(),
             Source::Client(index) => self.serve(index, flags, pidfd, care, buffer),
             Source::Listener => self.accept(),
-            Source::Program | Source::Probe => {}
+            Source::Program | Source::Probe | Source::Memory => {}
         }
     }
 
@@ -303,6 +305,9 @@ impl Supervisor {
         let mut wanted = self.wanted(phase, blocked);
         if let (Phase::Running(_), Some(probe)) = (phase, care.probe()) {
             wanted.push((Source::Probe, probe, PollFlags::IN));
+        }
+        if let (Phase::Running(_), Some(memory)) = (phase, care.memory()) {
+            wanted.push((Source::Memory, memory, PollFlags::PRI));
         }
         let mut fds: Vec<_> =
             wanted.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
@@ -467,6 +472,15 @@ impl Supervisor {
                 Some(Request::Reload) => {
                     self.changed = true;
                     care.renew();
+                }
+                Some(Request::Networks(change)) => {
+                    let none = || Err(("its network is not one that can be changed".into(), String::new()));
+                    let result = care.networks.as_mut().map_or_else(none, |networks| networks(change));
+                    let (message, hint) = result.err().unwrap_or_default();
+                    let mut packet = std::mem::take(&mut self.packet);
+                    Event::Networks { message: &message, hint: &hint }.encode(&mut packet);
+                    client.send(&packet);
+                    self.packet = packet;
                 }
                 None => client.gone = true,
             },

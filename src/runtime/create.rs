@@ -204,12 +204,26 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
             gate: Some(gate),
         }),
         Err(error) => {
+            let error = match starved(&request, group.as_ref()) {
+                Some(limit) if matches!(error, Error::Died) => Error::TooLittleMemory { limit },
+                _ => error,
+            };
             if let Some(group) = &group {
                 let _ = cgroup::destroy(&group.path, unit.as_ref());
             }
             Err(error)
         }
     }
+}
+
+/// The limit of memory, if an init that died without a word may have died of that: the group tells so, or it is
+/// gone (systemd's go with their last process) and the limit is less than any init needs.
+fn starved(request: &CreateRequest, group: Option<&Group>) -> Option<i64> {
+    const LEAST: i64 = 1 << 20;
+    let resources = request.spec.linux().as_ref()?.resources().as_ref()?;
+    let limit = resources.memory().as_ref()?.limit().filter(|limit| *limit > 0)?;
+    let told = group.is_some_and(|group| cgroup::stats::oom_kills(&group.path) > 0);
+    (told || limit < LEAST).then_some(limit)
 }
 
 fn alive((pid, start_time): &(i32, u64)) -> bool {

@@ -49,6 +49,12 @@ pub enum Error {
     /// The init died without a word.
     #[error("the container's init died before it was ready")]
     Died,
+    /// The kernel killed the init, which needs memory itself before the program gets any.
+    #[error("starting the container: {limit} bytes are too little memory for it")]
+    TooLittleMemory {
+        /// The limit.
+        limit: i64,
+    },
     /// A hook failed.
     #[error("running a hook")]
     Hook(#[from] super::hooks::Error),

@@ -1,6 +1,7 @@
 //! From what the user typed and what the image says to what a container is: pure, but for the
 //! files that flags name (`--env-file`, `--security-opt seccomp=FILE`).
 
+pub mod limits;
 pub(super) mod names;
 pub mod network;
 mod process;
@@ -52,6 +53,17 @@ pub enum Error {
         flag: &'static str,
         /// Which file.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A device that is to be limited is none.
+    #[error("--{flag} \"{path}\"")]
+    Device {
+        /// Without dashes.
+        flag: &'static str,
+        /// On the host.
+        path: String,
         /// Why.
         #[source]
         source: io::Error,
@@ -140,6 +152,7 @@ pub fn resolve(
     let security = security_options(request)?;
     let labels = labels(request, image)?;
     let domainname = names::domainname(request, &uts)?;
+    let (limits, cgroups) = limits::resolve(&request.limits)?;
     let mut config = ContainerConfig {
         env: environment(request, image, around, &hostname)?,
         user: request.user.clone().unwrap_or_else(|| image.user.clone()),
@@ -189,7 +202,8 @@ pub fn resolve(
         one_id: OneId::default(),
         auto_remove: request.rm || request.rmi,
         log: logging::resolve(request.log_driver.as_deref(), &request.log_opts)?,
-        cgroups: cgroups(request.cgroups.as_deref())?,
+        cgroups,
+        limits,
     };
     if request.privileged {
         privilege(&mut config, request);
@@ -300,14 +314,6 @@ fn stop_signal(request: &RunRequest, image: &ImageDefaults) -> Result<i32, Error
     match image.stop_signal.as_deref().filter(|text| !text.is_empty()) {
         None => Ok(libc::SIGTERM),
         Some(text) => signal::parse(text).ok_or_else(|| Error::ImageStopSignal(text.to_owned())),
-    }
-}
-
-fn cgroups(value: Option<&str>) -> Result<bool, Error> {
-    match value {
-        None | Some("enabled") => Ok(true),
-        Some("disabled") => Ok(false),
-        Some(other) => Err(Error::Unsupported { flag: "cgroups", value: other.into() }),
     }
 }
 
@@ -482,7 +488,7 @@ const ULIMITS: &[&str] = &[
 ];
 
 /// The last one of each name counts; `host` is all of the caller's own, which the program has anyway.
-fn ulimits(values: &[String]) -> Result<Vec<UlimitRecord>, Error> {
+pub(super) fn ulimits(values: &[String]) -> Result<Vec<UlimitRecord>, Error> {
     let mut all: Vec<UlimitRecord> = Vec::new();
     for value in values.iter().filter(|value| *value != "host") {
         let limit = ulimit(value)?;

@@ -480,6 +480,8 @@ fn limits(found: &Findings) -> Diagnosis {
     } else {
         format!("memory, CPU and processes cannot be limited: {}", cgroup.why)
     };
+    // What control groups say themselves of this machine comes first.
+    let cure = cgroup.hint.clone().unwrap_or_else(|| cure.to_owned());
     ill(TOPIC, State::Lesser, cause, text, cure)
 }
 
@@ -576,7 +578,13 @@ mod tests {
             tun: None,
             files: 1024,
             file_size: u64::MAX,
-            cgroup: Availability { available: true, controllers: vec!["memory".into()], why: String::new() },
+            cgroup: Availability {
+                available: true,
+                controllers: vec!["memory".into()],
+                why: String::new(),
+                by_systemd: false,
+                hint: None,
+            },
             cgroup_mount: None,
             shell: 1,
             free_ids: 100_000,
