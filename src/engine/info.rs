@@ -91,6 +91,7 @@ impl Engine {
                         },
                         "why": rung.why,
                         "hint": rung.hint,
+                        "otherMappings": other_mappings(rung.kind),
                         "owners": if rung.kind == RungKind::Single { "emulated" } else { "real" },
                     },
                     "files": files_rung(found.store.overlay),
@@ -135,6 +136,17 @@ impl Engine {
             },
             "version": version_value(),
         }))
+    }
+}
+
+/// What it costs to give a container other ids than the usual ones.
+fn other_mappings(kind: RungKind) -> &'static str {
+    match kind {
+        RungKind::Single => "--userns=keep-id costs nothing: all files are of the one id",
+        RungKind::Subordinate | RungKind::Root => {
+            "--userns=keep-id and auto, and --uidmap, copy the image's files before a container's first start, with their \
+             owners changed"
+        }
     }
 }
 
