@@ -54,7 +54,7 @@ pub(super) enum News {
     /// Ports to be served.
     Published(Vec<Listener>),
     /// The container has other addresses, and no longer these.
-    Rewired(NetworkPlan, Vec<IpAddr>),
+    Rewired(Box<NetworkPlan>, Vec<IpAddr>),
 }
 
 /// A socket of the router that the name server answers from, with its address.

@@ -239,7 +239,7 @@ impl<'a> Loop<'a> {
             self.pairs.cut(lost);
             self.flows.cut(lost);
         }
-        if self.tell.send(News::Rewired(plan.clone(), lost.to_vec())).is_ok() {
+        if self.tell.send(News::Rewired(Box::new(plan.clone()), lost.to_vec())).is_ok() {
             self.factory.want();
         }
         self.plan = plan;
