@@ -22,6 +22,17 @@ pub(super) fn controllers(settings: &[Setting]) -> Vec<&str> {
     list
 }
 
+/// The controllers that somebody would miss, each with the field that asks for it.
+pub(super) fn needed(settings: &[Setting]) -> Vec<(&str, &'static str)> {
+    let mut list: Vec<(&str, &'static str)> = Vec::new();
+    for setting in settings.iter().filter(|s| is_asked_for(s) && !s.controller.is_empty()) {
+        if !list.iter().any(|(controller, _)| *controller == setting.controller) {
+            list.push((&setting.controller, setting.field));
+        }
+    }
+    list
+}
+
 /// Hands the controllers that the settings need down from the tree's root to the group. With
 /// `everything`, those too that only count, as far as that is possible.
 pub(super) fn enable(
@@ -186,6 +197,75 @@ pub fn update(
         apply_devices(group, &rules)?;
     }
     Ok(merged)
+}
+
+/// Puts other limits into force at a container's group: `new` in place of `old`, all or none of them.
+pub fn replace(
+    group: &Path,
+    unit: Option<&Unit>,
+    old: &LinuxResources,
+    new: &LinuxResources,
+) -> Result<(), Error> {
+    let (before, mut settings) = (resources::settings(Some(old))?, resources::settings(Some(new))?);
+    for mut setting in resources::lifted(&before, &settings) {
+        if setting.controller == "cpuset" {
+            // The kernel takes no empty set from a group with processes: all that there are, then.
+            let all = group.parent().map(|parent| parent.join(format!("{}.effective", setting.file)));
+            let Some(Ok(text)) = all.map(std::fs::read_to_string) else { continue };
+            setting.value = text.trim().to_owned();
+        }
+        settings.push(setting);
+    }
+    settings.retain(|setting| !before.contains(setting));
+    if let Some(tree) = super::tree()
+        && let Ok(relative) = group.strip_prefix(&tree.mount)
+    {
+        let missing: Vec<Setting> =
+            settings.iter().filter(|s| !group.join(&s.file).exists()).cloned().collect();
+        enable(&tree.mount, relative, &missing, false)?;
+    }
+    let kept: Vec<Kept> = settings.iter().filter_map(|setting| Kept::of(group, setting)).collect();
+    let result = apply(group, &settings)
+        // Told last, it has nothing to be told again if the kernel refuses.
+        .and_then(|()| unit.map_or(Ok(()), |unit| Ok(systemd::set(unit, &settings)?)));
+    if result.is_err() {
+        kept.iter().rev().for_each(Kept::restore);
+    }
+    result
+}
+
+/// A file's content before it was changed.
+struct Kept {
+    path: std::path::PathBuf,
+    text: String,
+}
+
+impl Kept {
+    fn of(group: &Path, setting: &Setting) -> Option<Self> {
+        let files = [(setting.file.as_str(), &setting.value)].into_iter();
+        let mut files = files.chain(setting.otherwise.as_ref().map(|(file, value)| (*file, value)));
+        let (path, text, value) = files.find_map(|(file, value)| {
+            let path = group.join(file);
+            let text = std::fs::read_to_string(&path).ok()?;
+            Some((path, text, value))
+        })?;
+        // Files with a line a device show nothing of those that have no limit.
+        let key = value.split(' ').next().unwrap_or_default();
+        let text = match value.contains(' ') && (key.contains(':') || key == "default") {
+            false => text,
+            true => match text.lines().find(|line| line.split(' ').next() == Some(key)) {
+                Some(line) => line.to_owned(),
+                None if setting.file == "io.max" => format!("{key} rbps=max wbps=max riops=max wiops=max"),
+                None => format!("{key} default"),
+            },
+        };
+        Some(Self { path, text })
+    }
+
+    fn restore(&self) {
+        // What cannot be taken back is told by the error that made us.
+        let _ = write(&self.path, if self.text.is_empty() { "\n" } else { &self.text });
+    }
 }
 
 /// `memory.checkBeforeUpdate`: rather no new limit than processes that are killed for it.

@@ -99,7 +99,8 @@ pub fn create(request: &Request<'_>) -> Result<Outcome, Error> {
     if request.manager == Manager::Systemd {
         let place = systemd::place(request.wanted, request.id, !is_real_root(), request.annotations)?;
         let id = request.id.to_owned();
-        return Ok(Outcome::Later(Scope { tree, place, id, settings, rules }));
+        let replace = !request.complete;
+        return Ok(Outcome::Later(Scope { tree, place, id, settings, rules, replace }));
     }
     let needed = apply::controllers(&settings);
     let root = ids::euid() == 0;
@@ -142,13 +143,15 @@ pub struct Scope {
     id: String,
     settings: Vec<Setting>,
     rules: Option<Vec<devices::Rule>>,
+    /// Names of such scopes are the engine's own, one a container.
+    replace: bool,
 }
 
 impl Scope {
     /// Makes the group with this process in it, and sets its limits. If that fails nothing is left but
     /// the process, which is to be killed.
     pub fn start(self, pid: i32) -> Result<(Group, Unit), Error> {
-        let relative = systemd::start(&self.place, &self.id, pid, &self.settings)?;
+        let relative = systemd::start(&self.place, &self.id, pid, &self.settings, self.replace)?;
         let unit = Unit { name: self.place.name.clone(), user: self.place.user };
         let path = self.tree.mount.join(&relative);
         let result = (|| {

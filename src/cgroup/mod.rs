@@ -6,6 +6,7 @@
 //! specification stands in docs/cgroups.md.
 
 mod apply;
+mod choice;
 mod create;
 mod devices;
 pub mod freeze;
@@ -17,7 +18,8 @@ mod tree;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use apply::update;
+pub use apply::{replace, update};
+pub use choice::{Choice, Wish, choose, step_aside};
 pub use create::{Group, Manager, Outcome, Request, Scope, create, own_path, place};
 pub use systemd::{Error as SystemdError, Unit};
 pub use tree::{Availability, Tree, availability, tree};
@@ -34,6 +36,34 @@ pub enum Error {
         resource: String,
         /// Why not.
         reason: String,
+    },
+    /// A limit, or a group, was asked for that the caller cannot have here.
+    #[error("cannot limit {resource}: {reason}")]
+    Denied {
+        /// What was to be limited.
+        resource: String,
+        /// Why not.
+        reason: String,
+        /// What would allow it.
+        cure: Option<String>,
+    },
+    /// The group that is to be above a container's own.
+    #[error("the parent control group \"{parent}\": {reason}")]
+    Parent {
+        /// As it was given.
+        parent: String,
+        /// Why it cannot be.
+        reason: String,
+        /// What would allow it.
+        cure: Option<String>,
+    },
+    /// The caller's own group cannot be split.
+    #[error("splitting our control group: {reason}")]
+    Split {
+        /// Why not.
+        reason: String,
+        /// What would allow it.
+        cure: Option<String>,
     },
     /// A value that makes no sense.
     #[error("{resource}: {reason}")]
@@ -114,6 +144,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let errno = |source: &io::Error| source.raw_os_error().unwrap_or(0);
         match self {
+            Self::Denied { cure, .. } | Self::Parent { cure, .. } | Self::Split { cure, .. } => cure.clone(),
             Self::Enable { path, source, .. } if errno(source) == libc::EBUSY => Some(format!(
                 "\"{}\" has processes of its own, and the kernel hands controllers only to the children of groups \
                  that have none: start it from a group of its own (systemd-run --user --scope -p Delegate=yes …), or use the \

@@ -165,10 +165,15 @@ fn memory(memory: &LinuxMemory, list: &mut List) -> Result<(), Error> {
         }
         (Some(swap), Some(limit)) => Some(swap - limit),
     };
+    // Twice the memory is what engines send where their users say nothing of swap.
+    let usual = swap.is_some_and(|swap| swap > 0) && swap == limit;
     match swap {
         // Without swap accounting there is no file, and "none" is not what the kernel does then; but
         // a machine without swap has none to give.
         Some(0) => list.push("memory.swap", "memory", "memory.swap.max", "0".into(), Weight::Implied),
+        Some(swap) if usual => {
+            list.push("memory.swap", "memory", "memory.swap.max", swap.to_string(), Weight::Usual);
+        }
         Some(swap) => list.limit("memory.swap", "memory", "memory.swap.max", swap),
         None => {}
     }
@@ -290,6 +295,35 @@ fn block_io(io: &LinuxBlockIo, list: &mut List) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// What takes off the limits that were set before and are not any more, as far as that can be said.
+pub(super) fn lifted(before: &[Setting], now: &[Setting]) -> Vec<Setting> {
+    let gone = |old: &&Setting| {
+        // A line a device.
+        let key = |setting: &Setting| {
+            setting.value.split(' ').next().filter(|k| k.contains(':')).map(str::to_owned)
+        };
+        let rate = |setting: &Setting| setting.value.split('=').next().map(str::to_owned);
+        !now.iter().any(|new| {
+            new.file == old.file && key(new) == key(old) && (old.file != "io.max" || rate(new) == rate(old))
+        })
+    };
+    let usual = |old: &Setting| -> Option<String> {
+        Some(match old.file.as_str() {
+            "memory.max" | "memory.swap.max" | "memory.high" | "pids.max" => "max".to_owned(),
+            "memory.low" | "memory.min" => "0".to_owned(),
+            "cpu.weight" => "100".to_owned(),
+            "cpu.max" => format!("max {DEFAULT_PERIOD}"),
+            "cpuset.cpus" | "cpuset.mems" => "\n".to_owned(),
+            "io.max" => old.value.split_once('=')?.0.to_owned() + "=max",
+            _ => return None,
+        })
+    };
+    let lift = |old: &Setting| {
+        Some(Setting { value: usual(old)?, otherwise: None, weight: Weight::Implied, ..old.clone() })
+    };
+    before.iter().filter(gone).filter_map(lift).collect()
 }
 
 /// What a container's limits are after an update: what the update names is replaced, the rest stays

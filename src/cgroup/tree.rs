@@ -14,6 +14,10 @@ pub struct Availability {
     pub controllers: Vec<String>,
     /// Why (not).
     pub why: String,
+    /// Not we make it but systemd, and only where it is asked for.
+    pub by_systemd: bool,
+    /// What would give more.
+    pub hint: Option<String>,
 }
 
 /// The v2 tree as this process sees it.
@@ -96,6 +100,12 @@ fn base(tree: &Tree, needed: &[&str]) -> PathBuf {
     if needed.is_empty() {
         return tree.own.clone();
     }
+    delegated(tree, needed).unwrap_or_else(|| tree.own.clone())
+}
+
+/// The nearest group from ours upwards in which the caller may make groups that are limited by all of these
+/// controllers.
+pub(super) fn delegated(tree: &Tree, needed: &[&str]) -> Option<PathBuf> {
     let fits = |relative: &&Path| {
         let group = tree.mount.join(relative);
         let given = words(&group, "cgroup.subtree_control");
@@ -109,14 +119,24 @@ fn base(tree: &Tree, needed: &[&str]) -> PathBuf {
     let writable = |relative: &&Path| {
         rustix::fs::access(tree.mount.join(relative), rustix::fs::Access::WRITE_OK).is_ok()
     };
-    let found = tree.own.ancestors().take_while(writable).find(fits);
-    found.map_or_else(|| tree.own.clone(), Path::to_owned)
+    tree.own.ancestors().take_while(writable).find(fits).map(Path::to_owned)
 }
 
 /// Whether and why containers of this process get control groups; tried by making one.
 pub fn availability() -> Availability {
-    let no = |why: String| Availability { available: false, controllers: Vec::new(), why };
+    let hint = super::choice::advice();
+    let no = |why: String| Availability {
+        available: false,
+        controllers: Vec::new(),
+        why,
+        by_systemd: false,
+        hint: hint.clone(),
+    };
     let Some(tree) = tree() else { return no("there is no cgroup v2 tree".to_owned()) };
+    if let Some(controllers) = super::choice::by_the_users_systemd(&tree) {
+        let why = "the user's systemd makes groups for containers with limits".to_owned();
+        return Availability { available: true, controllers, why, by_systemd: true, hint };
+    }
     let parent = if ids::euid() == 0 { tree.mount.clone() } else { tree.mount.join(&tree.own) };
     let name = format!("umiak-probe-{}", std::process::id());
     let path = parent.join(name);
@@ -128,6 +148,8 @@ pub fn availability() -> Availability {
                 available: true,
                 controllers: words(&parent, "cgroup.controllers"),
                 why: format!("\"{}\" is writable", parent.display()),
+                by_systemd: false,
+                hint,
             }
         }
     }

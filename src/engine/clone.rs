@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Engine, Error};
+use super::{Engine, Error, config, limits};
 use crate::base::id::{ContainerId, check_name};
 use crate::storage::ImageRecord;
 use crate::storage::containers::{self, ContainerRecord, RootfsSource, record_version};
@@ -12,12 +12,14 @@ use crate::sys::lock::Lock;
 
 impl Engine {
     /// Makes a container with the configuration of `original`, of another image if one is given. Without a name
-    /// it gets the original's with `-clone`, and a number if that is taken.
+    /// it gets the original's with `-clone`, and a number if that is taken. Its limits are the original's but for
+    /// what is wanted.
     pub fn clone_container(
         &self,
         original: &ContainerRecord,
         name: Option<&str>,
         image: Option<&ImageRecord>,
+        wanted: &config::limits::Wanted,
     ) -> Result<(ContainerRecord, Lock), Error> {
         if let Some(name) = name {
             check_name(name)?;
@@ -33,6 +35,11 @@ impl Engine {
             created: host::now(),
             ..original.clone()
         };
+        let limits = config::limits::change(wanted, &original.config.limits)?;
+        if limits != original.config.limits {
+            record.config.limits = limits;
+            limits::check(&record.config.limits, record.config.cgroups, id.as_str())?;
+        }
         // A container whose hostname is its own id's has that of its new one.
         if record.config.hostname == original.id.short() {
             record.config.hostname = id.short().to_owned();

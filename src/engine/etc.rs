@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::config::names::HOST_GATEWAY;
 use super::environment::expand;
 use super::files::with_ids;
+use super::ids::APT_CONFIG;
 use super::network::host::{HostNetwork, Resolver};
 use super::network::plan::{HOST_NAMES, Texts, plain_resolv};
 use super::{Engine, Error, config};
@@ -38,6 +39,9 @@ impl Engine {
             texts.push(("hostname", "/etc/hostname", format!("{}\n", config.hostname).into_bytes()));
         }
         texts.push(("containerenv", "/run/.containerenv", Vec::new()));
+        if config.one_id.apt {
+            texts.push(("apt.conf", APT_CONFIG, b"APT::Sandbox::User \"root\";\n".to_vec()));
+        }
         if let Some(zone) = &config.etc.tz {
             texts.push(("localtime", "/etc/localtime", time_zone(zone)?));
         }

@@ -10,8 +10,7 @@ use crate::image::manifest::own_architecture;
 use crate::network::nft::QueueKind;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::Status;
-use crate::sys::mount::{self, Overlay};
-use crate::sys::{child, host, namespace, tree};
+use crate::sys::host;
 
 impl Engine {
     /// Podman's shape where Podman has a word for it, and `isolation` for the rungs of ours.
@@ -45,7 +44,7 @@ impl Engine {
         Ok(json!({
             "host": {
                 "arch": own_architecture(),
-                "cgroupManager": "cgroupfs",
+                "cgroupManager": if cgroup.by_systemd { "systemd" } else { "cgroupfs" },
                 "cgroupVersion": if pure { "v2" } else { "v1" },
                 "cgroupControllers": cgroup.controllers,
                 "cpus": std::thread::available_parallelism().map_or(1, usize::from),
@@ -90,15 +89,17 @@ impl Engine {
                         },
                         "why": rung.why,
                         "hint": rung.hint,
+                        "owners": if rung.kind == RungKind::Single { "emulated" } else { "real" },
                     },
                     "files": self.files_rung(),
                     "cgroup": {
-                            "rung": match (cgroup.available, cgroup.controllers.is_empty()) {
+                            "rung": match (cgroup.available, cgroup.controllers.iter().any(|name| name == "memory")) {
                                 (false, _) => "none",
-                                (true, true) => "tracking",
-                                (true, false) => "limits",
+                                (true, false) => "tracking",
+                                (true, true) => "limits",
                             },
                             "why": cgroup.why,
+                            "hint": cgroup.hint,
                         },
                     "network": network_rung(&self.paths.runroot),
                 },
@@ -138,30 +139,8 @@ impl Engine {
     /// How containers get the files of their images in this store. Tried out, since it depends on the kernel,
     /// the file system and what surrounds us.
     fn files_rung(&self) -> Value {
-        let dir = self.store.path(format!("staging/probe-{}", std::process::id()));
         let mapping = self.default_mapping();
-        let userxattr = mapping.is_some();
-        let probe = || -> std::io::Result<()> {
-            let part = |name: &str| {
-                let path = dir.join(name);
-                fs::create_dir_all(&path).map(|()| path)
-            };
-            let overlay = Overlay {
-                lower: vec![part("lower")?],
-                upper: part("upper")?,
-                work: part("work")?,
-                volatile: false,
-                userxattr,
-            };
-            namespace::unshare(libc::CLONE_NEWNS as u64)?;
-            mount::can_overlay(&overlay)
-        };
-        let tried = child::call(mapping.as_ref(), || {
-            let error = probe().err().map(|error| error.to_string());
-            let _ = tree::remove_all(&dir);
-            error
-        });
-        match tried.unwrap_or_else(|error| Some(error.to_string())) {
+        match super::doctor::overlay(&self.store, mapping.as_ref()).map(std::io::Error::from_raw_os_error) {
             None => json!({ "rung": "overlay", "why": "layers are stacked by the kernel" }),
             Some(why) => json!({
                 "rung": "copies",

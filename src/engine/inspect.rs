@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::limits::Shown;
 use super::list::{network_name, timestamp};
 use super::network::show::port_map;
 use super::{Engine, Error};
@@ -39,7 +40,7 @@ impl Engine {
             "Created": moment(record.created),
             "Path": args.first(),
             "Args": args.get(1..).unwrap_or_default(),
-            "State": state(&status, health.as_ref(), self.containers.is_stopped(&record.id)),
+            "State": state(&record, &status, health.as_ref(), self.containers.is_stopped(&record.id)),
             "Image": image,
             "ImageDigest": image_digest,
             "ImageName": record.image_name(),
@@ -74,7 +75,7 @@ impl Engine {
             "KubeExitCodePropagation": "invalid",
             "lockNumber": 0,
             "Config": configuration(&record),
-            "HostConfig": self.host_config(&record),
+            "HostConfig": self.host_config(&record, &status),
         }))
     }
 
@@ -107,7 +108,7 @@ impl Engine {
         json!({ "Name": "overlay", "Data": data })
     }
 
-    fn host_config(&self, record: &ContainerRecord) -> Value {
+    fn host_config(&self, record: &ContainerRecord, status: &Status) -> Value {
         let config = &record.config;
         let mode = |mode: &NamespaceMode| match mode {
             NamespaceMode::Private => "private".to_owned(),
@@ -140,9 +141,10 @@ impl Engine {
             .iter()
             .map(|d| json!({ "PathOnHost": d.host, "PathInContainer": d.container, "CgroupPermissions": d.permissions }))
             .collect();
-        json!({
+        let limits = Shown(&config.limits);
+        let mut value = json!({
             "Binds": binds,
-            "CgroupManager": "cgroupfs",
+            "CgroupManager": limits.manager(status),
             "CgroupMode": mode(&config.cgroupns),
             "ContainerIDFile": config.marks.cidfile.clone().unwrap_or_default(),
             "LogConfig": {
@@ -175,7 +177,7 @@ impl Engine {
             "GroupAdd": config.who.groups,
             "IpcMode": if config.no_shm { "none".to_owned() } else { mode(&config.ipc) },
             "Cgroup": "",
-            "Cgroups": if config.cgroups { "default" } else { "disabled" },
+            "Cgroups": limits.mode(config.cgroups),
             "Links": null,
             "OomScoreAdj": config.kernel.oom_score_adj.unwrap_or(0),
             "PidMode": mode(&config.pid),
@@ -190,42 +192,23 @@ impl Engine {
                 "UidMap": m.uids.iter().map(|r| format!("{}:{}:{}", r.container, r.host, r.size)).collect::<Vec<_>>(),
                 "GidMap": m.gids.iter().map(|r| format!("{}:{}:{}", r.container, r.host, r.size)).collect::<Vec<_>>(),
             })),
-            "ShmSize": 65_536_000,
+            "ShmSize": shm_size(config),
             "Runtime": "umiak",
             "ConsoleSize": [0, 0],
             "Isolation": "",
-            "CpuShares": 0,
-            "Memory": 0,
-            "NanoCpus": 0,
-            "CgroupParent": "",
-            "BlkioWeight": 0,
-            "BlkioWeightDevice": null,
-            "BlkioDeviceReadBps": null,
-            "BlkioDeviceWriteBps": null,
-            "BlkioDeviceReadIOps": null,
-            "BlkioDeviceWriteIOps": null,
-            "CgroupConf": null,
-            "CpuPeriod": 0,
-            "CpuQuota": 0,
-            "CpuRealtimePeriod": 0,
-            "CpuRealtimeRuntime": 0,
-            "CpusetCpus": "",
-            "CpusetMems": "",
-            "DiskQuota": 0,
-            "KernelMemory": 0,
-            "MemoryReservation": 0,
-            "MemorySwap": 0,
-            "MemorySwappiness": 0,
-            "OomKillDisable": false,
-            "CpuCount": 0,
-            "CpuPercent": 0,
-            "IOMaximumIOps": 0,
-            "IOMaximumBandwidth": 0,
             "Devices": devices,
-            "PidsLimit": 0,
             "Ulimits": ulimits,
-        })
+        });
+        limits.add_to(&mut value);
+        value
     }
+}
+
+/// Bytes of `/dev/shm`; 0 is no limit.
+fn shm_size(config: &ContainerConfig) -> u64 {
+    let mounts = config.mounts.iter().filter(|m| m.destination == "/dev/shm");
+    let mut sizes = mounts.flat_map(|m| &m.options).filter_map(|option| option.strip_prefix("size="));
+    sizes.next().and_then(|size| crate::base::size::parse(size).ok()).unwrap_or(65_536_000)
 }
 
 /// Podman's form: a name and an address each.
@@ -258,7 +241,7 @@ fn health_of(health: Option<&HealthRecord>) -> Value {
     })
 }
 
-fn state(status: &Status, health: Option<&HealthRecord>, stopped: bool) -> Value {
+fn state(record: &ContainerRecord, status: &Status, health: Option<&HealthRecord>, stopped: bool) -> Value {
     let (pid, monitor, started, cgroup) = match status {
         Status::Initialized(s) | Status::Running(s) | Status::Paused(s) | Status::Stopping(s) => (
             if matches!(status, Status::Stopping(_)) { 0 } else { s.pid },
@@ -279,13 +262,21 @@ fn state(status: &Status, health: Option<&HealthRecord>, stopped: bool) -> Value
         _ => (0, 0, String::new(), false),
     };
     let error = if unknown && error.is_empty() { "the exit was not seen by anybody".into() } else { error };
+    let oom = match status {
+        Status::Running(s) | Status::Paused(s) | Status::Stopping(s) => {
+            let group = s.cgroup.as_deref().filter(|_| record.config.limits.bounds_memory());
+            group.is_some_and(|group| crate::cgroup::stats::oom_kills(group) > 0)
+        }
+        Status::Restarting(exit) | Status::Exited(exit) => exit.oom,
+        Status::Created | Status::Initialized(_) => false,
+    };
     json!({
         "OciVersion": "1.2.1",
         "Status": status.word(),
         "Running": matches!(status, Status::Running(_)),
         "Paused": matches!(status, Status::Paused(_)),
         "Restarting": matches!(status, Status::Restarting(_)),
-        "OOMKilled": false,
+        "OOMKilled": oom,
         "Dead": false,
         "Pid": pid,
         "ConmonPid": monitor,

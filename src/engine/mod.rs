@@ -10,6 +10,7 @@ pub mod config;
 pub mod copy;
 mod dependents;
 pub mod diff;
+pub mod doctor;
 pub mod environment;
 pub mod etc;
 pub mod events;
@@ -22,6 +23,7 @@ pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod lifecycle;
+mod limits;
 pub mod list;
 pub mod lists;
 pub mod load;
@@ -217,6 +219,10 @@ pub enum Error {
         path.display()
     )]
     DevicePermissions { path: PathBuf, permissions: String },
+    #[error("compiling the seccomp profile")]
+    SeccompFilter(#[from] crate::seccomp::Error),
+    #[error("--security-opt ownership=emulated: the container has more ids than one, and real owners")]
+    RealIds,
     #[error("reading the seccomp profile \"{}\"", path.display())]
     SeccompProfile {
         path: PathBuf,
@@ -261,6 +267,16 @@ pub enum Error {
     Paused(String),
     #[error("container \"{name}\" is {status}, not paused")]
     NotPaused { name: String, status: &'static str },
+    #[error("{flag}: {reason}")]
+    Limit { flag: String, reason: String, cure: Option<String> },
+    #[error("limiting the container")]
+    Cgroup(#[source] Box<crate::cgroup::Error>),
+    #[error("limiting container \"{name}\"")]
+    Relimit {
+        name: String,
+        #[source]
+        source: Box<crate::cgroup::Error>,
+    },
     #[error("{action} container \"{name}\": it has no control group of its own")]
     Ungrouped { action: &'static str, name: String },
     #[error("{action} container \"{name}\"")]
@@ -403,6 +419,11 @@ impl Error {
             Self::Containers(containers::Error::NameInUse { name, .. }) => {
                 Some(format!("remove it with \"umiak rm -f {name}\", or use --replace"))
             }
+            Self::Store(crate::storage::Error::Io { source, .. })
+                if matches!(source.raw_os_error(), Some(libc::EROFS | libc::EACCES)) =>
+            {
+                Some("--root DIR, or XDG_DATA_HOME, names a directory that can be written to".to_owned())
+            }
             Self::Containers(containers::Error::NotFound(_)) => {
                 Some("\"umiak ps -a\" lists all containers".to_owned())
             }
@@ -412,7 +433,10 @@ impl Error {
             Self::NotRunning { .. } => Some("\"umiak ps -a\" tells how it ended".to_owned()),
             Self::Paused(name) => Some(format!("umiak unpause {name} lets it go on")),
             Self::Ungrouped { .. } => Some(pause::why_ungrouped()),
-            Self::Freezer { source, .. } => source.hint(),
+            Self::Limit { cure, .. } => cure.clone(),
+            Self::Cgroup(source) | Self::Relimit { source, .. } | Self::Freezer { source, .. } => {
+                source.hint()
+            }
             Self::NoVolume(_) => Some("\"umiak volume ls\" lists all volumes".to_owned()),
             Self::NoJournal { .. } => Some("--log-driver k8s-file keeps output in a file".to_owned()),
             Self::Journal { source, .. } if source.kind() == io::ErrorKind::NotFound => {

@@ -60,7 +60,9 @@ pub(super) fn told(status: Status) -> Status {
 /// Why a container can have no group: something of the machine, or its own making.
 pub(super) fn why_ungrouped() -> String {
     let availability = cgroup::availability();
-    if availability.available {
+    if availability.by_systemd {
+        "it was made without limits, and nobody had to be asked for a group: run --cgroup-manager systemd asks".to_owned()
+    } else if availability.available {
         "it was made without one (--cgroups=disabled), or when none could be had".to_owned()
     } else {
         format!("no container can have one here: {}", availability.why)

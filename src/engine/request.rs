@@ -86,7 +86,6 @@ pub struct RunRequest {
     pub ipc: Option<String>,
     pub uts: Option<String>,
     pub cgroupns: Option<String>,
-    pub cgroups: Option<String>,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub add_hosts: Vec<String>,
@@ -100,6 +99,8 @@ pub struct RunRequest {
     pub security_opt: Vec<String>,
     pub seccomp_policy: Option<String>,
     pub ulimits: Vec<String>,
+    /// What it is to keep within.
+    pub limits: super::config::limits::Wanted,
     /// It is `create` that asks: the container is started later.
     pub waits: bool,
     /// The command line, for `inspect`.
@@ -108,7 +109,13 @@ pub struct RunRequest {
 
 impl RunRequest {
     /// Refuses what needs no look at the image, before that is pulled, and before anything is opened.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), super::Error> {
+        let (limits, grouped) = config::limits::resolve(&self.limits)?;
+        super::limits::check(&limits, grouped, "")?;
+        Ok(self.check_files()?)
+    }
+
+    fn check_files(&self) -> Result<(), Error> {
         let closed = process::first_closed(&config::preserved(self)?);
         if let Some(fd) = closed {
             return Err(config::flag(

@@ -12,15 +12,14 @@ use oci_spec::runtime::LinuxSeccomp;
 use super::config::{self, ImageDefaults, Surroundings};
 use super::network::live::Live;
 use super::request::RunRequest;
-use super::{Engine, Error, dependents, name, sources, specgen, volumes};
+use super::{Engine, Error, dependents, limits, name, sources, specgen, volumes};
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::base::report;
-use crate::cgroup::Manager;
 use crate::monitor::protocol::Request;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
-use crate::seccomp;
+use crate::seccomp::{self, Emulation};
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
@@ -35,6 +34,7 @@ use crate::sys::daemon;
 use crate::sys::host;
 use crate::sys::lock::Lock;
 use crate::sys::process;
+use crate::sys::seccomp::Filter;
 
 /// A container whose monitor has been started.
 #[derive(Debug)]
@@ -84,6 +84,7 @@ impl Engine {
         self.check_network(&mut config)?;
         let _ids = self.lock_ids(&config)?;
         let mapping = self.resolve_mapping(request, &mut config, image)?;
+        let mapping = self.as_its_user(mapping, &config, request, image);
         if config.userns == UsernsMode::KeepId && request.user.is_none() {
             // As in Podman; and with one id there is no other to be.
             let inside = |ranges: &[IdRange], own| IdMapping::to_container(ranges, own).unwrap_or(own);
@@ -119,8 +120,9 @@ impl Engine {
             mapping,
             create_command: request.create_command.clone(),
             waits: request.waits,
-            config,
+            config: Box::new(config),
         };
+        record.config.one_id = self.one_id(&record)?;
         let lock = match self.provide_and_publish(&mut record, given, request) {
             Ok(lock) => lock,
             Err(error) => {
@@ -382,6 +384,14 @@ impl Engine {
         };
         let joined = self.joined(&record.config)?;
         let mount_details = self.mount_details(record, &joined)?;
+        let resources = limits::resources(&record.config.limits)?;
+        let group = {
+            let config = &record.config;
+            limits::choose(&config.limits, config.cgroups, record.id.as_str(), resources.as_ref())?
+        };
+        if let Some(ours) = &group.aside {
+            crate::cgroup::step_aside(ours).map_err(|error| Error::Cgroup(Box::new(error)))?;
+        }
         let host = specgen::Host {
             borrowed: sources::borrowed(&mount_details),
             join: joined.paths,
@@ -390,7 +400,8 @@ impl Engine {
             files: self.write_files(record)?,
             seccomp: seccomp_profile(&record.config)?,
             mqueue: Path::new("/dev/mqueue").exists(),
-            cgroup_path: None,
+            cgroup_path: group.path,
+            resources,
             cgroup_mount: self.cgroup_mount(&record.config),
             devices: sources::device_rules(record),
         };
@@ -406,7 +417,8 @@ impl Engine {
         request.groups_by_name.clone_from(&record.config.who.groups);
         request.keep_groups = record.config.who.keep_groups;
         request.preserve_list.clone_from(&record.config.kernel.preserve_fds);
-        request.cgroup = if record.config.cgroups { Manager::Cgroupfs } else { Manager::Disabled };
+        request.cgroup = group.manager;
+        request.filter = emulating_filter(record)?;
         Ok(request)
     }
 
@@ -476,6 +488,15 @@ fn passed(config: &ContainerConfig) -> Result<Option<[OwnedFd; 3]>, Error> {
     let dup = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| Error::Socket(error.into()));
     let [stdin, stdout, stderr] = ours;
     Ok(Some([dup(stdin)?, dup(stdout)?, dup(stderr)?]))
+}
+
+/// The filter of a container whose ownership is emulated: that of its profile, changed. None for others.
+pub fn emulating_filter(record: &ContainerRecord) -> Result<Option<Filter>, Error> {
+    let ids = record.mapping.as_ref().filter(|_| record.config.one_id.emulated);
+    let Some(([uid], [gid])) = ids.map(|ids| (&ids.uids[..], &ids.gids[..])) else { return Ok(None) };
+    let emulation = Emulation { uid: uid.container, gid: gid.container };
+    let profile = seccomp_profile(&record.config)?;
+    Ok(Some(seccomp::compile_with(profile.as_ref(), Some(emulation))?))
 }
 
 /// The filter that a container's configuration chooses.

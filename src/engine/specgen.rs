@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use oci_spec::runtime::{
     Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxIdMapping, LinuxIdMappingBuilder,
-    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain,
-    LinuxResources, LinuxSeccomp, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
-    Process, Root, Spec, User,
+    LinuxIntelRdt, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPersonality,
+    LinuxPersonalityDomain, LinuxResources, LinuxSeccomp, Mount, MountBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
 use crate::base::idmap::{IdMapping, IdRange};
@@ -41,6 +41,8 @@ pub struct Host {
     pub borrowed: Vec<String>,
     /// `/dev/shm` is that of another container.
     pub shm_of_other: bool,
+    /// The container's limits.
+    pub resources: Option<LinuxResources>,
     /// Rules for devices beside the usual ones; `None` for a container that needs none.
     pub devices: Option<Vec<LinuxDeviceCgroup>>,
 }
@@ -108,6 +110,10 @@ pub fn process(
 ) -> Result<Process, Error> {
     let mut process = Process::default();
     let mut ids = User::default();
+    let mut env = env;
+    if config.one_id.apt && !env.iter().any(|variable| variable.starts_with("APT_CONFIG=")) {
+        env.push(format!("APT_CONFIG={}", super::ids::APT_CONFIG));
+    }
     ids.set_umask(config.kernel.umask);
     process
         .set_terminal(Some(tty))
@@ -310,7 +316,7 @@ fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
     };
     let masked = MASKED_PATHS.iter().filter(|path| !unmasked(path)).map(|path| (*path).to_owned());
     let readonly = READONLY_PATHS.iter().filter(|path| !unmasked(path)).map(|path| (*path).to_owned());
-    let mut resources = LinuxResources::default();
+    let mut resources = host.resources.unwrap_or_default();
     resources.set_devices(host.devices.map(|given| {
         let mut deny = LinuxDeviceCgroup::default();
         deny.set_allow(false).set_access(Some("rwm".into()));
@@ -327,6 +333,11 @@ fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
         .set_seccomp(host.seccomp)
         .set_cgroups_path(host.cgroup_path)
         .set_resources(Some(resources))
+        .set_intel_rdt(config.limits.rdt_class.clone().map(|class| {
+            let mut rdt = LinuxIntelRdt::default();
+            rdt.set_clos_id(Some(class));
+            rdt
+        }))
         .set_sysctl(Some(sysctls(record)));
     Ok(linux)
 }

@@ -143,7 +143,13 @@ fn traffic(text: &str) -> (u64, u64) {
     sum
 }
 
+/// All that the machine has. It is asked for each container, and stays what it is.
 fn total_memory() -> Option<u64> {
+    static TOTAL: std::sync::OnceLock<Option<u64>> = std::sync::OnceLock::new();
+    *TOTAL.get_or_init(read_total_memory)
+}
+
+fn read_total_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)

@@ -1,12 +1,13 @@
 //! `update` and `cleanup`: what can be changed of a container that is there, and what is left of one.
 
-use super::{Engine, Error, config, environment, supervision};
+use super::{Engine, Error, config, environment, limits, supervision};
+use crate::cgroup::{self, Unit};
 use crate::monitor::protocol::Request;
-use crate::storage::containers::{ContainerRecord, RestartPolicy, Status};
+use crate::storage::containers::{ContainerRecord, Limits, RestartPolicy, Status};
 use crate::storage::events::Event;
 
 /// What is to be changed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The restart policy and the health check.
     pub supervision: supervision::Wanted,
@@ -14,16 +15,26 @@ pub struct Changes {
     pub env: Vec<String>,
     /// Names.
     pub unset_env: Vec<String>,
+    /// Limits.
+    pub limits: config::limits::Wanted,
+    /// Limits of each process: `NAME=SOFT[:HARD]`.
+    pub ulimits: Vec<String>,
 }
 
 impl Engine {
-    /// Changes a container, at once where it runs: its restart policy and its health check. Its environment
-    /// is that of programs that are started from then on.
+    /// Changes a container, at once where it runs: its limits, its restart policy and its health check. Its
+    /// environment and the limits of each process are those of programs that are started from then on.
     pub fn update(&self, text: &str, changes: &Changes) -> Result<ContainerRecord, Error> {
-        let (record, _) = self.lookup(text)?;
+        let (record, status) = self.lookup(text)?;
         let health = record.config.health.clone();
         let record = self.containers.change(&record.id, |record| {
             change(record, changes, health)?;
+            // Last: what the kernel has taken is not to be taken back because of something else.
+            let limits = config::limits::change(&changes.limits, &record.config.limits)?;
+            if limits != record.config.limits {
+                relimit(record, &status, &limits)?;
+                record.config.limits = limits;
+            }
             Ok::<(), Error>(())
         })?;
         self.tell_monitor(&record.id, &Request::Reload);
@@ -48,6 +59,31 @@ impl Engine {
     }
 }
 
+/// Puts other limits into force where the container runs; where not, it is only looked whether they can be had.
+fn relimit(record: &ContainerRecord, status: &Status, new: &Limits) -> Result<(), Error> {
+    if !record.config.cgroups {
+        let reason = "there is no control group (--cgroups=disabled)".to_owned();
+        return Err(Error::Limit {
+            flag: format!("limiting container \"{}\"", record.name),
+            reason,
+            cure: None,
+        });
+    }
+    let state = match status {
+        Status::Initialized(state) | Status::Running(state) | Status::Paused(state) => state,
+        _ => return limits::check(new, record.config.cgroups, record.id.as_str()),
+    };
+    config::limits::check(new, &limits::machine())?;
+    let name = || record.name.clone();
+    let Some(group) = &state.cgroup else {
+        return Err(Error::Ungrouped { action: "limiting", name: name() });
+    };
+    let old = limits::resources(&record.config.limits)?.unwrap_or_else(limits::nothing);
+    let new = limits::resources(new)?.unwrap_or_else(limits::nothing);
+    cgroup::replace(group, Unit::of(group).as_ref(), &old, &new)
+        .map_err(|source| Error::Relimit { name: name(), source: Box::new(source) })
+}
+
 fn change(
     record: &mut ContainerRecord,
     changes: &Changes,
@@ -66,6 +102,10 @@ fn change(
     for name in &changes.unset_env {
         let prefix = format!("{name}=");
         record.config.env.retain(|item| !item.starts_with(&prefix));
+    }
+    for limit in config::ulimits(&changes.ulimits)? {
+        record.config.ulimits.retain(|other| other.name != limit.name);
+        record.config.ulimits.push(limit);
     }
     let ours = std::env::vars().collect();
     record.config.env = environment::exec_environment(&record.config.env, &changes.env, &[], &ours, false)?;

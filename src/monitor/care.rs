@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Executor;
 use super::health::Course;
+use super::oom::OomWatch;
 use super::probe::Probe;
 use super::protocol::Event;
 use crate::storage::containers::{HealthAction, HealthRecord, HealthRun, RunState};
@@ -31,6 +32,12 @@ pub struct Care<'a> {
     pub checks: Option<Checks<'a>>,
     /// The checks after the container's record was changed; none if they are the same.
     pub renew: Option<Box<Renew<'a>>>,
+    /// Killings for want of memory, where there can be any.
+    pub memory: Option<OomWatch>,
+    /// Begins to look out for them, when limits have changed.
+    pub watch: Option<Box<dyn Fn() -> Option<OomWatch> + 'a>>,
+    /// Told of them.
+    pub oom: Option<Box<dyn FnMut() + 'a>>,
     /// Changes the container's networks, if it has a relay.
     pub networks: Option<Box<Change<'a>>>,
     /// Whether the container is to be started again whatever its restart policy says.
@@ -107,6 +114,25 @@ impl Care<'_> {
         self.checks.as_ref()?.probe.as_ref().map(|probe| probe.socket.as_fd())
     }
 
+    /// What has POLLPRI when a process may have been killed for want of memory.
+    pub fn memory(&self) -> Option<BorrowedFd<'_>> {
+        self.memory.as_ref()?.fd()
+    }
+
+    /// Looks whether one was.
+    pub fn look_at_memory(&mut self) {
+        if self.memory.as_mut().is_some_and(OomWatch::look)
+            && let Some(oom) = &mut self.oom
+        {
+            oom();
+        }
+    }
+
+    /// Whether any was in this run.
+    pub fn killed_for_memory(&self) -> bool {
+        self.memory.as_ref().is_some_and(OomWatch::any)
+    }
+
     /// Does what is due.
     pub fn tick(&mut self, pidfd: BorrowedFd<'_>) {
         let Some(due) = self.due() else { return };
@@ -150,6 +176,9 @@ impl Care<'_> {
 
     /// The container's record was changed.
     pub fn renew(&mut self) {
+        if let (None, Some(watch)) = (&self.memory, &self.watch) {
+            self.memory = watch();
+        }
         if let Some(checks) = self.renew.as_mut().and_then(|renew| renew()) {
             self.abandon();
             self.checks = checks;

@@ -5,6 +5,7 @@ mod care;
 mod health;
 pub mod journal;
 pub mod log;
+mod oom;
 mod probe;
 pub mod protocol;
 mod restart;
@@ -23,6 +24,7 @@ use self::care::{Care, Checks};
 use self::health::Course;
 use self::journal::JournalWriter;
 use self::log::{Keeper, LogWriter};
+use self::oom::OomWatch;
 use self::protocol::Event as Told;
 use self::restart::Backoff;
 use self::supervise::{Streams, Supervisor};
@@ -35,7 +37,7 @@ use crate::network::shared;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthConfig, HealthRun, LogDriver,
-    RestartPolicy, RunState,
+    NamespaceMode, RestartPolicy, RunState,
 };
 use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
@@ -294,7 +296,9 @@ struct Run {
     relay: Option<Relay>,
 }
 
-/// Creates the container and starts its program.
+/// Creates the container and starts its program. Not inlined: what it keeps on the stack would be kept as long as
+/// the container runs.
+#[inline(never)]
 fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<Run, Error> {
     job.ended = None;
     let fresh = match slot {
@@ -479,6 +483,13 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
         let course = health.clone().map(Course::new);
         course.map(|course| Checks::new(course, executor, facts, Box::new(note)))
     };
+    if let Some(group) = state.cgroup.as_deref() {
+        care.watch = Some(Box::new(move || OomWatch::new(group)));
+        if watches_memory(config, group) {
+            care.memory = OomWatch::new(group);
+        }
+        care.oom = Some(Box::new(move || events.write(&[Event::container("oom", record)])));
+    }
     care.checks = checks(&config.health);
     let mut known = config.health.clone();
     care.renew = Some(Box::new(move || {
@@ -499,12 +510,15 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
                 Some(Ok(changed)) => changed.config.restart,
                 _ => policy,
             };
+            // Told before the end, however close they are.
+            let oom = care.killed_for_memory();
             let wanted = care.restart || (!care.end && restart::again(policy, exit, state.restarts));
             let again = wanted && !supervisor.is_stopped() && !containers.is_stopped(id);
             let last_words = ExitRecord {
                 error: supervisor.log_error().map(|error| format!("writing the log: {error}")),
                 restarts: state.restarts,
                 again,
+                oom,
                 ..ExitRecord::new(exit, state.started, host::now())
             };
             if !auto_remove {
@@ -524,11 +538,22 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
     // Waited for when it is replaced, or when the command has been told of the container's end.
     job.ended = relay;
     if let Some(cgroup) = &created.cgroup {
+        if job.record.config.pid != NamespaceMode::Private {
+            // The kernel ends no others with the first one there.
+            let _ = crate::cgroup::kill(cgroup);
+        }
         let _ = crate::cgroup::remove(cgroup);
     }
+    let _ = created.cache.remove();
     drop(mounts);
     let unknown = || ExitRecord::new(Exit::Unknown, state.started, host::now());
     Ok((last.unwrap_or_else(unknown), again))
+}
+
+/// Whether a group's processes may be killed because it is short of memory and not the machine: without limits
+/// of its own and of what is above it nobody need look. (systemd's groups all have their figures.)
+fn watches_memory(config: &ContainerConfig, group: &std::path::Path) -> bool {
+    config.limits.bounds_memory() || crate::cgroup::Unit::of(group).is_some()
 }
 
 /// Writes the files that were asked for by `--pidfile` and `--conmon-pidfile`.

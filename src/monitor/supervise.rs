@@ -92,6 +92,7 @@ pub struct Supervisor {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Probe,
+    Memory,
     Output(Stream),
     Terminal,
     TerminalInput,
@@ -194,6 +195,7 @@ impl Supervisor {
                 match source {
                     Source::Program => {
                         let status = process::wait(pidfd)?;
+                        care.look_at_memory();
                         care.ended();
                         let again = recorded.take().is_some_and(|recorded| recorded(self, care, status));
                         exit = Some((status, again));
@@ -201,6 +203,7 @@ impl Supervisor {
                             self.listener = None;
                         }
                     }
+                    Source::Memory => care.look_at_memory(),
                     Source::Probe => {
                         if let Some(checked) = care.checked(pidfd) {
                             self.tell(&checked);
@@ -272,7 +275,7 @@ impl Supervisor {
             Source::TerminalInput => self.write_input(),
             Source::Client(index) => self.serve(index, flags, pidfd, care, buffer),
             Source::Listener => self.accept(),
-            Source::Program | Source::Probe => {}
+            Source::Program | Source::Probe | Source::Memory => {}
         }
     }
 
@@ -302,6 +305,9 @@ impl Supervisor {
         let mut wanted = self.wanted(phase, blocked);
         if let (Phase::Running(_), Some(probe)) = (phase, care.probe()) {
             wanted.push((Source::Probe, probe, PollFlags::IN));
+        }
+        if let (Phase::Running(_), Some(memory)) = (phase, care.memory()) {
+            wanted.push((Source::Memory, memory, PollFlags::PRI));
         }
         let mut fds: Vec<_> =
             wanted.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();

@@ -187,10 +187,13 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
         unit = Some(scope_unit);
     }
     match born {
-        Ok(Made { child, gate, terminal, cache }) => Ok(Created {
+        Ok(Made { child, start_time, gate, terminal, cache }) => Ok(Created {
             pid: child.pid,
-            start_time: process::start_time(child.pid)
-                .map_err(|e| Error::host("reading the init's start time", e))?,
+            start_time: match start_time {
+                Some(start_time) => start_time,
+                None => process::start_time(child.pid)
+                    .map_err(|e| Error::host("reading the init's start time", e))?,
+            },
             pidfd: child.pidfd,
             terminal,
             cgroup: group.map(|group| group.path),
@@ -201,12 +204,26 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
             gate: Some(gate),
         }),
         Err(error) => {
+            let error = match starved(&request, group.as_ref()) {
+                Some(limit) if matches!(error, Error::Died) => Error::TooLittleMemory { limit },
+                _ => error,
+            };
             if let Some(group) = &group {
                 let _ = cgroup::destroy(&group.path, unit.as_ref());
             }
             Err(error)
         }
     }
+}
+
+/// The limit of memory, if an init that died without a word may have died of that: the group tells so, or it is
+/// gone (systemd's go with their last process) and the limit is less than any init needs.
+fn starved(request: &CreateRequest, group: Option<&Group>) -> Option<i64> {
+    const LEAST: i64 = 1 << 20;
+    let resources = request.spec.linux().as_ref()?.resources().as_ref()?;
+    let limit = resources.memory().as_ref()?.limit().filter(|limit| *limit > 0)?;
+    let told = group.is_some_and(|group| cgroup::stats::oom_kills(&group.path) > 0);
+    (told || limit < LEAST).then_some(limit)
 }
 
 fn alive((pid, start_time): &(i32, u64)) -> bool {
@@ -259,6 +276,7 @@ struct Birth<'a, 'b> {
 
 struct Made {
     child: Child,
+    start_time: Option<u64>,
     gate: OwnedFd,
     terminal: Option<OwnedFd>,
     cache: CacheGroups,
@@ -286,6 +304,9 @@ impl Birth<'_, '_> {
             other => (other?, scope.is_some()),
         };
         let (child, late) = born;
+        // Now: where /proc hides processes (hidepid), it hides one that has made itself untouchable even from who
+        // made it.
+        let start_time = process::start_time(child.pid).ok();
         if let Some(scope) = scope {
             match scope.start(child.pid) {
                 Ok(pair) => *made = Some(pair),
@@ -310,7 +331,7 @@ impl Birth<'_, '_> {
             }
         });
         match result {
-            Ok((terminal, cache)) => Ok(Made { child, gate: ours, terminal, cache }),
+            Ok((terminal, cache)) => Ok(Made { child, start_time, gate: ours, terminal, cache }),
             Err(error) => {
                 discard(&child.pidfd, None);
                 Err(error)

@@ -38,7 +38,7 @@ fn cloned() {
     umiak.run(&["container", "clone", "--name", "x", "third", "y"]).exits(125).tells("twice");
     umiak.run(&["container", "clone", "strange"]).exits(125).tells("strange");
     umiak.run(&["container", "clone", "-f", "third"]).exits(125).tells("--destroy");
-    umiak.run(&["container", "clone", "--cpus", "1", "third"]).exits(125).tells("not supported yet");
+    umiak.run(&["container", "clone", "--pod", "p", "third"]).exits(125).tells("not supported yet");
     umiak.run(&["container", "clone", "--destroy", "third"]).exits(125).tells("running");
     assert_eq!(umiak.status("third"), "running");
     umiak.run(&["container", "clone", "--destroy", "-f", "third", "fifth", "busybox"]).ok();

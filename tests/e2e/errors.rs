@@ -12,9 +12,8 @@ fn unknown_and_unsupported_words() {
     umiak.run(&["rnu"]).exits(125).tells("unknown command `rnu`").hints("run");
     umiak.run(&["build", "."]).exits(125).tells("`umiak build` is not supported yet");
     umiak.run(&["pod", "create"]).exits(125).tells("`umiak pod create` is not supported yet");
-    umiak.run(&["run", "--memory", "1g", "x"]).exits(125).tells("`--memory` of `run` is not supported yet");
-    umiak.run(&["run", "--memory", "x"]).exits(125).tells("`--memory` of `run` is not supported yet");
-    umiak.run(&["run", "-m", "1g", "x"]).exits(125).tells("`-m` of `run` is not supported yet");
+    umiak.run(&["run", "--gpus", "all", "x"]).exits(125).tells("`--gpus` of `run` is not supported yet");
+    umiak.run(&["run", "--gpus", "x"]).exits(125).tells("`--gpus` of `run` is not supported yet");
     umiak.run(&["run", "--interactiv", "x"]).exits(125).tells("--interactiv").hints("--interactive");
     assert_eq!(umiak.run(&["run"]).code, Some(125));
     assert_eq!(umiak.run::<&str>(&[]).code, Some(125));

@@ -314,9 +314,7 @@ fn filters_of_images() {
 fn what_is_refused_says_so() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    for flag in
-        ["--pod", "--secret", "--gpus", "--decryption-key", "--shm-size-systemd", "--memory", "--cpus"]
-    {
+    for flag in ["--pod", "--secret", "--gpus", "--decryption-key", "--shm-size-systemd"] {
         sh(&umiak, &[flag, "x"], "true").exits(125).tells("is not supported yet");
     }
     sh(&umiak, &["--systemd", "always"], "true").exits(125).tells("is not supported yet");

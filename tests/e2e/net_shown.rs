@@ -269,7 +269,7 @@ fn postgresql_between_containers() {
     world.umiak(&["network", "create", "data"]).ok();
     let bin = dir.display();
     let script = format!(
-        "{bin}/initdb -D /tmp/data -A trust --no-sync >/dev/null && \
+        "{bin}/initdb -D /tmp/data -A trust -U umiak --no-sync >/dev/null && \
          echo 'host all all all trust' >> /tmp/data/pg_hba.conf && \
          exec {bin}/postgres -D /tmp/data -c listen_addresses='*' -c unix_socket_directories=/tmp"
     );
@@ -279,7 +279,7 @@ fn postgresql_between_containers() {
                select count(*), sum(length(x)) from t";
     // Debian's own one chooses a version by files that a container has not.
     let psql = dir.join("psql");
-    let psql = [psql.to_str().unwrap(), "-h", "db", "-U", "1000", "-d", "postgres", "-qAt"];
+    let psql = [psql.to_str().unwrap(), "-h", "db", "-U", "umiak", "-d", "postgres", "-qAt"];
     eventually("the database answers", || {
         let output = world.run(&options, &[&psql[..], &["-c", "select 1"]].concat());
         assert!(!output.stderr.contains("not found"), "{}", output.stderr);

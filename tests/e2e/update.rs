@@ -57,7 +57,6 @@ fn bad_changes_change_nothing() {
     umiak.run(&["update", "--restart", "sometimes", "box"]).exits(125).tells("sometimes");
     umiak.run(&["update", "--restart", "always", "gone"]).exits(125).tells("--rm");
     umiak.run(&["update", "--health-interval", "1s", "box"]).exits(125).tells("no health check");
-    umiak.run(&["update", "--memory", "1g", "box"]).exits(125).tells("not supported yet");
     umiak.run(&["update", "--restart", "no", "nothing"]).exits(125).tells("nothing");
     umiak.run(&["update", "--restart", "always"]).exits(125).tells("at least one");
     assert_eq!(umiak.inspect("box", "{{.HostConfig.RestartPolicy.Name}}"), "no");

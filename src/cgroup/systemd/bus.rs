@@ -25,6 +25,16 @@ pub(super) enum Address {
     Private(PathBuf),
 }
 
+impl Address {
+    /// Whether somebody seems to listen there.
+    pub fn is_there(&self) -> bool {
+        match self {
+            Self::Path(path) | Self::Private(path) => path.exists(),
+            Self::Abstract(_) => true,
+        }
+    }
+}
+
 /// The places to try, in this order.
 pub(super) fn addresses(user: bool) -> Vec<Address> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -37,12 +47,15 @@ pub(super) fn addresses(user: bool) -> Vec<Address> {
     }
     let given = variable("DBUS_SESSION_BUS_ADDRESS").map(|value| parse_addresses(value.as_bytes()));
     let mut list = given.unwrap_or_default();
-    if let Some(dir) = variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
-        let bus = Address::Path(dir.join("bus"));
-        if !list.contains(&bus) {
-            list.push(bus);
+    // In jobs of cron, after su and sudo: nobody told us of it, and it is there.
+    let usual = PathBuf::from(format!("/run/user/{}", crate::sys::ids::euid()));
+    let told = variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    for dir in told.into_iter().chain([usual]) {
+        for address in [Address::Path(dir.join("bus")), Address::Private(dir.join("systemd/private"))] {
+            if !list.contains(&address) {
+                list.push(address);
+            }
         }
-        list.push(Address::Private(dir.join("systemd/private")));
     }
     list
 }
@@ -77,16 +90,19 @@ fn unescape(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A connection.
+/// A connection. Greeting, subscription and the first call go out together, so that an answer is waited for
+/// once: the order in which they are read is the order in which they were sent.
 pub(super) struct Bus {
     stream: BufReader<UnixStream>,
     serial: u32,
+    /// What is to be sent before the first call, if that was not done yet.
+    greeting: Vec<u8>,
     /// Signals that came while an answer was awaited.
     signals: Vec<Received>,
 }
 
 impl Bus {
-    /// Connects with the first of the addresses that answers.
+    /// Connects with the first of the addresses that answers; to hear of jobs' ends.
     pub fn connect(user: bool) -> Result<Self, Error> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses(user) {
@@ -102,38 +118,42 @@ impl Bus {
         let talk = |source| Error::Talk { member: "authentication".into(), source };
         stream.set_read_timeout(Some(PATIENCE)).map_err(talk)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(talk)?;
-        let mut bus = Self { stream: BufReader::new(stream), serial: 0, signals: Vec::new() };
-        bus.authenticate().map_err(talk)?;
+        // SASL's EXTERNAL, without saying who we are: the other side knows from the socket. (In a user
+        // namespace we would not know our user's number as they see it.)
+        let greeting = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n".to_vec();
+        let mut bus = Self { stream: BufReader::new(stream), serial: 0, greeting, signals: Vec::new() };
+        let daemon = |member, arguments| Call {
+            destination: "org.freedesktop.DBus",
+            path: "/org/freedesktop/DBus",
+            interface: "org.freedesktop.DBus",
+            member,
+            arguments,
+        };
         if !private {
-            bus.call(&Call {
-                destination: "org.freedesktop.DBus",
-                path: "/org/freedesktop/DBus",
-                interface: "org.freedesktop.DBus",
-                member: "Hello",
-                arguments: Vec::new(),
-            })?;
+            let rule = "type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
+            bus.greet(&daemon("Hello", Vec::new()));
+            bus.greet(&daemon("AddMatch", vec![Value::text(rule)]));
         }
-        bus.listen(private)?;
+        bus.greet(&manager("Subscribe", Vec::new()));
         Ok(bus)
     }
 
-    /// SASL's EXTERNAL, without saying who we are: the other side knows from the socket. (In a user
-    /// namespace we would not know our user's number as they see it.)
-    fn authenticate(&mut self) -> io::Result<()> {
-        self.send(b"\0AUTH EXTERNAL\r\n")?;
-        let mut answer = self.line()?;
-        if answer.starts_with("DATA") {
-            self.send(b"DATA\r\n")?;
-            answer = self.line()?;
-        }
-        if !answer.starts_with("OK") {
-            return Err(io::Error::other(format!("we are not known there ({})", answer.trim_end())));
-        }
-        self.send(b"BEGIN\r\n")
+    fn greet(&mut self, call: &Call<'_>) {
+        self.serial += 1;
+        let bytes = call.encode(self.serial);
+        self.greeting.extend(bytes);
     }
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes)
+    /// Reads what the other side has to say to our authentication.
+    fn authenticated(&mut self) -> io::Result<()> {
+        let mut answer = self.line()?;
+        if answer.starts_with("DATA") {
+            answer = self.line()?;
+        }
+        if answer.starts_with("OK") {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("we are not known there ({})", answer.trim_end())))
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -145,42 +165,29 @@ impl Bus {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Asks for signals of the manager's jobs.
-    fn listen(&mut self, private: bool) -> Result<(), Error> {
-        if !private {
-            let rule = "type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
-            self.call(&Call {
-                destination: "org.freedesktop.DBus",
-                path: "/org/freedesktop/DBus",
-                interface: "org.freedesktop.DBus",
-                member: "AddMatch",
-                arguments: vec![Value::text(rule)],
-            })?;
-        }
-        self.manager("Subscribe", Vec::new()).map(|_| ())
-    }
-
     /// Calls a method of systemd's manager.
     pub fn manager(&mut self, member: &str, arguments: Vec<Value>) -> Result<Received, Error> {
-        self.call(&Call {
-            destination: "org.freedesktop.systemd1",
-            path: "/org/freedesktop/systemd1",
-            interface: "org.freedesktop.systemd1.Manager",
-            member,
-            arguments,
-        })
+        self.call(&manager(member, arguments))
     }
 
     fn call(&mut self, call: &Call<'_>) -> Result<Received, Error> {
         let talk = |source| Error::Talk { member: call.member.to_owned(), source };
         self.serial += 1;
         let serial = self.serial;
-        self.send(&call.encode(serial)).map_err(talk)?;
+        let mut bytes = std::mem::take(&mut self.greeting);
+        let first = !bytes.is_empty();
+        bytes.extend(call.encode(serial));
+        self.stream.get_mut().write_all(&bytes).map_err(talk)?;
+        if first {
+            let failed = |source| Error::Talk { member: "authentication".to_owned(), source };
+            self.authenticated().map_err(failed)?;
+        }
         loop {
             let message = self.receive().map_err(talk)?;
             match message.kind {
                 Kind::Return if message.reply_to == Some(serial) => return Ok(message),
-                Kind::Error if message.reply_to == Some(serial) => {
+                // Also of what was sent before it: without that this one would be in vain.
+                Kind::Error if message.reply_to.is_some_and(|to| to <= serial) => {
                     let text = message.text(0).unwrap_or_default().to_owned();
                     return Err(Error::Refused { member: call.member.to_owned(), name: message.name, text });
                 }
@@ -220,6 +227,16 @@ impl Bus {
     }
 }
 
+fn manager(member: &str, arguments: Vec<Value>) -> Call<'_> {
+    Call {
+        destination: "org.freedesktop.systemd1",
+        path: "/org/freedesktop/systemd1",
+        interface: "org.freedesktop.systemd1.Manager",
+        member,
+        arguments,
+    }
+}
+
 fn open(address: &Address) -> io::Result<UnixStream> {
     match address {
         Address::Path(path) | Address::Private(path) => connect_path(path),
@@ -247,9 +264,38 @@ mod tests {
     fn a_stranger_who_talks_rubbish_is_an_error() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"REJECTED EXTERNAL\r\n").unwrap();
-        assert!(Bus::begin(ours, true).is_err());
+        let call = |ours| Bus::begin(ours, true).unwrap().manager("StopUnit", Vec::new());
+        assert!(call(ours).is_err());
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"OK 1\r\nxxxxxxxxxxxxxxxxxxxxxxxxx").unwrap();
-        assert!(Bus::begin(ours, true).is_err());
+        assert!(call(ours).is_err());
+    }
+
+    #[test]
+    fn one_answer_is_waited_for() {
+        for (private, serial) in [(true, 2), (false, 4)] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let other = std::thread::spawn(move || {
+                // Nothing is answered before all is there.
+                let mut bytes = vec![0; 1 << 16];
+                let length = theirs.read(&mut bytes).unwrap();
+                let all = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                theirs.write_all(b"DATA\r\nOK 1234\r\n").unwrap();
+                for reply in 1..=serial {
+                    theirs.write_all(&message::answer(reply, &[Value::text("x")])).unwrap();
+                }
+                all
+            });
+            let mut bus = Bus::begin(ours, private).unwrap();
+            let answer = bus.manager("StartTransientUnit", Vec::new()).unwrap();
+            assert_eq!((answer.reply_to, answer.text(0)), (Some(serial), Some("x")));
+            let said = other.join().unwrap();
+            assert!(
+                said.contains("AUTH EXTERNAL")
+                    && said.contains("Subscribe")
+                    && said.contains("StartTransientUnit")
+            );
+            assert_eq!(said.contains("AddMatch"), !private);
+        }
     }
 }

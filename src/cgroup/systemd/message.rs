@@ -165,6 +165,23 @@ impl Call<'_> {
     }
 }
 
+/// An answer, as the other side would write it.
+#[cfg(test)]
+pub(super) fn answer(reply_to: u32, arguments: &[Value]) -> Vec<u8> {
+    let mut body = Vec::new();
+    arguments.iter().for_each(|argument| put(&mut body, argument));
+    let signature: String = arguments.iter().map(Value::signature).collect();
+    let field = |code: u8, value: Value| Value::Struct(vec![Value::Byte(code), Value::variant(value)]);
+    let fields = vec![field(5, Value::U32(reply_to)), field(8, Value::Signature(signature))];
+    let mut bytes = vec![b'l', 2, 1, 1];
+    put(&mut bytes, &Value::U32(body.len() as u32));
+    put(&mut bytes, &Value::U32(1));
+    put(&mut bytes, &Value::Array("(yv)", fields));
+    pad(&mut bytes, 8);
+    bytes.extend(body);
+    bytes
+}
+
 /// What kind of message it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -89,6 +89,21 @@ pub struct Unit {
     pub user: bool,
 }
 
+impl Unit {
+    /// The unit that a group belongs to, if it is one that we have systemd make for a container without a place
+    /// of its own name: no other group of ours has such a name.
+    pub fn of(group: &Path) -> Option<Self> {
+        let name = group.file_name()?.to_str()?;
+        let ours = name.starts_with("umiak-") && name.ends_with(".scope");
+        ours.then(|| Self { name: name.to_owned(), user: !super::is_real_root() })
+    }
+}
+
+/// Whether a systemd that the caller may ask seems to be there: its socket is, or an address is given.
+pub(super) fn is_reachable(user: bool) -> bool {
+    bus::addresses(user).iter().any(bus::Address::is_there)
+}
+
 /// Where a unit goes and what it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -135,8 +150,15 @@ pub(super) fn place(
     Ok(Place { slice: slice.to_owned(), name, user, properties })
 }
 
-/// Starts a container's scope with a process in it; returns the group's path below the tree's root.
-pub(super) fn start(place: &Place, id: &str, pid: i32, settings: &[Setting]) -> Result<PathBuf, Error> {
+/// Starts a container's scope with a process in it; returns the group's path below the tree's root. With
+/// `replace` a scope of that name is what the container's run before left, and ended first.
+pub(super) fn start(
+    place: &Place,
+    id: &str,
+    pid: i32,
+    settings: &[Setting],
+    replace: bool,
+) -> Result<PathBuf, Error> {
     let mut bus = Bus::connect(place.user)?;
     let yes = || Value::Bool(true);
     let mut list = vec![
@@ -153,6 +175,10 @@ pub(super) fn start(place: &Place, id: &str, pid: i32, settings: &[Setting]) -> 
         ("CollectMode".to_owned(), Value::text("inactive-or-failed")),
     ];
     list.extend(properties::properties(settings));
+    if replace && !list.iter().any(|(name, _)| name == "TasksMax") {
+        // systemd's own DefaultTasksMax= is a limit that nobody asked for.
+        list.push(("TasksMax".to_owned(), Value::U64(u64::MAX)));
+    }
     // What the configuration says itself comes in place of ours: systemd sets up names once.
     list.retain(|(name, _)| place.properties.iter().all(|(own, _)| own != name));
     list.extend(place.properties.iter().cloned());
@@ -168,7 +194,12 @@ pub(super) fn start(place: &Place, id: &str, pid: i32, settings: &[Setting]) -> 
     let job = match bus.manager("StartTransientUnit", arguments()) {
         // What another runtime, or an older systemd, left after a failure.
         Err(Error::Refused { name, .. }) if name.ends_with(".UnitExists") => {
-            let _ = bus.manager("ResetFailedUnit", vec![Value::text(place.name.as_str())]);
+            let name = || Value::text(place.name.as_str());
+            if replace && let Ok(job) = bus.manager("StopUnit", vec![name(), Value::text("replace")]) {
+                let job = job.text(0).unwrap_or_default().to_owned();
+                bus.job_result(&job)?;
+            }
+            let _ = bus.manager("ResetFailedUnit", vec![name()]);
             bus.manager("StartTransientUnit", arguments())?
         }
         other => other?,

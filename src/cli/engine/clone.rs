@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::flags::limits::Resources;
 use super::{Failure, Globals, Outcome, run};
 use crate::cli::{output, progress};
 use crate::engine::Error;
@@ -22,6 +23,8 @@ pub struct CloneArgs {
     /// Start the clone
     #[arg(long)]
     run: bool,
+    #[command(flatten)]
+    resources: Resources,
     /// The original, by name or ID
     #[arg(value_name = "CONTAINER")]
     container: String,
@@ -53,7 +56,8 @@ pub fn run(args: CloneArgs, globals: &Globals) -> Outcome {
         }
         None => None,
     };
-    let (record, lock) = engine.clone_container(&original, name.as_deref(), image.as_ref())?;
+    let (record, lock) =
+        engine.clone_container(&original, name.as_deref(), image.as_ref(), &args.resources.wanted())?;
     if args.destroy {
         engine.remove(&original.id, args.force, None)?;
     }

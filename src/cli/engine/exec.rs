@@ -70,7 +70,7 @@ pub fn run(args: ExecArgs, globals: &Globals) -> Outcome {
         preserve_fd: args.preserve_fd,
         ..RunRequest::default()
     };
-    fds.check().map_err(engine::Error::from)?;
+    fds.check()?;
     let detach_keys = match &args.detach_keys {
         None => DetachKeys::default(),
         Some(text) => DetachKeys::parse(text)

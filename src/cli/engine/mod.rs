@@ -10,6 +10,7 @@ mod complete;
 pub mod completion;
 pub mod cp;
 pub mod diff;
+pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod exists;
@@ -69,6 +70,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use super::output;
 use crate::engine::{self, Engine};
 use crate::storage::Paths;
+use crate::storage::containers::GroupManager;
 
 /// What every command of the engine may be told before its name.
 #[derive(Debug, Clone)]
@@ -77,6 +79,10 @@ pub struct Globals {
     pub paths: Paths,
     /// The whole command line, for `inspect`.
     pub command_line: Vec<String>,
+    /// Who makes control groups.
+    pub manager: GroupManager,
+    /// The place of what is volatile was told by a flag.
+    pub told_runroot: bool,
 }
 
 impl Globals {
@@ -229,6 +235,7 @@ fn faces() -> &'static [Face] {
         "cp" [], cp::CpArgs, cp::run, "Copy files between containers, the host and archives";
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
+        "doctor" [], doctor::DoctorArgs, doctor::run, "Look for what keeps containers from running, and tell how to mend it";
         "events" [], events::EventsArgs, events::run, "Show what happens to containers, images and volumes";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
         "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
@@ -338,6 +345,13 @@ fn base() -> Command {
                 .value_name("NAME=VALUE")
                 .action(ArgAction::Append)
                 .help("additionalimagestore=DIR: use the images in the store DIR too, which is only read"),
+        )
+        .arg(
+            Arg::new("cgroup-manager")
+                .long("cgroup-manager")
+                .value_name("WHO")
+                .value_parser(["cgroupfs", "systemd"])
+                .help("Who makes control groups: cgroupfs or systemd"),
         )
         .arg(
             Arg::new("version")
@@ -525,7 +539,13 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     let dir = |name: &str| matches.get_one::<String>(name).map(PathBuf::from);
     let options: Vec<String> =
         matches.get_many("storage-opt").map(|options| options.cloned().collect()).unwrap_or_default();
-    let globals = Globals { paths: find_paths(dir("root"), dir("runroot"), &options)?, command_line };
+    let manager = match matches.get_one::<String>("cgroup-manager").map(String::as_str) {
+        Some("cgroupfs") => GroupManager::Cgroupfs,
+        Some("systemd") => GroupManager::Systemd,
+        _ => GroupManager::Auto,
+    };
+    let paths = find_paths(dir("root"), dir("runroot"), &options)?;
+    let globals = Globals { paths, command_line, manager, told_runroot: dir("runroot").is_some() };
     let _ = STORE.set(globals.paths.clone());
     // As deep as the command's name goes: what it has of its own below is its own affair.
     let below = |matches: &ArgMatches| matches.subcommand().map(|(_, below)| below.clone());

@@ -47,16 +47,17 @@ pub struct RunArgs {
 }
 
 impl CreateArgs {
-    fn request(&self, command_line: &[String]) -> Result<RunRequest, Failure> {
+    fn request(&self, globals: &Globals) -> Result<RunRequest, Failure> {
         let mut request = self.flags.request();
+        request.limits.manager = globals.manager;
         let mut words = self.words.iter().cloned();
         request.image = words
             .next()
             .ok_or_else(|| Failure::new("an image is missing").with_hint("see umiak run --help"))?;
         request.command = words.collect();
-        request.create_command = command_line.to_vec();
+        request.create_command = globals.command_line.clone();
         self.flags.refused.check()?;
-        request.check().map_err(engine::Error::from)?;
+        request.check()?;
         Ok(request)
     }
 
@@ -82,7 +83,7 @@ pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
 /// `run`.
 pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     let keys = keys(args.detach_keys.as_deref())?;
-    let request = args.create.request(&globals.command_line)?;
+    let request = args.create.request(globals)?;
     if let (Some(true), Some(stream)) = (args.detach, request.attach.first()) {
         return Err(Failure::new(format!("--attach \"{stream}\" and --detach cannot be used together")));
     }
@@ -151,7 +152,7 @@ pub fn ended(ending: Ending, engine: &Engine, id: &crate::base::id::ContainerId,
 
 /// `create`.
 pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
-    let mut request = args.request(&globals.command_line)?;
+    let mut request = args.request(globals)?;
     request.waits = true;
     let engine = globals.engine()?;
     let image = args.image(&engine, &request)?;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::flags::limits::Resources;
 use super::selection::{Selection, for_each};
 use super::supervision::Supervision;
 use super::{Failure, Globals, Outcome};
@@ -20,6 +21,11 @@ pub struct UpdateArgs {
     /// The newest container
     #[arg(short, long)]
     latest: bool,
+    /// A resource limit of each process started from now on
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    #[command(flatten)]
+    resources: Resources,
     #[command(flatten)]
     supervision: Supervision,
     /// The container, by name or ID
@@ -36,8 +42,10 @@ pub fn update(args: UpdateArgs, globals: &Globals) -> Outcome {
         supervision: args.supervision.wanted(),
         env: args.env.clone(),
         unset_env: args.unsetenv.clone(),
+        limits: args.resources.wanted(),
+        ulimits: args.ulimit.clone(),
     };
-    if args.env.is_empty() && args.unsetenv.is_empty() && changes.supervision == Default::default() {
+    if changes == Changes::default() {
         return Err(Failure::new("nothing to change was named").with_hint("see umiak update --help"));
     }
     for word in &words {

@@ -1,6 +1,7 @@
 //! From what the user typed and what the image says to what a container is: pure, but for the
 //! files that flags name (`--env-file`, `--security-opt seccomp=FILE`).
 
+pub mod limits;
 pub(super) mod names;
 pub mod network;
 mod process;
@@ -18,7 +19,7 @@ use super::userns;
 use crate::base::{signal, size};
 use crate::security::capability;
 use crate::storage::containers::{
-    ContainerConfig, DeviceRecord, Marks, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
+    ContainerConfig, DeviceRecord, Marks, MountRecord, NamespaceMode, NetworkMode, OneId, SeccompChoice,
     UlimitRecord,
 };
 pub(super) use names::ZONES;
@@ -52,6 +53,17 @@ pub enum Error {
         flag: &'static str,
         /// Which file.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A device that is to be limited is none.
+    #[error("--{flag} \"{path}\"")]
+    Device {
+        /// Without dashes.
+        flag: &'static str,
+        /// On the host.
+        path: String,
         /// Why.
         #[source]
         source: io::Error,
@@ -140,6 +152,7 @@ pub fn resolve(
     let security = security_options(request)?;
     let labels = labels(request, image)?;
     let domainname = names::domainname(request, &uts)?;
+    let (limits, cgroups) = limits::resolve(&request.limits)?;
     let mut config = ContainerConfig {
         env: environment(request, image, around, &hostname)?,
         user: request.user.clone().unwrap_or_else(|| image.user.clone()),
@@ -186,9 +199,11 @@ pub fn resolve(
         restart: Default::default(),
         timeout: 0,
         health: None,
+        one_id: OneId::default(),
         auto_remove: request.rm || request.rmi,
         log: logging::resolve(request.log_driver.as_deref(), &request.log_opts)?,
-        cgroups: cgroups(request.cgroups.as_deref())?,
+        cgroups,
+        limits,
     };
     if request.privileged {
         privilege(&mut config, request);
@@ -302,14 +317,6 @@ fn stop_signal(request: &RunRequest, image: &ImageDefaults) -> Result<i32, Error
     }
 }
 
-fn cgroups(value: Option<&str>) -> Result<bool, Error> {
-    match value {
-        None | Some("enabled") => Ok(true),
-        Some("disabled") => Ok(false),
-        Some(other) => Err(Error::Unsupported { flag: "cgroups", value: other.into() }),
-    }
-}
-
 /// Podman's rule: `ALL` first, then what is named, dropping before adding where all are dropped.
 pub fn capabilities(add: &[String], drop: &[String]) -> Result<Vec<String>, Error> {
     let name = |flag_name, text: &str| {
@@ -375,6 +382,12 @@ fn security_options(request: &RunRequest) -> Result<Security, Error> {
             ("unmask", paths) if !paths.is_empty() => {
                 security.unmask.extend(paths.split(':').map(String::from))
             }
+            // Decided when it is known which ids there are (`engine::ids`).
+            ("ownership", "real" | "emulated") => {}
+            ("ownership", "remembered") => {
+                return Err(Error::Unsupported { flag: "security-opt", value: option.clone() });
+            }
+            ("ownership", _) => return Err(flag("security-opt", option, "it takes real or emulated")),
             // Without the module there is nothing to confine by, so nothing to lift.
             ("apparmor", "unconfined") | ("label", "disable") => {}
             ("apparmor" | "label" | "proc-opts", _) => {
@@ -475,7 +488,7 @@ const ULIMITS: &[&str] = &[
 ];
 
 /// The last one of each name counts; `host` is all of the caller's own, which the program has anyway.
-fn ulimits(values: &[String]) -> Result<Vec<UlimitRecord>, Error> {
+pub(super) fn ulimits(values: &[String]) -> Result<Vec<UlimitRecord>, Error> {
     let mut all: Vec<UlimitRecord> = Vec::new();
     for value in values.iter().filter(|value| *value != "host") {
         let limit = ulimit(value)?;

@@ -34,14 +34,11 @@ pub enum Kind<'a> {
     Nothing,
 }
 
-/// From where to where, and the number that all parts of a datagram have.
-type Key = (IpAddr, IpAddr, u32);
-
 /// A fragment of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
-    /// Which datagram it is of.
-    pub key: Key,
+    /// From where to where, and the number that its parts have in common.
+    pub key: (IpAddr, IpAddr, u32),
     /// Where it belongs (bytes).
     pub at: usize,
     /// Whether more follows.
@@ -168,8 +165,11 @@ pub fn datagram(from: IpAddr, to: IpAddr, udp: &[u8]) -> Option<(Ends, &[u8])> {
 /// Datagrams that come in parts.
 #[derive(Default)]
 pub struct Parts {
-    waiting: Vec<(Key, Vec<u8>, Covered)>,
+    waiting: Vec<(Whole, Vec<u8>, Covered)>,
 }
+
+/// Whose parts they are: source, destination, identification.
+type Whole = (IpAddr, IpAddr, u32);
 
 /// Which bytes are there, and the length once it is known.
 #[derive(Default)]

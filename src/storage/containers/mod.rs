@@ -18,12 +18,14 @@
 mod asked;
 mod brief;
 mod health;
+mod limits;
 mod network;
 mod record;
 
 pub use asked::*;
 pub use brief::*;
 pub use health::*;
+pub use limits::*;
 pub use network::*;
 pub use record::*;
 

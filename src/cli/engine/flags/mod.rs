@@ -2,6 +2,7 @@
 
 mod image;
 mod life;
+pub mod limits;
 mod mounting;
 mod namespaces;
 mod network;
@@ -31,6 +32,8 @@ pub struct Flags {
     network: network::Network,
     #[command(flatten)]
     security: security::Security,
+    #[command(flatten)]
+    limits: limits::Limits,
     /// Where the image comes from.
     #[command(flatten)]
     pub image: image::Image,
@@ -50,6 +53,7 @@ impl Flags {
         self.namespaces.fill(&mut request);
         self.network.fill(&mut request);
         self.security.fill(&mut request);
+        self.limits.fill(&mut request);
         request
     }
 }

@@ -19,9 +19,6 @@ pub struct Namespaces {
     /// The cgroup namespace: private, host, container:NAME or ns:PATH
     #[arg(long, value_name = "MODE")]
     cgroupns: Option<String>,
-    /// Whether the container gets a control group: enabled or disabled
-    #[arg(long, value_name = "HOW")]
-    cgroups: Option<String>,
     /// The container's host name
     #[arg(short, long, value_name = "NAME")]
     hostname: Option<String>,
@@ -53,7 +50,6 @@ impl Namespaces {
         request.ipc = this.ipc;
         request.uts = this.uts;
         request.cgroupns = this.cgroupns;
-        request.cgroups = this.cgroups;
         request.hostname = this.hostname;
         request.domainname = this.domainname;
         request.add_hosts = this.add_host;
