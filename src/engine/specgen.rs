@@ -41,10 +41,10 @@ pub struct Host {
     pub borrowed: Vec<String>,
     /// `/dev/shm` is that of another container.
     pub shm_of_other: bool,
-    /// Settings of the kernel can be written by way of the proc that the container will have.
-    pub writable_sysctls: bool,
     /// The container's limits.
     pub resources: Option<LinuxResources>,
+    /// Settings of the kernel can be written by way of the proc that the container will have.
+    pub writable_sysctls: bool,
     /// Rules for devices beside the usual ones; `None` for a container that needs none.
     pub devices: Option<Vec<LinuxDeviceCgroup>>,
 }

@@ -580,9 +580,6 @@ fn queue_file(job: &Job) -> PathBuf {
 const FORCED: &str = "UMIAK_NETWORK_RUNG";
 
 fn known_queue(job: &Job) -> Option<QueueKind> {
-    if let Ok(word) = std::env::var(FORCED) {
-        return QueueKind::of_word(&word);
-    }
     std::fs::read_to_string(queue_file(job)).ok().and_then(|word| QueueKind::of_word(&word))
 }
 
@@ -601,6 +598,7 @@ fn create(job: &mut Job) -> Result<Born, Error> {
     let name = job.record.name.clone();
     let plan = job.networks.plan(&job.record).map_err(io_error(job, "planning the network"))?;
     let known = plan.as_ref().and_then(|_| known_queue(job));
+    let tried = std::env::var(FORCED).ok().and_then(|word| QueueKind::of_word(&word)).or(known);
     let attempt = |mut request: CreateRequest, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
         let (stdio, streams) = match &job.passed {
@@ -624,7 +622,7 @@ fn create(job: &mut Job) -> Result<Born, Error> {
             let Some(plan) = &plan else { return Ok(()) };
             let namespaces = Namespaces::of(pid).map_err(birth::Error::Namespace);
             relay =
-                Some(namespaces.and_then(|namespaces| Relay::start(plan, namespaces, place.take(), known)));
+                Some(namespaces.and_then(|namespaces| Relay::start(plan, namespaces, place.take(), tried)));
             Ok(())
         };
         let born: Option<runtime::Born<'_>> = plan.is_some().then_some(&mut begin);

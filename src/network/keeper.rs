@@ -61,7 +61,7 @@ pub(super) fn open(
     connect(plan, place, container, router, &mut devices)?;
     let ids = RelayIds::of_slot(place.slot);
     let rules = |queue| setup::shared_rules(&devices, ids, place.slot, queue, false);
-    let (ids, kind) = with_queue(nft, ids, known, rules)?;
+    let (ids, kind) = with_queue(nft, ids, &QueueKind::ways(known, false), rules)?;
     Ok((ids, kind, devices))
 }
 

@@ -136,8 +136,14 @@ pub enum QueueKind {
 }
 
 impl QueueKind {
-    /// Those of a kernel with rules that hand over, the best first.
-    pub const ALL: [Self; 3] = [Self::Native, Self::Target, Self::Absent];
+    /// All of them, the best first: what is held is answered as its destination answers.
+    pub const ALL: [Self; 4] = [Self::Native, Self::Target, Self::Frames, Self::Absent];
+
+    /// What is tried, in this order: first what earlier ones found. Who shares a router cannot carry frames.
+    pub fn ways(known: Option<Self>, alone: bool) -> Vec<Self> {
+        let others = Self::ALL.into_iter().filter(|kind| Some(*kind) != known);
+        known.into_iter().chain(others).filter(|kind| alone || *kind != Self::Frames).collect()
+    }
 
     /// The queue of this kind and number.
     pub fn queue(self, number: u16) -> Option<Queue> {
@@ -160,7 +166,7 @@ impl QueueKind {
 
     /// What a word says.
     pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().chain([Self::Frames]).find(|kind| kind.word() == word)
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 

@@ -31,30 +31,49 @@ pub enum Error {
     /// The relay's sockets.
     #[error(transparent)]
     Relay(#[from] relay::Error),
-    /// Neither rules that hand over nor carrying by hand.
-    #[error("{}; carrying frames by hand: {}", report::chain(rules), report::chain(frames))]
-    NoRung {
-        /// What became of the former.
-        rules: Box<Error>,
-        /// And of the latter.
-        frames: Box<Error>,
-    },
+    /// There is no way for packets to the relay.
+    #[error("{}", .0.iter().map(|error| report::chain(error)).collect::<Vec<_>>().join("; "))]
+    NoWay(Vec<Error>),
     /// The thread that does all this.
     #[error("the thread of the router died")]
     Thread,
 }
 
 impl Error {
+    /// Whether the kernel lacks what was wanted of it.
+    fn is_missing(&self) -> bool {
+        match self {
+            Self::Step { source, .. } => is_missing(source),
+            Self::Relay(relay::Error::Queue(source)) => is_missing(source),
+            _ => false,
+        }
+    }
+
     /// What may be done about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Relay(error) => error.hint(),
-            Self::NoRung { .. } => Some(
+            Self::NoWay(_) => Some(
                 "this kernel lets users make no network: --network host has the host's, --network none has none".into(),
             ),
             _ => None,
         }
     }
+}
+
+/// Whether the kernel says so of something that it has not, or lets nobody have.
+fn is_missing(error: &io::Error) -> bool {
+    const MISSING: [i32; 8] = [
+        libc::ENOENT,
+        libc::EOPNOTSUPP,
+        libc::EPROTONOSUPPORT,
+        libc::EAFNOSUPPORT,
+        libc::ENOPROTOOPT,
+        libc::EPERM,
+        libc::EACCES,
+        libc::ENOSYS,
+    ];
+    netlink::errno(error).is_some_and(|errno| MISSING.contains(&errno))
 }
 
 /// Makes an error of what was being done.
@@ -112,24 +131,30 @@ pub fn open(
     Ok(Opened { inner, outbound, queue, carrier: None, keeper: Some(keeper) })
 }
 
-/// A router for one container alone: by rules that hand over, or, where the kernel has none, by hand.
+/// A router for one container alone, by the first way that the kernel has.
 fn private(plan: &NetworkPlan, container: &OwnedFd, known: Option<QueueKind>) -> Result<Opened, Error> {
     new_namespace()?;
+    let mut failures = Vec::new();
+    for way in QueueKind::ways(known, true) {
+        let opened = match way {
+            QueueKind::Frames => carried(plan, container),
+            way => ruled(plan, container, way),
+        };
+        match opened {
+            // The other ways are about the same devices and sockets.
+            Err(error) if !error.is_missing() => return Err(error),
+            Err(error) => failures.push(error),
+            opened => return opened,
+        }
+    }
+    Err(Error::NoWay(failures))
+}
+
+/// A router with rules that hand over.
+fn ruled(plan: &NetworkPlan, container: &OwnedFd, way: QueueKind) -> Result<Opened, Error> {
     let ids = RelayIds::of_slot(0);
-    let ruled = match known {
-        Some(QueueKind::Frames) => {
-            Err(doing("making the rules of the router")(io::ErrorKind::Unsupported.into()))
-        }
-        known => nft_socket()
-            .and_then(|mut nft| with_queue(&mut nft, ids, known, |queue| setup::private_rules(ids, queue))),
-    };
-    let (ids, queue) = match ruled {
-        Ok(ruled) => ruled,
-        Err(rules) => {
-            let by_hand = |frames| Error::NoRung { rules: Box::new(rules), frames: Box::new(frames) };
-            return carried(plan, container).map_err(by_hand);
-        }
-    };
+    let rules = |queue| setup::private_rules(ids, queue);
+    let (ids, queue) = with_queue(&mut nft_socket()?, ids, &[way], rules)?;
     let mut router = route_socket()?;
     carry_out(&mut router, setup::router(plan))?;
     write_settings(plan)?;
@@ -218,24 +243,22 @@ pub(super) fn carry_out(socket: &mut Socket, list: Requests) -> Result<(), Error
     }
 }
 
-/// Makes the rules of a relay, with the kind of queue that it is known to have, or the best one.
+/// Makes the rules of a relay, with the first kind of queue that the kernel has.
 pub(super) fn with_queue(
     nft: &mut Socket,
     ids: RelayIds,
-    known: Option<QueueKind>,
+    ways: &[QueueKind],
     rules: impl Fn(Option<Queue>) -> Vec<Request>,
 ) -> Result<(RelayIds, QueueKind), Error> {
     let number = ids.queue.unwrap_or_default();
     let mut refused: io::Error = io::ErrorKind::Unsupported.into();
-    let known = known.filter(|kind| *kind != QueueKind::Frames);
-    for kind in known.into_iter().chain(QueueKind::ALL) {
+    for kind in ways.iter().copied() {
         let queue = kind.queue(number);
         match nft.send(&rules(queue)) {
             Ok(()) => return Ok((RelayIds { queue: queue.and(ids.queue), ..ids }, kind)),
             Err(Refused { source, .. }) => refused = source,
         }
-        // That is what the kernel says of a kind of queue that it has not.
-        if netlink::errno(&refused) != Some(libc::ENOENT) {
+        if !is_missing(&refused) {
             break;
         }
     }

@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, poll};
 
@@ -19,7 +20,7 @@ use super::frame::{self, Kind, Parts};
 use super::icmp::Reason;
 use super::inner::listener;
 use super::queue::Held;
-use super::udp::Ends;
+use super::udp::{ANSWERED, Ends};
 use crate::network::ids::mark;
 use crate::sys::packet;
 
@@ -74,6 +75,38 @@ pub struct Carrier {
     next: u32,
     ports: HashSet<(bool, u16)>,
     parts: Parts,
+    talks: Talks,
+}
+
+/// Who has sent datagrams to the container lately, and from which port of it they are answered: there is a socket
+/// of the router for these.
+#[derive(Default)]
+struct Talks(HashMap<Ends, Instant>);
+
+/// Shorter than a socket of the router waits for more ([`ANSWERED`]).
+const LATELY: Duration = ANSWERED.saturating_sub(Duration::from_secs(10));
+/// So many are known at most.
+const TALKS: usize = 8192;
+
+impl Talks {
+    fn note(&mut self, ends: Ends, now: Instant) {
+        if self.0.len() >= TALKS {
+            self.0.retain(|_, last| now.saturating_duration_since(*last) < LATELY);
+        }
+        if self.0.len() < TALKS {
+            self.0.insert(ends, now);
+        }
+    }
+
+    fn goes_on(&mut self, ends: Ends, now: Instant) -> bool {
+        match self.0.get_mut(&ends) {
+            Some(last) if now.saturating_duration_since(*last) < LATELY => {
+                *last = now;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 fn ring(bell: &OwnedFd) {
@@ -155,6 +188,7 @@ impl Carrier {
             next: 0,
             ports: HashSet::new(),
             parts: Parts::default(),
+            talks: Talks::default(),
         };
         Ok((carrier, lane))
     }
@@ -178,22 +212,29 @@ impl Carrier {
                     self.judge(verdict);
                 }
             }
+            let now = Instant::now();
             for _ in 0..if ready[0] { TURN } else { 0 } {
                 // What cannot be received now will be; an error is that the container is going.
                 let Ok(length) = packet::receive(&self.front.near, &mut buffer) else { break };
-                self.outgoing(&buffer[..length]);
+                self.outgoing(&buffer[..length], now);
             }
             for _ in 0..if ready[1] { TURN } else { 0 } {
                 let Ok(length) = packet::receive(&self.front.far, &mut buffer) else { break };
+                if let Kind::Datagram((from, to), ..) = frame::kind(&buffer[..length]) {
+                    self.talks.note((to, from), now);
+                }
                 // What is not taken is lost, and sent again by whoever minds.
                 let _ = packet::send(&self.front.near, &buffer[..length]);
             }
         }
     }
 
-    fn outgoing(&mut self, frame: &[u8]) {
+    fn outgoing(&mut self, frame: &[u8], now: Instant) {
         match frame::kind(frame) {
             Kind::First(ends) => self.hold(ends, frame),
+            Kind::Datagram(ends, ..) if self.talks.goes_on(ends, now) => {
+                let _ = packet::send(&self.front.far, frame);
+            }
             Kind::Datagram(ends, bytes, run) => self.tell(ends, bytes, run),
             Kind::Part(part) => {
                 let (from, to, _) = part.key;

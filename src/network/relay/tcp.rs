@@ -176,8 +176,8 @@ impl Dials {
 
     fn dial(&mut self, ends: Ends, client: Client, around: &mut Around<'_>) {
         if self.table.len() + around.pairs.len() >= self.limit {
-            // Not refused: it may be sent again.
-            return self.give_up(client, None);
+            // Told at once: nobody knows when there will be room.
+            return self.give_up(client, Some(mark::RESET));
         }
         let to = match (around.decide)(ends.1) {
             Decision::Dial(to) => to,
