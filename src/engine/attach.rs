@@ -397,7 +397,7 @@ impl Relay<'_> {
                 Some(Event::Failed { code, message, hint }) => {
                     Some(Ending::Failed { code, message: message.to_owned(), hint: hint.to_owned() })
                 }
-                Some(Event::Started(_) | Event::Checked(..)) | None => None,
+                Some(Event::Started(_) | Event::Checked(..) | Event::Networks { .. }) | None => None,
             }),
         }
     }

@@ -18,6 +18,7 @@ pub(super) const OURS: &[&[u8]] = &[
     b"/proc",
     b"/run",
     b"/run/.containerenv",
+    super::ids::APT_CONFIG.as_bytes(),
     b"/run/notify",
     b"/run/secrets",
     b"/sys",

@@ -2,13 +2,15 @@
 //! and group for those who are to be known in it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::config::names::HOST_GATEWAY;
 use super::environment::expand;
 use super::files::with_ids;
+use super::ids::APT_CONFIG;
 use super::network::host::{HostNetwork, Resolver};
 use super::network::plan::{HOST_NAMES, Texts, plain_resolv};
 use super::{Engine, Error, config};
@@ -37,6 +39,9 @@ impl Engine {
             texts.push(("hostname", "/etc/hostname", format!("{}\n", config.hostname).into_bytes()));
         }
         texts.push(("containerenv", "/run/.containerenv", Vec::new()));
+        if config.one_id.apt {
+            texts.push(("apt.conf", APT_CONFIG, b"APT::Sandbox::User \"root\";\n".to_vec()));
+        }
         if let Some(zone) = &config.etc.tz {
             texts.push(("localtime", "/etc/localtime", time_zone(zone)?));
         }
@@ -119,6 +124,45 @@ impl Engine {
             let opened = mount::open_path(path).map_err(|error| error.raw_os_error())?;
             copy::give(opened, owner).map_err(errno)
         })
+    }
+
+    /// Has the network's files of a container that runs say what is so now, in place of what was so before. Lines
+    /// that the container has written itself stay.
+    pub(in crate::engine) fn rewrite_files(
+        &self,
+        (old, before): (&ContainerRecord, &Texts),
+        (new, after): (&ContainerRecord, &Texts),
+    ) -> Result<(), Error> {
+        let resolv = |texts: &Texts| texts.resolv.clone().map(String::into_bytes);
+        for (name, before, after) in [
+            ("hosts", self.hosts(old, Some(before))?, self.hosts(new, Some(after))?),
+            ("resolv.conf", resolv(before), resolv(after)),
+        ] {
+            if let (Some(before), Some(after)) = (before, after)
+                && before != after
+            {
+                self.amend_file(new, name, &before, &after)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn amend_file(&self, record: &ContainerRecord, name: &str, old: &[u8], new: &[u8]) -> Result<(), Error> {
+        let path = self.containers.dir(&record.id).join(name);
+        let amend = || {
+            let mut file = fs::OpenOptions::new().read(true).write(true).open(&path)?;
+            let mut text = Vec::new();
+            Read::by_ref(&mut file).take(LARGEST).read_to_end(&mut text)?;
+            let text = amended(&text, old, new);
+            // The container has this file, and would not see another one of its name.
+            file.write_all_at(&text, 0)?;
+            file.set_len(text.len() as u64)
+        };
+        if self.has_other_ids(record) {
+            let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+            return self.outside(record, "writing files of container", || amend().map_err(errno));
+        }
+        amend().map_err(|source| Error::File { action: "writing", path: path.clone(), source })
     }
 
     /// The text of `/etc/resolv.conf`; none if the image's own stays.
@@ -303,6 +347,25 @@ fn kept_user(record: &ContainerRecord) -> Option<(u32, u32, String, String, Stri
     (uid != 0).then(|| (uid, gid, field(0), field(4), field(5)))
 }
 
+/// A text of lines after what it is made of has changed: lines of the old one that are not in the new one go,
+/// those that are only in the new one come.
+fn amended(current: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    if current == old {
+        return new.to_vec();
+    }
+    let lines = |text: &[u8]| {
+        text.split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect::<Vec<_>>()
+    };
+    let (old, new) = (lines(old), lines(new));
+    let mut all = lines(current);
+    all.retain(|line| !old.contains(line) || new.contains(line));
+    all.extend(new.into_iter().filter(|line| !old.contains(line)));
+    all.into_iter().flat_map(|line| [line, b"\n".to_vec()].concat()).collect()
+}
+
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let value = |name: &str| values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
     expand(template.trim_end(), &|name| value(name).to_owned())
@@ -333,6 +396,17 @@ fn time_zone(zone: &str) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_container_has_written_itself_stays() {
+        let (old, new) = (b"1 localhost\n2 me\n", b"1 localhost\n2 me\n3 me\n");
+        assert_eq!(amended(old, old, new), new);
+        assert_eq!(amended(new, new, old), old);
+        let own = b"1 localhost\n9 other\n2 me\n";
+        assert_eq!(amended(own, old, new), b"1 localhost\n9 other\n2 me\n3 me\n");
+        assert_eq!(amended(b"9 other\n2 me", old, b"1 localhost\n"), b"9 other\n");
+        assert_eq!(amended(b"", old, b""), b"");
+    }
 
     #[test]
     fn entries_are_filled_in() {

@@ -121,7 +121,7 @@ fn request(
         pidfd: None,
         own_namespaces: 0,
         seccomp: run::seccomp_profile(&record.config)?,
-        filter: None,
+        filter: run::emulating_filter(record)?,
         preserve_fds: 0,
         preserve_list: Vec::new(),
         groups_by_name: record.config.who.groups.clone(),

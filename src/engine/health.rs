@@ -54,6 +54,7 @@ impl Condition {
 enum Heard {
     Something,
     Checked(HealthStatus, i32),
+    Networks(String, String),
     Nothing,
     End,
 }
@@ -76,7 +77,27 @@ impl Engine {
                 Heard::End => {
                     return Err(Error::NotRunning { name: record.name, status: "exited" });
                 }
-                Heard::Something | Heard::Nothing => {}
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks a container's monitor to change networks: what went wrong, empty if nothing did, and the hint; none if
+    /// it ended before it answered.
+    pub(super) fn ask_monitor(
+        &self,
+        record: &ContainerRecord,
+        request: &Request<'_>,
+    ) -> Result<Option<(String, String)>, Error> {
+        let Ok(socket) = self.listen_to(record) else { return Ok(None) };
+        if say(&socket, request).is_err() {
+            return Ok(None);
+        }
+        loop {
+            match hear(&socket, None).map_err(Error::Relay)? {
+                Heard::Networks(message, hint) => return Ok(Some((message, hint))),
+                Heard::End => return Ok(None),
+                _ => {}
             }
         }
     }
@@ -154,6 +175,7 @@ fn hear(socket: &OwnedFd, patience: Option<Duration>) -> io::Result<Heard> {
         Ok((0, _)) | Err(_) => Ok(Heard::End),
         Ok((length, _)) => Ok(match Event::decode(&buffer[..length]) {
             Some(Event::Checked(status, code)) => Heard::Checked(status, code),
+            Some(Event::Networks { message, hint }) => Heard::Networks(message.to_owned(), hint.to_owned()),
             Some(Event::Exited(_) | Event::Failed { .. }) => Heard::End,
             _ => Heard::Something,
         }),

@@ -1,17 +1,24 @@
 //! Whose ids a container has, and what it has of other containers and images: what is asked of the store
 //! when it is made.
 
-use super::files::of_image;
+use std::ffi::CStr;
+
+use rustix::fs::FileType;
+
+use super::files::{of_image, with_ids};
 use super::request::RunRequest;
 use super::userns::{self, Ids};
-use super::{Engine, Error, attach, config, sources};
+use super::{Engine, Error, attach, sources};
 use crate::base::idmap::IdMapping;
 use crate::security::idmap::{self, RungKind};
 use crate::security::passwd;
-use crate::storage::containers::{ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode, UsernsMode};
+use crate::storage::containers::{
+    ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode, OneId, UsernsMode,
+};
 use crate::storage::images::ImageRecord;
+use crate::sys::host;
 use crate::sys::lock::Lock;
-use crate::sys::{host, merged};
+use crate::sys::merged::{self, Level, Tree};
 
 /// As many ids a container gets at least, and what no image can want more of (Podman's numbers).
 const FEWEST: u32 = 1024;
@@ -19,7 +26,60 @@ const MOST: u32 = 65_536;
 /// "nobody" needs no id of its own.
 const NOBODY: u32 = 65_534;
 
+/// Where a container with one id that has apt finds its configuration, which the environment names.
+pub(super) const APT_CONFIG: &str = "/run/.apt.conf";
+
 impl Engine {
+    /// What is done for a container if it has one id only. Where there are real ids nothing is.
+    pub(super) fn one_id(&self, record: &ContainerRecord) -> Result<OneId, Error> {
+        let chosen = record.config.security_opt.iter().rev().find_map(|option| {
+            let (key, value) = option.split_once(['=', ':'])?;
+            (key == "ownership").then_some(value)
+        });
+        let single = record.mapping.as_ref().is_some_and(IdMapping::is_single);
+        match chosen {
+            Some("real") => return Ok(OneId::default()),
+            Some(_) if !single => return Err(Error::RealIds),
+            None if !single || self.rung().kind != RungKind::Single => return Ok(OneId::default()),
+            _ => {}
+        }
+        let files = self.files(record);
+        // One that is being made has written nothing yet.
+        let trees = std::iter::once(files.upper).filter(|upper| upper.path.exists());
+        let trees: Vec<Tree> = trees.chain(files.lower).collect();
+        let apt = with_ids(record.mapping.as_ref(), ("reading a file of", &record.name), || {
+            Ok(has_directory(&trees, &[c"etc", c"apt"]))
+        })?;
+        Ok(OneId { emulated: true, apt })
+    }
+
+    /// With one id, who is to run as somebody else is mapped to that id instead of root: all files are his then.
+    pub(super) fn as_its_user(
+        &self,
+        mapping: Option<IdMapping>,
+        config: &ContainerConfig,
+        request: &RunRequest,
+        image: Option<&ImageRecord>,
+    ) -> Option<IdMapping> {
+        let asked = request.userns.as_deref().unwrap_or_default();
+        let plain = config.userns == UsernsMode::Default && asked.is_empty() && !config.user.is_empty();
+        if self.rung().kind != RungKind::Single || !plain {
+            return mapping;
+        }
+        let trees = match image {
+            Some(image) => of_image(&self.store.clone().with_ownership(self.ownership()), &image.layers),
+            None => vec![Tree { path: request.image.clone().into(), plain: false }],
+        };
+        let read = |name| merged::read(&trees, &["etc", name], 4 << 20).ok().flatten().unwrap_or_default();
+        // Who is not known is told by who starts the program.
+        match passwd::resolve(&config.user, &read("passwd"), &read("group")) {
+            Ok(user) if user.uid != 0 => {
+                Some(IdMapping::single(user.uid, host::uid(), user.gid, host::gid()))
+            }
+            _ => mapping,
+        }
+    }
+
     /// The ids that containers have which asked for nothing; none for root's.
     pub(super) fn default_mapping(&self) -> Option<IdMapping> {
         (self.rung().kind != RungKind::Root).then(|| self.rung().mapping.clone())
@@ -149,22 +209,12 @@ impl Engine {
     }
 
     /// Finds the images that are mounted, and their layers.
-    pub(super) fn resolve_images(
-        &self,
-        config: &mut ContainerConfig,
-        mapping: Option<&IdMapping>,
-    ) -> Result<(), Error> {
+    pub(super) fn resolve_images(&self, config: &mut ContainerConfig) -> Result<(), Error> {
         if !config.mounts.iter().any(|mount| mount.kind == "image") {
             return Ok(());
         }
         let store = self.store.clone().with_ownership(self.ownership());
         for mount in config.mounts.iter_mut().filter(|mount| mount.kind == "image") {
-            let other =
-                mapping.is_some_and(|own| !own.is_single()) && mapping != self.default_mapping().as_ref();
-            if other {
-                let what = format!("type=image,source={}", mount.source);
-                return Err(config::Error::Unsupported { flag: "mount", value: what }.into());
-            }
             let found = store.image(&mount.source)?;
             let image = found.ok_or_else(|| super::images::Error::NoSuchImage(mount.source.clone()))?;
             mount.name = Some(image.id.to_string());
@@ -196,4 +246,16 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether there is a directory below merged trees. What cannot be read is not there.
+fn has_directory(trees: &[Tree], path: &[&CStr]) -> bool {
+    let mut level = Level::open(trees).ok();
+    for name in path {
+        level = level.and_then(|level| {
+            let entry = level.find(name).ok()??;
+            (entry.kind() == FileType::Directory).then(|| level.enter(name, &entry).ok())?
+        });
+    }
+    level.is_some()
 }

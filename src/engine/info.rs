@@ -10,8 +10,7 @@ use crate::image::manifest::own_architecture;
 use crate::network::nft::QueueKind;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::Status;
-use crate::sys::mount::{self, Overlay};
-use crate::sys::{child, host, namespace, tree};
+use crate::sys::host;
 
 impl Engine {
     /// Podman's shape where Podman has a word for it, and `isolation` for the rungs of ours.
@@ -90,6 +89,7 @@ impl Engine {
                         },
                         "why": rung.why,
                         "hint": rung.hint,
+                        "owners": if rung.kind == RungKind::Single { "emulated" } else { "real" },
                     },
                     "files": self.files_rung(),
                     "cgroup": {
@@ -139,30 +139,8 @@ impl Engine {
     /// How containers get the files of their images in this store. Tried out, since it depends on the kernel,
     /// the file system and what surrounds us.
     fn files_rung(&self) -> Value {
-        let dir = self.store.path(format!("staging/probe-{}", std::process::id()));
         let mapping = self.default_mapping();
-        let userxattr = mapping.is_some();
-        let probe = || -> std::io::Result<()> {
-            let part = |name: &str| {
-                let path = dir.join(name);
-                fs::create_dir_all(&path).map(|()| path)
-            };
-            let overlay = Overlay {
-                lower: vec![part("lower")?],
-                upper: part("upper")?,
-                work: part("work")?,
-                volatile: false,
-                userxattr,
-            };
-            namespace::unshare(libc::CLONE_NEWNS as u64)?;
-            mount::can_overlay(&overlay)
-        };
-        let tried = child::call(mapping.as_ref(), || {
-            let error = probe().err().map(|error| error.to_string());
-            let _ = tree::remove_all(&dir);
-            error
-        });
-        match tried.unwrap_or_else(|error| Some(error.to_string())) {
+        match super::doctor::overlay(&self.store, mapping.as_ref()).map(std::io::Error::from_raw_os_error) {
             None => json!({ "rung": "overlay", "why": "layers are stacked by the kernel" }),
             Some(why) => json!({
                 "rung": "copies",
@@ -228,6 +206,10 @@ fn network_rung(runroot: &std::path::Path) -> Value {
         Some(QueueKind::Absent) => (
             "tproxy without holding",
             "the kernel has no queues of packets (nfnetlink_queue): connections are accepted before they are dialled",
+        ),
+        Some(QueueKind::Frames) => (
+            "frames",
+            "the kernel has no rules that hand over (nf_tables with tproxy): the relay carries frames by hand, which is slower",
         ),
         None => ("unknown", "no container with a network of its own has been started since the machine was"),
     };

@@ -10,6 +10,7 @@ pub mod config;
 pub mod copy;
 mod dependents;
 pub mod diff;
+pub mod doctor;
 pub mod environment;
 pub mod etc;
 pub mod events;
@@ -218,6 +219,10 @@ pub enum Error {
         path.display()
     )]
     DevicePermissions { path: PathBuf, permissions: String },
+    #[error("compiling the seccomp profile")]
+    SeccompFilter(#[from] crate::seccomp::Error),
+    #[error("--security-opt ownership=emulated: the container has more ids than one, and real owners")]
+    RealIds,
     #[error("reading the seccomp profile \"{}\"", path.display())]
     SeccompProfile {
         path: PathBuf,
@@ -413,6 +418,11 @@ impl Error {
         match self {
             Self::Containers(containers::Error::NameInUse { name, .. }) => {
                 Some(format!("remove it with \"umiak rm -f {name}\", or use --replace"))
+            }
+            Self::Store(crate::storage::Error::Io { source, .. })
+                if matches!(source.raw_os_error(), Some(libc::EROFS | libc::EACCES)) =>
+            {
+                Some("--root DIR, or XDG_DATA_HOME, names a directory that can be written to".to_owned())
             }
             Self::Containers(containers::Error::NotFound(_)) => {
                 Some("\"umiak ps -a\" lists all containers".to_owned())

@@ -1,6 +1,5 @@
 //! Making a container and starting its monitor.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -11,15 +10,17 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::config::{self, ImageDefaults, Surroundings};
+use super::network::live::Live;
 use super::request::RunRequest;
 use super::{Engine, Error, dependents, limits, name, sources, specgen, volumes};
+use crate::base::digest::ChainId;
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::base::report;
 use crate::monitor::protocol::Request;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
-use crate::seccomp;
+use crate::seccomp::{self, Emulation};
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
@@ -34,6 +35,7 @@ use crate::sys::daemon;
 use crate::sys::host;
 use crate::sys::lock::Lock;
 use crate::sys::process;
+use crate::sys::seccomp::Filter;
 
 /// A container whose monitor has been started.
 #[derive(Debug)]
@@ -83,6 +85,7 @@ impl Engine {
         self.check_network(&mut config)?;
         let _ids = self.lock_ids(&config)?;
         let mapping = self.resolve_mapping(request, &mut config, image)?;
+        let mapping = self.as_its_user(mapping, &config, request, image);
         if config.userns == UsernsMode::KeepId && request.user.is_none() {
             // As in Podman; and with one id there is no other to be.
             let inside = |ranges: &[IdRange], own| IdMapping::to_container(ranges, own).unwrap_or(own);
@@ -98,7 +101,7 @@ impl Engine {
             let path = PathBuf::from(monitor::journal::SOCKET);
             monitor::journal::connect(&path).map_err(|source| Error::NoJournal { path, source })?;
         }
-        self.resolve_images(&mut config, mapping.as_ref())?;
+        self.resolve_images(&mut config)?;
         let rootfs = match image {
             Some(image) => RootfsSource::Image {
                 id: image.id,
@@ -118,8 +121,9 @@ impl Engine {
             mapping,
             create_command: request.create_command.clone(),
             waits: request.waits,
-            config,
+            config: Box::new(config),
         };
+        record.config.one_id = self.one_id(&record)?;
         let lock = match self.provide_and_publish(&mut record, given, request) {
             Ok(lock) => lock,
             Err(error) => {
@@ -307,7 +311,7 @@ impl Engine {
                         again.afresh().create_request(record).map_err(io::Error::other)
                     }),
                     ended: None,
-                    network: planner(self.clone()),
+                    networks: Box::new(Live::new(self.clone())),
                     executor: Box::new(move |state, words, stdio| {
                         let failed = |error: Error| (error.exit_code(), report::chain(&error));
                         executing.check_health(&inside, state, words, stdio).map_err(failed)
@@ -323,10 +327,6 @@ impl Engine {
                     size: if tty { super::attach::terminal_size() } else { None },
                     stdin: stdin_read,
                     lock,
-                    leave: {
-                        let engine = self.clone();
-                        Box::new(move |record| engine.leave_networks(record))
-                    },
                     sweep: {
                         let store = store_of.clone();
                         let image = record.image_id.filter(|_| record.config.marks.rmi);
@@ -419,6 +419,7 @@ impl Engine {
         request.keep_groups = record.config.who.keep_groups;
         request.preserve_list.clone_from(&record.config.kernel.preserve_fds);
         request.cgroup = group.manager;
+        request.filter = emulating_filter(record)?;
         Ok(request)
     }
 
@@ -442,11 +443,23 @@ impl Engine {
     /// is missing or cannot write to the store's file system, and where the container's ids are not
     /// those that the layers were unpacked with.
     pub(super) fn copy_layers(&self, record: &ContainerRecord) -> io::Result<()> {
-        let RootfsSource::Image { layers, .. } = &record.rootfs else { return Ok(()) };
+        match &record.rootfs {
+            RootfsSource::Image { layers, .. } => self.copy_tree(record, layers, "rootfs"),
+            RootfsSource::Directory(_) => Ok(()),
+        }
+    }
+
+    /// Copies layers, lowest first, into a directory of the container's own with its ids.
+    pub(super) fn copy_tree(
+        &self,
+        record: &ContainerRecord,
+        layers: &[ChainId],
+        name: &str,
+    ) -> io::Result<()> {
         let store = self.layer_store(record);
         let layers: Vec<PathBuf> = layers.iter().map(|chain_id| store.layer_tree(chain_id)).collect();
         let dir = self.containers.dir(&record.id);
-        let staging = dir.join("rootfs.part");
+        let staging = dir.join(format!("{name}.part"));
         // A container's id means a host's id by the container's own mapping; with one id the archive's
         // owners are lost, and all files have that one's.
         let other = self.has_other_ids(record);
@@ -467,24 +480,12 @@ impl Engine {
         child::call(unpacked_with.as_ref(), merge)
             .map_err(io::Error::other)?
             .map_err(io::Error::from_raw_os_error)?;
-        fs::rename(&staging, dir.join("rootfs"))
+        fs::rename(&staging, dir.join(name))
     }
 
     fn cgroup_mount(&self, config: &ContainerConfig) -> bool {
         config.cgroupns != crate::storage::containers::NamespaceMode::Host
     }
-}
-
-/// Plans the network of each run. What the files of the first one say is what it gets.
-fn planner(engine: Engine) -> monitor::Planner {
-    let first = Cell::new(true);
-    Box::new(move |record| {
-        let plan = match first.replace(false) {
-            true => engine.network_plan(record),
-            false => engine.afresh().network_plan(record),
-        };
-        plan.map_err(io::Error::other)
-    })
 }
 
 /// Our own streams for a program that gets them; none for others.
@@ -500,6 +501,15 @@ fn passed(config: &ContainerConfig) -> Result<Option<[OwnedFd; 3]>, Error> {
     let dup = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| Error::Socket(error.into()));
     let [stdin, stdout, stderr] = ours;
     Ok(Some([dup(stdin)?, dup(stdout)?, dup(stderr)?]))
+}
+
+/// The filter of a container whose ownership is emulated: that of its profile, changed. None for others.
+pub fn emulating_filter(record: &ContainerRecord) -> Result<Option<Filter>, Error> {
+    let ids = record.mapping.as_ref().filter(|_| record.config.one_id.emulated);
+    let Some(([uid], [gid])) = ids.map(|ids| (&ids.uids[..], &ids.gids[..])) else { return Ok(None) };
+    let emulation = Emulation { uid: uid.container, gid: gid.container };
+    let profile = seccomp_profile(&record.config)?;
+    Ok(Some(seccomp::compile_with(profile.as_ref(), Some(emulation))?))
 }
 
 /// The filter that a container's configuration chooses.

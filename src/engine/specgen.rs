@@ -110,6 +110,10 @@ pub fn process(
 ) -> Result<Process, Error> {
     let mut process = Process::default();
     let mut ids = User::default();
+    let mut env = env;
+    if config.one_id.apt && !env.iter().any(|variable| variable.starts_with("APT_CONFIG=")) {
+        env.push(format!("APT_CONFIG={}", super::ids::APT_CONFIG));
+    }
     ids.set_umask(config.kernel.umask);
     process
         .set_terminal(Some(tty))

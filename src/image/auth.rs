@@ -226,7 +226,18 @@ fn in_files(
     let (files, named) = files(option, env);
     for path in files {
         let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !named => continue,
+            // Variables of another login (su, sudo) lead to directories that are none of ours.
+            Err(error)
+                if !named
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound
+                            | io::ErrorKind::PermissionDenied
+                            | io::ErrorKind::NotADirectory
+                    ) =>
+            {
+                continue;
+            }
             other => other.map_err(|source| Error::Read { path: path.clone(), source })?,
         };
         let file: AuthFile =

@@ -18,6 +18,9 @@ pub type Note<'a> = dyn FnMut(&Course, Option<&HealthRun>) + 'a;
 /// Makes checks anew where others are asked for.
 pub type Renew<'a> = dyn FnMut() -> Option<Option<Checks<'a>>> + 'a;
 
+/// Changes the container's networks as a request says; the error with what may be done about it.
+pub type Change<'a> = dyn FnMut(&[u8]) -> Result<(), (String, String)> + 'a;
+
 /// One run's times.
 #[derive(Default)]
 pub struct Care<'a> {
@@ -35,6 +38,8 @@ pub struct Care<'a> {
     pub watch: Option<Box<dyn Fn() -> Option<OomWatch> + 'a>>,
     /// Told of them.
     pub oom: Option<Box<dyn FnMut() + 'a>>,
+    /// Changes the container's networks, if it has a relay.
+    pub networks: Option<Box<Change<'a>>>,
     /// Whether the container is to be started again whatever its restart policy says.
     pub restart: bool,
     /// Whether it is to end for good whatever its restart policy says.

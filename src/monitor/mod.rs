@@ -9,8 +9,10 @@ mod oom;
 mod probe;
 pub mod protocol;
 mod restart;
+mod rewire;
 mod supervise;
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -103,8 +105,19 @@ impl Error {
 /// Makes the runtime's request for a container's first process.
 pub type Requester = Box<dyn Fn(&ContainerRecord) -> io::Result<CreateRequest>>;
 
-/// Plans the network of a run of a container; none if it needs no relay. Called in the monitor.
-pub type Planner = Box<dyn Fn(&ContainerRecord) -> io::Result<Option<NetworkPlan>>>;
+/// Who knows the networks of a container. Asked in the monitor, to whose process addresses and names belong.
+pub trait Networks {
+    /// The plan of a run; none if it needs no relay.
+    fn plan(&self, record: &ContainerRecord) -> io::Result<Option<NetworkPlan>>;
+    /// Takes what the new record has in place of the old one while the container runs, writes its files, and
+    /// gives the plan.
+    fn prepare(&self, old: &ContainerRecord, new: &ContainerRecord) -> io::Result<Option<NetworkPlan>>;
+    /// After [`Self::prepare`]: gives back what only the old record has, if it is done; otherwise what only the
+    /// new one has.
+    fn settle(&self, old: &ContainerRecord, new: &ContainerRecord, done: bool);
+    /// Gives back what the container has in networks that others are in, too.
+    fn leave(&self, record: &ContainerRecord);
+}
 
 /// Runs a command in the running container; its pidfd, or what a shell would exit with and why.
 pub type Executor = Box<dyn Fn(&RunState, Vec<String>, Stdio) -> Result<OwnedFd, (u8, String)>>;
@@ -125,8 +138,8 @@ pub struct Job {
     pub without_overlay: Requester,
     /// The first run's program begins only when somebody says so.
     pub hold: bool,
-    /// Plans the network of each run.
-    pub network: Planner,
+    /// Its networks.
+    pub networks: Box<dyn Networks>,
     /// The relay of the run that ended.
     pub ended: Option<Relay>,
     /// For health checks.
@@ -143,8 +156,6 @@ pub struct Job {
     pub lock: Lock,
     /// Volumes without a name, which go with a container that is removed when it ends.
     pub anonymous_volumes: Vec<PathBuf>,
-    /// Gives back what the container has in networks that others are in, too.
-    pub leave: Box<dyn Fn(&ContainerRecord)>,
     /// Removes what others, who were killed, left in the store.
     pub sweep: Box<dyn Fn()>,
     /// Deletes a tree that the container left, whoever owns the files.
@@ -157,7 +168,7 @@ pub fn run(mut job: Job) -> u8 {
     let mut supervisor = None;
     let result = supervise(&mut job, &mut supervisor);
     // Before anybody hears of the end: the next one may want the same address.
-    (job.leave)(&job.record);
+    job.networks.leave(&job.record);
     match result {
         Ok(code) => {
             let trash = job.record.config.auto_remove.then(|| job.containers.remove(&job.record));
@@ -285,7 +296,9 @@ struct Run {
     relay: Option<Relay>,
 }
 
-/// Creates the container and starts its program.
+/// Creates the container and starts its program. Not inlined: what it keeps on the stack would be kept as long as
+/// the container runs.
+#[inline(never)]
 fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<Run, Error> {
     job.ended = None;
     let fresh = match slot {
@@ -336,9 +349,10 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
             let _ = atomic::write(&queue_file(job), word, 0o600, Durability::Volatile);
         }
     }
-    let failed = |source| Error::Runtime { name: job.record.name.clone(), source };
+    let name = job.record.name.clone();
+    let failed = move |source| Error::Runtime { name: name.clone(), source };
     if !held {
-        created.start().map_err(failed)?;
+        created.start().map_err(&failed)?;
     }
     match (&mut *slot, fresh) {
         (Some(supervisor), _) => {
@@ -353,7 +367,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         (None, None) => {}
     }
     if let (true, Some(supervisor)) = (held, &mut *slot) {
-        if !hold(job, supervisor, &created)? {
+        if !hold(job, supervisor, &created, relay.as_ref())? {
             return Ok(Run { created, state, relay });
         }
         state.held = false;
@@ -377,11 +391,22 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
 }
 
 /// Waits for the word that the program may begin; if it will not, the first process is ended.
-fn hold(job: &Job, supervisor: &mut Supervisor, created: &Created) -> Result<bool, Error> {
+fn hold(
+    job: &mut Job,
+    supervisor: &mut Supervisor,
+    created: &Created,
+    relay: Option<&Relay>,
+) -> Result<bool, Error> {
     job.events.write(&[Event::container("init", &job.record)]);
     supervisor.tell(&Told::Started(created.pid));
     let pidfd = created.pidfd.as_fd();
-    let goes_on = supervisor.hold(pidfd).map_err(io_error(job, "waiting for the word to begin"))?;
+    let changed = Cell::new(false);
+    let networks = relay.map(|relay| rewire::changes(job, relay, &changed));
+    let mut care = Care { networks, ..Care::default() };
+    let goes_on =
+        supervisor.hold(pidfd, &mut care).map_err(io_error(job, "waiting for the word to begin"))?;
+    drop(care);
+    rewire::take_note(job, &changed);
     if !goes_on {
         // Its own end may be what ended the wait.
         let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
@@ -433,6 +458,7 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
     let config = &job.record.config;
     let (containers, events, record) = (&job.containers, &job.events, &job.record);
     let id = &job.record.id;
+    let rewired = Cell::new(false);
     let mut care = Care {
         kill_at: (config.timeout > 0).then(|| Instant::now() + Duration::from_secs(config.timeout)),
         stop: (config.stop_signal, Duration::from_secs(config.stop_timeout)),
@@ -474,6 +500,7 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
         })
     }));
     let policy = config.restart;
+    care.networks = relay.as_ref().map(|relay| rewire::changes(job, relay, &rewired));
     let mut last = None;
     let (_, again) = supervisor
         .run(created.pidfd.as_fd(), &mut care, |supervisor, care, status| {
@@ -507,6 +534,7 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
     if let Some(relay) = &relay {
         relay.end();
     }
+    rewire::take_note(job, &rewired);
     // Waited for when it is replaced, or when the command has been told of the container's end.
     job.ended = relay;
     if let Some(cgroup) = &created.cgroup {
@@ -548,6 +576,9 @@ fn queue_file(job: &Job) -> PathBuf {
     containers.parent().unwrap_or(&containers).with_file_name(QUEUE_FILE)
 }
 
+/// For tests: a word of [`QueueKind`] that is tried before all others.
+const FORCED: &str = "UMIAK_NETWORK_RUNG";
+
 fn known_queue(job: &Job) -> Option<QueueKind> {
     std::fs::read_to_string(queue_file(job)).ok().and_then(|word| QueueKind::of_word(&word))
 }
@@ -565,8 +596,9 @@ struct Born {
 /// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.
 fn create(job: &mut Job) -> Result<Born, Error> {
     let name = job.record.name.clone();
-    let plan = (job.network)(&job.record).map_err(io_error(job, "planning the network"))?;
+    let plan = job.networks.plan(&job.record).map_err(io_error(job, "planning the network"))?;
     let known = plan.as_ref().and_then(|_| known_queue(job));
+    let tried = std::env::var(FORCED).ok().and_then(|word| QueueKind::of_word(&word)).or(known);
     let attempt = |mut request: CreateRequest, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
         let (stdio, streams) = match &job.passed {
@@ -575,9 +607,9 @@ fn create(job: &mut Job) -> Result<Born, Error> {
         };
         request.stdio = stdio;
         let failed = |source: birth::Error| Error::Network { name: name.clone(), source };
-        let place = plan.as_ref().and_then(NetworkPlan::shared).map(|shared| {
+        let place = plan.as_ref().and_then(|plan| plan.meeting.as_deref()).map(|dir| {
             let mapping = serde_json::to_string(&job.record.mapping).unwrap_or_default();
-            shared::enter(&shared.dir, &mapping).map_err(|source| failed(source.into()))
+            shared::enter(dir, &mapping).map_err(|source| failed(source.into()))
         });
         let mut place = place.transpose()?;
         if let Some(user) = place.as_ref().and_then(|place| place.router.as_ref()?.user.as_ref()) {
@@ -590,7 +622,7 @@ fn create(job: &mut Job) -> Result<Born, Error> {
             let Some(plan) = &plan else { return Ok(()) };
             let namespaces = Namespaces::of(pid).map_err(birth::Error::Namespace);
             relay =
-                Some(namespaces.and_then(|namespaces| Relay::start(plan, namespaces, place.take(), known)));
+                Some(namespaces.and_then(|namespaces| Relay::start(plan, namespaces, place.take(), tried)));
             Ok(())
         };
         let born: Option<runtime::Born<'_>> = plan.is_some().then_some(&mut begin);

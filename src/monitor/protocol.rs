@@ -43,6 +43,13 @@ pub enum Event<'a> {
     Output(Stream, &'a [u8]),
     /// A health check ended with this exit code.
     Checked(HealthStatus, i32),
+    /// What became of a request to change networks.
+    Networks {
+        /// What went wrong; empty if nothing did.
+        message: &'a str,
+        /// The cure, empty if it is not known.
+        hint: &'a str,
+    },
     /// The program ended (128+n for a signal) and its end is recorded.
     Exited(i32),
 }
@@ -71,6 +78,9 @@ pub enum Request<'a> {
     Check,
     /// The container's record was changed.
     Reload,
+    /// Change the networks: a [`NetworkChange`](crate::storage::containers::NetworkChange) in JSON. It is answered
+    /// by [`Event::Networks`].
+    Networks(&'a [u8]),
     /// The program that was held may begin.
     Go,
 }
@@ -86,13 +96,11 @@ impl<'a> Event<'a> {
             }
             Self::Failed { code, message, hint } => {
                 packet.extend([b'!', *code]);
-                for text in [message, hint] {
-                    // A zero ends a text; one that came from an image must not make a hint of the rest.
-                    let text = text.replace('\0', "\u{fffd}");
-                    let end = text.floor_char_boundary(MAX_BODY / 2 - 2);
-                    packet.extend(&text.as_bytes()[..end]);
-                    packet.push(0);
-                }
+                texts([message, hint], packet);
+            }
+            Self::Networks { message, hint } => {
+                packet.push(b'n');
+                texts([message, hint], packet);
             }
             Self::Output(stream, bytes) => {
                 packet.push(match stream {
@@ -119,10 +127,10 @@ impl<'a> Event<'a> {
             b's' => Some(Self::Started(i32::from_le_bytes(body.try_into().ok()?))),
             b'!' => {
                 let (code, texts) = body.split_first()?;
-                let (message, hint) =
-                    std::str::from_utf8(texts).ok()?.strip_suffix('\0')?.split_once('\0')?;
+                let (message, hint) = two_texts(texts)?;
                 Some(Self::Failed { code: *code, message, hint })
             }
+            b'n' => two_texts(body).map(|(message, hint)| Self::Networks { message, hint }),
             b'o' => Some(Self::Output(Stream::Stdout, body)),
             b'e' => Some(Self::Output(Stream::Stderr, body)),
             b'h' => {
@@ -135,6 +143,20 @@ impl<'a> Event<'a> {
             _ => None,
         }
     }
+}
+
+fn texts(list: [&str; 2], packet: &mut Vec<u8>) {
+    for text in list {
+        // A zero ends a text; one that came from an image must not make a hint of the rest.
+        let text = text.replace('\0', "\u{fffd}");
+        let end = text.floor_char_boundary(MAX_BODY / 2 - 2);
+        packet.extend(&text.as_bytes()[..end]);
+        packet.push(0);
+    }
+}
+
+fn two_texts(body: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(body).ok()?.strip_suffix('\0')?.split_once('\0')
 }
 
 impl<'a> Request<'a> {
@@ -160,6 +182,10 @@ impl<'a> Request<'a> {
             Self::Stop => packet.push(b'x'),
             Self::Check => packet.push(b'c'),
             Self::Reload => packet.push(b'l'),
+            Self::Networks(change) => {
+                packet.push(b'n');
+                packet.extend(*change);
+            }
             Self::Go => packet.push(b'g'),
         }
     }
@@ -182,6 +208,7 @@ impl<'a> Request<'a> {
             b'x' => Some(Self::Stop),
             b'c' => Some(Self::Check),
             b'l' => Some(Self::Reload),
+            b'n' => Some(Self::Networks(body)),
             b'g' => Some(Self::Go),
             _ => None,
         }
@@ -201,6 +228,8 @@ mod tests {
             Event::Output(Stream::Stdout, b"\xff\0"),
             Event::Output(Stream::Stderr, b""),
             Event::Checked(HealthStatus::Unhealthy, -1),
+            Event::Networks { message: "", hint: "" },
+            Event::Networks { message: "in use", hint: "take another" },
             Event::Exited(-1),
         ] {
             event.encode(&mut packet);
@@ -222,6 +251,7 @@ mod tests {
             Request::Stop,
             Request::Check,
             Request::Reload,
+            Request::Networks(b"\"reload\""),
         ] {
             request.encode(&mut packet);
             assert_eq!(Request::decode(&packet), Some(request));

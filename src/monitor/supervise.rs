@@ -236,17 +236,16 @@ impl Supervisor {
 
     /// Serves those who are attached while the first process waits to become the program; whether somebody
     /// said that it may, before it ended or somebody wanted it to.
-    pub fn hold(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool> {
-        let mut care = Care::default();
+    pub fn hold(&mut self, pidfd: BorrowedFd<'_>, care: &mut Care<'_>) -> io::Result<bool> {
         let mut buffer = vec![0; MAX_BODY + 1];
         while !self.stopped && !self.released {
-            let ready = self.poll(Phase::Running(pidfd), &care)?;
+            let ready = self.poll(Phase::Running(pidfd), care)?;
             self.settled |= ready.is_empty();
             for (source, flags) in ready {
                 if let Source::Program = source {
                     return Ok(false);
                 }
-                self.handle((source, flags), Some(pidfd), &mut care, &mut buffer);
+                self.handle((source, flags), Some(pidfd), care, &mut buffer);
             }
             self.clients.retain(|client| !client.gone);
         }
@@ -473,6 +472,15 @@ impl Supervisor {
                 Some(Request::Reload) => {
                     self.changed = true;
                     care.renew();
+                }
+                Some(Request::Networks(change)) => {
+                    let none = || Err(("its network is not one that can be changed".into(), String::new()));
+                    let result = care.networks.as_mut().map_or_else(none, |networks| networks(change));
+                    let (message, hint) = result.err().unwrap_or_default();
+                    let mut packet = std::mem::take(&mut self.packet);
+                    Event::Networks { message: &message, hint: &hint }.encode(&mut packet);
+                    client.send(&packet);
+                    self.packet = packet;
                 }
                 None => client.gone = true,
             },

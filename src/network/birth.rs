@@ -3,17 +3,19 @@
 //! The caller's main thread stays in the host's network namespace; a second thread goes into the router's. Both
 //! are in the container's user namespace, which owns the router, and hold no capability over the host.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::keeper::Keeper;
 use super::nft::QueueKind;
-use super::plan::NetworkPlan;
-use super::relay::{self, Outer};
+use super::plan::{NetworkPlan, Wiring};
+use super::relay::{self, Orders, Outer};
 use super::router::{self, Opened, doing};
 use super::shared::{self, Place};
 use crate::base::report;
@@ -40,6 +42,9 @@ pub enum Error {
         /// What may be done about it, if anything.
         hint: String,
     },
+    /// It does not say what became of a change.
+    #[error("the relay's process does not answer")]
+    Silent,
     /// There is no place for it in the router of shared networks.
     #[error(transparent)]
     Shared(#[from] shared::Error),
@@ -84,6 +89,8 @@ pub struct Relay {
     door: Option<PathBuf>,
     /// Whether it has ports of the host.
     published: bool,
+    /// How many orders it was given.
+    orders: Cell<u64>,
 }
 
 impl Relay {
@@ -126,6 +133,7 @@ impl Relay {
             control: ours,
             door,
             published: !plan.published.is_empty(),
+            orders: Cell::new(0),
         })
     }
 
@@ -137,10 +145,32 @@ impl Relay {
         }
         match answer.as_slice() {
             [] => Err(Error::Died),
-            text => {
-                let text = String::from_utf8_lossy(text);
-                let (message, hint) = text.split_once('\0').unwrap_or((&text, ""));
-                Err(Error::Inside { message: message.to_owned(), hint: hint.to_owned() })
+            text => said(text).and(Err(Error::Died)),
+        }
+    }
+
+    /// Changes the container's networks, and waits for that. If it fails they are as before.
+    pub fn change(&self, wiring: &Wiring) -> Result<(), Error> {
+        let number = self.orders.get() + 1;
+        self.orders.set(number);
+        let wiring = serde_json::to_vec(wiring).map_err(|error| Error::Process(error.into()))?;
+        if wiring.len() > LONGEST {
+            return Err(Error::Process(io::ErrorKind::FileTooLarge.into()));
+        }
+        socket::send(&self.control, &[&number.to_le_bytes()[..], &wiring].concat(), None)
+            .map_err(Error::Process)?;
+        loop {
+            let mut answer = [PollFd::new(&self.control, PollFlags::IN)];
+            match poll(&mut answer, Some(&PATIENCE)) {
+                Ok(0) => return Err(Error::Silent),
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other.map_err(|error| Error::Process(error.into()))?,
+            };
+            let (answer, _) = socket::receive(&self.control).map_err(Error::Process)?;
+            let Some((about, text)) = answer.split_first_chunk() else { return Err(Error::Died) };
+            // What was answered too late is about an earlier one.
+            if u64::from_le_bytes(*about) == number {
+                return said(text);
             }
         }
     }
@@ -165,6 +195,22 @@ impl Drop for Relay {
         }
     }
 }
+
+/// What the process says of an error and what may be done about it; nothing of what went well.
+fn said(text: &[u8]) -> Result<(), Error> {
+    let text = String::from_utf8_lossy(text);
+    let (message, hint) = text.split_once('\0').unwrap_or((&text, ""));
+    if message.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Inside { message: message.to_owned(), hint: hint.to_owned() })
+}
+
+/// A message has at most so many bytes beside its number.
+const LONGEST: usize = 65000;
+
+/// How long the relay may take to change networks.
+const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
 /// What the process says when the network is there.
 const READY: &[u8] = b"\0ready ";
@@ -193,12 +239,21 @@ fn work(
     let (say, hear) = mpsc::channel();
     let for_inner = plan.clone();
     spawn("inner", move || {
-        let opened = router::open(&for_inner, &net, place.as_ref(), known);
-        drop(net);
-        match opened.and_then(|opened| drop_capabilities().map(|()| opened)) {
-            Ok(Opened { inner, outbound, queue, shared }) => {
-                let shared = shared.zip(place);
-                if say.send(Ok((outbound, queue, shared))).is_ok() {
+        let opened = router::open(&for_inner, net, place, known);
+        let kept = opened.and_then(|Opened { inner, outbound, queue, carrier, keeper }| {
+            drop_capabilities()?;
+            if let Some(carrier) = carrier {
+                spawn("carrier", move || {
+                    let _ = carrier.run();
+                    process::exit_now(1)
+                })?;
+            }
+            let orders = keeper.map(keep).transpose()?;
+            Ok((inner, outbound, queue, orders))
+        });
+        match kept {
+            Ok((inner, outbound, queue, orders)) => {
+                if say.send(Ok((outbound, queue, orders))).is_ok() {
                     let _ = inner.run();
                 }
                 // Without it there is no relay.
@@ -208,19 +263,22 @@ fn work(
             Err(failure) => drop(say.send(Err(failure))),
         }
     })?;
-    let (outbound, queue, shared) = hear.recv().map_err(|_| router::Error::Thread)??;
+    let (outbound, queue, orders) = hear.recv().map_err(|_| router::Error::Thread)??;
     drop_capabilities()?;
-    if let Some(((rules, net), place)) = shared {
-        spawn("door", move || {
-            shared::keep_door(&place.door, &place.mapping, &net);
-            // They go with their socket, and what they guard with them.
-            drop(rules);
-            process::exit_now(1)
-        })?;
-    }
     socket::send(control, &[READY, queue.word().as_bytes()].concat(), None)
         .map_err(doing("telling the monitor"))?;
-    Ok(relay::serve(outer, outbound, control)?)
+    Ok(relay::serve(outer, outbound, control, orders)?)
+}
+
+/// Starts the thread that keeps the relay's part of a shared router, in the network namespace of the calling one.
+fn keep(keeper: Keeper) -> Result<Orders, router::Error> {
+    let (orders, duty) = relay::orders().map_err(doing("making an eventfd"))?;
+    spawn("keeper", move || {
+        let _ = keeper.run(&duty);
+        // The rules have gone with it, and what they guard goes with them.
+        process::exit_now(1)
+    })?;
+    Ok(orders)
 }
 
 /// Starts a thread that needs little memory.

@@ -130,7 +130,6 @@ pub fn take(dir: &Path, holder: &Holder, pools: &[Pool], names: &[String]) -> Re
         };
         chosen.push(address);
     }
-    forget(dir, &holder.id, &taken);
     let Holder { id, name, pid, start_time } = holder;
     let shown: Vec<String> = chosen.iter().map(ToString::to_string).collect();
     let line = format!("{pid} {start_time} {}\n", shown.join(" "));
@@ -150,9 +149,13 @@ pub fn take(dir: &Path, holder: &Holder, pools: &[Pool], names: &[String]) -> Re
         }
         Ok(())
     })();
-    if written.is_err() {
-        forget(dir, id, &chosen.iter().copied().collect());
-    }
+    // What it has had before and has again was there all the time.
+    let (kept, called) = match &written {
+        Ok(()) => (&chosen[..], names.iter().filter_map(|name| file_name(name)).collect()),
+        Err(_) => (&[][..], Vec::new()),
+    };
+    let all: BTreeSet<IpAddr> = taken.iter().chain(&chosen).copied().collect();
+    forget(dir, id, &all, kept, &called);
     written.map(|()| chosen)
 }
 
@@ -165,18 +168,18 @@ pub fn release(dir: &Path, id: &str) {
     }
     let Ok(_lock) = Lock::exclusive(&path) else { return };
     let Ok(listed) = list_names(&dir.join(ADDRESSES)) else { return };
-    forget(dir, id, &listed.iter().filter_map(|name| name.parse().ok()).collect());
+    forget(dir, id, &listed.iter().filter_map(|name| name.parse().ok()).collect(), &[], &[]);
 }
 
-/// Removes what is a container's. What fails is left: it is not alive any more.
-fn forget(dir: &Path, id: &str, addresses: &BTreeSet<IpAddr>) {
-    for address in addresses {
+/// Removes what is a container's, but for these addresses and names. What fails is left: it is not alive any more.
+fn forget(dir: &Path, id: &str, addresses: &BTreeSet<IpAddr>, kept: &[IpAddr], called: &[String]) {
+    for address in addresses.iter().filter(|address| !kept.contains(address)) {
         if read_address(dir, *address).is_some_and(|lease| lease.id == id) {
             let _ = fs::remove_file(dir.join(ADDRESSES).join(address.to_string()));
         }
     }
     let names = dir.join(NAMES);
-    for name in list_names(&names).unwrap_or_default() {
+    for name in list_names(&names).unwrap_or_default().into_iter().filter(|name| !called.contains(name)) {
         let place = names.join(name);
         if fs::remove_file(place.join(id)).is_ok() {
             // Goes if it was the last one's.

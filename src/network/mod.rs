@@ -2,8 +2,10 @@
 //! the host's network by a process that goes with the container.
 
 pub mod birth;
+pub mod change;
 pub mod dns;
 pub mod ids;
+mod keeper;
 pub mod leases;
 pub mod netlink;
 pub mod nft;

@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 
-use crate::sys::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Request, attribute, attributes};
+use crate::sys::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, REPLACE, Request, attribute, attributes};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWNEIGH: u16 = 28;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -42,6 +44,12 @@ const RTN_LOCAL: u8 = 2;
 const RTN_UNREACHABLE: u8 = 7;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_HOST: u8 = 254;
+
+const NDA_LLADDR: u16 = 2;
+/// It is what it is, and does not age.
+const NUD_NOARP: u16 = 0x40;
+/// Of the bridge that the device is a port of.
+const NTF_MASTER: u8 = 4;
 
 const NLA_F_NESTED: u16 = 0x8000;
 
@@ -117,10 +125,11 @@ pub fn veth(here: &End<'_>, there: &End<'_>, namespace: RawFd, bridge: Option<u3
     Request { kind: RTM_NEWLINK, flags: ACK | CREATE | EXCLUSIVE, body }
 }
 
-/// A bridge.
-pub fn bridge(index: u32, name: &str, mtu: Option<u32>) -> Request {
+/// A bridge with this hardware address. Without, it would have the lowest of its ports', another one each time
+/// that a container comes or goes, and their neighbours would have to find that out.
+pub fn bridge(index: u32, name: &str, mac: [u8; 6], mtu: Option<u32>) -> Request {
     let mut body = link_head(index, 0);
-    End { index, name, mac: None, mtu }.attributes(&mut body);
+    End { index, name, mac: Some(mac), mtu }.attributes(&mut body);
     nested(IFLA_LINKINFO, &mut body, |info| attribute(IFLA_INFO_KIND, b"bridge", info));
     Request { kind: RTM_NEWLINK, flags: ACK | CREATE | EXCLUSIVE, body }
 }
@@ -146,6 +155,16 @@ pub fn delete(name: &str) -> Request {
     let mut body = link_head(0, 0);
     attribute(IFLA_IFNAME, &text(name), &mut body);
     Request { kind: RTM_DELLINK, flags: ACK, body }
+}
+
+/// A hardware address is behind this port of a bridge, and behind no other.
+pub fn behind_port(index: u32, mac: [u8; 6]) -> Request {
+    let mut body = vec![libc::AF_BRIDGE as u8, 0, 0, 0];
+    body.extend(index.to_ne_bytes());
+    body.extend(NUD_NOARP.to_ne_bytes());
+    body.extend([NTF_MASTER, 0]);
+    attribute(NDA_LLADDR, &mac, &mut body);
+    Request { kind: RTM_NEWNEIGH, flags: ACK | CREATE | REPLACE, body }
 }
 
 /// Gives a device an address, that counts at once.
@@ -183,6 +202,11 @@ pub fn default_route(gateway: IpAddr) -> Request {
     route((unspecified(gateway), 0), RT_SCOPE_UNIVERSE, RTN_UNICAST, |body| {
         attribute(RTA_GATEWAY, &octets(gateway), body);
     })
+}
+
+/// Removes the default route by this gateway.
+pub fn without_default_route(gateway: IpAddr) -> Request {
+    Request { kind: RTM_DELROUTE, flags: ACK, ..default_route(gateway) }
 }
 
 /// Every address of the family of `like`, but for those that other routes lead to, is this namespace's own.

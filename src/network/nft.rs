@@ -9,6 +9,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = SUBSYSTEM << 8;
+const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
 
@@ -130,18 +131,26 @@ pub enum QueueKind {
     Target,
     /// Neither.
     Absent,
+    /// There are no rules that hand over: frames are carried by hand.
+    Frames,
 }
 
 impl QueueKind {
-    /// All of them, the best first.
-    pub const ALL: [Self; 3] = [Self::Native, Self::Target, Self::Absent];
+    /// All of them, the best first: what is held is answered as its destination answers.
+    pub const ALL: [Self; 4] = [Self::Native, Self::Target, Self::Frames, Self::Absent];
+
+    /// What is tried, in this order: first what earlier ones found. Who shares a router cannot carry frames.
+    pub fn ways(known: Option<Self>, alone: bool) -> Vec<Self> {
+        let others = Self::ALL.into_iter().filter(|kind| Some(*kind) != known);
+        known.into_iter().chain(others).filter(|kind| alone || *kind != Self::Frames).collect()
+    }
 
     /// The queue of this kind and number.
     pub fn queue(self, number: u16) -> Option<Queue> {
         match self {
             Self::Native => Some(Queue::Native(number)),
             Self::Target => Some(Queue::Target(number)),
-            Self::Absent => None,
+            Self::Absent | Self::Frames => None,
         }
     }
 
@@ -151,6 +160,7 @@ impl QueueKind {
             Self::Native => "native",
             Self::Target => "target",
             Self::Absent => "absent",
+            Self::Frames => "frames",
         }
     }
 
@@ -208,6 +218,13 @@ impl Batch {
         attribute(1, &text(name), &mut body);
         attribute(2, &be(if owned { TABLE_OWNER } else { 0 }), &mut body);
         self.requests.push(Request { kind: NEW_TABLE, flags: CREATE, body });
+    }
+
+    /// Removes a table with all that is in it; one of the same name can be made in the same batch.
+    pub fn without_table(&mut self, family: Family, name: &str) {
+        let mut body = head(family as u8, 0);
+        attribute(1, &text(name), &mut body);
+        self.requests.push(Request { kind: DELETE_TABLE, flags: 0, body });
     }
 
     /// Makes a chain; with a hook it is called by the kernel, and lets pass (`Accept`) or drops what no rule

@@ -4,6 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// The network of one run of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkPlan {
@@ -17,20 +19,40 @@ pub struct NetworkPlan {
     pub dns: Option<Dns>,
     /// The file in which the relay notes what it refused, a line each; nothing is noted if none.
     pub log: Option<PathBuf>,
+    /// The directory where the relays of shared networks meet; none for a network of the container's own. A
+    /// container that has left all shared networks is there still: it may join others.
+    pub meeting: Option<PathBuf>,
 }
 
 impl NetworkPlan {
-    /// The first of its networks that others share.
-    pub fn shared(&self) -> Option<&Shared> {
-        self.interfaces.iter().find_map(|interface| match &interface.network {
-            Network::Shared(shared) => Some(shared),
-            Network::Private => None,
-        })
+    /// What of it can be changed while the container runs.
+    pub fn wiring(&self) -> Wiring {
+        let (interfaces, dns) = (self.interfaces.clone(), self.dns.clone());
+        Wiring { interfaces, dns, aliases: self.policy.aliases.clone() }
+    }
+
+    /// The same with another wiring.
+    pub fn rewired(&self, wiring: Wiring) -> Self {
+        let Wiring { interfaces, dns, aliases } = wiring;
+        let policy = Policy { aliases, ..self.policy.clone() };
+        Self { interfaces, dns, policy, ..self.clone() }
     }
 }
 
+/// What of a plan can be changed while the container runs: its networks and who answers for names. Ports and
+/// rules stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wiring {
+    /// [`NetworkPlan::interfaces`].
+    pub interfaces: Vec<Interface>,
+    /// [`NetworkPlan::dns`].
+    pub dns: Option<Dns>,
+    /// [`Policy::aliases`].
+    pub aliases: Vec<(IpAddr, IpAddr)>,
+}
+
 /// A device in the container and the network behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// `eth0`.
     pub name: String,
@@ -50,7 +72,7 @@ pub struct Interface {
 }
 
 /// What is at the other end of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// A router of this container's own.
     Private,
@@ -59,7 +81,7 @@ pub enum Network {
 }
 
 /// A network that several containers of one user are in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     /// Its name.
     pub name: String,
@@ -132,7 +154,7 @@ pub enum Target {
 }
 
 /// The name server that the relay is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
     /// The addresses it has in the container's networks (port 53).
     pub addresses: Vec<IpAddr>,

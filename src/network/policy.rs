@@ -84,6 +84,13 @@ impl Policy {
         }
     }
 
+    /// That of another plan with the same rules, which knows what has been answered for names.
+    pub fn rewired(&self, plan: &NetworkPlan) -> Self {
+        let same = self.rules == plan.policy.egress;
+        let known = if same { (self.pins.clone(), self.order.clone()) } else { Default::default() };
+        Self { pins: known.0, order: known.1, ..Self::new(plan) }
+    }
+
     /// What becomes of a connection or datagram.
     pub fn decide(&self, protocol: Protocol, destination: SocketAddr) -> Decision {
         let _ = protocol;
@@ -320,6 +327,8 @@ mod tests {
         assert_eq!(decide(&policy, "192.0.2.1:443"), dial("192.0.2.1:443"));
         assert_eq!(decide(&policy, "192.0.2.1:80"), Decision::Refuse(Refusal::Prohibited));
         assert_eq!(decide(&policy, "192.0.2.2:80"), dial("192.0.2.2:80"));
+        // In another network the same names mean the same.
+        assert_eq!(decide(&policy.rewired(&plan), "192.0.2.1:443"), dial("192.0.2.1:443"));
         // Who answers for a name cannot open the host by it.
         assert_eq!(decide(&policy, "127.0.0.1:443"), Decision::Refuse(Refusal::Prohibited));
     }

@@ -4,17 +4,17 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Duration;
 
 use super::ids::RelayIds;
+use super::keeper::{self, Keeper};
 use super::nft::{Queue, QueueKind};
-use super::plan::{Network, NetworkPlan};
-use super::relay::{self, Inner, Outbound};
+use super::plan::NetworkPlan;
+use super::relay::{self, Carrier, Front, Inner, Outbound};
 use super::setup::{self, Requests};
 use super::shared::Place;
-use crate::sys::lock::Lock;
+use crate::base::report;
 use crate::sys::netlink::{self, Family, Refused, Request, Socket};
-use crate::sys::{atomic, namespace};
+use crate::sys::{namespace, packet};
 
 /// What failed while a network was made.
 #[derive(Debug, thiserror::Error)]
@@ -31,19 +31,49 @@ pub enum Error {
     /// The relay's sockets.
     #[error(transparent)]
     Relay(#[from] relay::Error),
+    /// There is no way for packets to the relay.
+    #[error("{}", .0.iter().map(|error| report::chain(error)).collect::<Vec<_>>().join("; "))]
+    NoWay(Vec<Error>),
     /// The thread that does all this.
     #[error("the thread of the router died")]
     Thread,
 }
 
 impl Error {
+    /// Whether the kernel lacks what was wanted of it.
+    fn is_missing(&self) -> bool {
+        match self {
+            Self::Step { source, .. } => is_missing(source),
+            Self::Relay(relay::Error::Queue(source)) => is_missing(source),
+            _ => false,
+        }
+    }
+
     /// What may be done about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Relay(error) => error.hint(),
+            Self::NoWay(_) => Some(
+                "this kernel lets users make no network: --network host has the host's, --network none has none".into(),
+            ),
             _ => None,
         }
     }
+}
+
+/// Whether the kernel says so of something that it has not, or lets nobody have.
+fn is_missing(error: &io::Error) -> bool {
+    const MISSING: [i32; 8] = [
+        libc::ENOENT,
+        libc::EOPNOTSUPP,
+        libc::EPROTONOSUPPORT,
+        libc::EAFNOSUPPORT,
+        libc::ENOPROTOOPT,
+        libc::EPERM,
+        libc::EACCES,
+        libc::ENOSYS,
+    ];
+    netlink::errno(error).is_some_and(|errno| MISSING.contains(&errno))
 }
 
 /// Makes an error of what was being done.
@@ -60,126 +90,144 @@ pub struct Opened {
     pub outbound: Outbound,
     /// The kind of queue that the kernel has.
     pub queue: QueueKind,
-    /// Of a shared router: what keeps the relay's rules, and the router's network namespace.
-    pub shared: Option<(Socket, OwnedFd)>,
+    /// What carries frames into the router, where no rules hand them over.
+    pub carrier: Option<Carrier>,
+    /// What keeps the relay's part of a shared router.
+    pub keeper: Option<Keeper>,
 }
-
-/// How long a relay that is ending may still have its rules.
-const ENDING: (u32, Duration) = (100, Duration::from_millis(10));
 
 /// Makes the router, or joins it, and the container's devices; the calling thread is in the router from then on.
 /// Needs all capabilities over the user namespace that owns both.
-/// `known` is the kind of queue that the kernel is said to have.
+/// `known` is how earlier ones were handed packets.
 pub fn open(
     plan: &NetworkPlan,
-    container: &OwnedFd,
-    place: Option<&Place>,
+    container: OwnedFd,
+    place: Option<Place>,
     known: Option<QueueKind>,
 ) -> Result<Opened, Error> {
-    let net = libc::CLONE_NEWNET as u64;
-    namespace::join(container, net).map_err(doing("joining the container's network namespace"))?;
+    namespace::join(&container, NET).map_err(doing("joining the container's network namespace"))?;
     let mut inside = Socket::open(Family::Route).map_err(doing("opening a socket in the container"))?;
-    let there = place.and_then(|place| place.router.as_ref());
-    match there {
-        Some(router) => namespace::join(&router.net, net).map_err(doing("joining the router"))?,
-        None => namespace::unshare(net).map_err(doing("making the router's network namespace"))?,
+    let Some(place) = place else {
+        let opened = private(plan, &container, known)?;
+        carry_out(&mut inside, setup::container(plan))?;
+        return Ok(opened);
+    };
+    match &place.router {
+        Some(router) => namespace::join(&router.net, NET).map_err(doing("joining the router"))?,
+        None => new_namespace()?,
     }
-    let mut router = Socket::open(Family::Route).map_err(doing("opening a socket in the router"))?;
-    let mut nft =
-        Socket::open(Family::Netfilter).map_err(doing("opening a socket of nftables in the router"))?;
+    let mut router = route_socket()?;
+    let mut nft = nft_socket()?;
     carry_out(&mut router, setup::router(plan))?;
-    if there.is_none() {
-        for (name, value) in setup::settings(plan) {
-            let path = format!("/proc/sys/net/{name}");
-            match fs::write(&path, value) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && setup::BRIDGED.contains(&name) => {}
-                written => written.map_err(doing(format!("writing {value} to \"{path}\" of the router")))?,
-            }
-        }
+    if place.router.is_none() {
+        write_settings(plan)?;
     }
-    let (ids, queue) = match place {
-        None => {
-            carry_out(&mut router, setup::private_devices(plan, container.as_raw_fd()))?;
-            let ids = RelayIds::of_slot(0);
-            with_queue(&mut nft, ids, known, |queue| setup::private_rules(ids, queue))?
-        }
-        Some(place) => open_shared((plan, place), container, &mut router, &mut nft, known)?,
-    };
+    let (ids, queue, devices) = keeper::open((plan, &place), &container, &mut router, &mut nft, known)?;
     carry_out(&mut inside, setup::container(plan))?;
-    let (inner, outbound) = Inner::open(ids, plan)?;
-    let shared = match place {
-        None => None,
-        Some(_) => {
-            let own = namespace::open("/proc/thread-self/ns/net".as_ref());
-            Some((nft, own.map_err(doing("opening the router's network namespace"))?))
+    let (inner, outbound) = Inner::open(ids, plan, None)?;
+    let net = own_namespace()?;
+    let keeper =
+        Keeper { place, router, inside, nft, container, net, ids, queue, plan: plan.clone(), devices };
+    Ok(Opened { inner, outbound, queue, carrier: None, keeper: Some(keeper) })
+}
+
+/// A router for one container alone, by the first way that the kernel has.
+fn private(plan: &NetworkPlan, container: &OwnedFd, known: Option<QueueKind>) -> Result<Opened, Error> {
+    new_namespace()?;
+    let mut failures = Vec::new();
+    for way in QueueKind::ways(known, true) {
+        let opened = match way {
+            QueueKind::Frames => carried(plan, container),
+            way => ruled(plan, container, way),
+        };
+        match opened {
+            // The other ways are about the same devices and sockets.
+            Err(error) if !error.is_missing() => return Err(error),
+            Err(error) => failures.push(error),
+            opened => return opened,
         }
-    };
-    Ok(Opened { inner, outbound, queue, shared })
-}
-
-/// The relay's part of a shared router.
-fn open_shared(
-    (plan, place): (&NetworkPlan, &Place),
-    container: &OwnedFd,
-    router: &mut Socket,
-    nft: &mut Socket,
-    known: Option<QueueKind>,
-) -> Result<(RelayIds, QueueKind), Error> {
-    let mut macs = Vec::new();
-    for interface in &plan.interfaces {
-        macs.push(match interface.mac {
-            Some(mac) => mac,
-            None => random_mac().map_err(doing("choosing a hardware address"))?,
-        });
     }
-    // Before there is a port that could send what it should not.
-    guarded(nft, &setup::guard_rules(plan, place.slot, &macs))?;
-    let bridges = {
-        let _lock = Lock::exclusive(&place.bridges).map_err(doing("locking the bridges"))?;
-        let bridges = bridges(plan, router)?;
-        let devices = setup::shared_devices(plan, place.slot, &bridges, &macs, container.as_raw_fd());
-        carry_out(router, devices)?;
-        bridges
-    };
-    let ids = RelayIds::of_slot(place.slot);
-    with_queue(nft, ids, known, |queue| setup::shared_rules(plan, ids, place.slot, queue, &bridges))
+    Err(Error::NoWay(failures))
 }
 
-/// An address of a device that was given out by nobody (IEEE 802: locally administered, of a single device).
-fn random_mac() -> io::Result<[u8; 6]> {
-    let mut mac = [0; 6];
-    atomic::fill_random(&mut mac)?;
-    mac[0] = mac[0] & 0xfc | 2;
-    Ok(mac)
+/// A router with rules that hand over.
+fn ruled(plan: &NetworkPlan, container: &OwnedFd, way: QueueKind) -> Result<Opened, Error> {
+    let ids = RelayIds::of_slot(0);
+    let rules = |queue| setup::private_rules(ids, queue);
+    let (ids, queue) = with_queue(&mut nft_socket()?, ids, &[way], rules)?;
+    let mut router = route_socket()?;
+    carry_out(&mut router, setup::router(plan))?;
+    write_settings(plan)?;
+    carry_out(&mut router, setup::private_devices(plan, container.as_raw_fd()))?;
+    let (inner, outbound) = Inner::open(ids, plan, None)?;
+    Ok(Opened { inner, outbound, queue, carrier: None, keeper: None })
 }
 
-/// The bridges of the interfaces, which are made if nobody is on them. Others that nobody is on any more go.
-fn bridges(plan: &NetworkPlan, router: &mut Socket) -> Result<Vec<u32>, Error> {
-    let refused = |Refused { source, .. }| doing("listing the bridges of the router")(source);
-    let links = super::netlink::links(router.exchange(&[super::netlink::list_links()]).map_err(refused)?);
-    let used = |link: &&super::netlink::Link| links.iter().any(|port| port.master == Some(link.index));
-    let (used, idle): (Vec<_>, Vec<_>) =
-        links.iter().filter(|link| setup::is_bridge(link.index)).partition(used);
-    carry_out(router, setup::without(idle.iter().map(|link| link.name.as_str())))?;
-    let mut taken: Vec<u32> = used.iter().map(|link| link.index).collect();
-    let mut bridges = Vec::new();
-    for interface in &plan.interfaces {
-        let Network::Shared(shared) = &interface.network else { continue };
-        bridges.push(match used.iter().find(|link| link.name == shared.bridge) {
-            Some(bridge) => bridge.index,
-            None => {
-                let index = setup::free_bridge(&taken);
-                taken.push(index);
-                carry_out(router, setup::bridge(plan, interface, &shared.bridge, index))?;
-                index
+/// A router into which frames are carried. The calling thread is in a new namespace, which becomes that of the
+/// devices between; it leaves it.
+fn carried(plan: &NetworkPlan, container: &OwnedFd) -> Result<Opened, Error> {
+    for scope in ["all", "default"] {
+        // The kernel is to have no part in what comes there. Without IPv6 it has none.
+        let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
+        match fs::write(&path, "1") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(doing(format!("writing 1 to \"{path}\" of the devices between"))(error));
             }
-        });
+            _ => {}
+        }
     }
-    Ok(bridges)
+    let mut between = route_socket()?;
+    let open = || packet::open().map_err(doing("opening a packet socket"));
+    let front = Front { near: open()?, far: open()? };
+    new_namespace()?;
+    let mut router = route_socket()?;
+    carry_out(&mut router, setup::router(plan))?;
+    write_settings(plan)?;
+    let own = own_namespace()?;
+    let (devices, [near, far]) = setup::front(plan, container.as_raw_fd(), own.as_raw_fd());
+    carry_out(&mut between, devices)?;
+    carry_out(&mut router, setup::back(plan))?;
+    for (socket, index) in [(&front.near, near), (&front.far, far)] {
+        packet::bind(socket, index).map_err(doing("binding a packet socket"))?;
+    }
+    let (carrier, lane) = Carrier::new(front).map_err(doing("making an eventfd"))?;
+    let (inner, outbound) = Inner::open(RelayIds { queue: None, ..RelayIds::of_slot(0) }, plan, Some(lane))?;
+    Ok(Opened { inner, outbound, queue: QueueKind::Frames, carrier: Some(carrier), keeper: None })
+}
+
+const NET: u64 = libc::CLONE_NEWNET as u64;
+
+fn new_namespace() -> Result<(), Error> {
+    namespace::unshare(NET).map_err(doing("making the router's network namespace"))
+}
+
+fn own_namespace() -> Result<OwnedFd, Error> {
+    namespace::open("/proc/thread-self/ns/net".as_ref())
+        .map_err(doing("opening the router's network namespace"))
+}
+
+fn route_socket() -> Result<Socket, Error> {
+    Socket::open(Family::Route).map_err(doing("opening a socket in the router"))
+}
+
+fn nft_socket() -> Result<Socket, Error> {
+    Socket::open(Family::Netfilter).map_err(doing("opening a socket of nftables in the router"))
+}
+
+/// Writes the settings of the router that the calling thread is in.
+fn write_settings(plan: &NetworkPlan) -> Result<(), Error> {
+    for (name, value) in setup::settings(plan) {
+        let path = format!("/proc/sys/net/{name}");
+        match fs::write(&path, value) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && setup::may_be_missing(name) => {}
+            written => written.map_err(doing(format!("writing {value} to \"{path}\" of the router")))?,
+        }
+    }
+    Ok(())
 }
 
 /// Sends requests; the error tells which one failed.
-fn carry_out(socket: &mut Socket, list: Requests) -> Result<(), Error> {
+pub(super) fn carry_out(socket: &mut Socket, list: Requests) -> Result<(), Error> {
     let step = |Refused { index, source }| {
         let action = list.what.get(index).cloned().unwrap_or_default();
         Error::Step { action, source }
@@ -195,41 +243,22 @@ fn carry_out(socket: &mut Socket, list: Requests) -> Result<(), Error> {
     }
 }
 
-/// Makes rules. Those of a relay that had this place before may be about to go.
-fn guarded(nft: &mut Socket, batch: &[Request]) -> Result<(), Error> {
-    let (mut tries, pause) = ENDING;
-    loop {
-        match nft.send(batch) {
-            Ok(()) => return Ok(()),
-            Err(Refused { source, .. }) if tries > 0 && is_anothers(&source) => tries -= 1,
-            Err(Refused { source, .. }) => return Err(doing("making the rules of the bridges")(source)),
-        }
-        std::thread::sleep(pause);
-    }
-}
-
-/// Whether a table of this name belongs to another socket.
-fn is_anothers(error: &io::Error) -> bool {
-    matches!(netlink::errno(error), Some(libc::EPERM | libc::EEXIST | libc::EBUSY))
-}
-
-/// Makes the rules of a relay, with the kind of queue that it is known to have, or the best one.
-fn with_queue(
+/// Makes the rules of a relay, with the first kind of queue that the kernel has.
+pub(super) fn with_queue(
     nft: &mut Socket,
     ids: RelayIds,
-    known: Option<QueueKind>,
+    ways: &[QueueKind],
     rules: impl Fn(Option<Queue>) -> Vec<Request>,
 ) -> Result<(RelayIds, QueueKind), Error> {
     let number = ids.queue.unwrap_or_default();
     let mut refused: io::Error = io::ErrorKind::Unsupported.into();
-    for kind in known.into_iter().chain(QueueKind::ALL) {
+    for kind in ways.iter().copied() {
         let queue = kind.queue(number);
         match nft.send(&rules(queue)) {
             Ok(()) => return Ok((RelayIds { queue: queue.and(ids.queue), ..ids }, kind)),
             Err(Refused { source, .. }) => refused = source,
         }
-        // That is what the kernel says of a kind of queue that it has not.
-        if netlink::errno(&refused) != Some(libc::ENOENT) {
+        if !is_missing(&refused) {
             break;
         }
     }

@@ -40,7 +40,7 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
 
 /// Settings that a kernel without `br_netfilter` has not.
-pub const BRIDGED: [&str; 3] =
+const BRIDGED: [&str; 3] =
     ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables", "bridge/bridge-nf-call-arptables"];
 
 const TCP: u8 = libc::IPPROTO_TCP as u8;
@@ -52,6 +52,19 @@ const NEIGHBOURS: (u8, u8) = (133, 137);
 const FOR_US: u8 = 0;
 /// FIN, SYN, RST and ACK, of which a connection's first packet has only SYN.
 const FLAGS: (u8, u8) = (0x17, 0x02);
+
+/// A container's device in a shared router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its number among the container's, which it has for as long as it is there.
+    pub number: u32,
+    /// What was asked for.
+    pub interface: Interface,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// The index of its bridge.
+    pub bridge: u32,
+}
 
 /// Requests, each with what it is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,12 +78,12 @@ pub struct Requests {
 }
 
 impl Requests {
-    fn push(&mut self, what: impl Into<String>, request: Request) {
+    pub(super) fn push(&mut self, what: impl Into<String>, request: Request) {
         self.what.push(what.into());
         self.requests.push(request);
     }
 
-    fn push_unless(&mut self, errno: i32, what: impl Into<String>, request: Request) {
+    pub(super) fn push_unless(&mut self, errno: i32, what: impl Into<String>, request: Request) {
         self.tolerated.push((self.requests.len(), errno));
         self.push(what, request);
     }
@@ -105,6 +118,35 @@ pub fn private_devices(plan: &NetworkPlan, container: RawFd) -> Requests {
     list
 }
 
+/// The devices of a router into which frames are carried by hand: in a namespace of their own one whose other end
+/// is the container's, and one that leads to the router; both are without addresses. The last are their indices.
+pub fn front(plan: &NetworkPlan, container: RawFd, router: RawFd) -> (Requests, [u32; 2]) {
+    let mut list = Requests::default();
+    let indices = [FIRST_INDEX, FIRST_INDEX + 1];
+    let Some(interface) = private(plan).next() else { return (list, indices) };
+    let (mac, mtu) = (interface.mac, interface.mtu);
+    let near = (End { index: indices[0], name: "r0", mac: None, mtu }, &interface.name[..], mac, container);
+    let far = (End { index: indices[1], name: "a0", mac: None, mtu }, "b0", None, router);
+    for (here, name, mac, namespace) in [near, far] {
+        let there = End { index: FIRST_INDEX, name, mac, mtu };
+        list.push(format!("making {name}"), netlink::veth(&here, &there, namespace, None));
+        list.push(format!("switching {} on", here.name), netlink::up(here.index));
+    }
+    (list, indices)
+}
+
+/// The device in the router that frames are carried to.
+pub fn back(plan: &NetworkPlan) -> Requests {
+    let mut list = Requests::default();
+    if let Some(interface) = private(plan).next() {
+        gateway(&mut list, plan, interface, FIRST_INDEX, "b0");
+    }
+    list
+}
+
+/// The router's hardware address in each shared network (IEEE 802: locally administered, of one device).
+const ROUTER_MAC: [u8; 6] = *b"\x02umiak";
+
 /// The router's link-local address in each network.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
@@ -136,26 +178,16 @@ pub fn without<'a>(names: impl Iterator<Item = &'a str>) -> Requests {
 /// What makes a bridge with nobody on it.
 pub fn bridge(plan: &NetworkPlan, interface: &Interface, name: &str, index: u32) -> Requests {
     let mut list = Requests::default();
-    list.push(format!("making the bridge {name}"), netlink::bridge(index, name, interface.mtu));
+    list.push(format!("making the bridge {name}"), netlink::bridge(index, name, ROUTER_MAC, interface.mtu));
     gateway(&mut list, plan, interface, index, name);
     list
 }
 
-/// The devices of a shared router whose other ends are a container's: for each interface the bridge it is
-/// connected to.
-pub fn shared_devices(
-    plan: &NetworkPlan,
-    slot: u16,
-    bridges: &[u32],
-    macs: &[[u8; 6]],
-    container: RawFd,
-) -> Requests {
+/// The devices of a shared router whose other ends are a container's.
+pub fn shared_devices(devices: &[Device], slot: u16, container: RawFd) -> Requests {
     let mut list = Requests::default();
-    for (number, interface) in (0..).zip(&plan.interfaces) {
-        let (Some(bridge), Some(mac)) = (bridges.get(number as usize), macs.get(number as usize)) else {
-            break;
-        };
-        let (name, index) = port(slot, number);
+    for Device { number, interface, mac, bridge } in devices {
+        let (name, index) = port(slot, *number);
         // That of a relay that had this place before: the kernel takes its time to remove it.
         list.push_unless(libc::ENODEV, format!("removing {name}"), netlink::delete(&name));
         let here = End { index, name: &name, mac: None, mtu: interface.mtu };
@@ -167,6 +199,19 @@ pub fn shared_devices(
             list.push(format!("keeping {name} without addresses"), netlink::no_link_local(index));
         }
         list.push(format!("switching {name} on"), netlink::up(index));
+        // It may have been behind another one in the container's run before, which is about to go.
+        list.push(format!("telling the bridge of {name}"), netlink::behind_port(index, *mac));
+    }
+    list
+}
+
+/// What removes devices of a shared router, and with them the other ends.
+pub fn without_devices(devices: &[Device], slot: u16) -> Requests {
+    let mut list = Requests::default();
+    for device in devices {
+        let (name, _) = port(slot, device.number);
+        let what = format!("removing {}", device.interface.name);
+        list.push_unless(libc::ENODEV, what, netlink::delete(&name));
     }
     list
 }
@@ -221,23 +266,11 @@ fn contains(own: IpAddr, prefix: u8, address: IpAddr) -> bool {
 /// In the container's network namespace: addresses and routes of its devices.
 pub fn container(plan: &NetworkPlan) -> Requests {
     let mut list = Requests::default();
-    let mut defaults = [false; 2];
     for (number, interface) in (0..).zip(&plan.interfaces) {
-        let (name, index) = (&interface.name, FIRST_INDEX + number);
-        for (address, prefix) in &interface.addresses {
-            list.push(
-                format!("adding {address}/{prefix} to {name}"),
-                netlink::address(index, *address, *prefix),
-            );
-        }
-        list.push(format!("switching {name} on"), netlink::up(index));
-        for (gateway, routed) in interface.gateways.iter().zip(&interface.routed) {
-            let taken = &mut defaults[usize::from(gateway.is_ipv6())];
-            if *routed && !*taken {
-                *taken = true;
-                list.push(format!("adding the route by {gateway}"), netlink::default_route(*gateway));
-            }
-        }
+        inside(&mut list, interface, number);
+    }
+    for gateway in default_gateways(&plan.interfaces).into_iter().flatten() {
+        list.push(format!("adding the route by {gateway}"), netlink::default_route(gateway));
     }
     if !plan.interfaces.is_empty() && plan.interfaces.iter().all(|i| i.network == Network::Private) {
         // Nobody is there to hear it: programs are told so at once.
@@ -245,6 +278,26 @@ pub fn container(plan: &NetworkPlan) -> Requests {
         list.push("adding the route of multicast", netlink::unreachable(multicast, 4));
     }
     list
+}
+
+/// Addresses of a device in the container.
+pub(super) fn inside(list: &mut Requests, interface: &Interface, number: u32) {
+    let (name, index) = (&interface.name, FIRST_INDEX + number);
+    for (address, prefix) in &interface.addresses {
+        list.push(format!("adding {address}/{prefix} to {name}"), netlink::address(index, *address, *prefix));
+    }
+    list.push(format!("switching {name} on"), netlink::up(index));
+}
+
+/// The gateways of the default routes, of IPv4 and of IPv6: those of the first devices that lead out.
+pub fn default_gateways(interfaces: &[Interface]) -> [Option<IpAddr>; 2] {
+    [false, true].map(|v6| {
+        let pairs = interfaces.iter().flat_map(|interface| interface.gateways.iter().zip(&interface.routed));
+        pairs
+            .filter(|(gateway, routed)| **routed && gateway.is_ipv6() == v6)
+            .map(|(gateway, _)| *gateway)
+            .next()
+    })
 }
 
 /// Rules that hand what the container sends to its relay, for a private router. A connection's first packet
@@ -322,15 +375,20 @@ pub fn shared_table(slot: u16) -> String {
 
 /// Rules that hand what a container sends to its relay, for a shared router; and that keep it from the user's
 /// other networks, if it is in one without a way out of it.
+///
+/// With `again` they take the place of those that the relay has.
 pub fn shared_rules(
-    plan: &NetworkPlan,
+    devices: &[Device],
     ids: RelayIds,
     slot: u16,
     queue: Option<Queue>,
-    bridges: &[u32],
+    again: bool,
 ) -> Vec<Request> {
     let mut batch = Batch::new();
     let (family, table) = (Family::Inet, shared_table(slot));
+    if again {
+        batch.without_table(family, &table);
+    }
     batch.table(family, &table, true);
     for chain in ["syn", "relay"] {
         batch.chain(family, &table, chain, None);
@@ -341,7 +399,7 @@ pub fn shared_rules(
     batch.chain(family, &table, "forward", Some((between, Verdict::Accept)));
     let mut rule = |chain, steps: &[Step]| batch.rule(family, &table, chain, steps);
     syn_rules(queue, |steps| rule("syn", steps));
-    for (interface, bridge) in plan.interfaces.iter().zip(bridges) {
+    for Device { interface, bridge, .. } in devices {
         let Network::Shared(shared) = &interface.network else { continue };
         for (address, _) in &interface.addresses {
             let from = |then: &[Step]| {
@@ -381,14 +439,19 @@ pub fn shared_rules(
 
 /// Rules of the bridges that keep a container from taking others' addresses: what it sends has its own ones, of
 /// IP, of the link, in ARP and in what neighbours of IPv6 tell each other; it advertises no router.
-pub fn guard_rules(plan: &NetworkPlan, slot: u16, macs: &[[u8; 6]]) -> Vec<Request> {
+///
+/// With `again` they take the place of those that the relay has.
+pub fn guard_rules(devices: &[Device], slot: u16, again: bool) -> Vec<Request> {
     let mut batch = Batch::new();
     let (family, table) = (Family::Bridge, shared_table(slot));
+    if again {
+        batch.without_table(family, &table);
+    }
     batch.table(family, &table, true);
     let hook = Hook { number: PREROUTING, priority: BRIDGE_PRIORITY };
     batch.chain(family, &table, "prerouting", Some((hook, Verdict::Accept)));
-    for (number, (interface, mac)) in (0..).zip(plan.interfaces.iter().zip(macs)) {
-        let (_, index) = port(slot, number);
+    for Device { number, interface, mac, .. } in devices {
+        let (_, index) = port(slot, *number);
         let name = format!("port{number}");
         batch.chain(family, &table, &name, None);
         for steps in guard(interface, *mac) {
@@ -488,23 +551,30 @@ fn addressed(address: IpAddr, v4: u32, v6: u32, compare: Compare) -> Vec<Step> {
 
 /// What is written below `/proc/sys/net` in the router's network namespace. Echo requests are the relay's to
 /// answer. That a destination is unreachable is told each time: to the user's own containers alone.
-/// Those in `bridge` are there only if the kernel has bridges' packets seen by the rules of IP; they must not be: a
+/// Those of a kernel without IPv6 are not there. Those in `bridge` are there only if the kernel has bridges' packets seen by the rules of IP; they must not be: a
 /// packet would have its socket before it has left the bridge, and lose it then.
 pub fn settings(plan: &NetworkPlan) -> Vec<(&'static str, &'static str)> {
-    let shared = plan.interfaces.iter().any(|interface| interface.network != Network::Private);
+    let shared = plan.meeting.is_some();
     let mut list = vec![("ipv4/icmp_echo_ignore_all", "1"), ("ipv4/icmp_ratemask", "0")];
     if shared {
         // Between networks. That also makes it a router to its neighbours.
         list.push(("ipv4/ip_forward", "1"));
         list.extend(BRIDGED.map(|name| (name, "0")));
     }
-    if plan.interfaces.iter().any(|interface| interface.addresses.iter().any(|(a, _)| a.is_ipv6())) {
+    // Those who come to a shared router later may have IPv6.
+    if shared || plan.interfaces.iter().any(|interface| interface.addresses.iter().any(|(a, _)| a.is_ipv6()))
+    {
         list.extend([("ipv6/icmp/echo_ignore_all", "1"), ("ipv6/icmp/ratelimit", "0")]);
         if shared {
             list.push(("ipv6/conf/all/forwarding", "1"));
         }
     }
     list
+}
+
+/// Whether a kernel may do without a setting.
+pub fn may_be_missing(name: &str) -> bool {
+    BRIDGED.contains(&name) || name.starts_with("ipv6/")
 }
 
 #[cfg(test)]
@@ -581,7 +651,9 @@ mod tests {
         let shared = |internal, isolated| {
             let shared =
                 Shared { name: "n".into(), bridge: "b".into(), dir: "/n".into(), internal, isolated };
-            shared_rules(&plan(Network::Shared(shared)), RelayIds::of_slot(0), 0, None, &[9]).len()
+            let interface = plan(Network::Shared(shared)).interfaces.remove(0);
+            let devices = [Device { number: 0, interface, mac: [2; 6], bridge: 9 }];
+            shared_rules(&devices, RelayIds::of_slot(0), 0, None, false).len()
         };
         // Two rules between bridges; of an internal one also a refusal for each address.
         assert_eq!(shared(false, true), shared(false, false) + 2);

@@ -80,20 +80,19 @@ pub struct Router {
     pub user: Option<OwnedFd>,
 }
 
-/// Takes a place for a container, in the router of those whose networks have their directories beside `dir`.
+/// Takes a place for a container, in the router of those that meet in this directory.
 /// `mapping` says which ids the container has: only those with the same can share a router.
 pub fn enter(dir: &Path, mapping: &str) -> Result<Place, Error> {
-    let dir = dir.with_file_name(".router");
     let at = |action: &'static str| {
-        let path = dir.clone();
+        let path = dir.to_owned();
         move |source| Error::Meeting { action, path, source }
     };
-    std::fs::create_dir_all(&dir).map_err(at("making a directory"))?;
+    std::fs::create_dir_all(dir).map_err(at("making a directory"))?;
     // Until our door is there: two that found nobody would make two routers.
     let _lock = Lock::exclusive(&dir.join("lock")).map_err(at("locking"))?;
     let mut taken = Vec::new();
     let mut router = None;
-    for entry in std::fs::read_dir(&dir).map_err(at("listing relays"))? {
+    for entry in std::fs::read_dir(dir).map_err(at("listing relays"))? {
         let entry = entry.map_err(at("listing relays"))?;
         let slot = entry.file_name().to_str().and_then(|name| name.strip_prefix("relay-")?.parse().ok());
         let Some(slot) = slot else { continue };
@@ -141,10 +140,10 @@ fn ask(relay: &OwnedFd) -> io::Result<Option<(String, OwnedFd)>> {
     Ok(net.map(|net| (String::from_utf8_lossy(&mapping).into_owned(), net)))
 }
 
-/// Gives the router to whoever comes, for as long as the process lives.
-pub fn keep_door(door: &OwnedFd, mapping: &str, router: &OwnedFd) {
-    // Descriptors may be short for a while; who was not served asks again.
-    while let Ok(guest) = socket::accept(door) {
-        let _ = socket::send(&guest, mapping.as_bytes(), Some(router.as_fd()));
-    }
+/// Gives the router to who stands at the door.
+pub fn answer_door(place: &Place, router: &OwnedFd) -> io::Result<()> {
+    let guest = socket::accept(&place.door)?;
+    // Who was not served, since descriptors are short, asks again.
+    let _ = socket::send(&guest, place.mapping.as_bytes(), Some(router.as_fd()));
+    Ok(())
 }

@@ -187,10 +187,13 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
         unit = Some(scope_unit);
     }
     match born {
-        Ok(Made { child, gate, terminal, cache }) => Ok(Created {
+        Ok(Made { child, start_time, gate, terminal, cache }) => Ok(Created {
             pid: child.pid,
-            start_time: process::start_time(child.pid)
-                .map_err(|e| Error::host("reading the init's start time", e))?,
+            start_time: match start_time {
+                Some(start_time) => start_time,
+                None => process::start_time(child.pid)
+                    .map_err(|e| Error::host("reading the init's start time", e))?,
+            },
             pidfd: child.pidfd,
             terminal,
             cgroup: group.map(|group| group.path),
@@ -273,6 +276,7 @@ struct Birth<'a, 'b> {
 
 struct Made {
     child: Child,
+    start_time: Option<u64>,
     gate: OwnedFd,
     terminal: Option<OwnedFd>,
     cache: CacheGroups,
@@ -300,6 +304,9 @@ impl Birth<'_, '_> {
             other => (other?, scope.is_some()),
         };
         let (child, late) = born;
+        // Now: where /proc hides processes (hidepid), it hides one that has made itself untouchable even from who
+        // made it.
+        let start_time = process::start_time(child.pid).ok();
         if let Some(scope) = scope {
             match scope.start(child.pid) {
                 Ok(pair) => *made = Some(pair),
@@ -324,7 +331,7 @@ impl Birth<'_, '_> {
             }
         });
         match result {
-            Ok((terminal, cache)) => Ok(Made { child, gate: ours, terminal, cache }),
+            Ok((terminal, cache)) => Ok(Made { child, start_time, gate: ours, terminal, cache }),
             Err(error) => {
                 discard(&child.pidfd, None);
                 Err(error)

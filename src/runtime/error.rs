@@ -4,8 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::plan::PlanError;
-use super::protocol::{Failure, FailureKind};
+use super::protocol::{CREATING, CUTTING_OFF, Failure, FailureKind, WRITING_STUB};
 use crate::security::idmap;
+use crate::security::refused::{Signs, Stage};
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,31 @@ pub enum Error {
     },
 }
 
+/// The kernel's rule: what is hidden of a proc would be seen in a new one (`mount_too_revealing`).
+const COVERED_PROC: &str = "parts of /proc are covered here, as in containers, and then the kernel mounts no other one: \
+     --pid=host shares the processes around; or let the container around have its whole /proc (Docker: \
+     --security-opt systempaths=unconfined; podman: --security-opt unmask=ALL; Kubernetes: procMount: Unmasked)";
+
+/// What is known of a step that was refused.
+fn refused(step: &str, errno: i32) -> Option<String> {
+    match errno {
+        libc::EPERM if step.starts_with("mounting \"proc\"") => Some(COVERED_PROC.to_owned()),
+        libc::EPERM if step == CUTTING_OFF => Some(why(Stage::Used, errno)),
+        libc::ENOSPC | libc::EUSERS if step == CREATING => Some(why(Stage::Made, errno)),
+        libc::EACCES if step == WRITING_STUB => Some(MEMFD.to_owned()),
+        _ => None,
+    }
+}
+
+const MEMFD: &str = "vm.memfd_noexec is 2: files in memory cannot be executed, by which every container is started; as root: \
+     sysctl vm.memfd_noexec=1";
+
+/// The cause of a refusal, and the cure.
+fn why(stage: Stage, errno: i32) -> String {
+    let cause = Signs::gather().cause(stage, errno);
+    format!("{}; {}", cause.text, cause.cure)
+}
+
 impl Error {
     /// The exit status that engines give for this error: 127 if the program was not found, 126 if
     /// it cannot be executed, 125 for everything else.
@@ -95,19 +121,11 @@ impl Error {
             }
             Self::Cgroup(error) => return error.hint(),
             Self::Inside(failure) if failure.kind == FailureKind::Unmapped => return idmap::rung().hint,
+            Self::Inside(failure) => return refused(failure.chain.first()?, failure.errno),
+            Self::Host { action, source } => return refused(action, source.raw_os_error()?),
             _ => return None,
         };
-        match source.raw_os_error()? {
-            libc::ENOSPC | libc::EUSERS => Some(
-                "user namespaces are used up or switched off: as root, raise sysctl user.max_user_namespaces".into(),
-            ),
-            libc::EPERM | libc::EACCES => Some(
-                "unprivileged user namespaces are forbidden here: as root, sysctl kernel.unprivileged_userns_clone=1 \
-                 (Debian) or kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
-                    .into(),
-            ),
-            _ => None,
-        }
+        Some(why(Stage::Made, source.raw_os_error()?))
     }
 
     /// Whether the rootfs would have to be made without overlayfs.

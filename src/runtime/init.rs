@@ -12,7 +12,7 @@ use super::hooks::{self, HookState};
 use super::launch::{self, Channel};
 use super::mounting::{self, Opened};
 use super::plan::{InitPlan, Node, NodeKind, Op};
-use super::protocol::{Failure, FailureKind, GO, Message};
+use super::protocol::{CREATING, CUTTING_OFF, Failure, FailureKind, GO, Message};
 use crate::sys::mount::{self, Attributes, BindOptions, Filesystem, attr};
 use crate::sys::path::Root;
 use crate::sys::{ids, namespace, process, pty, sched, socket, userns};
@@ -96,7 +96,7 @@ fn prepare(init: &mut Init<'_>) -> Result<State, Failure> {
     // Modes are given whole.
     rustix::process::umask(Mode::empty());
     let namespaces = &init.plan.namespaces;
-    namespace::unshare(namespaces.unshare).doing(|| "creating namespaces".to_owned())?;
+    namespace::unshare(namespaces.unshare).doing(|| CREATING.to_owned())?;
     if init.announce {
         init.channel.say(&Message::Born, None)?;
     }
@@ -142,8 +142,9 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
         Op::Domainname(name) => {
             ids::set_domainname(name.as_bytes()).doing(|| format!("setting the domain name \"{name}\""))
         }
-        Op::Propagation(propagation) => mount::change_propagation(Path::new("/"), *propagation)
-            .doing(|| "cutting off the host's mounts".to_owned()),
+        Op::Propagation(propagation) => {
+            mount::change_propagation(Path::new("/"), *propagation).doing(|| CUTTING_OFF.to_owned())
+        }
         Op::SurroundingPrivate(path) => mount::make_surrounding_private(path)
             .doing(|| format!("making the mount around \"{}\" private", path.display())),
         Op::WorkingDirectory(path) => state

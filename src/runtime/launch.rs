@@ -15,7 +15,7 @@ use super::hooks::{self, HookState};
 use super::init::{Doing, send};
 use super::label;
 use super::plan::{Limit, ProcessPlan, UserChoice};
-use super::protocol::{DETACH, Failure, FailureKind, GO, Message, START};
+use super::protocol::{DETACH, Failure, FailureKind, GO, Message, START, WRITING_STUB};
 use crate::security::passwd::{self, Identity};
 use crate::sys::path::Root;
 use crate::sys::seccomp::Filter;
@@ -191,7 +191,7 @@ fn become_program(
         filter: late,
         init: plan.init,
     };
-    let stub = last.written().doing(|| "writing the stub".to_owned())?;
+    let stub = last.written().doing(|| WRITING_STUB.to_owned())?;
     // Now that nothing is written any more.
     for limit in plan.limits.iter().filter(|limit| with_room(limit) != **limit) {
         set_limit(limit, plan.clamp_limits)?;
@@ -403,6 +403,12 @@ fn drop_privileges(plan: &ProcessPlan, identity: &Identity, channel: &Channel) -
     };
     ids::set_gid(identity.gid).map_err(becoming("group", identity.gid))?;
     ids::set_uid(identity.uid).map_err(becoming("user", identity.uid))?;
+    // The filter may be one that says of ids that are not there that they were taken.
+    for (what, wanted, have) in [("group", identity.gid, ids::egid()), ("user", identity.uid, ids::euid())] {
+        if wanted != have {
+            return Err(becoming(what, wanted)(io::Error::from_raw_os_error(libc::EINVAL)));
+        }
+    }
     let known = u64::MAX >> (63 - capability::last());
     let sets = capability::Sets {
         bounding: sets.bounding & known,
@@ -447,17 +453,29 @@ fn set_groups(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {
     if plan.keep_groups && ids::groups().is_ok_and(|groups| !groups.is_empty()) {
         return Ok(());
     }
-    let Err(error) = ids::set_groups(&identity.groups) else { return Ok(()) };
     // With one id mapped, setgroups is denied and no other group exists. Then groups that are
     // merely the image's own are left out; those that were asked for are not.
     let asked = match &plan.user {
         UserChoice::Ids { groups, .. } | UserChoice::Name { groups, .. } => groups,
     };
-    let denied = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EINVAL));
-    if denied && asked.is_empty() && plan.groups_by_name.is_empty() {
+    let asked = !asked.is_empty() || !plan.groups_by_name.is_empty();
+    let error = match ids::set_groups(&identity.groups) {
+        // The filter may be one that only says so.
+        Ok(()) if asked && !identity.groups.iter().all(|id| has_group(*id)) => {
+            io::Error::from_raw_os_error(libc::EPERM)
+        }
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EINVAL)) && !asked {
         return Ok(());
     }
     Err(error).doing(|| format!("setting the supplementary groups {:?}", identity.groups))
+}
+
+/// Whether a group is among the caller's supplementary ones.
+fn has_group(id: u32) -> bool {
+    ids::groups().is_ok_and(|groups| groups.contains(&id))
 }
 
 /// Finds the program as execvp(3) would, as the user who will run it.

@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::seal;
 
+/// The first thing that a container's init does with mounts: where it is refused, so is everything.
+pub const CUTTING_OFF: &str = "cutting off the host's mounts";
+/// What limits of namespaces stop.
+pub const CREATING: &str = "creating namespaces";
+/// What is executed lies in a file in memory.
+pub const WRITING_STUB: &str = "writing the stub";
+
 /// What kind of step failed, as far as callers treat it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {

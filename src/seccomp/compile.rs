@@ -8,6 +8,7 @@ use oci_spec::runtime::{
 };
 
 use super::assemble::{Assembler, Label, Test, To};
+use super::emulate::{self, Emulation, Kernel};
 use super::numbers::Architecture;
 use crate::sys::seccomp::{Filter, NEW_LISTENER, WAIT_KILLABLE_RECV};
 
@@ -114,6 +115,8 @@ struct Decision {
     always: Option<u32>,
     /// If none fits.
     otherwise: u32,
+    /// What of that which is let through is the kernel's; all of it, unless ownership is emulated.
+    kernel: Option<Kernel>,
 }
 
 /// Compiles a profile for this machine.
@@ -123,9 +126,31 @@ struct Decision {
 /// Rules that answer what the default answers are no rules. Names that an architecture does not have
 /// are passed over, as runc and crun do: profiles are written for many.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
+    compile_with(Some(profile), None)
+}
+
+/// Compiles a profile, or one that lets everything through, with ownership emulated where that is wanted: of what
+/// is let through, calls that need ids which are not there are answered with success.
+pub fn compile_with(profile: Option<&LinuxSeccomp>, emulation: Option<Emulation>) -> Result<Filter, Error> {
+    let mut open = LinuxSeccomp::default();
+    let profile = profile.unwrap_or_else(|| {
+        open.set_default_action(LinuxSeccompAction::ScmpActAllow)
+            .set_architectures(Some(vec![Arch::ScmpArchX86, Arch::ScmpArchArm]));
+        &open
+    });
     let default = answer_of(profile.default_action(), profile.default_errno_ret());
-    let rules = rules_by_name(profile, default)?;
+    let mut rules = rules_by_name(profile, default)?;
     check_listener(profile, &rules, default)?;
+    for (name, kernel) in emulation.map(Emulation::calls).unwrap_or_default() {
+        match rules.get_mut(name) {
+            Some(rule) => rule.kernel = Some(kernel),
+            None if passes(default) => {
+                let rule = Decision { otherwise: default, kernel: Some(kernel), ..Decision::default() };
+                rules.insert(name, rule);
+            }
+            None => {}
+        }
+    }
     let mut assembler = Assembler::default();
     assembler.load(ARCHITECTURE);
     let architectures = architectures(profile);
@@ -138,7 +163,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
     for (architecture, block) in architectures.iter().zip(&blocks) {
         assembler.place(*block);
         assembler.load(NUMBER);
-        search(&mut assembler, &segments(*architecture, &rules, default));
+        let short_ids = matches!(architecture, Architecture::X86 | Architecture::Arm);
+        search(&mut assembler, &segments(*architecture, &rules, default), short_ids);
     }
     let length = assembler.len();
     match assembler.finish() {
@@ -216,9 +242,14 @@ fn strictness(answer: u32) -> i32 {
     (answer & 0xffff_0000) as i32
 }
 
+/// Whether a call that is answered so is made.
+fn passes(answer: u32) -> bool {
+    matches!(answer & 0xffff_0000, answer::ALLOW | answer::LOG)
+}
+
 /// The number line cut into pieces with one decision each; the first begins at 0.
 fn segments(architecture: Architecture, rules: &Rules<'_>, default: u32) -> Vec<(u32, Decision)> {
-    let plain = |answer| Decision { branches: Vec::new(), always: Some(answer), otherwise: answer };
+    let plain = |answer| Decision { always: Some(answer), otherwise: answer, ..Decision::default() };
     let mut segments: Vec<(u32, Decision)> = vec![(0, plain(default))];
     let mut push = |start: u32, decision: Decision| {
         segments.pop_if(|(at, _)| *at == start);
@@ -237,7 +268,7 @@ fn segments(architecture: Architecture, rules: &Rules<'_>, default: u32) -> Vec<
     // A call that the profile's author cannot have known of is answered as by an older kernel, so that
     // programs use what was there before (runc does this too; EPERM would stop them).
     let unknown = answer::ERRNO | libc::ENOSYS as u32;
-    if !matches!(default & 0xffff_0000, answer::ALLOW | answer::LOG) && default != unknown && newest > 0 {
+    if !passes(default) && default != unknown && newest > 0 {
         push(newest + 1, plain(unknown));
     }
     if architecture == Architecture::X86_64 {
@@ -305,9 +336,9 @@ fn alternatives(tests: &[LinuxSeccompArg]) -> Vec<Vec<LinuxSeccompArg>> {
 }
 
 /// A binary search over the segments.
-fn search(assembler: &mut Assembler, segments: &[(u32, Decision)]) {
+fn search(assembler: &mut Assembler, segments: &[(u32, Decision)], short_ids: bool) {
     if let [(_, decision)] = segments {
-        decide(assembler, decision);
+        decide(assembler, decision, short_ids);
         return;
     }
     let (left, right) = segments.split_at(segments.len() / 2);
@@ -318,26 +349,33 @@ fn search(assembler: &mut Assembler, segments: &[(u32, Decision)]) {
     } else {
         assembler.branch_far(Test::AtLeast, right[0].0, upper);
     }
-    search(assembler, left);
+    search(assembler, left, short_ids);
     assembler.place(upper);
-    search(assembler, right);
+    search(assembler, right, short_ids);
 }
 
 /// How many instructions a decision and the comparison that leads to it take at most.
 fn room(decision: &Decision) -> usize {
-    3 + decision.branches.iter().map(|branch| 1 + 6 * branch.tests.len()).sum::<usize>()
+    let answer = if decision.kernel.is_some() { emulate::ROOM } else { 1 };
+    2 + answer + decision.branches.iter().map(|branch| answer + 6 * branch.tests.len()).sum::<usize>()
 }
 
-fn decide(assembler: &mut Assembler, decision: &Decision) {
+fn decide(assembler: &mut Assembler, decision: &Decision, short_ids: bool) {
+    let end = |assembler: &mut Assembler, given: u32| match &decision.kernel {
+        Some(kernel) if passes(given) => {
+            kernel.assemble(assembler, given, short_ids);
+        }
+        _ => assembler.answer(given),
+    };
     for branch in &decision.branches {
         let next = assembler.label();
         for test in &branch.tests {
             compare(assembler, test, next);
         }
-        assembler.answer(branch.answer);
+        end(assembler, branch.answer);
         assembler.place(next);
     }
-    assembler.answer(decision.otherwise);
+    end(assembler, decision.otherwise);
 }
 
 /// Goes on if the argument passes the test, else to `fail`. Arguments have 64 bits, the machine 32.

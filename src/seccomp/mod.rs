@@ -7,6 +7,7 @@
 mod assemble;
 mod compile;
 mod default;
+mod emulate;
 pub mod file;
 #[cfg(test)]
 mod interpret;
@@ -14,5 +15,8 @@ mod numbers;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod oracle;
 
-pub use compile::{ACTIONS, Error, FLAGS, OPERATORS, architectures_here as architectures, compile};
+pub use compile::{
+    ACTIONS, Error, FLAGS, OPERATORS, architectures_here as architectures, compile, compile_with,
+};
 pub use default::default_profile;
+pub use emulate::Emulation;

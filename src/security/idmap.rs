@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::security::passwd;
-use crate::sys::{ids, userns};
+use crate::security::refused::{Signs, Stage};
+use crate::sys::{capability, ids, userns};
 
 /// How a container's ids are mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,8 @@ pub fn rung() -> Rung {
     choose(uid, gid, name.as_deref(), (uids, gids), helpers)
 }
 
-fn user_name(uid: u32) -> Option<String> {
+/// The name of a user in `/etc/passwd`.
+pub fn user_name(uid: u32) -> Option<String> {
     let file = std::fs::read("/etc/passwd").ok()?;
     let user = passwd::users(&file).find(|user| user.uid == uid)?;
     String::from_utf8(user.name).ok()
@@ -74,14 +76,25 @@ type Helper = Result<(), String>;
 
 fn usable_helper(name: &str) -> Helper {
     let path = userns::find_helper(name).ok_or_else(|| format!("{name} is not installed"))?;
-    if privileged(&path) {
-        Ok(())
-    } else {
-        Err(format!("{} is neither setuid root nor has file capabilities", path.display()))
+    if !privileged(&path) {
+        return Err(format!("{} is neither setuid root nor has file capabilities", path.display()));
     }
+    if is_nosuid(&path) {
+        return Err(format!("{} is on a file system that is mounted nosuid", path.display()));
+    }
+    if capability::has_no_new_privileges() {
+        return Err(format!("{name} can gain no powers here (no_new_privs)"));
+    }
+    Ok(())
 }
 
-fn privileged(path: &Path) -> bool {
+/// Whether programs at this path gain no powers, because of how their file system is mounted.
+pub fn is_nosuid(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOSUID))
+}
+
+/// Whether a program gets root's powers, or some of them: by set-user-ID or by file capabilities.
+pub fn privileged(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let setuid = std::fs::metadata(path).is_ok_and(|m| m.uid() == 0 && m.mode() & 0o4000 != 0);
     let mut value = [0_u8; 64];
@@ -107,7 +120,8 @@ fn choose(
         if let Err(why) = helper {
             return single(
                 why,
-                "install the package that has newuidmap and newgidmap (Debian: uidmap)".to_owned(),
+                "install the package that has newuidmap and newgidmap (Debian: uidmap); \"umiak doctor\" says more"
+                    .to_owned(),
             );
         }
     }
@@ -172,24 +186,10 @@ pub fn subordinate(file: &[u8], name: Option<&str>, uid: u32) -> Vec<IdRange> {
 /// which switch is off.
 pub fn check_user_namespaces() -> Result<(), Unavailable> {
     let Err(source) = userns::probe() else { return Ok(()) };
-    let value =
-        |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i64>().ok());
-    let switches = [
-        ("/proc/sys/user/max_user_namespaces", 0, "sysctl user.max_user_namespaces=65536"),
-        ("/proc/sys/kernel/unprivileged_userns_clone", 0, "sysctl kernel.unprivileged_userns_clone=1"),
-        (
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-            1,
-            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
-    ];
-    let off = switches.iter().find(|(path, bad, _)| value(path) == Some(*bad));
-    let hint = match off {
-        Some((_, _, command)) => format!("as root: {command}"),
-        None => "the kernel or an outer container forbids it; run as root, or allow CLONE_NEWUSER there"
-            .to_owned(),
-    };
-    Err(Unavailable { hint, source })
+    // What can be made and gives no powers is told as EACCES.
+    let stage = if source.raw_os_error() == Some(libc::EACCES) { Stage::Used } else { Stage::Made };
+    let cause = Signs::gather().cause(stage, source.raw_os_error().unwrap_or(libc::EPERM));
+    Err(Unavailable { hint: format!("{}; {}", cause.text, cause.cure), source })
 }
 
 #[cfg(test)]

@@ -4,3 +4,4 @@ pub mod capability;
 pub mod idmap;
 pub mod passwd;
 pub mod paths;
+pub mod refused;

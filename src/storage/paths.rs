@@ -1,6 +1,7 @@
 //! Where the store is.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::{Error, Result};
@@ -21,7 +22,7 @@ impl Paths {
     ///
     /// Root has `/var/lib/umiak` and `/run/umiak`. Others have `$XDG_DATA_HOME/umiak` (else
     /// `~/.local/share/umiak`) and `$XDG_RUNTIME_DIR/umiak`, or, without that variable,
-    /// `/tmp/umiak-UID-run`: [`Paths::with_run_user`] prefers `/run/user/UID` where it exists.
+    /// where that is no directory of theirs, `/tmp/umiak-UID-run`: [`Paths::with_run_user`] prefers `/run/user/UID` where it exists.
     pub fn default_for(euid: u32, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
         if euid == 0 {
             return Ok(Self::new("/var/lib/umiak".into(), "/run/umiak".into()));
@@ -31,9 +32,12 @@ impl Paths {
         let data = absolute("XDG_DATA_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
             .ok_or(Error::NoHome)?;
-        let runroot = match absolute("XDG_RUNTIME_DIR") {
+        // One that is gone, or another user's (su and sudo leave it), is as good as none.
+        let usable =
+            |dir: &PathBuf| std::fs::metadata(dir).is_ok_and(|stat| stat.is_dir() && stat.uid() == euid);
+        let runroot = match absolute("XDG_RUNTIME_DIR").filter(usable) {
             Some(dir) => dir.join("umiak"),
-            None => PathBuf::from(format!("/tmp/umiak-{euid}-run")),
+            None => fallback(euid),
         };
         Ok(Self::new(data.join("umiak"), runroot))
     }
@@ -53,12 +57,16 @@ impl Paths {
     /// Takes `/run/user/UID` for the fallback in `/tmp` if it is there: a shell got by `su` lacks the variable.
     fn with_run_user(mut self, euid: u32) -> Self {
         let user = PathBuf::from(format!("/run/user/{euid}"));
-        if self.runroot.starts_with("/tmp") && std::env::var_os("XDG_RUNTIME_DIR").is_none() && user.is_dir()
-        {
+        if self.runroot == fallback(euid) && user.is_dir() {
             self.runroot = user.join("umiak");
         }
         self
     }
+}
+
+/// Where there is no directory of the user's for what is volatile.
+fn fallback(euid: u32) -> PathBuf {
+    PathBuf::from(format!("/tmp/umiak-{euid}-run"))
 }
 
 #[cfg(test)]

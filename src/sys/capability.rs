@@ -113,6 +113,12 @@ pub fn no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
 }
 
+/// Whether this process and what it starts gain nothing by an exec.
+pub fn has_no_new_privileges() -> bool {
+    // SAFETY: takes integers.
+    unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0_u64, 0_u64, 0_u64, 0_u64) == 1 }
+}
+
 fn prctl(option: libc::c_int, a: u64, b: u64) -> io::Result<()> {
     // SAFETY: the options used here take integers.
     if unsafe { libc::prctl(option, a, b, 0_u64, 0_u64) } == -1 {

@@ -34,10 +34,19 @@ pub fn fill(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     Copy { links: HashMap::new() }.level(&from, &to, DEPTH)?;
     let (stat, own) = (fs::fstat(&from)?, fs::fstat(&to)?);
     if (own.st_uid, own.st_gid) == (0, 0) {
-        fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        given(fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))))?;
     }
     give_attributes(from.as_fd(), to.as_fd())?;
     Ok(fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?)
+}
+
+/// Whether a copy has got its original's owner. An owner without an id here is shown as one that nobody is
+/// (`/proc/sys/kernel/overflowuid`), to whom nothing can be given: then the copy is the maker's.
+fn given(result: rustix::io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(rustix::io::Errno::INVAL) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// Gives an open file, or a directory with all that is in it, to a user and group. No link is followed,
@@ -191,7 +200,7 @@ impl Copy {
             _ => return Ok(()),
         }
         // The owner first: changing it takes set-user-id bits and capabilities off.
-        fs::chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        given(fs::chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW))?;
         if kind != FileType::Symlink {
             fs::chmodat(to, name, mode, AtFlags::empty())?;
         }

@@ -20,6 +20,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod netdevice;
 pub mod netlink;
+pub mod packet;
 pub mod path;
 pub mod process;
 pub mod pty;

@@ -125,6 +125,15 @@ pub fn filesystem(fs: &Filesystem, target: impl AsFd) -> io::Result<Option<Owned
     }
 }
 
+/// Tries whether a file system of this kind may be mounted here, by a mount that is attached nowhere. A kernel
+/// without such mounts (before Linux 5.2) is not asked.
+pub fn can_mount(fs: &Filesystem) -> io::Result<()> {
+    match detached(fs) {
+        Ok(_) | Err(Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn detached(fs: &Filesystem) -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen(fs.fstype.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     if let Some(source) = &fs.source {

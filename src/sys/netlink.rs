@@ -16,6 +16,8 @@ pub enum Family {
 
 /// `NLM_F_ACK`.
 pub const ACK: u16 = 4;
+/// `NLM_F_REPLACE`: in the place of such a thing, if there is one.
+pub const REPLACE: u16 = 0x100;
 /// `NLM_F_EXCL`: fail if there is such a thing.
 pub const EXCLUSIVE: u16 = 0x200;
 /// `NLM_F_CREATE`.

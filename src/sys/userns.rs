@@ -222,7 +222,8 @@ pub fn enter(mapping: &IdMapping) -> Result<(), Error> {
     result
 }
 
-/// Finds out by doing whether this user may make user namespaces, in a child.
+/// Finds out by doing whether this user may make user namespaces, in a child. EACCES: they can be made, and give no
+/// powers.
 pub fn probe() -> io::Result<()> {
     let options = process::CloneOptions { namespaces: libc::CLONE_NEWUSER as u64, ..Default::default() };
     // A namespace that may be made but gives no capabilities (AppArmor's restriction) is of no use.
@@ -231,6 +232,6 @@ pub fn probe() -> io::Result<()> {
     })?;
     match process::wait(&child.pidfd)? {
         process::ExitStatus::Code(0) => Ok(()),
-        _ => Err(io::Error::from_raw_os_error(libc::EPERM)),
+        _ => Err(io::Error::from_raw_os_error(libc::EACCES)),
     }
 }

@@ -8,7 +8,7 @@ use crate::support::net::{FAR, FURTHER, Internet, NEAR};
 use crate::support::{Need, Output, Umiak, eventually, finish};
 
 /// The machine's Python, in a container.
-const PYTHON: [&str; 6] = ["-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro"];
+pub const PYTHON: [&str; 6] = ["-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro"];
 
 /// Servers of either side. `both` runs one for each family and address.
 const SERVERS: &str = r#"

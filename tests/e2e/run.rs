@@ -133,7 +133,10 @@ fn one_id_is_enough_for_root_inside() {
     requires!(Need::Image("busybox"), Need::NoSubuid);
     let umiak = Umiak::with_busybox();
     run(&umiak, &["id", "-u"]).ok().says("0");
-    run(&umiak, &["-u", "app", "--", "id"]).exits(125).tells("1000").hints("usermod");
+    // Who is to be somebody else has it instead of root.
+    run(&umiak, &["-u", "app", "--", "id", "-u"]).ok().says("1000");
+    run(&umiak, &["--userns", "keep-id", "-u", "app", "--", "id"]).exits(125).tells("1000").hints("usermod");
+    run(&umiak, &["--group-add", "video", "--", "id"]).exits(125).tells("supplementary groups");
 }
 
 #[test]

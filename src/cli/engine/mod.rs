@@ -10,6 +10,7 @@ mod complete;
 pub mod completion;
 pub mod cp;
 pub mod diff;
+pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod exists;
@@ -80,6 +81,8 @@ pub struct Globals {
     pub command_line: Vec<String>,
     /// Who makes control groups.
     pub manager: GroupManager,
+    /// The place of what is volatile was told by a flag.
+    pub told_runroot: bool,
 }
 
 impl Globals {
@@ -232,6 +235,7 @@ fn faces() -> &'static [Face] {
         "cp" [], cp::CpArgs, cp::run, "Copy files between containers, the host and archives";
         "create" [], run::CreateArgs, run::create, "Create a container without starting it";
         "diff" [], diff::DiffArgs, diff::run, "Tell which files a container or an image's last layer has changed";
+        "doctor" [], doctor::DoctorArgs, doctor::run, "Look for what keeps containers from running, and tell how to mend it";
         "events" [], events::EventsArgs, events::run, "Show what happens to containers, images and volumes";
         "exec" [], exec::ExecArgs, exec::run, "Run a program in a running container";
         "export" [], export::ExportArgs, export::run, "Write a container's files as an archive";
@@ -541,7 +545,7 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
         _ => GroupManager::Auto,
     };
     let paths = find_paths(dir("root"), dir("runroot"), &options)?;
-    let globals = Globals { paths, command_line, manager };
+    let globals = Globals { paths, command_line, manager, told_runroot: dir("runroot").is_some() };
     let _ = STORE.set(globals.paths.clone());
     // As deep as the command's name goes: what it has of its own below is its own affair.
     let below = |matches: &ArgMatches| matches.subcommand().map(|(_, below)| below.clone());

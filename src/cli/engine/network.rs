@@ -501,7 +501,8 @@ pub fn update(args: UpdateArgs, globals: &Globals) -> Outcome {
 }
 
 /// `network reload`: a container's network is its relay's and nobody else's, so that nothing of the host's can
-/// take it away; there is nothing to be set up again. Prints the containers' IDs, as Podman.
+/// take it away; but the host may have other name servers or another address by now. Prints the containers' IDs,
+/// as Podman.
 pub fn reload(args: ReloadArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     if args.all && (args.latest || !args.containers.is_empty()) || args.latest && !args.containers.is_empty()
@@ -521,10 +522,7 @@ pub fn reload(args: ReloadArgs, globals: &Globals) -> Outcome {
         return Err(Failure::new("name containers, or ask for --all or --latest"));
     }
     super::selection::for_each(&names, |name| {
-        let (record, status) = engine.lookup(name)?;
-        match status.running() {
-            Some(_) => Ok(Some(record.id.to_string())),
-            None => Err(Error::NotRunning { name: record.name, status: status.word() }.into()),
-        }
+        let record = engine.reload_network(name)?;
+        Ok(Some(record.id.to_string()))
     })
 }

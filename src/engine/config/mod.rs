@@ -19,7 +19,7 @@ use super::userns;
 use crate::base::{signal, size};
 use crate::security::capability;
 use crate::storage::containers::{
-    ContainerConfig, DeviceRecord, Marks, MountRecord, NamespaceMode, NetworkMode, SeccompChoice,
+    ContainerConfig, DeviceRecord, Marks, MountRecord, NamespaceMode, NetworkMode, OneId, SeccompChoice,
     UlimitRecord,
 };
 pub(super) use names::ZONES;
@@ -199,6 +199,7 @@ pub fn resolve(
         restart: Default::default(),
         timeout: 0,
         health: None,
+        one_id: OneId::default(),
         auto_remove: request.rm || request.rmi,
         log: logging::resolve(request.log_driver.as_deref(), &request.log_opts)?,
         cgroups,
@@ -381,6 +382,12 @@ fn security_options(request: &RunRequest) -> Result<Security, Error> {
             ("unmask", paths) if !paths.is_empty() => {
                 security.unmask.extend(paths.split(':').map(String::from))
             }
+            // Decided when it is known which ids there are (`engine::ids`).
+            ("ownership", "real" | "emulated") => {}
+            ("ownership", "remembered") => {
+                return Err(Error::Unsupported { flag: "security-opt", value: option.clone() });
+            }
+            ("ownership", _) => return Err(flag("security-opt", option, "it takes real or emulated")),
             // Without the module there is nothing to confine by, so nothing to lift.
             ("apparmor", "unconfined") | ("label", "disable") => {}
             ("apparmor" | "label" | "proc-opts", _) => {

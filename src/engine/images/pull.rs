@@ -336,7 +336,7 @@ impl Failure {
     fn again(error: Error) -> Self {
         match error {
             Error::Pull { message, hint, misnamed, .. } => Self { message, hint, misnamed },
-            Error::Child { source, .. } => Self::new(&source, None),
+            Error::Child { ref source, .. } => Self::new(source, error.hint()),
             other => Self::new(&other, other.hint()),
         }
     }

@@ -1,6 +1,6 @@
 //! The networks of a store: made, listed, changed, removed; containers that join and leave them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::create::{self, NetworkRequest, Present};
@@ -8,8 +8,9 @@ use super::host::HostNetwork;
 use super::{Error, check_addresses};
 use crate::base::id::{ContainerId, check_name};
 use crate::engine::{Engine, Error as EngineError};
+use crate::monitor::protocol::Request;
 use crate::network::leases::{self, Lease};
-use crate::storage::containers::{ContainerRecord, Membership, NetworkMode};
+use crate::storage::containers::{ContainerRecord, Membership, NetworkChange, Status};
 use crate::storage::events::Event;
 use crate::storage::networks::{DEFAULT_NETWORK, NetworkRecord};
 use crate::sys::{atomic, host};
@@ -94,7 +95,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Changes a network's name servers; containers see it from their next start on.
+    /// Changes a network's name servers, at once also for the containers that are in it.
     pub fn update_network(&self, name: &str, add: &[IpAddr], drop: &[IpAddr]) -> Result<(), EngineError> {
         let networks = self.networks();
         let _lock = networks.lock()?;
@@ -111,68 +112,93 @@ impl Engine {
                 record.servers.push(*server);
             }
         }
-        Ok(networks.put(&record)?)
+        networks.put(&record)?;
+        let ids: BTreeSet<String> = self.network_leases(name).into_iter().map(|lease| lease.id).collect();
+        for id in ids {
+            match self.reload_network(&id) {
+                // Ended meanwhile: its next start sees it.
+                Ok(_) | Err(EngineError::NotRunning { .. } | EngineError::Containers(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a container that runs see what has changed outside: name servers, its name.
+    pub fn reload_network(&self, container: &str) -> Result<ContainerRecord, EngineError> {
+        let (record, status) = self.lookup(container)?;
+        let not_running =
+            |record: ContainerRecord, word| EngineError::NotRunning { name: record.name, status: word };
+        if status.running().is_none() {
+            return Err(not_running(record, status.word()));
+        }
+        // Whoever has no relay sees everything as it is.
+        if record.config.network.is_relayed() && !self.change_live(&record, &NetworkChange::Reload)? {
+            return Err(not_running(record, "exited"));
+        }
+        Ok(record)
     }
 
     /// Puts a container into a network. One that runs gets the device at once.
     pub fn connect(&self, container: &str, membership: Membership) -> Result<(), EngineError> {
-        self.change_networks(container, "connect", &membership.network.clone(), |record| {
-            let refused = |why| Error::Connect {
-                container: record.name.clone(),
-                network: membership.network.clone(),
-                why,
-            };
-            if record.config.net.memberships.iter().any(|known| known.network == membership.network) {
-                return Err(refused("it is in there already"));
-            }
-            if record.config.network != NetworkMode::Shared {
-                return Err(refused("it is in no network that containers share"));
-            }
-            record.config.net.memberships.push(membership);
-            Ok(())
-        })
+        let network = membership.network.clone();
+        self.change_networks(container, ("connect", &network), &NetworkChange::Connect(membership))
     }
 
-    /// Takes a container out of a network.
+    /// Takes a container out of a network. One that runs loses the device at once.
     pub fn disconnect(&self, container: &str, network: &str) -> Result<(), EngineError> {
-        self.change_networks(container, "disconnect", network, |record| {
-            let memberships = &mut record.config.net.memberships;
-            let before = memberships.len();
-            memberships.retain(|known| known.network != network);
-            match before - memberships.len() {
-                0 => Err(Error::Connect {
-                    container: record.name.clone(),
-                    network: network.to_owned(),
-                    why: "it is not in there",
-                }),
-                _ => Ok(()),
-            }
-        })
+        self.change_networks(
+            container,
+            ("disconnect", network),
+            &NetworkChange::Disconnect(network.to_owned()),
+        )
     }
 
     fn change_networks(
         &self,
         container: &str,
-        verb: &'static str,
-        network: &str,
-        change: impl FnOnce(&mut ContainerRecord) -> Result<(), Error>,
+        (verb, network): (&'static str, &str),
+        change: &NetworkChange,
     ) -> Result<(), EngineError> {
         // The network stays while this is held.
         let _store = self.store.lock_shared()?;
         let named = self.network_named(network)?;
         let (record, status) = self.lookup(container)?;
-        if status.running().is_some() {
-            return Err(Error::Running { verb, container: record.name }.into());
+        let mut wanted = record.config.net.memberships.clone();
+        let unfit = |why| Error::Connect { container: record.name.clone(), network: network.to_owned(), why };
+        change.apply(&record.config.network, &mut wanted).map_err(unfit)?;
+        if let Some(membership) = wanted.iter().find(|known| known.network == network) {
+            check_addresses(&named, membership)?;
         }
-        self.containers.change(&record.id, |record| {
-            change(record)?;
-            let memberships = &record.config.net.memberships;
-            if let Some(membership) = memberships.iter().find(|known| known.network == network) {
-                check_addresses(&named, membership)?;
-            }
-            Ok::<(), EngineError>(())
-        })?;
+        let is_live = match status {
+            Status::Running(_) | Status::Paused(_) | Status::Initialized(_) => true,
+            Status::Created | Status::Stopping(_) | Status::Restarting(_) | Status::Exited(_) => false,
+        };
+        // Who ends while he is asked takes part from the next start on.
+        if !is_live || !self.change_live(&record, change)? {
+            self.containers.change(&record.id, |record| {
+                change.apply(&record.config.network, &mut record.config.net.memberships).map_err(unfit)?;
+                Ok::<(), EngineError>(())
+            })?;
+        }
         self.note(Event { id: record.id.to_string(), ..Event::new("network", verb, network) });
         Ok(())
+    }
+
+    /// Has the monitor of a container change its networks; false if the container has ended.
+    fn change_live(&self, record: &ContainerRecord, change: &NetworkChange) -> Result<bool, EngineError> {
+        let failed =
+            |message: String, hint: String| Error::Live { container: record.name.clone(), message, hint };
+        let change = serde_json::to_vec(change).map_err(|error| failed(error.to_string(), String::new()))?;
+        match self.ask_monitor(record, &Request::Networks(&change))? {
+            Some((message, _)) if message.is_empty() => Ok(true),
+            Some((message, hint)) => Err(failed(message, hint).into()),
+            None if self.load(&record.id)?.1.running().is_none() => Ok(false),
+            // Of another version, or it was killed.
+            None => {
+                let hint = format!("umiak restart {}", record.name);
+                Err(failed("its monitor does not answer".to_owned(), hint).into())
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod create;
 pub mod host;
+pub mod live;
 mod manage;
 pub mod plan;
 pub mod show;
@@ -15,10 +16,11 @@ use std::sync::OnceLock;
 use self::host::HostNetwork;
 use self::plan::{Joined, Texts};
 use super::{Engine, Error as EngineError};
+use crate::base::digest::Digest;
 use crate::network::leases::{self, Holder, Pool};
 use crate::network::plan::{NetworkPlan, Shared};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, Membership, NetworkMode, PortProtocol, PortRecord,
+    ContainerConfig, ContainerRecord, Mac, Membership, NetworkMode, PortProtocol, PortRecord, Unfit,
 };
 use crate::storage::networks::{NetworkRecord, Networks, SubnetRecord};
 use crate::sys::{host as machine, process};
@@ -46,9 +48,9 @@ pub enum Error {
     #[error("network \"{network}\" has no name server {server}")]
     NoServer { network: String, server: IpAddr },
     #[error("container \"{container}\" and network \"{network}\": {why}")]
-    Connect { container: String, network: String, why: &'static str },
-    #[error("network {verb}: of a container that runs, as \"{container}\", it is not supported yet")]
-    Running { verb: &'static str, container: String },
+    Connect { container: String, network: String, why: Unfit },
+    #[error("the networks of container \"{container}\": {message}")]
+    Live { container: String, message: String, hint: String },
     #[error("there is no network \"{0}\"")]
     Unknown(String),
     #[error("network \"{network}\": address {address} is not in its subnets")]
@@ -83,7 +85,7 @@ impl Error {
             Self::Exists(_) => Some("--ignore takes the one that is there".to_owned()),
             Self::InUse { user, .. } => Some(format!("remove the container first: umiak rm {user}")),
             Self::NoSubnet => Some("--subnet chooses one".to_owned()),
-            Self::Running { container, .. } => Some(format!("umiak stop {container}")),
+            Self::Live { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
             Self::Privileged { port, .. } => Some(format!(
                 "take a higher port, or let root allow it: sysctl net.ipv4.ip_unprivileged_port_start={port}"
             )),
@@ -91,6 +93,9 @@ impl Error {
         }
     }
 }
+
+/// Where the relays of shared networks meet, beside the directories of the networks.
+const MEETING: &str = ".router";
 
 /// The file in a container's directory that tells what its rules for what goes out have refused.
 const REFUSED: &str = "refused";
@@ -134,16 +139,15 @@ impl Engine {
         self.networks().get(name)?.ok_or_else(|| Error::Unknown(name.to_owned()).into())
     }
 
-    /// What the relay of a container shall carry out; none for a container without one. It may be asked for any
-    /// number of times, but for shared networks by the container's monitor alone: the addresses are taken for
-    /// the process that asks.
-    pub fn network_plan(&self, record: &ContainerRecord) -> Result<Option<NetworkPlan>, EngineError> {
+    /// A plan with the file in which is noted what the container's rules refuse.
+    fn with_log(&self, record: &ContainerRecord, plan: NetworkPlan) -> NetworkPlan {
         let noted = !record.config.net.egress.is_empty();
-        let log = noted.then(|| self.containers.dir(&record.id).join(REFUSED));
-        Ok(self.network_of(record)?.map(|(plan, _)| NetworkPlan { log, ..plan }))
+        NetworkPlan { log: noted.then(|| self.containers.dir(&record.id).join(REFUSED)), ..plan }
     }
 
-    /// The plan, and what is told of it in the container's files.
+    /// What the relay of a container shall carry out, and what is told of it in the container's files; none for a
+    /// container without one. It may be asked for any number of times, but for shared networks by the container's
+    /// monitor alone: the addresses are taken for the process that asks.
     pub(super) fn network_of(
         &self,
         record: &ContainerRecord,
@@ -153,7 +157,8 @@ impl Engine {
             NetworkMode::Private => Ok(Some(plan::private(details, self.host_network()))),
             NetworkMode::Shared => {
                 let joined = self.join_networks(record)?;
-                Ok(Some(plan::shared(details, &joined, self.host_network())))
+                let meeting = self.network_dir(MEETING);
+                Ok(Some(plan::shared(details, &joined, self.host_network(), meeting)))
             }
             _ => Ok(None),
         }
@@ -203,7 +208,7 @@ impl Engine {
             dns: network.dns,
             servers: network.servers.clone(),
             device: membership.interface.clone().unwrap_or_else(|| format!("eth{index}")),
-            mac: membership.mac.map(|mac| mac.0),
+            mac: Some(mac_of(record, membership).0),
             mtu: network.mtu,
         })
     }
@@ -214,6 +219,18 @@ impl Engine {
             leases::release(&self.network_dir(&membership.network), record.id.as_str());
         }
     }
+}
+
+/// The hardware address of a container in a network: the same for all its runs, and nobody else's (IEEE 802:
+/// locally administered, of one device).
+fn mac_of(record: &ContainerRecord, membership: &Membership) -> Mac {
+    membership.mac.unwrap_or_else(|| {
+        let digest = Digest::of(format!("{} {}", record.id, membership.network).as_bytes());
+        let [a, b, c, d, e, f, ..] = *digest.as_bytes();
+        let mut mac = [a, b, c, d, e, f];
+        mac[0] = mac[0] & 0xfc | 2;
+        Mac(mac)
+    })
 }
 
 fn gateways(network: &NetworkRecord) -> Vec<IpAddr> {

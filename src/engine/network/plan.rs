@@ -124,12 +124,19 @@ pub fn private(details: &NetworkDetails, host: &HostNetwork) -> (NetworkPlan, Te
             hosts: host_names(reached),
         }),
         log: None,
+        meeting: None,
     };
     (plan, texts)
 }
 
 /// The plan of a container in shared networks. Those with a way out come first, for the first one gives the way.
-pub fn shared(details: &NetworkDetails, joined: &[Joined], host: &HostNetwork) -> (NetworkPlan, Texts) {
+/// Their relays meet in the directory `meeting`.
+pub fn shared(
+    details: &NetworkDetails,
+    joined: &[Joined],
+    host: &HostNetwork,
+    meeting: PathBuf,
+) -> (NetworkPlan, Texts) {
     let named: Vec<&Joined> = joined.iter().filter(|network| network.dns).collect();
     let own_servers: Vec<IpAddr> = named.iter().flat_map(|network| network.servers.iter().copied()).collect();
     let addresses: Vec<IpAddr> = named.iter().flat_map(|network| network.gateways.iter().copied()).collect();
@@ -177,6 +184,7 @@ pub fn shared(details: &NetworkDetails, joined: &[Joined], host: &HostNetwork) -
         policy: policy(&details.egress),
         dns,
         log: None,
+        meeting: Some(meeting),
     };
     (plan, texts)
 }
@@ -397,8 +405,12 @@ mod tests {
             mtu: None,
         };
         let details = NetworkDetails::default();
-        let (plan, texts) =
-            shared(&details, &[network("a", "0", true, false), network("b", "1", false, true)], &host());
+        let (plan, texts) = shared(
+            &details,
+            &[network("a", "0", true, false), network("b", "1", false, true)],
+            &host(),
+            "/m".into(),
+        );
         assert_eq!(plan.interfaces[1].routed, [false]);
         let dns = plan.dns.expect("a server");
         assert_eq!((dns.addresses, dns.networks), (vec![ip("10.89.0.1")], vec![PathBuf::from("/run/a")]));
@@ -407,7 +419,7 @@ mod tests {
             Some("search dns.podman example.org\nnameserver 10.89.0.1\noptions edns0\n")
         );
         assert_eq!(texts.own, [ip("10.89.0.5"), ip("10.89.1.5")]);
-        let (plan, texts) = shared(&details, &[network("b", "1", false, true)], &host());
+        let (plan, texts) = shared(&details, &[network("b", "1", false, true)], &host(), "/m".into());
         assert_eq!(plan.dns, None);
         assert!(texts.resolv.expect("a text").contains("nameserver 127.0.0.53"));
     }

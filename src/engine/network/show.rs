@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Map, Value, json};
 
-use super::plan;
+use super::{mac_of, plan};
 use crate::engine::Engine;
 use crate::engine::list::network_name;
 use crate::network::leases;
@@ -180,7 +180,7 @@ impl Engine {
                 for (index, membership) in details.memberships.iter().enumerate() {
                     let network = self.networks().get(&membership.network).ok().flatten();
                     let endpoint = network.as_ref().filter(|_| running.is_some()).map(|network| Endpoint {
-                        mac: membership.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+                        mac: mac_of(record, membership).to_string(),
                         ..self.endpoint(network, record)
                     });
                     let endpoint = endpoint.unwrap_or_default();

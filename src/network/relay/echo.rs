@@ -61,11 +61,18 @@ pub fn raw(v6: bool) -> io::Result<OwnedFd> {
 impl Icmp {
     /// Nobody asks yet; the tokens of ping sockets will be of this kind.
     pub fn new(plan: &NetworkPlan, raw: [Option<OwnedFd>; 2], kind: u8) -> Self {
-        let gateways: Vec<IpAddr> =
+        let (own, gateways) = (Vec::new(), Vec::new());
+        let mut icmp = Self { kind, raw, own, gateways, table: Table::default(), places: HashMap::new() };
+        icmp.rewire(plan);
+        icmp
+    }
+
+    /// Answers for another plan.
+    pub fn rewire(&mut self, plan: &NetworkPlan) {
+        self.gateways =
             plan.interfaces.iter().flat_map(|interface| interface.gateways.iter().copied()).collect();
         let servers = plan.dns.iter().flat_map(|dns| dns.addresses.iter().copied());
-        let own = gateways.iter().copied().chain(servers).collect();
-        Self { kind, raw, own, gateways, table: Table::default(), places: HashMap::new() }
+        self.own = self.gateways.iter().copied().chain(servers).collect();
     }
 
     /// Whether anybody asks.

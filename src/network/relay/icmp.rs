@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::network::netlink::octets;
 use crate::sys::inet::NetworkError;
 
 /// The number of UDP in the header of IP.
@@ -99,25 +100,42 @@ pub fn error_message(reason: Reason, from: IpAddr, to: IpAddr, protocol: u8, sta
         (Reason::Said(kind, code), _) => (kind, code),
     };
     let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
+    message.extend(ip_header(from, to, protocol, start.len() as u16));
+    message.extend(start);
+    with_checksum(message, v6)
+}
+
+/// The header of IP for so many bytes; none for addresses of different families.
+pub fn ip_header(from: IpAddr, to: IpAddr, protocol: u8, length: u16) -> Vec<u8> {
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let mut header = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, protocol, 0, 0];
+            let [a, b] = (length + 20).to_be_bytes();
+            let mut header = vec![0x45, 0, a, b, 0, 0, 0, 0, 64, protocol, 0, 0];
             header.extend(from.octets());
             header.extend(to.octets());
             let sum = checksum(&header);
             header[10..12].copy_from_slice(&sum.to_be_bytes());
-            message.extend(header);
+            header
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
-            message.extend([0x60, 0, 0, 0, 0, 8, protocol, 64]);
-            message.extend(from.octets());
-            message.extend(to.octets());
+            let [a, b] = length.to_be_bytes();
+            let mut header = vec![0x60, 0, 0, 0, a, b, protocol, 64];
+            header.extend(from.octets());
+            header.extend(to.octets());
+            header
         }
-        // One packet has addresses of one family.
-        _ => {}
+        _ => Vec::new(),
     }
-    message.extend(start);
-    with_checksum(message, v6)
+}
+
+/// The checksum of a message with the addresses that it goes from and to (RFC 9293, section 3.1; RFC 8200,
+/// section 8.1).
+pub fn checksum_with_addresses(from: IpAddr, to: IpAddr, protocol: u8, message: &[u8]) -> u16 {
+    let mut bytes = [octets(from), octets(to)].concat();
+    bytes.extend((message.len() as u32).to_be_bytes());
+    bytes.extend(u32::from(protocol).to_be_bytes());
+    bytes.extend(message);
+    checksum(&bytes)
 }
 
 /// The header of a UDP datagram without data.

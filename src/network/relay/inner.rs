@@ -12,11 +12,13 @@ use rustix::net::{SocketType, sockopt};
 
 use super::Error;
 use super::factory::{Factory, transparent_udp};
+use super::frames::Lane;
 use super::host::{Listener, no_family};
 use super::pairs::Pairs;
 use super::poll::{Poll, Token};
 use super::published::Ports;
 use super::queue::Queue;
+use super::tcp::Hold;
 use super::{echo, limits, tcp};
 use crate::network::ids::RelayIds;
 use crate::network::plan::NetworkPlan;
@@ -39,19 +41,30 @@ const BACKLOG: i32 = 4096;
 pub struct Outbound {
     pub(super) listeners: [Option<OwnedFd>; 2],
     pub(super) datagrams: [Option<OwnedFd>; 2],
-    pub(super) queue: Option<Queue>,
+    pub(super) hold: Option<Hold>,
     pub(super) factory: Arc<Factory>,
     /// What the name server answers from, with its addresses.
-    pub(super) replies: Vec<(SocketAddr, OwnedFd)>,
+    pub(super) replies: Vec<Reply>,
     pub(super) raw: [Option<OwnedFd>; 2],
-    publish: mpsc::Sender<Vec<Listener>>,
+    pub(super) tell: mpsc::Sender<News>,
 }
+
+/// What the inner thread is told.
+pub(super) enum News {
+    /// Ports to be served.
+    Published(Vec<Listener>),
+    /// The container has other addresses, and no longer these.
+    Rewired(Box<NetworkPlan>, Vec<IpAddr>),
+}
+
+/// A socket of the router that the name server answers from, with its address.
+pub type Reply = (SocketAddr, OwnedFd);
 
 impl Outbound {
     /// Hands published ports to the inner thread.
     pub(super) fn publish(&self, listeners: Vec<Listener>) {
         // Nobody takes them if the thread has ended, and the process with it.
-        if !listeners.is_empty() && self.publish.send(listeners).is_ok() {
+        if !listeners.is_empty() && self.tell.send(News::Published(listeners)).is_ok() {
             self.factory.want();
         }
     }
@@ -61,7 +74,7 @@ impl Outbound {
 pub struct Inner {
     poll: Poll,
     factory: Arc<Factory>,
-    published: mpsc::Receiver<Vec<Listener>>,
+    news: mpsc::Receiver<News>,
     ports: Ports,
     pairs: Pairs,
     batch: Batch,
@@ -81,7 +94,8 @@ fn any(v6: bool, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-fn listener(v6: bool, port: u16) -> io::Result<OwnedFd> {
+/// A listener for connections of one port to all addresses, in the network namespace of the calling thread.
+pub(super) fn listener(v6: bool, port: u16) -> io::Result<OwnedFd> {
     let socket = inet::socket(v6, SocketType::STREAM, None)?;
     inet::set_transparent(&socket, v6)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -101,7 +115,8 @@ fn datagrams(v6: bool, port: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn replies(plan: &NetworkPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, Error> {
+/// Opens what the name server of a plan answers from, in the network namespace of the calling thread.
+pub fn replies(plan: &NetworkPlan) -> Result<Vec<Reply>, Error> {
     let mut replies = Vec::new();
     for address in plan.dns.iter().flat_map(|dns| &dns.addresses) {
         let address = SocketAddr::new(*address, DNS_PORT);
@@ -116,28 +131,39 @@ fn replies(plan: &NetworkPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, Error> {
 
 impl Inner {
     /// Opens in the network namespace of the calling thread, a router, what its rules hand packets to. Needs
-    /// CAP_NET_ADMIN over it, and CAP_NET_BIND_SERVICE for ports below 1024.
-    pub fn open(ids: RelayIds, plan: &NetworkPlan) -> Result<(Self, Outbound), Error> {
-        let pair = |open: fn(bool, u16) -> io::Result<OwnedFd>| {
-            Ok([of_family(open(false, ids.port))?, of_family(open(true, ids.port))?])
+    /// CAP_NET_ADMIN over it, and CAP_NET_BIND_SERVICE for ports below 1024. What comes by a `lane` is not
+    /// handed over by rules.
+    pub fn open(ids: RelayIds, plan: &NetworkPlan, lane: Option<Lane>) -> Result<(Self, Outbound), Error> {
+        let pair = |open: fn(bool, u16) -> io::Result<OwnedFd>| match &lane {
+            None => Ok([of_family(open(false, ids.port))?, of_family(open(true, ids.port))?]),
+            Some(_) => Ok([None, None]),
+        };
+        let (listeners, datagrams) = (pair(listener)?, pair(datagrams)?);
+        let hold = match lane {
+            Some(lane) => Some(Hold::Carrier(lane)),
+            None => ids
+                .queue
+                .map(|number| Queue::open(number).map(Hold::Queue))
+                .transpose()
+                .map_err(Error::Queue)?,
         };
         let factory = Arc::new(Factory::new().map_err(Error::Router)?);
-        let (publish, published) = mpsc::channel();
+        let (tell, news) = mpsc::channel();
         let outbound = Outbound {
-            listeners: pair(listener)?,
-            datagrams: pair(datagrams)?,
-            queue: ids.queue.map(Queue::open).transpose().map_err(Error::Queue)?,
+            listeners,
+            datagrams,
+            hold,
             factory: Arc::clone(&factory),
             replies: replies(plan)?,
             raw: [of_family(echo::raw(false))?, of_family(echo::raw(true))?],
-            publish,
+            tell,
         };
         let poll = Poll::new().map_err(Error::Poll)?;
         poll.add(factory.wanted(), Token::single(WANTED), EventFlags::IN).map_err(Error::Poll)?;
         let inner = Self {
             poll,
             factory,
-            published,
+            news,
             ports: Ports::new(plan, [PORT, CONNECTING, FLOW], limits(plan)),
             pairs: Pairs::new(PAIR),
             batch: Batch::default(),
@@ -159,7 +185,7 @@ impl Inner {
             };
             waited.map_err(Error::Poll)?;
             let now = Instant::now();
-            let Self { poll, factory, published, ports, pairs, batch } = &mut self;
+            let Self { poll, factory, news, ports, pairs, batch } = &mut self;
             for (token, flags) in &events {
                 match token.kind {
                     PAIR => pairs.event(*token, *flags),
@@ -168,8 +194,18 @@ impl Inner {
                     FLOW => ports.answer(*token, batch, now),
                     _ => {
                         factory.make();
-                        for listener in published.try_iter().flatten() {
-                            ports.add(listener, poll).map_err(Error::Poll)?;
+                        for news in news.try_iter() {
+                            match news {
+                                News::Published(list) => {
+                                    for listener in list {
+                                        ports.add(listener, poll).map_err(Error::Poll)?;
+                                    }
+                                }
+                                News::Rewired(plan, lost) => {
+                                    ports.rewire(&plan);
+                                    pairs.cut(&lost);
+                                }
+                            }
                         }
                     }
                 }

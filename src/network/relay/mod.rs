@@ -14,11 +14,14 @@
 
 mod echo;
 mod factory;
+mod frame;
+mod frames;
 mod host;
 mod icmp;
 mod inner;
 mod log;
 mod names;
+mod orders;
 mod outer;
 mod pair;
 mod pairs;
@@ -34,7 +37,9 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Resource, Rlimit};
 
-pub use inner::{Inner, Outbound};
+pub use frames::{Carrier, Front};
+pub use inner::{Inner, Outbound, Reply, replies};
+pub use orders::{Duty, Orders, Rewired, pair as orders};
 
 use self::host::Listener;
 use self::log::Log;
@@ -130,10 +135,17 @@ impl Outer {
 
 /// Serves what the container dials, and has the inner thread serve the published ports, until the other end of
 /// `control` is closed. The calling thread is the one that opened `outer`, and keeps CAP_NET_ADMIN over the router
-/// for verdicts about held packets.
-pub fn serve(outer: Outer, outbound: Outbound, control: &OwnedFd) -> Result<(), Error> {
+/// for verdicts about held packets. What comes over `control` is another [`Wiring`](super::plan::Wiring) in JSON,
+/// with a number before it that the answer has, too; devices are changed by who has the other end of `orders`.
+pub fn serve(
+    outer: Outer,
+    outbound: Outbound,
+    control: &OwnedFd,
+    orders: Option<Orders>,
+) -> Result<(), Error> {
     outbound.publish(outer.listeners);
-    outer::Loop::new(&outer.plan, outbound, outer.log, control, limits(&outer.plan))?.run()
+    let limits = limits(&outer.plan);
+    outer::Loop::new(outer.plan, outbound, outer.log, (control, orders), limits)?.run()
 }
 
 /// How much there may be of what the other side decides, for each of the two threads.

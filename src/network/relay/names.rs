@@ -10,6 +10,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketType};
 
+use super::inner::Reply;
 use super::poll::{Place, Poll, Table, Token};
 use super::udp::Ends;
 use crate::network::dns::{Server, Step};
@@ -62,7 +63,7 @@ pub struct Names {
     server: Server,
     upstream: Vec<SocketAddr>,
     /// Sockets of the router bound to the server's addresses.
-    replies: Vec<(SocketAddr, OwnedFd)>,
+    replies: Vec<Reply>,
     questions: Table<Question>,
     streams: Table<Stream>,
     buffer: Vec<u8>,
@@ -70,7 +71,7 @@ pub struct Names {
 
 impl Names {
     /// No questions yet; the tokens of those and of the container's connections will be of these kinds.
-    pub fn new(plan: &NetworkPlan, replies: Vec<(SocketAddr, OwnedFd)>, kinds: [u8; 2]) -> Self {
+    pub fn new(plan: &NetworkPlan, replies: Vec<Reply>, kinds: [u8; 2]) -> Self {
         Self {
             kinds,
             server: Server::new(plan),
@@ -79,6 +80,15 @@ impl Names {
             questions: Table::default(),
             streams: Table::default(),
             buffer: Vec::new(),
+        }
+    }
+
+    /// Answers for another plan; without `replies` from the addresses that it has.
+    pub fn rewire(&mut self, plan: &NetworkPlan, replies: Option<Vec<Reply>>) {
+        self.server = Server::new(plan);
+        self.upstream = plan.dns.as_ref().map(|dns| dns.upstream.clone()).unwrap_or_default();
+        if let Some(replies) = replies {
+            self.replies = replies;
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 
@@ -54,6 +55,20 @@ impl Pairs {
             if !pair.queued {
                 pair.queued = true;
                 self.ready.push_back(token.place);
+            }
+        }
+    }
+
+    /// Resets those that have one of these addresses at an end: the container has it no longer.
+    pub fn cut(&mut self, lost: &[IpAddr]) {
+        let is_lost = |side: BorrowedFd<'_>| {
+            let peer = rustix::net::getpeername(side).ok().flatten();
+            peer.and_then(|peer| SocketAddr::try_from(peer).ok())
+                .is_some_and(|peer| lost.contains(&peer.ip()))
+        };
+        for place in self.table.places(|pair| is_lost(pair.side(0)) || is_lost(pair.side(1))) {
+            if let Some(mut pair) = self.table.remove(place) {
+                pair.reset(&mut self.tools);
             }
         }
     }

@@ -118,6 +118,17 @@ impl Ports {
         Ok(())
     }
 
+    /// The container has other addresses; who is connected to one that it has no longer finds that out.
+    pub fn rewire(&mut self, plan: &NetworkPlan) {
+        self.target = Target::new(plan);
+        for place in self.flows.places(|_| true) {
+            // They go on from the next datagram, to where the container is now.
+            if let Some(flow) = self.flows.remove(place) {
+                self.places.remove(&flow.key);
+            }
+        }
+    }
+
     /// Whether there are flows, which have to be looked at for their age.
     pub fn any_flows(&self) -> bool {
         self.flows.len() > 0

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, sockopt};
 
+use super::frames::Lane;
 use super::pair::reset_when_closed;
 use super::pairs::Pairs;
 use super::poll::{Place, Poll, Table, Token};
@@ -46,10 +47,51 @@ struct Dial {
     client: Client,
 }
 
+/// Who holds the first packets of connections.
+pub enum Hold {
+    /// The kernel.
+    Queue(Queue),
+    /// Who carries the frames.
+    Carrier(Lane),
+}
+
+impl Hold {
+    fn receive(&mut self, into: &mut Vec<Held>) -> io::Result<()> {
+        match self {
+            Self::Queue(queue) => queue.receive(into),
+            Self::Carrier(lane) => {
+                lane.receive(into);
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets a packet go on with a mark, or forgets it. One that is gone (its device is) has no verdict.
+    fn verdict(&self, id: u32, mark: Option<u32>) {
+        let _ = match (self, mark) {
+            (Self::Queue(queue), Some(mark)) => queue.release(id, mark),
+            (Self::Queue(queue), None) => queue.drop(id),
+            (Self::Carrier(lane), mark) => {
+                lane.verdict(id, mark);
+                Ok(())
+            }
+        };
+    }
+}
+
+impl AsFd for Hold {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Queue(queue) => queue.as_fd(),
+            Self::Carrier(lane) => lane.as_fd(),
+        }
+    }
+}
+
 /// The connections that are being made.
 pub struct Dials {
     kind: u8,
-    queue: Option<Queue>,
+    queue: Option<Hold>,
     held: Vec<Held>,
     table: Table<Dial>,
     places: HashMap<Ends, Place>,
@@ -72,7 +114,7 @@ pub struct Around<'a> {
 
 impl Dials {
     /// None yet; the tokens of sockets will be of this kind. There will be at most `limit` connections.
-    pub fn new(kind: u8, queue: Option<Queue>, limit: usize) -> Self {
+    pub fn new(kind: u8, queue: Option<Hold>, limit: usize) -> Self {
         Self {
             kind,
             queue,
@@ -81,6 +123,14 @@ impl Dials {
             places: HashMap::new(),
             limit,
             released: [0; 2],
+        }
+    }
+
+    /// Who carries the frames, if the kernel does not hand over.
+    pub fn lane(&self) -> Option<&Lane> {
+        match &self.queue {
+            Some(Hold::Carrier(lane)) => Some(lane),
+            _ => None,
         }
     }
 
@@ -120,18 +170,14 @@ impl Dials {
 
     fn verdict(&self, id: u32, mark: Option<u32>) {
         if let Some(queue) = &self.queue {
-            // A verdict for a packet that is gone (its device is) is refused.
-            let _ = match mark {
-                Some(mark) => queue.release(id, mark),
-                None => queue.drop(id),
-            };
+            queue.verdict(id, mark);
         }
     }
 
     fn dial(&mut self, ends: Ends, client: Client, around: &mut Around<'_>) {
         if self.table.len() + around.pairs.len() >= self.limit {
-            // Not refused: it may be sent again.
-            return self.give_up(client, None);
+            // Told at once: nobody knows when there will be room.
+            return self.give_up(client, Some(mark::RESET));
         }
         let to = match (around.decide)(ends.1) {
             Decision::Dial(to) => to,

@@ -13,6 +13,7 @@ use rustix::net::SocketType;
 
 use super::echo::Icmp;
 use super::factory::{Factory, hold_bursts};
+use super::frames;
 use super::icmp;
 use super::poll::{Place, Poll, Table, Token};
 use crate::sys::inet::{self, Batch};
@@ -93,14 +94,39 @@ impl Flows {
                 if let (Some(from), Some(to)) = (about.from, about.to) {
                     let ends = (from, to);
                     let datagram = Datagram { ends, bytes, segment: about.segment };
-                    if self.known(datagram, now) {
-                        continue;
-                    }
-                    if let Some(to) = decide(ends, bytes) {
-                        self.one(datagram, to, poll, messages, now);
-                    }
+                    self.arrived(datagram, poll, messages, now, &mut decide);
                 }
             }
+        }
+    }
+
+    /// As [`Self::first`], of datagrams that were received by somebody else: all of them come so, those of flows
+    /// that are known, too.
+    pub fn carried(
+        &mut self,
+        datagrams: Vec<frames::Datagram>,
+        poll: &Poll,
+        messages: &Icmp,
+        now: Instant,
+        mut decide: impl FnMut(Ends, &[u8]) -> Option<SocketAddr>,
+    ) {
+        for (ends, bytes, segment) in datagrams {
+            self.arrived(Datagram { ends, bytes: &bytes, segment }, poll, messages, now, &mut decide);
+        }
+    }
+
+    fn arrived(
+        &mut self,
+        datagram: Datagram<'_>,
+        poll: &Poll,
+        messages: &Icmp,
+        now: Instant,
+        decide: &mut dyn FnMut(Ends, &[u8]) -> Option<SocketAddr>,
+    ) {
+        if !self.known(datagram, now)
+            && let Some(to) = decide(datagram.ends, datagram.bytes)
+        {
+            self.one(datagram, to, poll, messages, now);
         }
     }
 
@@ -210,6 +236,13 @@ impl Flows {
         if batch.receive(from).is_ok() {
             flow.answered |= token.side == 1;
             batch.forward(to);
+        }
+    }
+
+    /// Forgets flows from addresses that the container has no longer.
+    pub fn cut(&mut self, lost: &[IpAddr]) {
+        for place in self.table.places(|flow| lost.contains(&flow.ends.0.ip())) {
+            self.close(place);
         }
     }
 

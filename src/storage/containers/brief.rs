@@ -109,7 +109,7 @@ impl Containers {
 impl From<ContainerRecord> for Brief {
     fn from(record: ContainerRecord) -> Self {
         let ContainerRecord { version, id, name, created, image_id, rootfs, waits, config, .. } = record;
-        Self { version, id, name, created, image_id, rootfs: rootfs.into(), waits, config: config.into() }
+        Self { version, id, name, created, image_id, rootfs: rootfs.into(), waits, config: (*config).into() }
     }
 }
 

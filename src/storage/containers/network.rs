@@ -93,6 +93,61 @@ pub struct Membership {
     pub interface: Option<String>,
 }
 
+/// A change of a container's networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkChange {
+    /// It joins a network.
+    Connect(Membership),
+    /// It leaves the network of this name.
+    Disconnect(String),
+    /// It stays where it is, and sees what has changed outside: name servers, names of its own.
+    Reload,
+}
+
+/// Why a container's networks cannot be changed so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It has it.
+    #[error("it is in there already")]
+    Already,
+    /// Its network is its own, somebody else's, or none.
+    #[error("it is in no network that containers share")]
+    NotShared,
+    /// It cannot leave it.
+    #[error("it is not in there")]
+    NotIn,
+}
+
+impl NetworkChange {
+    /// Makes the change. The devices keep their names from then on, whoever comes and goes.
+    pub fn apply(&self, mode: &NetworkMode, memberships: &mut Vec<Membership>) -> Result<(), Unfit> {
+        let is_in = |name: &str| memberships.iter().any(|known| known.network == name);
+        match self {
+            Self::Connect(membership) if is_in(&membership.network) => return Err(Unfit::Already),
+            Self::Connect(_) if *mode != NetworkMode::Shared => return Err(Unfit::NotShared),
+            Self::Disconnect(name) if !is_in(name) => return Err(Unfit::NotIn),
+            Self::Connect(_) | Self::Disconnect(_) => {}
+            Self::Reload => return Ok(()),
+        }
+        for (index, membership) in memberships.iter_mut().enumerate() {
+            membership.interface.get_or_insert_with(|| format!("eth{index}"));
+        }
+        match self {
+            Self::Connect(membership) => {
+                let is_free =
+                    |name: &String| memberships.iter().all(|known| known.interface.as_ref() != Some(name));
+                let free = (0..).map(|number| format!("eth{number}")).find(is_free);
+                let interface = membership.interface.clone().or(free);
+                memberships.push(Membership { interface, ..membership.clone() });
+            }
+            Self::Disconnect(name) => memberships.retain(|known| known.network != *name),
+            Self::Reload => {}
+        }
+        Ok(())
+    }
+}
+
 /// Options of a private network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrivateNetwork {
@@ -257,6 +312,25 @@ mod tests {
         ] {
             assert!(text.parse::<Mac>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn devices_keep_their_names_whoever_leaves() {
+        let member = |network: &str| Membership { network: network.into(), ..Membership::default() };
+        let mut list = vec![member("a"), member("b")];
+        let mut change = |change: NetworkChange| {
+            let result = change.apply(&NetworkMode::Shared, &mut list);
+            let shown =
+                |one: &Membership| format!("{} {}", one.network, one.interface.clone().unwrap_or_default());
+            result.map(|()| list.iter().map(shown).collect::<Vec<_>>().join(", "))
+        };
+        assert_eq!(change(NetworkChange::Reload).as_deref(), Ok("a , b "));
+        assert_eq!(change(NetworkChange::Disconnect("a".into())).as_deref(), Ok("b eth1"));
+        assert_eq!(change(NetworkChange::Connect(member("c"))).as_deref(), Ok("b eth1, c eth0"));
+        assert_eq!(change(NetworkChange::Connect(member("c"))), Err(Unfit::Already));
+        assert_eq!(change(NetworkChange::Disconnect("a".into())), Err(Unfit::NotIn));
+        let alone = NetworkChange::Connect(member("a")).apply(&NetworkMode::Private, &mut Vec::new());
+        assert_eq!(alone, Err(Unfit::NotShared));
     }
 
     #[test]

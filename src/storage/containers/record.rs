@@ -299,10 +299,21 @@ pub struct ContainerConfig {
     pub rootfs_overlay: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub requires: Vec<ContainerId>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub one_id: OneId,
     pub log: LogConfig,
     pub cgroups: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
+}
+
+/// What is done for a container that has one id only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneId {
+    /// Calls that need another id are answered with success.
+    pub emulated: bool,
+    /// It has apt, which is told to do without a user of its own: it looks whether it has become him.
+    pub apt: bool,
 }
 
 /// Records are read by the hundred: what says nothing is left out.
@@ -370,8 +381,8 @@ pub struct ContainerRecord {
     /// Made to be started later: that it has not run yet does not mean that its maker was killed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub waits: bool,
-    /// All the rest.
-    pub config: ContainerConfig,
+    /// All the rest. Large, and records are handed on and kept: not by value.
+    pub config: Box<ContainerConfig>,
 }
 
 impl ContainerRecord {

@@ -41,7 +41,12 @@ impl Umiak {
             ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
             ("TERM".to_owned(), "xterm".to_owned()),
         ];
-        Self { dir, env, ids: RefCell::default() }
+        let mut umiak = Self { dir, env, ids: RefCell::default() };
+        // All tests of networks can be run on one rung of the ladder.
+        if let Ok(rung) = std::env::var("UMIAK_NETWORK_RUNG") {
+            umiak.set_env("UMIAK_NETWORK_RUNG", &rung);
+        }
+        umiak
     }
 
     /// A world that has `image` of `scripts/make-images` as `localhost/IMAGE:latest`.
