@@ -151,7 +151,7 @@ impl Scope {
     /// Makes the group with this process in it, and sets its limits. If that fails nothing is left but
     /// the process, which is to be killed.
     pub fn start(self, pid: i32) -> Result<(Group, Unit), Error> {
-        let relative = systemd::start(&self.place, &self.id, pid, &self.settings, self.replace)?;
+        let relative = systemd::start(&self.place, &self.id, &[pid], &self.settings, self.replace)?;
         let unit = Unit { name: self.place.name.clone(), user: self.place.user };
         let path = self.tree.mount.join(&relative);
         let result = (|| {
@@ -167,6 +167,29 @@ impl Scope {
         }
         Ok((result?, unit))
     }
+}
+
+/// Has the caller's systemd make a group for a container that runs without one; `processes` are those of the
+/// container, its first one first, and are asked for until all are in there. Memory that they have counts as what it
+/// was before; what they take from now on is theirs. None if there is no systemd to be asked.
+pub fn adopt(id: &str, processes: &dyn Fn() -> Vec<i32>) -> Result<Option<PathBuf>, Error> {
+    let user = !is_real_root();
+    let Some(tree) = tree::tree().filter(|_| systemd::is_reachable(user)) else { return Ok(None) };
+    let place = systemd::place(None, id, user, None)?;
+    let relative = systemd::start(&place, id, &processes(), &[], true)?;
+    let unit = Unit { name: place.name, user };
+    // Those that were born meanwhile, of parents that were still outside.
+    for _ in 0..10 {
+        let outside = processes().into_iter().filter(|pid| {
+            tree::group_of(&pid.to_string()).is_some_and(|group| !group.starts_with(&relative))
+        });
+        let outside: Vec<i32> = outside.collect();
+        if outside.is_empty() {
+            break;
+        }
+        outside.iter().try_for_each(|pid| systemd::attach(&unit, *pid))?;
+    }
+    Ok(Some(tree.mount.join(relative)))
 }
 
 fn fill(

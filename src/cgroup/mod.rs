@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use apply::{replace, update};
 pub use choice::{Choice, Wish, choose, step_aside};
-pub use create::{Group, Manager, Outcome, Request, Scope, create, own_path, place};
+pub use create::{Group, Manager, Outcome, Request, Scope, adopt, create, own_path, place};
 pub use systemd::{Error as SystemdError, Unit};
 pub use tree::{Availability, Tree, availability, tree};
 
@@ -206,6 +206,19 @@ pub fn add_or_beside(group: &Path, pid: i32, beside: i32) -> Result<(), Error> {
             }
         }
         other => other,
+    }
+}
+
+/// As [`add_or_beside`]; where we may not move a process from where we are into a group of our systemd's, as from a
+/// login's session (cgroups(7), "delegation containment"), that is asked to.
+pub fn join(group: &Path, pid: i32, beside: i32) -> Result<(), Error> {
+    match (add_or_beside(group, pid, beside), Unit::of(group)) {
+        (Err(Error::Io { source, .. }), Some(unit))
+            if matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM)) =>
+        {
+            Ok(systemd::attach(&unit, pid)?)
+        }
+        (other, _) => other,
     }
 }
 

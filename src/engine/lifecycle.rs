@@ -12,7 +12,7 @@ use crate::base::signal;
 use crate::monitor::protocol::Request;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::{
-    Brief, ContainerRecord, Containers, Exit, ExitRecord, RestartPolicy, RunState, Status,
+    Brief, ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, RestartPolicy, RunState, Status,
 };
 use crate::storage::events::Event;
 use crate::sys::lock::Lock;
@@ -113,7 +113,7 @@ impl Engine {
 
     /// Notes that a container is not to be started again. To be done before it ends.
     fn note_stop(&self, record: &ContainerRecord) -> Result<(), Error> {
-        if record.config.restart != RestartPolicy::No {
+        if may_restart(&record.config) {
             self.containers.set_stopped(&record.id, true)?;
         }
         Ok(())
@@ -373,6 +373,12 @@ fn remove_cgroup(id: &ContainerId, recorded: Option<std::path::PathBuf>) {
         // Processes that outlived the first one, as with --pid host, are part of what was left.
         let _ = crate::cgroup::kill(&cgroup).and_then(|()| crate::cgroup::remove(&cgroup));
     }
+}
+
+/// Whether its monitor may start a container again: by its restart policy, or because of its health whatever that
+/// policy is, and perhaps at the moment in which somebody stops it.
+pub(super) fn may_restart(config: &ContainerConfig) -> bool {
+    config.restart != RestartPolicy::No || config.health.is_some()
 }
 
 /// The container's first process, if it is still the same.

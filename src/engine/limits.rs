@@ -3,15 +3,51 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use super::config::limits::{self, Machine};
-use super::{Error, config};
+use super::{Engine, Error, config};
 use crate::cgroup::{self, Choice, Manager, Wish};
-use crate::storage::containers::{DeviceLimit, GroupManager, GroupMode, Limits, Status};
+use crate::runtime::processes;
+use crate::storage::containers::{
+    ContainerRecord, DeviceLimit, GroupManager, GroupMode, Limits, NamespaceMode, RunState, Status,
+};
+
+impl Engine {
+    /// The group of a running container. One that has none, because nothing needed it when it was started by an
+    /// ordinary user outside of any delegated group, gets one of the user's systemd now.
+    pub(super) fn group_of(
+        &self,
+        record: &ContainerRecord,
+        state: &RunState,
+        action: &'static str,
+    ) -> Result<PathBuf, Error> {
+        if let Some(group) = &state.cgroup {
+            return Ok(group.clone());
+        }
+        let none = || Error::Ungrouped { action, name: record.name.clone() };
+        // Processes that share the host's pid namespace cannot be told from others.
+        let all = || processes::of(state.pid, None).ok().flatten().unwrap_or_default();
+        let own = record.config.pid == NamespaceMode::Private && record.config.cgroups;
+        if !own || record.config.limits.manager == GroupManager::Cgroupfs || !all().contains(&state.pid) {
+            return Err(none());
+        }
+        let first_first = || {
+            let mut list = all();
+            list.sort_by_key(|pid| *pid != state.pid);
+            list
+        };
+        let made = cgroup::adopt(record.id.as_str(), &first_first)
+            .map_err(|source| Error::Relimit { name: record.name.clone(), source: Box::new(source) })?;
+        let group = made.ok_or_else(none)?;
+        let state = RunState { cgroup: Some(group.clone()), ..state.clone() };
+        self.containers.write_state(&record.id, &state)?;
+        Ok(group)
+    }
+}
 
 /// What the runtime is told of the limits; none if there are none. Devices are looked up now.
 pub(super) fn resources(limits: &Limits) -> Result<Option<LinuxResources>, config::Error> {

@@ -33,9 +33,9 @@ impl Engine {
         how: fn(&std::path::Path) -> Result<(), cgroup::Error>,
     ) -> Result<(), Error> {
         let noted = Event::container(event, &record);
+        let group = self.group_of(&record, state, action)?;
         let name = record.name;
-        let Some(group) = &state.cgroup else { return Err(Error::Ungrouped { action, name }) };
-        how(group).map_err(|source| match self.load(&record.id) {
+        how(&group).map_err(|source| match self.load(&record.id) {
             // It ended in between, and its group with it.
             Ok((_, status)) if status.running().is_none() => {
                 Error::NotRunning { name, status: status.word() }

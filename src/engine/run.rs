@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::config::{self, ImageDefaults, Surroundings};
+use super::lifecycle::may_restart;
 use super::network::live::Live;
 use super::request::RunRequest;
 use super::{Engine, Error, dependents, limits, name, sources, specgen, volumes};
@@ -24,8 +25,8 @@ use crate::seccomp::{self, Emulation};
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, LogDriver, NamespaceMode, NetworkMode, RestartPolicy, RootfsSource,
-    SeccompChoice, Status, UsernsMode, record_version,
+    ContainerConfig, ContainerRecord, LogDriver, NamespaceMode, NetworkMode, RootfsSource, SeccompChoice,
+    Status, UsernsMode, record_version,
 };
 use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
@@ -276,7 +277,7 @@ impl Engine {
         let shared = record.config.network == NetworkMode::Shared;
         let request = if shared { None } else { Some(self.create_request(&record)?) };
         self.containers.prepare_run_dir(&record.id)?;
-        if record.config.restart != RestartPolicy::No {
+        if may_restart(&record.config) {
             self.containers.set_stopped(&record.id, false)?;
         }
         let (ours, theirs) = monitor::socket_pair().map_err(Error::Socket)?;

@@ -32,7 +32,7 @@ impl Engine {
             // Last: what the kernel has taken is not to be taken back because of something else.
             let limits = config::limits::change(&changes.limits, &record.config.limits)?;
             if limits != record.config.limits {
-                relimit(record, &status, &limits)?;
+                self.relimit(record, &status, &limits)?;
                 record.config.limits = limits;
             }
             Ok::<(), Error>(())
@@ -40,6 +40,30 @@ impl Engine {
         self.tell_monitor(&record.id, &Request::Reload);
         self.note(Event::container("update", &record));
         Ok(record)
+    }
+
+    /// Puts other limits into force where the container runs; where not, it is only looked whether they can be had.
+    fn relimit(&self, record: &ContainerRecord, status: &Status, new: &Limits) -> Result<(), Error> {
+        if !record.config.cgroups {
+            let reason = "there is no control group (--cgroups=disabled)".to_owned();
+            let flag = format!("limiting container \"{}\"", record.name);
+            return Err(Error::Limit { flag, reason, cure: None });
+        }
+        let state = match status {
+            Status::Initialized(state) | Status::Running(state) | Status::Paused(state) => state,
+            _ => return limits::check(new, record.config.cgroups, record.id.as_str()),
+        };
+        config::limits::check(new, &limits::machine())?;
+        let resources = limits::resources(new)?;
+        if state.cgroup.is_none() {
+            // What nobody could give must not move the container for nothing.
+            limits::choose(new, true, record.id.as_str(), resources.as_ref())?;
+        }
+        let group = self.group_of(record, state, "limiting")?;
+        let old = limits::resources(&record.config.limits)?.unwrap_or_else(limits::nothing);
+        let new = resources.unwrap_or_else(limits::nothing);
+        cgroup::replace(&group, Unit::of(&group).as_ref(), &old, &new)
+            .map_err(|source| Error::Relimit { name: record.name.clone(), source: Box::new(source) })
     }
 
     /// Finishes what is left of a container that does not run. Says whether there was one to look at.
@@ -57,31 +81,6 @@ impl Engine {
             | Status::Restarting(_) => Err(Error::Running(record.name)),
         }
     }
-}
-
-/// Puts other limits into force where the container runs; where not, it is only looked whether they can be had.
-fn relimit(record: &ContainerRecord, status: &Status, new: &Limits) -> Result<(), Error> {
-    if !record.config.cgroups {
-        let reason = "there is no control group (--cgroups=disabled)".to_owned();
-        return Err(Error::Limit {
-            flag: format!("limiting container \"{}\"", record.name),
-            reason,
-            cure: None,
-        });
-    }
-    let state = match status {
-        Status::Initialized(state) | Status::Running(state) | Status::Paused(state) => state,
-        _ => return limits::check(new, record.config.cgroups, record.id.as_str()),
-    };
-    config::limits::check(new, &limits::machine())?;
-    let name = || record.name.clone();
-    let Some(group) = &state.cgroup else {
-        return Err(Error::Ungrouped { action: "limiting", name: name() });
-    };
-    let old = limits::resources(&record.config.limits)?.unwrap_or_else(limits::nothing);
-    let new = limits::resources(new)?.unwrap_or_else(limits::nothing);
-    cgroup::replace(group, Unit::of(group).as_ref(), &old, &new)
-        .map_err(|source| Error::Relimit { name: name(), source: Box::new(source) })
 }
 
 fn change(

@@ -117,29 +117,25 @@ impl Newcomer<'_> {
         let spawn = Spawn { sharing: self.may_share(namespaces) };
         if namespaces & libc::CLONE_NEWPID as u64 == 0 {
             let options = CloneOptions { cgroup, ..Default::default() };
-            return spawn
-                .spawn(options, || match join(container, namespaces, self.request) {
+            let enter = |late: Option<&Path>| {
+                let joined = self.join_group(late).and_then(|()| join(container, namespaces, self.request));
+                match joined {
                     Ok(()) => self.run(),
                     Err(failure) => self.channel.fail(failure),
-                })
-                .map(|child| (child, true))
-                .map_err(|e| Error::host("creating a process", e));
+                }
+            };
+            let child = match spawn.spawn(options, || enter(None)) {
+                Err(_) if cgroup.is_some() => {
+                    spawn.spawn(CloneOptions::default(), || enter(self.request.cgroup.as_deref()))
+                }
+                other => other,
+            };
+            return child.map(|child| (child, true)).map_err(|e| Error::host("creating a process", e));
         }
         let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
         let between = |late: Option<&Path>| {
-            if let Some(group) = late
-                && let Err(error) = cgroup::add_or_beside(
-                    group,
-                    rustix::process::getpid().as_raw_nonzero().get(),
-                    self.request.pid,
-                )
-            {
-                let chain = vec![crate::base::report::chain(&error)];
-                return self.channel.fail(Failure {
-                    kind: super::protocol::FailureKind::Setup,
-                    errno: 0,
-                    chain,
-                });
+            if let Err(failure) = self.join_group(late) {
+                return self.channel.fail(failure);
             }
             if let Err(failure) = join(container, namespaces, self.request) {
                 return self.channel.fail(failure);
@@ -172,6 +168,17 @@ impl Newcomer<'_> {
             // It told its failure over the other socket, which the caller reads.
             Err(_) => Ok((child, false)),
         }
+    }
+
+    /// Moves itself into the group, where it could not be made in there.
+    fn join_group(&self, late: Option<&Path>) -> Result<(), Failure> {
+        let Some(group) = late else { return Ok(()) };
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        cgroup::join(group, own, self.request.pid).map_err(|error| Failure {
+            kind: super::protocol::FailureKind::Setup,
+            errno: 0,
+            chain: vec![crate::base::report::chain(&error)],
+        })
     }
 
     /// Whether it may borrow our memory on its way in. Not where it has to wait for us; not into a time

@@ -32,6 +32,9 @@ same "systemd: a limit" 41943040 "$(limited --memory 40m)"
 umiak run -d --network none --name box --memory 40m "$image" sleep 1000 >"$work/got" 2>&1
 group=$(umiak inspect --format '{{.State.CgroupPath}} {{.HostConfig.CgroupManager}}' box)
 check "systemd: a scope of the user's ($group)" bash -c "[[ '$group' == */user@$id.service/*/umiak-*.scope\ systemd ]]"
+# From here no process may be moved there by its user; systemd does it.
+umiak exec box sed -n s,^0::,,p /proc/self/cgroup >"$work/got" 2>&1
+same "systemd: exec is in there" / "$(cat "$work/got")"
 check "systemd: update" umiak update --memory 60m --pids-limit 20 box
 same "systemd: updated" "62914560 20" "$(cd "${group% *}" && echo $(cat memory.max pids.max))"
 check "systemd: pause" umiak pause box
@@ -40,8 +43,18 @@ eventually "systemd: nothing is left" test ! -e "${group% *}"
 # Without limits nobody is asked, and there is no group here: the caller's is root's.
 umiak run -d --network none --name free "$image" sleep 1000 >"$work/got" 2>&1
 same "no limits: no group" "" "$(umiak inspect --format '{{.State.CgroupPath}}' free)"
-refused "no group: update" "no control group of its own" umiak update --memory 40m free
-refused "no group: pause" "no control group of its own" umiak pause free
+check "no group: pause has one made" umiak pause free
+same "no group: now it is paused" paused "$(umiak inspect --format '{{.State.Status}}' free)"
+check "no group: unpause" umiak unpause free
+umiak exec -d free sleep 1001
+check "no group: update" umiak update --memory 40m free
+group=$(umiak inspect --format '{{.State.CgroupPath}}' free)
+same "no group: a limit for all of its processes" "41943040 2" "$(cat "$group/memory.max") $(wc -l <"$group/cgroup.procs")"
+umiak rm -f -t 0 free >/dev/null
+eventually "no group: nothing is left" test ! -e "$group"
+umiak run -d --network none --name free --cgroups disabled "$image" sleep 1000 >"$work/got" 2>&1
+refused "none wanted: pause" "no control group of its own" umiak pause free
+refused "none wanted: update" "--cgroups=disabled" umiak update --memory 40m free
 umiak rm -f -t 0 free >/dev/null
 umiak --cgroup-manager systemd run -d --network none --name free "$image" sleep 1000 >"$work/got" 2>&1
 check "no group, but by systemd: pause" umiak pause free
@@ -73,6 +86,10 @@ systemctl daemon-reload
 loginctl disable-linger tester
 systemctl stop "user@$id.service"
 refused "no systemd of the user's" "--memory: no control group" limited --memory 40m
+umiak run -d --network none --name free "$image" sleep 1000 >"$work/got" 2>&1
+refused "no systemd of the user's: pause" "no control group of its own" umiak pause free
+refused "no systemd of the user's: update" "--memory: no control group" umiak update --memory 40m free
+umiak rm -f -t 0 free >/dev/null
 check "without limits it runs" umiak run --rm --network none "$image" true
 refused "by name" "no systemd of this user" umiak --cgroup-manager systemd run --rm --network none "$image" true
 cured "no systemd of the user's"

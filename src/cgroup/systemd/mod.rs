@@ -150,12 +150,12 @@ pub(super) fn place(
     Ok(Place { slice: slice.to_owned(), name, user, properties })
 }
 
-/// Starts a container's scope with a process in it; returns the group's path below the tree's root. With
+/// Starts a container's scope with processes in it, the first of which tells where it is; returns the group's path below the tree's root. With
 /// `replace` a scope of that name is what the container's run before left, and ended first.
 pub(super) fn start(
     place: &Place,
     id: &str,
-    pid: i32,
+    pids: &[i32],
     settings: &[Setting],
     replace: bool,
 ) -> Result<PathBuf, Error> {
@@ -164,7 +164,7 @@ pub(super) fn start(
     let mut list = vec![
         ("Description".to_owned(), Value::text(format!("container {id}"))),
         ("Slice".to_owned(), Value::text(place.slice.as_str())),
-        ("PIDs".to_owned(), Value::Array("u", vec![Value::U32(pid as u32)])),
+        ("PIDs".to_owned(), Value::Array("u", pids.iter().map(|pid| Value::U32(*pid as u32)).collect())),
         ("Delegate".to_owned(), yes()),
         ("MemoryAccounting".to_owned(), yes()),
         ("CPUAccounting".to_owned(), yes()),
@@ -209,6 +209,7 @@ pub(super) fn start(
     if result != "done" {
         return Err(Error::Job { unit: place.name.clone(), result });
     }
+    let pid = pids.first().copied().unwrap_or_default();
     let group = super::tree::group_of(&pid.to_string()).ok_or_else(lost)?;
     // The process may have ended meanwhile, or the manager not be allowed to move it.
     if group.file_name().is_some_and(|name| name == place.name.as_str()) { Ok(group) } else { Err(lost()) }
@@ -222,6 +223,13 @@ pub(super) fn set(unit: &Unit, settings: &[Setting]) -> Result<(), Error> {
     }
     let arguments = vec![Value::text(unit.name.as_str()), Value::Bool(true), Value::properties(&list)];
     Bus::connect(unit.user)?.manager("SetUnitProperties", arguments).map(|_| ())
+}
+
+/// Moves a process into a scope's group. A user's systemd, which may not do that itself, has the machine's do it.
+pub(super) fn attach(unit: &Unit, pid: i32) -> Result<(), Error> {
+    let pids = Value::Array("u", vec![Value::U32(pid as u32)]);
+    let arguments = vec![Value::text(unit.name.as_str()), Value::text(""), pids];
+    Bus::connect(unit.user)?.manager("AttachProcessesToUnit", arguments).map(|_| ())
 }
 
 /// Stops a scope, which ends what is in it; one that is gone is no error.
