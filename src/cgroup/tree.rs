@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::Error;
-use crate::sys::ids;
+use crate::sys::{ids, process};
 
 /// Whether containers of this process can have control groups, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +60,8 @@ pub(super) fn group_of(process: &str) -> Option<PathBuf> {
 
 /// The names in one of a group's files (`cgroup.controllers`, `cgroup.subtree_control`).
 pub(super) fn words(group: &Path, file: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(group.join(file)).unwrap_or_default();
-    text.split_whitespace().map(str::to_owned).collect()
+    let bytes = process::read_small(&group.join(file).to_string_lossy()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).split_whitespace().map(str::to_owned).collect()
 }
 
 /// Where a container's group is to be made, relative to the tree's root. `needed` are the controllers

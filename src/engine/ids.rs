@@ -8,12 +8,12 @@ use rustix::fs::FileType;
 use super::files::{of_image, with_ids};
 use super::request::RunRequest;
 use super::userns::{self, Ids};
-use super::{Engine, Error, attach, config, sources};
+use super::{Engine, Error, attach, sources};
 use crate::base::idmap::IdMapping;
 use crate::security::idmap::{self, RungKind};
 use crate::security::passwd;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode, OneId, UsernsMode,
+    ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode, OneId, SeccompChoice, UsernsMode,
 };
 use crate::storage::images::ImageRecord;
 use crate::sys::host;
@@ -41,6 +41,8 @@ impl Engine {
             Some("real") => return Ok(OneId::default()),
             Some(_) if !single => return Err(Error::RealIds),
             None if !single || self.rung().kind != RungKind::Single => return Ok(OneId::default()),
+            // No filter was asked for.
+            None if record.config.seccomp == SeccompChoice::Unconfined => return Ok(OneId::default()),
             _ => {}
         }
         let files = self.files(record);
@@ -209,22 +211,12 @@ impl Engine {
     }
 
     /// Finds the images that are mounted, and their layers.
-    pub(super) fn resolve_images(
-        &self,
-        config: &mut ContainerConfig,
-        mapping: Option<&IdMapping>,
-    ) -> Result<(), Error> {
+    pub(super) fn resolve_images(&self, config: &mut ContainerConfig) -> Result<(), Error> {
         if !config.mounts.iter().any(|mount| mount.kind == "image") {
             return Ok(());
         }
         let store = self.store.clone().with_ownership(self.ownership());
         for mount in config.mounts.iter_mut().filter(|mount| mount.kind == "image") {
-            let other =
-                mapping.is_some_and(|own| !own.is_single()) && mapping != self.default_mapping().as_ref();
-            if other {
-                let what = format!("type=image,source={}", mount.source);
-                return Err(config::Error::Unsupported { flag: "mount", value: what }.into());
-            }
             let found = store.image(&mount.source)?;
             let image = found.ok_or_else(|| super::images::Error::NoSuchImage(mount.source.clone()))?;
             mount.name = Some(image.id.to_string());

@@ -157,7 +157,7 @@ impl Engine {
 const WORTH_A_THREAD: usize = 50;
 
 /// Does something about each, on all processors if there are many.
-fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+pub(super) fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     let worth = items.len() / WORTH_A_THREAD;
     let processors = match worth {
         0 | 1 => 1,

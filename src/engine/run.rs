@@ -13,6 +13,7 @@ use super::config::{self, ImageDefaults, Surroundings};
 use super::network::live::Live;
 use super::request::RunRequest;
 use super::{Engine, Error, dependents, limits, name, sources, specgen, volumes};
+use crate::base::digest::ChainId;
 use crate::base::id::{ContainerId, check_name};
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::base::report;
@@ -23,8 +24,8 @@ use crate::seccomp::{self, Emulation};
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, LogDriver, NetworkMode, RestartPolicy, RootfsSource, SeccompChoice,
-    Status, UsernsMode, record_version,
+    ContainerConfig, ContainerRecord, LogDriver, NamespaceMode, NetworkMode, RestartPolicy, RootfsSource,
+    SeccompChoice, Status, UsernsMode, record_version,
 };
 use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
@@ -100,7 +101,7 @@ impl Engine {
             let path = PathBuf::from(monitor::journal::SOCKET);
             monitor::journal::connect(&path).map_err(|source| Error::NoJournal { path, source })?;
         }
-        self.resolve_images(&mut config, mapping.as_ref())?;
+        self.resolve_images(&mut config)?;
         let rootfs = match image {
             Some(image) => RootfsSource::Image {
                 id: image.id,
@@ -403,6 +404,8 @@ impl Engine {
             cgroup_path: group.path,
             resources,
             cgroup_mount: self.cgroup_mount(&record.config),
+            // A container's own proc is; that of one around may be covered by a read-only mount.
+            writable_sysctls: record.config.pid != NamespaceMode::Host || !host::is_read_only("/proc/sys"),
             devices: sources::device_rules(record),
         };
         let spec = specgen::spec(record, dir.join("rootfs"), host)?;
@@ -442,11 +445,23 @@ impl Engine {
     /// is missing or cannot write to the store's file system, and where the container's ids are not
     /// those that the layers were unpacked with.
     pub(super) fn copy_layers(&self, record: &ContainerRecord) -> io::Result<()> {
-        let RootfsSource::Image { layers, .. } = &record.rootfs else { return Ok(()) };
+        match &record.rootfs {
+            RootfsSource::Image { layers, .. } => self.copy_tree(record, layers, "rootfs"),
+            RootfsSource::Directory(_) => Ok(()),
+        }
+    }
+
+    /// Copies layers, lowest first, into a directory of the container's own with its ids.
+    pub(super) fn copy_tree(
+        &self,
+        record: &ContainerRecord,
+        layers: &[ChainId],
+        name: &str,
+    ) -> io::Result<()> {
         let store = self.layer_store(record);
         let layers: Vec<PathBuf> = layers.iter().map(|chain_id| store.layer_tree(chain_id)).collect();
         let dir = self.containers.dir(&record.id);
-        let staging = dir.join("rootfs.part");
+        let staging = dir.join(format!("{name}.part"));
         // A container's id means a host's id by the container's own mapping; with one id the archive's
         // owners are lost, and all files have that one's.
         let other = self.has_other_ids(record);
@@ -467,7 +482,7 @@ impl Engine {
         child::call(unpacked_with.as_ref(), merge)
             .map_err(io::Error::other)?
             .map_err(io::Error::from_raw_os_error)?;
-        fs::rename(&staging, dir.join("rootfs"))
+        fs::rename(&staging, dir.join(name))
     }
 
     fn cgroup_mount(&self, config: &ContainerConfig) -> bool {

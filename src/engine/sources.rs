@@ -166,6 +166,16 @@ impl Engine {
         overlay: &OverlayRecord,
     ) -> Result<OverlayDetails, Error> {
         let lower: Vec<PathBuf> = match mount.kind.as_str() {
+            // Unpacked with other ids than the container has.
+            "image" if self.has_other_ids(record) => {
+                let name = format!("image-{index}");
+                let copy = self.containers.dir(&record.id).join(&name);
+                if !copy.exists() {
+                    let copied = self.copy_tree(record, &mount.layers, &name);
+                    copied.map_err(|source| Error::CopyLayers { id: record.id.clone(), source })?;
+                }
+                vec![copy]
+            }
             "image" => {
                 let store = self.layer_store(record);
                 mount.layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect()
@@ -196,6 +206,9 @@ impl Engine {
                 // Only root can; for others the directory is theirs.
                 let _ = std::os::unix::fs::chown(&upper, Some(stat.uid()), Some(stat.gid()));
             }
+        }
+        if mount.kind == "image" && self.has_other_ids(record) {
+            self.give_to_root(record, [upper.as_path(), &work].into_iter())?;
         }
         Ok(OverlayDetails { lower, upper, work, userxattr })
     }

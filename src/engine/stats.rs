@@ -1,11 +1,15 @@
 //! What containers use: from the files of their control groups where there are controllers, else from `/proc`.
 //! What neither tells is not known, rather than nothing.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
-use super::Engine;
+use rustix::fs::{Mode, OFlags};
+
+use super::list::in_parallel;
+use crate::cgroup;
 use crate::runtime::processes;
-use crate::storage::containers::{ContainerRecord, NetworkMode, RunState};
+use crate::storage::containers::RunState;
 use crate::sys::{host, process};
 
 /// What a container has used at one moment.
@@ -29,33 +33,58 @@ pub struct Sample {
     pub pids: Option<u64>,
 }
 
-impl Engine {
-    /// What a running container has used.
-    pub fn sample(&self, record: &ContainerRecord, state: &RunState) -> Sample {
-        let mut sample = Sample {
-            at: host::now(),
-            started: state.started,
-            memory_limit: total_memory(),
-            ..Sample::default()
-        };
-        if let Some(group) = &state.cgroup {
-            from_group(group, &mut sample);
-        }
-        if sample.cpu.is_none() || sample.memory.is_none() || sample.pids.is_none() || sample.block.is_none()
-        {
-            let pids = processes::of(state.pid, state.cgroup.as_deref()).ok().flatten();
-            from_processes(&pids.unwrap_or_default(), &mut sample);
-        }
-        if record.config.network != NetworkMode::Host {
-            let text = std::fs::read_to_string(format!("/proc/{}/net/dev", state.pid));
-            sample.network = text.ok().map(|text| traffic(&text));
-        }
-        sample
+/// A running container.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The facts of its run.
+    pub state: &'a RunState,
+    /// Whether its network devices are the host's.
+    pub host_network: bool,
+}
+
+/// What running containers have used, in their order; many are looked at on all processors.
+pub fn samples(subjects: &[Subject<'_>]) -> Vec<Sample> {
+    // Without a group its processes are found by their namespace, all containers' in one go.
+    let ungrouped = subjects.iter().any(|subject| subject.state.cgroup.is_none());
+    let namespaces = if ungrouped { processes::by_namespace().unwrap_or_default() } else { HashMap::new() };
+    in_parallel(subjects, |subject| sample(subject, &namespaces))
+}
+
+fn sample(subject: &Subject<'_>, namespaces: &HashMap<PathBuf, Vec<i32>>) -> Sample {
+    let state = subject.state;
+    let mut sample =
+        Sample { at: host::now(), started: state.started, memory_limit: total_memory(), ..Sample::default() };
+    if let Some(group) = &state.cgroup {
+        from_group(group, &mut sample);
     }
+    if sample.cpu.is_none() || sample.memory.is_none() || sample.pids.is_none() || sample.block.is_none() {
+        let pids = match &state.cgroup {
+            Some(group) => cgroup::processes(group).unwrap_or_default(),
+            None => {
+                let namespace = processes::namespace_of(state.pid).unwrap_or_default();
+                namespaces.get(&namespace).cloned().unwrap_or_default()
+            }
+        };
+        from_processes(&pids, &mut sample);
+    }
+    if !subject.host_network {
+        sample.network = whole(format!("/proc/{}/net/dev", state.pid).as_ref()).map(|text| traffic(&text));
+    }
+    sample
+}
+
+/// A file of the kernel's, which has no size to be known before: in one reading, and not in small pieces.
+fn whole(path: &Path) -> Option<String> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut bytes = Vec::with_capacity(8192);
+    while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)).ok()? > 0 {
+        bytes.reserve(4096);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn from_group(group: &Path, sample: &mut Sample) {
-    let read = |file: &str| std::fs::read_to_string(group.join(file)).ok();
+    let read = |file: &str| whole(&group.join(file));
     let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
     if let Some(text) = read("cpu.stat") {
         let value = |key: &str| pair(&text, key).map(|microseconds| microseconds * 1000);

@@ -1,5 +1,6 @@
 //! Which processes belong to a container.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,29 @@ pub fn of(first: i32, group: Option<&Path>) -> io::Result<Option<Vec<i32>>> {
     }
     list.sort_unstable();
     Ok(Some(list))
+}
+
+/// The processes of all pid namespaces, each namespace by the text of its link in `/proc/PID/ns`; those that the
+/// caller may look at. For who asks about many containers: each alone would go through all of `/proc`.
+pub fn by_namespace() -> io::Result<HashMap<PathBuf, Vec<i32>>> {
+    let mut map: HashMap<PathBuf, Vec<i32>> = HashMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if let Ok(namespace) = namespace_of(pid) {
+            map.entry(namespace).or_default().push(pid);
+        }
+    }
+    // One that is ours too is nobody's own.
+    if let Ok(ours) = std::fs::read_link("/proc/self/ns/pid") {
+        map.remove(&ours);
+    }
+    Ok(map)
+}
+
+/// The pid namespace of a process.
+pub fn namespace_of(pid: i32) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid"))
 }
 
 /// When the machine was started.

@@ -138,14 +138,17 @@ fn events_end_with_the_container() {
         let mut command = Command::new(runtime.umiak.dir.join("umiak-runtime"));
         command.arg("--root").arg(runtime.umiak.dir.join("state")).args(["events", "--interval", "1ms", id]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        runtime.run(&["delete", "--force", id]).ok();
-        if grouped {
-            finish(child, b"", "umiak-runtime events".to_owned()).ok().quiet();
-        } else {
+        let mut child = command.spawn().unwrap();
+        if !grouped {
             finish(child, b"", "umiak-runtime events".to_owned()).exits(1).tells("no control group");
+            runtime.run(&["delete", "--force", id]).ok();
+            continue;
         }
+        // It has found the container when it tells the first figures.
+        let mut told = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut told).unwrap();
+        runtime.run(&["delete", "--force", id]).ok();
+        finish(child, b"", "umiak-runtime events".to_owned()).ok().quiet();
     }
 }
 

@@ -121,6 +121,26 @@ fn images_are_mounted() {
 }
 
 #[test]
+fn a_mounted_image_has_the_containers_ids() {
+    requires!(Need::Unprivileged, Need::ManyIds, Need::Image("busybox"), Need::Image("configured"));
+    let umiak = Umiak::with_busybox();
+    umiak.pull("configured");
+    let mount = ["--userns", "keep-id", "--mount", "type=image,src=configured,dst=/i,rw=true"];
+    sh(&umiak, &mount, "stat -c '%u:%g' /i /i/data /i/bin/sh; touch /i/data/x")
+        .exits(1)
+        .has("0:0\n1000:1000\n0:0");
+    let root = [&mount[..], &["--user", "0"]].concat();
+    sh(&umiak, &root, "touch /i/x /i/data/x && stat -c %u /i/x").ok().says("0");
+    // It is copied once, and changes are gone at the next start.
+    let name = ["--name", "again", "--network", "none"];
+    let script = ["busybox", "sh", "-c", "[ ! -e /i/x ] && touch /i/x"];
+    umiak.run(&[&["create"], &name[..], &root, &script].concat()).ok();
+    umiak.run(&["start", "-a", "again"]).ok();
+    umiak.run(&["start", "-a", "again"]).ok();
+    umiak.run(&["rm", "again"]).ok();
+}
+
+#[test]
 fn parts_of_volumes() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();

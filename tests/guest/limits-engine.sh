@@ -80,6 +80,16 @@ eventually "restart policy: it was started again" bash -c "[ \"\$(umiak inspect 
 eventually "restart policy: with its limits" bash -c "grep -qx 41943040 \"\$(umiak inspect --format '{{.State.CgroupPath}}' again)/memory.max\""
 down again
 
+# A monitor that is killed leaves a group, which the next start replaces.
+up --name lost --memory 40m --cpus 0.5 "$image" sh -c 'trap "" TERM; sleep 1000'
+dir=$(path lost)
+kill -9 "$(umiak inspect --format '{{.State.ConmonPid}}' lost)"
+check "killed monitor: stop" umiak stop -t 0 lost
+check "killed monitor: start" umiak start lost
+same "killed monitor: the limits are there" "41943040 50000 100000" "$(cd "$(path lost)" && echo $(cat memory.max cpu.max))"
+down lost
+eventually "killed monitor: nothing is left" test ! -e "$dir"
+
 # The rest.
 up --name rest --cgroup-conf memory.high=40000000 --oom-score-adj 500 --blkio-weight 500 "$image" sleep 1000
 same "cgroup-conf" 39997440 "$(file rest memory.high)"

@@ -57,7 +57,7 @@ check "by hand: the hint" grep -qF -- "--cgroup-manager systemd" "$work/said"
 dropins=/etc/systemd/system/user@.service.d
 mkdir -p "$dropins" "$work/dropins"
 mv "$dropins"/*.conf "$work/dropins" 2>/dev/null
-printf '[Service]\nDelegate=memory pids\n' >"$dropins/only.conf"
+printf '[Service]\nDelegate=\nDelegate=memory pids\n' >"$dropins/only.conf"
 systemctl daemon-reload && systemctl restart "user@$id.service" || fail "restarting the user's systemd"
 same "delegated: memory" 41943040 "$(limited --memory 40m)"
 refused "not delegated: cpu" '--cpus: the controller "cpu" is not delegated' limited --memory 40m --cpus 0.5
@@ -80,6 +80,8 @@ eventually "now there is one" test -S "/run/user/$id/bus"
 same "and it limits" 41943040 "$(limited --memory 40m)"
 
 # A service of the machine's: its own group, which it fills itself.
+loginctl disable-linger other
+systemctl stop "user@$(id -u other).service"
 service() { systemd-run --quiet --wait --pipe --collect -p User=other "$@" $(words other) run --rm --network none --memory 40m "$image" cat /sys/fs/cgroup/memory.max; }
 same "a service with Delegate=yes" 41943040 "$(service -p Delegate=yes 2>&1)"
 refused "one without" "--memory: no control group" service

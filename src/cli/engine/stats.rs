@@ -13,8 +13,8 @@ use crate::base::size;
 use crate::cli::output::{self, Listing};
 use crate::engine::Engine;
 use crate::engine::list::ListOptions;
-use crate::engine::stats::Sample;
-use crate::storage::containers::ContainerRecord;
+use crate::engine::stats::{self, Sample, Subject};
+use crate::storage::containers::{NetworkMode, Status};
 
 /// Show what containers use.
 #[derive(Args, Debug, Clone)]
@@ -72,7 +72,7 @@ pub fn run(args: StatsArgs, globals: &Globals) -> Outcome {
     }
     let engine = globals.engine()?;
     // A slip in the template is told before anything is measured, and before there is anything.
-    let probe = row(&args, &ContainerSample { record: None, sample: None }, None);
+    let probe = row(&args, &ContainerSample::default(), None);
     if args.format.as_deref() != Some("json") {
         LISTING.render(args.format.as_deref(), true, &[probe])?;
     }
@@ -83,10 +83,9 @@ pub fn run(args: StatsArgs, globals: &Globals) -> Outcome {
         let mut rows = Vec::new();
         let mut now = HashMap::new();
         for one in &found {
-            let id = one.record.as_ref().map(|record| record.id.to_string()).unwrap_or_default();
-            rows.push(row(&args, one, before.get(&id)));
+            rows.push(row(&args, one, before.get(&one.id)));
             if let Some(sample) = &one.sample {
-                now.insert(id, sample.clone());
+                now.insert(one.id.clone(), sample.clone());
             }
         }
         let text = LISTING.render(args.format.as_deref(), true, &rows)?;
@@ -99,39 +98,47 @@ pub fn run(args: StatsArgs, globals: &Globals) -> Outcome {
     }
 }
 
+#[derive(Default)]
 struct ContainerSample {
-    record: Option<ContainerRecord>,
+    id: String,
+    name: String,
     sample: Option<Sample>,
 }
 
 /// Looks at the containers that are asked for. One that is named and goes later is no error.
 fn look(engine: &Engine, args: &StatsArgs, first: bool) -> Result<Vec<ContainerSample>, Failure> {
-    let mut found = Vec::new();
-    let mut take = |record: ContainerRecord, state: Option<&crate::storage::containers::RunState>| {
-        let sample = state.map(|state| engine.sample(&record, state));
-        found.push(ContainerSample { record: Some(record), sample });
-    };
+    let mut found: Vec<(String, String, bool, Status)> = Vec::new();
     if args.containers.is_empty() {
         let options = ListOptions { all: args.all, last: args.latest.then_some(1), ..ListOptions::default() };
         let (listed, _) = engine.list(&options)?;
         if args.latest && listed.is_empty() {
             return Err(Failure::new("there is no container"));
         }
-        for one in listed {
-            // Removed since.
-            let Ok((record, status)) = engine.load(&one.record.id) else { continue };
-            take(record, status.running());
-        }
-        return Ok(found);
+        found.extend(listed.into_iter().map(|one| {
+            let host = one.record.config.network == NetworkMode::Host;
+            (one.record.id.to_string(), one.record.name, host, one.status)
+        }));
     }
     for name in &args.containers {
         match engine.lookup(name) {
-            Ok((record, status)) => take(record, status.running()),
+            Ok((record, status)) => {
+                let host = record.config.network == NetworkMode::Host;
+                found.push((record.id.to_string(), record.name, host, status));
+            }
             Err(error) if is_missing(&error) && !first => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(found)
+    let running = found.iter().filter_map(|(_, _, host_network, status)| {
+        Some(Subject { state: status.running()?, host_network: *host_network })
+    });
+    let mut samples = stats::samples(&running.collect::<Vec<_>>()).into_iter();
+    let rows = found.iter().map(|(id, name, _, status)| ContainerSample {
+        id: id.clone(),
+        name: name.clone(),
+        sample: status.running().and_then(|_| samples.next()),
+    });
+    Ok(rows.collect())
 }
 
 fn row(args: &StatsArgs, one: &ContainerSample, before: Option<&Sample>) -> Value {
@@ -165,10 +172,8 @@ fn row(args: &StatsArgs, one: &ContainerSample, before: Option<&Sample>) -> Valu
         (Some(used), Some(limit)) => format!("{} / {}", binary(used), binary(limit)),
         _ => "-- / --".to_owned(),
     };
-    let (id, short, name) = one.record.as_ref().map_or_else(Default::default, |record| {
-        (record.id.to_string(), record.id.short().to_owned(), record.name.clone())
-    });
-    let id = if args.no_trunc { id } else { short };
+    let (id, name) = (one.id.as_str(), &one.name);
+    let id = if args.no_trunc { id } else { id.get(..12).unwrap_or(id) };
     let time = known(sample.cpu.map(|(used, _)| duration(used)));
     let pids = known(sample.pids.map(|count| count.to_string()));
     if args.format.as_deref() == Some("json") {
