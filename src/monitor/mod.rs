@@ -349,7 +349,9 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
             }
             Ok(queue) => queue,
         };
-        if known != Some(queue) {
+        // Who shares a router finds a worse way than who is alone may have found.
+        let better = matches!(known, Some(QueueKind::Frames | QueueKind::Helper)) && plan.meeting.is_some();
+        if known != Some(queue) && !better {
             // The next one finds it out by itself, if this cannot be written.
             let word = queue.word().as_bytes();
             let _ = atomic::write(&queue_file(job), word, 0o600, Durability::Volatile);
@@ -606,6 +608,9 @@ fn create(job: &mut Job) -> Result<Born, Error> {
     let name = job.record.name.clone();
     let plan = job.networks.plan(&job.record).map_err(io_error(job, "planning the network"))?;
     let known = plan.as_ref().and_then(|_| known_queue(job));
+    let alone = plan.as_ref().is_some_and(|plan| plan.meeting.is_none());
+    // Who is alone may have a better way than one who shares a router has found.
+    let known = known.filter(|kind| !(alone && *kind == QueueKind::Absent));
     let tried = std::env::var(FORCED).ok().and_then(|word| QueueKind::of_word(&word)).or(known);
     let attempt = |mut request: CreateRequest, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
