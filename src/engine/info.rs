@@ -222,6 +222,10 @@ fn network_rung(runroot: &std::path::Path) -> Value {
             "frames",
             "the kernel has no rules that hand over (nf_tables with tproxy): the relay carries frames by hand, which is slower",
         ),
+        Some(QueueKind::Helper) => (
+            "slirp4netns",
+            "the kernel gives no other way: no ports, no rules, no shared networks, and link-local addresses are open",
+        ),
         None => ("unknown", "no container with a network of its own has been started since the machine was"),
     };
     json!({ "rung": rung, "why": why })
