@@ -293,73 +293,75 @@ impl Engine {
         } else {
             (None, None)
         };
-        let store_of = self.store_of(&record);
-        let tty = record.config.tty;
         let passed = passed(&record.config)?;
         match daemon::fork().map_err(Error::Fork)? {
             daemon::Fork::Child => {
                 drop(ours);
                 drop(stdin_write);
-                let anonymous_volumes = volumes::anonymous(&self.paths.root, &record.config.mounts);
-                let (copying, again, executing) = (self.clone(), self.clone(), self.clone());
-                let inside = record.clone();
-                let job = Job {
-                    without_overlay: Box::new(move |record| {
-                        copying.copy_layers(record)?;
-                        copying.create_request(record).map_err(io::Error::other)
-                    }),
-                    again: Box::new(move |record| {
-                        again.afresh().create_request(record).map_err(io::Error::other)
-                    }),
-                    ended: None,
-                    networks: Box::new(Live::new(self.clone())),
-                    executor: Box::new(move |state, words, stdio| {
-                        let failed = |error: Error| (error.exit_code(), report::chain(&error));
-                        executing.check_health(&inside, state, words, stdio).map_err(failed)
-                    }),
-                    hold,
-                    anonymous_volumes,
-                    containers: self.containers.clone(),
-                    events: self.event_log(),
-                    record: record.clone(),
-                    request,
-                    passed,
-                    client: theirs,
-                    size: if tty { super::attach::terminal_size() } else { None },
-                    stdin: stdin_read,
-                    lock,
-                    sweep: {
-                        let store = store_of.clone();
-                        let image = record.image_id.filter(|_| record.config.marks.rmi);
-                        let engine = self.clone();
-                        Box::new(move || {
-                            // What is in use stays, and nobody is there to be told.
-                            if let Some(image) = image
-                                && engine.remove_image(&image.hex(), false).is_ok()
-                            {
-                                let _ = engine.collect_images();
-                            }
-                            drop(store.sweep());
-                        })
-                    },
-                    delete: {
-                        let store = store_of;
-                        let volumes = self.paths.root.join("volumes");
-                        Box::new(move |path| {
-                            if path.parent() != Some(&volumes) || !volumes::is_shared(path) {
-                                drop(store.discard(path));
-                            }
-                        })
-                    },
-                };
-                process::exit_now(monitor::run(job))
+                let given = Given { request, lock, client: theirs, stdin: stdin_read, passed, hold };
+                process::exit_now(monitor::run(self.job(record, given)))
             }
             daemon::Fork::Parent(_) => Ok(Started { id, socket: ours, stdin: stdin_write }),
         }
     }
 
+    /// What a monitor is to do. Not inlined, as what is below: what lies on the stack when the monitor begins lies
+    /// there as long as the container runs.
+    #[inline(never)]
+    fn job(&self, record: ContainerRecord, given: Given) -> Box<Job> {
+        let Given { request, lock, client, stdin, passed, hold } = given;
+        let (copying, again, executing) = (self.clone(), self.clone(), self.clone());
+        let inside = record.clone();
+        let store = self.store_of(&record);
+        let volumes = self.paths.root.join("volumes");
+        Box::new(Job {
+            without_overlay: Box::new(move |record| {
+                copying.copy_layers(record)?;
+                copying.create_request(record).map_err(io::Error::other)
+            }),
+            again: Box::new(move |record| again.afresh().create_request(record).map_err(io::Error::other)),
+            ended: None,
+            networks: Box::new(Live::new(self.clone())),
+            executor: Box::new(move |state, words, stdio| {
+                let failed = |error: Error| (error.exit_code(), report::chain(&error));
+                executing.check_health(&inside, state, words, stdio).map_err(failed)
+            }),
+            hold,
+            anonymous_volumes: volumes::anonymous(&self.paths.root, &record.config.mounts),
+            containers: self.containers.clone(),
+            events: self.event_log(),
+            request,
+            passed,
+            client,
+            size: if record.config.tty { super::attach::terminal_size() } else { None },
+            stdin,
+            lock,
+            sweep: {
+                let store = store.clone();
+                let image = record.image_id.filter(|_| record.config.marks.rmi);
+                let engine = self.clone();
+                Box::new(move || {
+                    // What is in use stays, and nobody is there to be told.
+                    if let Some(image) = image
+                        && engine.remove_image(&image.hex(), false).is_ok()
+                    {
+                        let _ = engine.collect_images();
+                    }
+                    drop(store.sweep());
+                })
+            },
+            delete: Box::new(move |path| {
+                if path.parent() != Some(&volumes) || !volumes::is_shared(path) {
+                    drop(store.discard(path));
+                }
+            }),
+            record,
+        })
+    }
+
     /// The runtime's request for a container's first process.
-    fn create_request(&self, record: &ContainerRecord) -> Result<CreateRequest, Error> {
+    #[inline(never)]
+    fn create_request(&self, record: &ContainerRecord) -> Result<Box<CreateRequest>, Error> {
         let dir = self.containers.dir(&record.id);
         let copy = dir.join("rootfs");
         let rootfs = match &record.rootfs {
@@ -410,7 +412,7 @@ impl Engine {
             devices: sources::device_rules(record),
         };
         let spec = specgen::spec(record, dir.join("rootfs"), host)?;
-        let mut request = CreateRequest::new(record.id.to_string(), spec, dir, rootfs);
+        let mut request = Box::new(CreateRequest::new(record.id.to_string(), spec, dir, rootfs));
         request.stdio = Stdio::Inherit;
         request.gate = Gate::Held;
         request.init = record.config.init;
@@ -489,6 +491,16 @@ impl Engine {
     fn cgroup_mount(&self, config: &ContainerConfig) -> bool {
         config.cgroupns != crate::storage::containers::NamespaceMode::Host
     }
+}
+
+/// What a monitor has of the command that it is forked from.
+struct Given {
+    request: Option<Box<CreateRequest>>,
+    lock: Lock,
+    client: OwnedFd,
+    stdin: Option<OwnedFd>,
+    passed: Option<[OwnedFd; 3]>,
+    hold: bool,
 }
 
 /// Our own streams for a program that gets them; none for others.

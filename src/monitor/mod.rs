@@ -103,7 +103,7 @@ impl Error {
 }
 
 /// Makes the runtime's request for a container's first process.
-pub type Requester = Box<dyn Fn(&ContainerRecord) -> io::Result<CreateRequest>>;
+pub type Requester = Box<dyn Fn(&ContainerRecord) -> io::Result<Box<CreateRequest>>>;
 
 /// Who knows the networks of a container. Asked in the monitor, to whose process addresses and names belong.
 pub trait Networks {
@@ -131,7 +131,7 @@ pub struct Job {
     /// Which container.
     pub record: ContainerRecord,
     /// For the runtime; its streams are set here. If none, `again` makes it.
-    pub request: Option<CreateRequest>,
+    pub request: Option<Box<CreateRequest>>,
     /// Makes the request of a further run.
     pub again: Requester,
     /// Copies the layers for a container that cannot have an overlay, and makes another request.
@@ -163,7 +163,7 @@ pub struct Job {
 }
 
 /// Works until the container has ended for good. The result is the process's exit code.
-pub fn run(mut job: Job) -> u8 {
+pub fn run(mut job: Box<Job>) -> u8 {
     detach(&job);
     let mut supervisor = None;
     let result = supervise(&mut job, &mut supervisor);
@@ -612,7 +612,7 @@ fn create(job: &mut Job) -> Result<Born, Error> {
     // Who is alone may have a better way than one who shares a router has found.
     let known = known.filter(|kind| !(alone && *kind == QueueKind::Absent));
     let tried = std::env::var(FORCED).ok().and_then(|word| QueueKind::of_word(&word)).or(known);
-    let attempt = |mut request: CreateRequest, stdin: Option<OwnedFd>| {
+    let attempt = |mut request: Box<CreateRequest>, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
         let (stdio, streams) = match &job.passed {
             Some(passed) => (pass(passed).map_err(io)?, Streams::default()),
@@ -639,7 +639,7 @@ fn create(job: &mut Job) -> Result<Born, Error> {
             Ok(())
         };
         let born: Option<runtime::Born<'_>> = plan.is_some().then_some(&mut begin);
-        let created = runtime::create_with(request, born)
+        let created = runtime::create_with(*request, born)
             .map_err(|source| Error::Runtime { name: name.clone(), source })?;
         let relay = relay.transpose().map_err(failed)?;
         Ok(Born { created, streams, plan: plan.clone(), relay, known })

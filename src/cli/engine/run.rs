@@ -11,8 +11,9 @@ use crate::engine::attach::{self, DetachKeys, Ending, Relay};
 use crate::engine::request::RunRequest;
 use crate::engine::run::Started;
 use crate::engine::{self, Engine};
-use crate::storage::containers::Status;
+use crate::storage::containers::{ContainerRecord, Status};
 use crate::storage::images::ImageRecord;
+use crate::sys::lock::Lock;
 
 /// Create a container without starting it.
 #[derive(Args, Debug, Clone)]
@@ -83,13 +84,7 @@ pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
 /// `run`.
 pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     let keys = keys(args.detach_keys.as_deref())?;
-    let request = args.create.request(globals)?;
-    if let (Some(true), Some(stream)) = (args.detach, request.attach.first()) {
-        return Err(Failure::new(format!("--attach \"{stream}\" and --detach cannot be used together")));
-    }
-    let engine = globals.engine()?;
-    let image = args.create.image(&engine, &request)?;
-    let (record, lock) = engine.create(&request, image.as_ref())?;
+    let (engine, record, lock) = made(&args, globals)?;
     let (name, rm) = (record.name.clone(), record.config.auto_remove);
     let told = &record.config.attach;
     let input = told.is_empty() || told.iter().any(|stream| stream == "stdin");
@@ -116,6 +111,20 @@ pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     let relay =
         Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys: &keys, outputs };
     ended(relay.run(&signals).map_err(engine::Error::Relay)?, &engine, &started.id, &name)
+}
+
+/// Makes the container of a `run`. Not inlined: what lies on the stack when the monitor begins lies there as long as
+/// the container runs.
+#[inline(never)]
+fn made(args: &RunArgs, globals: &Globals) -> Result<(Engine, ContainerRecord, Lock), Failure> {
+    let request = args.create.request(globals)?;
+    if let (Some(true), Some(stream)) = (args.detach, request.attach.first()) {
+        return Err(Failure::new(format!("--attach \"{stream}\" and --detach cannot be used together")));
+    }
+    let engine = globals.engine()?;
+    let image = args.create.image(&engine, &request)?;
+    let (record, lock) = engine.create(&request, image.as_ref())?;
+    Ok((engine, record, lock))
 }
 
 /// Waits until a monitor has told that the program runs, or why not.
