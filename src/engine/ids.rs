@@ -13,7 +13,7 @@ use crate::base::idmap::IdMapping;
 use crate::security::idmap::{self, RungKind};
 use crate::security::passwd;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode, OneId, UsernsMode,
+    ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode, OneId, SeccompChoice, UsernsMode,
 };
 use crate::storage::images::ImageRecord;
 use crate::sys::host;
@@ -41,6 +41,8 @@ impl Engine {
             Some("real") => return Ok(OneId::default()),
             Some(_) if !single => return Err(Error::RealIds),
             None if !single || self.rung().kind != RungKind::Single => return Ok(OneId::default()),
+            // No filter was asked for.
+            None if record.config.seccomp == SeccompChoice::Unconfined => return Ok(OneId::default()),
             _ => {}
         }
         let files = self.files(record);

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use super::doctor::{self, Diagnosis, Tried};
 use super::{Engine, Error};
 use crate::image::manifest::own_architecture;
 use crate::network::nft::QueueKind;
@@ -16,6 +17,7 @@ impl Engine {
     /// Podman's shape where Podman has a word for it, and `isolation` for the rungs of ours.
     pub fn info(&self) -> Result<Value, Error> {
         let rung = self.rung();
+        let found = doctor::gather(&self.paths, true);
         let uname = rustix::system::uname();
         let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
         let (memory, swap) = (memory("Mem"), memory("Swap"));
@@ -39,7 +41,7 @@ impl Engine {
                 .map(|r| json!({ "container_id": r.container, "host_id": r.host, "size": r.size }))
                 .collect::<Vec<_>>()
         };
-        let cgroup = crate::cgroup::availability();
+        let cgroup = &found.cgroup;
         let pure = crate::cgroup::tree().is_some_and(|tree| tree.mount.ends_with("cgroup"));
         Ok(json!({
             "host": {
@@ -91,7 +93,7 @@ impl Engine {
                         "hint": rung.hint,
                         "owners": if rung.kind == RungKind::Single { "emulated" } else { "real" },
                     },
-                    "files": self.files_rung(),
+                    "files": files_rung(found.store.overlay),
                     "cgroup": {
                             "rung": match (cgroup.available, cgroup.controllers.iter().any(|name| name == "memory")) {
                                 (false, _) => "none",
@@ -102,6 +104,7 @@ impl Engine {
                             "hint": cgroup.hint,
                         },
                     "network": network_rung(&self.paths.runroot),
+                    "checks": doctor::diagnose(&found).iter().map(Diagnosis::value).collect::<Vec<_>>(),
                 },
             },
             "plugins": {
@@ -135,19 +138,15 @@ impl Engine {
     }
 }
 
-impl Engine {
-    /// How containers get the files of their images in this store. Tried out, since it depends on the kernel,
-    /// the file system and what surrounds us.
-    fn files_rung(&self) -> Value {
-        let mapping = self.default_mapping();
-        match super::doctor::overlay(&self.store, mapping.as_ref()).map(std::io::Error::from_raw_os_error) {
-            None => json!({ "rung": "overlay", "why": "layers are stacked by the kernel" }),
-            Some(why) => json!({
-                "rung": "copies",
-                "why": format!("each container copies its image: overlayfs cannot write to this file system ({why})"),
-                "hint": "--root names a directory on another file system: ext4, xfs, btrfs, tmpfs",
-            }),
-        }
+/// How containers get the files of their images in this store: what came of trying.
+fn files_rung(overlay: Tried) -> Value {
+    match overlay.map(std::io::Error::from_raw_os_error) {
+        None => json!({ "rung": "overlay", "why": "layers are stacked by the kernel" }),
+        Some(why) => json!({
+            "rung": "copies",
+            "why": format!("each container copies its image: overlayfs cannot write to this file system ({why})"),
+            "hint": "--root names a directory on another file system: ext4, xfs, btrfs, tmpfs",
+        }),
     }
 }
 

@@ -25,8 +25,8 @@ use crate::seccomp::{self, Emulation};
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, LogDriver, NetworkMode, RootfsSource, SeccompChoice, Status,
-    UsernsMode, record_version,
+    ContainerConfig, ContainerRecord, LogDriver, NamespaceMode, NetworkMode, RootfsSource, SeccompChoice,
+    Status, UsernsMode, record_version,
 };
 use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
@@ -405,6 +405,8 @@ impl Engine {
             cgroup_path: group.path,
             resources,
             cgroup_mount: self.cgroup_mount(&record.config),
+            // A container's own proc is; that of one around may be covered by a read-only mount.
+            writable_sysctls: record.config.pid != NamespaceMode::Host || !host::is_read_only("/proc/sys"),
             devices: sources::device_rules(record),
         };
         let spec = specgen::spec(record, dir.join("rootfs"), host)?;

@@ -43,6 +43,8 @@ pub struct Host {
     pub shm_of_other: bool,
     /// The container's limits.
     pub resources: Option<LinuxResources>,
+    /// Settings of the kernel can be written by way of the proc that the container will have.
+    pub writable_sysctls: bool,
     /// Rules for devices beside the usual ones; `None` for a container that needs none.
     pub devices: Option<Vec<LinuxDeviceCgroup>>,
 }
@@ -338,14 +340,14 @@ fn linux(record: &ContainerRecord, host: Host) -> Result<Linux, Error> {
             rdt.set_clos_id(Some(class));
             rdt
         }))
-        .set_sysctl(Some(sysctls(record)));
+        .set_sysctl(Some(sysctls(record, host.writable_sysctls)));
     Ok(linux)
 }
 
 /// What was asked for, and `ping` for the container's root without CAP_NET_RAW, as in Podman.
-fn sysctls(record: &ContainerRecord) -> HashMap<String, String> {
+fn sysctls(record: &ContainerRecord, writable: bool) -> HashMap<String, String> {
     let mut sysctls: HashMap<_, _> = record.config.sysctls.clone().into_iter().collect();
-    if record.config.network.is_own() {
+    if record.config.network.is_own() && writable {
         // The kernel takes only ids that are mapped.
         let group = record.mapping.as_ref().and_then(|m| m.gids.first()).map_or(0, |range| range.container);
         sysctls.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| format!("{group} {group}"));

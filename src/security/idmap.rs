@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::base::idmap::{IdMapping, IdRange};
 use crate::security::passwd;
-use crate::security::refused::{Signs, Stage};
+use crate::security::refused::{Signs, Stage, has};
 use crate::sys::{capability, ids, userns};
 
 /// How a container's ids are mapped.
@@ -48,6 +48,11 @@ pub struct Unavailable {
 /// namespaces shows when one is made, or by [`check_user_namespaces`].
 pub fn rung() -> Rung {
     let (uid, gid) = (ids::euid(), ids::egid());
+    if uid == 0 && !has("SYS_ADMIN") {
+        let maps = ["/proc/self/uid_map", "/proc/self/gid_map"]
+            .map(|path| std::fs::read_to_string(path).unwrap_or_default());
+        return contained([&maps[0], &maps[1]], has("SETUID") && has("SETGID"));
+    }
     if uid == 0 {
         return Rung {
             kind: RungKind::Root,
@@ -63,6 +68,47 @@ pub fn rung() -> Rung {
     let helpers = ["newuidmap", "newgidmap"].map(usable_helper);
     choose(uid, gid, name.as_deref(), (uids, gids), helpers)
 }
+
+/// Root of a container around us: without powers over its namespaces, but over its ids, all of which a user
+/// namespace below can have.
+fn contained(maps: [&str; 2], over_ids: bool) -> Rung {
+    let extents = |map: &str| -> Vec<IdRange> {
+        let line = |line: &str| {
+            let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+            let (Some(Ok(first)), Some(Ok(_)), Some(Ok(size))) =
+                (numbers.next(), numbers.next(), numbers.next())
+            else {
+                return None;
+            };
+            // Where nothing is mapped away, there are more than anybody needs. The kernel takes no range that lies
+            // in several of the map around.
+            Some(IdRange {
+                container: first,
+                host: first,
+                size: if first == 0 { size.min(USUAL) } else { size },
+            })
+        };
+        map.lines().filter_map(line).collect()
+    };
+    let [uids, gids] = maps.map(extents);
+    let many = IdMapping { uids, gids };
+    let zero = |ranges: &[IdRange]| ranges.iter().any(|range| range.container == 0);
+    let rung = |kind, mapping, why: String, hint| Rung { kind, mapping, why, hint };
+    if over_ids && !many.is_single() && zero(&many.uids) && zero(&many.gids) {
+        let count: u64 = many.uids.iter().map(|range| u64::from(range.size)).sum();
+        let why = format!(
+            "root of a container around, without CAP_SYS_ADMIN: {count} of its ids, in a user namespace below"
+        );
+        return rung(RungKind::Subordinate, many, why, None);
+    }
+    let why = "root of a container around, without CAP_SYS_ADMIN, that has one id or no power over its ids"
+        .to_owned();
+    let hint = Some("run the container around with subordinate ids".to_owned());
+    rung(RungKind::Single, IdMapping::single(0, 0, 0, 0), why, hint)
+}
+
+/// So many ids a container has, where there are all that the machine has.
+const USUAL: u32 = 65_536;
 
 /// The name of a user in `/etc/passwd`.
 pub fn user_name(uid: u32) -> Option<String> {
@@ -128,7 +174,13 @@ fn choose(
     for (ranges, file, option) in [(&uids, "/etc/subuid", "uids"), (&gids, "/etc/subgid", "gids")] {
         if ranges.is_empty() {
             let why = format!("{who} has no range in {file}");
-            return single(why, format!("as root: usermod --add-sub{option} 100000-165535 {who}"));
+            let first = free_range();
+            let range = format!("{first}-{}", first.saturating_add(65_535));
+            let command = match uids.is_empty() && gids.is_empty() {
+                true => format!("as root: usermod --add-subuids {range} --add-subgids {range} {who}"),
+                false => format!("as root: usermod --add-sub{option} {range} {who}"),
+            };
+            return single(why, command);
         }
     }
     let with_own = |own: u32, ranges: &[IdRange]| {
@@ -147,6 +199,29 @@ fn choose(
         why: format!("{who} has {count} subordinate user ids in /etc/subuid"),
         hint: None,
     }
+}
+
+/// The first of 65,536 ids that no line of `/etc/subuid` and `/etc/subgid` has, from 100,000 on.
+pub fn free_range() -> u32 {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    first_free(&format!("{}\n{}", read("/etc/subuid"), read("/etc/subgid")))
+}
+
+fn first_free(lines: &str) -> u32 {
+    const COUNT: u64 = 65_536;
+    let range = |line: &str| {
+        let mut fields = line.trim().split(':').skip(1).map(|field| field.parse::<u64>().ok());
+        Some((fields.next()??, fields.next()??))
+    };
+    let mut taken: Vec<(u64, u64)> = lines.lines().filter_map(range).collect();
+    taken.sort_unstable();
+    let mut free = 100_000;
+    for (first, count) in taken {
+        if first < free + COUNT && free < first.saturating_add(count) {
+            free = first.saturating_add(count).min(u64::from(u32::MAX));
+        }
+    }
+    u32::try_from(free).unwrap_or(100_000)
 }
 
 /// The ranges of any user in `/etc/subuid` or `/etc/subgid`.
@@ -185,7 +260,12 @@ pub fn subordinate(file: &[u8], name: Option<&str>, uid: u32) -> Vec<IdRange> {
 /// Finds out by doing whether this user may make user namespaces with capabilities in them; if not,
 /// which switch is off.
 pub fn check_user_namespaces() -> Result<(), Unavailable> {
-    let Err(source) = userns::probe() else { return Ok(()) };
+    let source = match userns::probe() {
+        Err(source) => source,
+        // It can be made, and no id be mapped.
+        Ok(()) if ids::euid() == 0 && !has("SETFCAP") => io::Error::from_raw_os_error(libc::EACCES),
+        Ok(()) => return Ok(()),
+    };
     // What can be made and gives no powers is told as EACCES.
     let stage = if source.raw_os_error() == Some(libc::EACCES) { Stage::Used } else { Stage::Made };
     let cause = Signs::gather().cause(stage, source.raw_os_error().unwrap_or(libc::EPERM));
@@ -203,6 +283,31 @@ mod tests {
         assert_eq!(subordinate(file, Some("me"), 1000), [range(100_000, 65536), range(200_000, 10)]);
         assert_eq!(subordinate(file, None, 1000), [range(200_000, 10)]);
         assert!(subordinate(b"\xff", Some("me"), 1).is_empty());
+    }
+
+    #[test]
+    fn the_first_free_range() {
+        assert_eq!(first_free(""), 100_000);
+        assert_eq!(first_free("a:100000:65536\nb:400000000:65536\nbad\n"), 165_536);
+        assert_eq!(first_free("a:165536:65536\nb:100000:65536\nc:1:5"), 231_072);
+        assert_eq!(first_free("a:150000:10"), 150_010);
+    }
+
+    #[test]
+    fn root_of_a_container_has_its_ids_below() {
+        let many = "         0       1002          1\n         1     165536      65536\n";
+        let rung = contained([many, many], true);
+        let range = |container, size| IdRange { container, host: container, size };
+        assert_eq!(
+            (rung.kind, &rung.mapping.uids[..]),
+            (RungKind::Subordinate, &[range(0, 1), range(1, 65536)][..])
+        );
+        assert_eq!(contained([many, many], false).kind, RungKind::Single);
+        let one = "0 1003 1\n";
+        assert_eq!(contained([one, one], true).mapping, IdMapping::single(0, 0, 0, 0));
+        let all = "0 0 4294967295\n";
+        assert_eq!(contained([all, all], true).mapping.gids, [range(0, 65536)]);
+        assert_eq!(contained(["", "nonsense 1"], true).kind, RungKind::Single);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use super::capability;
+
 /// What is looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signs {
@@ -18,6 +20,8 @@ pub struct Signs {
     pub filtered: bool,
     /// Kinds of namespaces of which none may be made: `user.max_KIND_namespaces` is 0.
     pub forbidden: Vec<&'static str>,
+    /// We are root without CAP_SETFCAP, who may not give his id to a user namespace (user_namespaces(7)).
+    pub powerless_root: bool,
     /// What kind of container we are in, as far as it can be seen.
     pub container: Option<&'static str>,
 }
@@ -62,6 +66,7 @@ impl Signs {
                 .into_iter()
                 .filter(|kind| number(&format!("user/max_{kind}_namespaces")) == Some(0))
                 .collect(),
+            powerless_root: rustix::process::geteuid().is_root() && !has("SETFCAP"),
             container: container(),
         }
     }
@@ -107,6 +112,11 @@ impl Signs {
                 "chroot",
                 "this is a chroot, where the kernel makes no user namespaces",
                 "use pivot_root(8) or a container instead of chroot, or run umiak outside",
+            ),
+            _ if self.powerless_root && stage == Stage::Used => cause(
+                "root-without-setfcap",
+                "root without CAP_SETFCAP may not give its id to a user namespace",
+                "run umiak as another user than root, or start the container around with --cap-add SETFCAP",
             ),
             _ if self.filtered => self.filter(),
             _ if self.apparmor == Some(1) => cause(
@@ -155,6 +165,12 @@ fn apparmor_cure() -> String {
          apparmor_parser -r /etc/apparmor.d/umiak",
         path.display()
     )
+}
+
+/// Whether we have a capability, by its name.
+pub fn has(name: &str) -> bool {
+    let may = crate::sys::capability::permitted().unwrap_or(0);
+    capability::number(name).is_some_and(|bit| may & 1 << bit != 0)
 }
 
 /// A line of `/proc/self/status`.
@@ -215,6 +231,9 @@ mod tests {
         assert_eq!(id(&plain, Stage::Made, libc::EPERM), "userns-forbidden");
         let switch = Signs { switch: Some(0), filtered: true, ..plain.clone() };
         assert_eq!(id(&switch, Stage::Made, libc::EPERM), "unprivileged-userns-clone");
+        let root = Signs { powerless_root: true, filtered: true, ..plain.clone() };
+        assert_eq!(id(&root, Stage::Used, libc::EPERM), "root-without-setfcap");
+        assert_eq!(id(&root, Stage::Made, libc::EPERM), "seccomp-filter");
         let chroot = Signs { chroot: true, ..plain.clone() };
         assert_eq!(id(&chroot, Stage::Made, libc::EPERM), "chroot");
         assert_eq!(

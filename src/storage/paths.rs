@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Error, Result};
 
@@ -54,14 +54,24 @@ impl Paths {
         Ok(paths.with_run_user(euid))
     }
 
-    /// Takes `/run/user/UID` for the fallback in `/tmp` if it is there: a shell got by `su` lacks the variable.
+    /// Takes `/run/user/UID` for the fallback in `/tmp` if it is there: a shell got by `su` lacks the variable. Where
+    /// nothing can be made in `/tmp` either, it is a directory of the store.
     fn with_run_user(mut self, euid: u32) -> Self {
         let user = PathBuf::from(format!("/run/user/{euid}"));
-        if self.runroot == fallback(euid) && user.is_dir() {
+        if self.runroot != fallback(euid) {
+            return self;
+        }
+        if user.is_dir() {
             self.runroot = user.join("umiak");
+        } else if !self.runroot.exists() && !is_writable(Path::new("/tmp")) {
+            self.runroot = self.root.join("run");
         }
         self
     }
+}
+
+fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 /// Where there is no directory of the user's for what is volatile.

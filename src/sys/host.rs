@@ -44,3 +44,8 @@ pub fn boot_id() -> &'static str {
 pub fn clock_ticks() -> u64 {
     rustix::param::clock_ticks_per_second().max(1)
 }
+
+/// Whether nothing can be written to the mount that a path is on.
+pub fn is_read_only(path: &str) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}

@@ -651,6 +651,19 @@ pub fn listen_to_program(
     }
 }
 
+/// Runs a program to its end with the caller's environment and nothing on its standard input; its exit code, and
+/// what it says on its standard error.
+pub fn complaint_of(program: &std::path::Path, args: &[std::ffi::OsString]) -> io::Result<(u8, String)> {
+    #[allow(clippy::disallowed_methods, reason = "this program itself")]
+    let output = std::process::Command::new(program)
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok((output.status.code().map_or(255, |code| code as u8), said))
+}
+
 /// Runs a program of `PATH` to its end; returns its standard output and its exit code.
 pub fn output_of(program: &str, args: &[String]) -> io::Result<(Vec<u8>, u8)> {
     #[allow(

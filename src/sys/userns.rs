@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::{ids, namespace, process, socket};
+use super::{capability, ids, namespace, process, socket};
 use crate::base::idmap::{IdMapping, IdRange, map_text};
 
 /// Ids could not be mapped.
@@ -99,7 +99,9 @@ fn directly(pid: i32, mapping: &IdMapping) -> Result<(), Error> {
         // One write(2): the kernel takes a map once and whole.
         std::fs::write(&path, text).map_err(|source| Error::Write { path, source })
     };
-    if ids::euid() != 0 {
+    // CAP_SETGID, which root of a container may lack.
+    let over_groups = || capability::permitted().is_ok_and(|sets| sets & 1 << 6 != 0);
+    if ids::euid() != 0 || (is_single(mapping) && !over_groups()) {
         // Without privileges the kernel takes a gid map only if groups can never be dropped inside.
         write("setgroups", "deny")?;
     }
@@ -184,7 +186,10 @@ pub fn become_root_with(keep_groups: bool) -> io::Result<()> {
             other => other?,
         }
     }
-    ids::set_uid(0)
+    match ids::set_uid(0) {
+        Err(error) if unmapped(&error) => Ok(()),
+        other => other,
+    }
 }
 
 /// Makes the (single-threaded) caller root of a new user namespace with this mapping; for work on

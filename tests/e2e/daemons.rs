@@ -203,3 +203,34 @@ fn docker_on_a_terminal_in_health_and_again() {
         daemon.docker(&["inspect", "-f", format, "again"]).ok().stdout == "2 exited 3\n"
     });
 }
+
+/// umiak within Docker's containers: as their root, as a user of them, and with Docker's own filter.
+#[test]
+fn umiak_in_containers_of_docker() {
+    for need in NEEDS.into_iter().chain([Need::Image("busybox")]) {
+        requires!(need);
+    }
+    let daemon = Daemon::new();
+    daemon.import();
+    let image = format!("{}:/image:ro", crate::support::images().join("busybox").display());
+    let binary = format!("{}:/umiak:ro", Umiak::binary().display());
+    let common = ["--rm", "-v", &image, "-v", &binary, "-e", "HOME=/tmp"];
+    let script = "/umiak pull -q oci:/image:localhost/busybox:latest >/dev/null && \
+                  /umiak run --rm --network none $OPTIONS busybox sh -c 'touch /f && chown 0:0 /f && id -u'";
+    let run = |options: &[&str]| {
+        daemon.container(&[&common[..], options].concat(), &["/bin/busybox", "sh", "-c", script])
+    };
+    run(&[]).exits(125).tells("user namespace").hints("--security-opt seccomp=unconfined");
+    let no_filter = ["--security-opt", "seccomp=unconfined"];
+    run(&no_filter).exits(125).tells("mounting \"proc\"").hints("systempaths=unconfined");
+    run(&[&no_filter[..], &["-e", "OPTIONS=--pid=host"]].concat()).ok().says("0");
+    let open = [&no_filter[..], &["--security-opt", "systempaths=unconfined"]].concat();
+    run(&open).ok().says("0");
+    run(&[&open[..], &["--user", "1000:1000", "--tmpfs", "/own:uid=1000", "-e", "HOME=/own"]].concat())
+        .ok()
+        .says("0");
+    let bare = [&open[..], &["--cap-drop", "ALL"]].concat();
+    run(&bare).exits(125).tells("uid_map").hints("SETFCAP");
+    run(&[&bare[..], &["--cap-add", "SETFCAP"]].concat()).ok().says("0");
+    run(&["--privileged"]).ok().says("0");
+}

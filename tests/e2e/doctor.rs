@@ -125,6 +125,10 @@ const BROKEN: &[(&str, &str)] = &[
     ("XDG=XDG_RUNTIME_DIR=run", "relative-runtime-dir"),
     ("chown 77 $D/run", "foreign-runtime-dir"),
     ("touch $D/f; bind $D/f /dev/null", "no-device"),
+    (
+        "mkdir $D/n; mount -t tmpfs x $D/n; mknod -m 600 $D/n/zero c 1 5; bind $D/n/zero /dev/zero",
+        "no-device",
+    ),
     ("WRAP='prlimit --nofile=40:40'", "few-files"),
     ("WRAP='prlimit --fsize=65536:65536'", "file-size-limit"),
     ("AFTER='prlimit --nproc=1:1'", "too-many-processes"),
@@ -169,6 +173,14 @@ f.add_rule(ERRNO(38), 'clone3')",
     ("f.add_rule(ERRNO(97), 'socket', Arg(0, EQ, 16), Arg(2, EQ, 0))", "no-veth"),
     ("f.add_rule(ERRNO(38), 'seccomp')", "no-seccomp"),
     ("f.add_rule(ERRNO(38), 'memfd_create')", "no-memfd"),
+    // What is not looked for by itself shows when a container is run.
+    ("f.add_rule(ERRNO(1), 'pivot_root')", "trial-failed"),
+    ("f.add_rule(ERRNO(1), 'sethostname')", "trial-failed"),
+    ("f.add_rule(ERRNO(38), 'openat2')", "trial-failed"),
+    (
+        "f.add_rule(ERRNO(1), 'pidfd_open'); f.add_rule(ERRNO(1), 'setns'); f.add_rule(ERRNO(1), 'ptrace')",
+        "trial-failed",
+    ),
 ];
 
 #[test]

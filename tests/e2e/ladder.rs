@@ -21,7 +21,9 @@ fn with_one_id_owners_are_emulated() {
                   ! chown 0 /none 2>/dev/null && mknod /null c 1 3 && ! test -e /null && mknod /fifo p && \
                   test -p /fifo && su app -c 'id -u'";
     sh(&umiak, &[], script).ok().says("0:0\n0");
-    sh(&umiak, &["--privileged"], "touch /f && chown 33 /f && id -u").ok().says("0");
+    sh(&umiak, &["--privileged"], "chown 33 /etc/passwd").exits(1);
+    let both = ["--privileged", "--security-opt", "ownership=emulated"];
+    sh(&umiak, &both, "touch /f && chown 33 /f && id -u").ok().says("0");
     sh(&umiak, &["--userns", "keep-id"], "touch /tmp/f && chown 0 /tmp/f && chown 33 /tmp/f").ok();
     let name = umiak.detached(&["--name", "long", "--network", "none", "busybox", "sleep", "1000"]);
     umiak.run(&["exec", &name, "sh", "-c", "chown 33 /etc/passwd && stat -c %u /etc/passwd"]).ok().says("0");
@@ -198,7 +200,7 @@ fn apt_is_told_of_the_one_id_and_the_image_is_not() {
         .ok()
         .lacks("apt");
     let image = umiak.run(&["image", "inspect", "localhost/b"]).ok().stdout;
-    assert!(!image.contains("APT_CONFIG"), "{image}");
+    assert!(!image.contains("APT_CONFIG="), "{image}");
     let own = [
         "run",
         "--rm",
@@ -260,4 +262,33 @@ fn pip_installs_a_wheel() {
         &script,
     ];
     umiak.run(&[RUN, &words].concat()).ok().has("swims\n");
+}
+
+/// Containers within each other: each is started by root of the one around, who has no powers over it.
+#[test]
+fn three_deep() {
+    requires!(Need::Image("busybox"), Need::Unprivileged);
+    let umiak = Umiak::with_busybox();
+    let (image, binary) = (support::images().join("busybox"), Umiak::binary());
+    let mounts = [format!("{}:/image:ro", image.display()), format!("{}:/umiak:ro", binary.display())];
+    let open = "--security-opt seccomp=unconfined --security-opt unmask=ALL --network none";
+    let inner = |script: &str| {
+        format!(
+            "/umiak pull -q oci:/image:localhost/busybox:latest > /dev/null && /umiak run --rm {open} \
+             -v /image:/image:ro -v /umiak:/umiak:ro busybox sh -c '{script}'"
+        )
+    };
+    let quoted = |script: &str| script.replace('\'', "'\\''");
+    let third = inner("echo third $(id -u) && touch /f && chown 0:0 /f");
+    let second = inner(&quoted(&format!("echo second $(id -u); {third}")));
+    let first = format!("echo first $(id -u); {second}");
+    let mut words: Vec<&str> = vec!["run", "--rm", "-v", &mounts[0], "-v", &mounts[1]];
+    words.extend(open.split(' '));
+    words.extend(["busybox", "sh", "-c", &first]);
+    umiak.run(&words).ok().says("first 0\nsecond 0\nthird 0");
+    // Without that, it is said what the container around lacks.
+    let plain = ["run", "--rm", "--network", "none", "-v", &mounts[0], "-v", &mounts[1], "busybox", "/umiak"];
+    let told = umiak.run(&[&plain[..], &["pull", "-q", "oci:/image:localhost/busybox:latest"]].concat());
+    told.exits(125).tells("user namespace").hints("seccomp=unconfined");
+    umiak.run(&[&plain[..], &["doctor", "-q"]].concat()).exits(1).has("broken").has("unmask=ALL");
 }

@@ -21,16 +21,23 @@ pub struct DoctorArgs {
 /// `doctor`: a line for each thing, and one with the command that mends it. The exit code is 1 if containers
 /// cannot run.
 pub fn run(args: DoctorArgs, globals: &Globals) -> Outcome {
-    let found = doctor::gather(&globals.paths, globals.told_runroot);
+    let mut found = doctor::gather(&globals.paths, globals.told_runroot);
+    let is_broken = |all: &[Diagnosis]| all.iter().any(|one| one.state == State::Broken);
     let mut all = doctor::diagnose(&found);
-    let broken = all.iter().any(|one| one.state == State::Broken);
+    // Else it is known already what keeps a container from running.
+    if !is_broken(&all) {
+        let network = all.iter().all(|one| one.topic != doctor::NETWORK || one.state == State::Fine);
+        found.trial = Some(doctor::run(&globals.paths, network));
+        all = doctor::diagnose(&found);
+    }
+    let broken = is_broken(&all);
     if args.quiet {
         all.retain(|one| one.state != State::Fine);
     }
     match args.format.as_deref() {
         None => output::print(&all.iter().map(lines).collect::<String>())?,
         format => {
-            let checks: Vec<_> = all.iter().map(value).collect();
+            let checks: Vec<_> = all.iter().map(Diagnosis::value).collect();
             output::print(&output::value(format, &json!({ "broken": broken, "checks": checks }))?)?;
         }
     }
@@ -41,14 +48,4 @@ fn lines(one: &Diagnosis) -> String {
     let text = output::one_line(&one.text);
     let cure = one.cure.as_ref().map(|cure| format!("{:8} → {}\n", "", output::one_line(cure)));
     format!("{:8} {}: {text}\n{}", one.state.word(), one.topic, cure.unwrap_or_default())
-}
-
-fn value(one: &Diagnosis) -> serde_json::Value {
-    json!({
-        "topic": one.topic,
-        "state": one.state.word(),
-        "cause": one.cause,
-        "text": one.text,
-        "cure": one.cure,
-    })
 }

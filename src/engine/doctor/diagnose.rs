@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Diagnosis, Findings, Inside, RuntimeDir, State, UserNamespace};
+use super::{Diagnosis, Findings, Inside, RuntimeDir, State, Trial, UserNamespace};
 use crate::security::idmap::RungKind;
 use crate::security::refused::{Cause, Stage};
 
@@ -37,6 +37,7 @@ pub fn diagnose(found: &Findings) -> Vec<Diagnosis> {
         processes(found),
         tun(found),
     ]);
+    all.extend(trial(found));
     all
 }
 
@@ -104,8 +105,15 @@ fn inside(found: &Findings) -> Option<&Inside> {
 const IDS: &str = "user ids";
 
 fn user_ids(found: &Findings) -> Diagnosis {
-    if found.rung.kind == RungKind::Root {
-        return fine(IDS, "all: umiak runs as root");
+    match found.rung.kind {
+        RungKind::Root => return fine(IDS, "all: umiak runs as root"),
+        // Root of a container around: no helper is asked for.
+        RungKind::Subordinate if found.uid == 0 => return fine(IDS, found.rung.why.clone()),
+        RungKind::Single if found.uid == 0 => {
+            let cure = "run the container around with subordinate ids";
+            return ill(IDS, State::Lesser, "one-id-around", found.rung.why.clone(), cure);
+        }
+        _ => {}
     }
     let who = found.name.clone().unwrap_or_else(|| found.uid.to_string());
     let lesser = |cause, text: String, cure: &str| {
@@ -147,7 +155,7 @@ fn user_ids(found: &Findings) -> Diagnosis {
     for ((file, ids), option) in
         ["/etc/subuid", "/etc/subgid"].iter().zip(&found.sub_ids).zip(["uids", "gids"])
     {
-        let add = format!("as root: usermod --add-sub{option} 100000-165535 {who}");
+        let add = add_ids(found, option, &who);
         if let Some(errno) = ids.unreadable {
             return lesser("no-subid-file", format!("{file} cannot be read: {}", words(errno)), &add);
         }
@@ -173,7 +181,7 @@ fn user_ids(found: &Findings) -> Diagnosis {
     }
     let count = |ids: &super::SubIds| ids.ranges.iter().map(|range| u64::from(range.size)).sum::<u64>();
     let count = count(&found.sub_ids[0]).min(count(&found.sub_ids[1]));
-    let both = format!("as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who}");
+    let both = add_ids(found, "", &who);
     if count < ENOUGH {
         let text = format!(
             "{who} has only {count} subordinate ids: images with more users than that cannot be unpacked"
@@ -195,6 +203,17 @@ fn user_ids(found: &Findings) -> Diagnosis {
         }
     }
     fine(IDS, found.rung.why.clone())
+}
+
+/// The command that gives ranges of ids which nobody has: of the kind `option`, and of the other where that is
+/// missing as well.
+fn add_ids(found: &Findings, option: &str, who: &str) -> String {
+    let range = format!("{}-{}", found.free_ids, found.free_ids.saturating_add(65_535));
+    let both = option.is_empty() || found.sub_ids.iter().all(|ids| ids.ranges.is_empty());
+    match both {
+        true => format!("as root: usermod --add-subuids {range} --add-subgids {range} {who}"),
+        false => format!("as root: usermod --add-sub{option} {range} {who}"),
+    }
 }
 
 fn namespaces(found: &Findings) -> Option<Diagnosis> {
@@ -403,15 +422,18 @@ fn devices(found: &Findings) -> Diagnosis {
     match found.nodes.first() {
         None => fine(TOPIC, "the harmless ones are there"),
         Some(name) => {
-            let text = format!("{name} is no character device");
+            let text = format!("{name} is no character device that can be read");
             let cure = "as root: mount -t devtmpfs devtmpfs /dev, or make the node anew (mknod)";
             ill(TOPIC, State::Broken, "no-device", text, cure)
         }
     }
 }
 
+/// The topic of containers' networks.
+pub const NETWORK: &str = "network";
+
 fn network(found: &Findings) -> Diagnosis {
-    const TOPIC: &str = "network";
+    const TOPIC: &str = NETWORK;
     let Some(inside) = inside(found) else { return fine(TOPIC, "not tried: see user namespaces") };
     if inside.namespaces.iter().any(|(kind, tried)| kind == "net" && tried.is_some()) {
         return fine(TOPIC, "not tried: see namespaces");
@@ -438,6 +460,12 @@ fn limits(found: &Findings) -> Diagnosis {
     }
     let delegate = "as root: mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory \
                     pids\\n' > /etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload; then log in anew";
+    let place = found.cgroup_mount.as_deref().unwrap_or(std::path::Path::new("/sys/fs/cgroup"));
+    let place = place.join(format!("user-{}", found.uid)).display().to_string();
+    let group = format!(
+        "as root: mkdir {place} && chown -R {} {place} && echo {} > {place}/cgroup.procs",
+        found.uid, found.shell
+    );
     let (cause, cure) = match (found.systemd, found.uid) {
         _ if cgroup.why.contains("no cgroup v2 tree") => (
             "no-cgroup-v2",
@@ -445,10 +473,7 @@ fn limits(found: &Findings) -> Diagnosis {
         ),
         (_, 0) => ("no-controllers", "boot with systemd.unified_cgroup_hierarchy=1"),
         (true, _) => ("no-delegation", delegate),
-        (false, _) => (
-            "no-delegation",
-            "as root: give a group of the v2 tree to the user (chown), and move the shell into it",
-        ),
+        (false, _) => ("no-delegation", group.as_str()),
     };
     let text = if cgroup.available {
         "processes can be tracked and not limited: the v2 tree has no controllers".to_owned()
@@ -483,6 +508,20 @@ fn processes(found: &Findings) -> Diagnosis {
         return ill(TOPIC, State::Broken, "file-size-limit", text, "ulimit -f unlimited");
     }
     fine(TOPIC, "open files and sizes of files suffice")
+}
+
+/// What nothing else has foretold.
+fn trial(found: &Findings) -> Option<Diagnosis> {
+    const TOPIC: &str = "a container";
+    Some(match found.trial.as_ref()? {
+        Trial::Ran => fine(TOPIC, "one was run"),
+        Trial::Failed(error, hint) => {
+            let cure = hint.clone().unwrap_or_else(|| {
+                "look into the kernel's log (dmesg), and at what surrounds this shell: filters, limits, mounts".to_owned()
+            });
+            ill(TOPIC, State::Broken, "trial-failed", error.clone(), cure)
+        }
+    })
 }
 
 fn tun(found: &Findings) -> Diagnosis {
@@ -544,6 +583,10 @@ mod tests {
                 by_systemd: false,
                 hint: None,
             },
+            cgroup_mount: None,
+            shell: 1,
+            free_ids: 100_000,
+            trial: None,
             systemd: true,
             lingering: true,
         }
@@ -655,6 +698,27 @@ mod tests {
             let closed = Some(("creating".to_owned(), Some(errno), "/x".into()));
             assert_eq!(ills(|f| f.store.closed = closed), [(cause, Broken)]);
         }
+    }
+
+    #[test]
+    fn a_container_that_does_not_run_is_told_as_it_tells() {
+        assert_eq!(ills(|f| f.trial = Some(Trial::Ran)), []);
+        let failed = |f: &mut Findings| f.trial = Some(Trial::Failed("x".into(), Some("y".into())));
+        assert_eq!(ills(failed), [("trial-failed", State::Broken)]);
+    }
+
+    #[test]
+    fn ids_that_nobody_has_are_given_by_one_command() {
+        let cure = |change: fn(&mut Findings)| {
+            let mut found = well();
+            found.free_ids = 231_072;
+            change(&mut found);
+            diagnose(&found).into_iter().find_map(|one| one.cure).unwrap()
+        };
+        let both = "as root: usermod --add-subuids 231072-296607 --add-subgids 231072-296607 otter";
+        assert_eq!(cure(|f| f.sub_ids = Default::default()), both);
+        let one = "as root: usermod --add-subgids 231072-296607 otter";
+        assert_eq!(cure(|f| f.sub_ids[1].ranges.clear()), one);
     }
 
     #[test]

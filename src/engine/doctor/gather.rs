@@ -1,12 +1,13 @@
 //! Trying everything once.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Findings, Helper, Inside, RuntimeDir, StoreFindings, SubIds, Tried, UserNamespace};
+use super::{Findings, Helper, Inside, RuntimeDir, StoreFindings, SubIds, Trial, Tried, UserNamespace};
 use crate::base::idmap::IdMapping;
 use crate::base::report;
 use crate::cgroup;
@@ -45,8 +46,10 @@ pub fn gather(paths: &Paths, told: bool) -> Findings {
     let many = (rung.kind == RungKind::Subordinate).then(|| child::call(Some(&rung.mapping), || ()));
     let soft = |resource| ids::limit(resource).map_or(u64::MAX, |(soft, _)| soft);
     let nodes = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
-    let is_node =
-        |path: &&str| fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device());
+    let readable = |path: &str| rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok();
+    let is_node = |path: &&str| {
+        fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device()) && readable(path)
+    };
     Findings {
         uid,
         signs: Signs::gather(),
@@ -55,7 +58,7 @@ pub fn gather(paths: &Paths, told: bool) -> Findings {
         sub_ids: ["/etc/subuid", "/etc/subgid"].map(|file| sub_ids(file, name.as_deref(), uid)),
         helpers: ["newuidmap", "newgidmap"].map(helper),
         many_ids: many.and_then(Result::err).map(|error| report::chain(&error)),
-        userns: user_namespace(uid, gid),
+        userns: user_namespace(rung.kind == RungKind::Root, uid, gid),
         store: store(paths, &rung.mapping, root),
         runtime_dir: if root || told { RuntimeDir::Unneeded } else { runtime_dir(uid) },
         memfd: tried(memfd()),
@@ -65,6 +68,10 @@ pub fn gather(paths: &Paths, told: bool) -> Findings {
         files: soft(libc::RLIMIT_NOFILE),
         file_size: soft(libc::RLIMIT_FSIZE),
         cgroup: cgroup::availability(),
+        cgroup_mount: cgroup::tree().map(|tree| tree.mount),
+        shell: std::os::unix::process::parent_id(),
+        free_ids: idmap::free_range(),
+        trial: None,
         systemd: Path::new("/run/systemd/system").is_dir(),
         lingering: name.as_ref().is_some_and(|name| Path::new("/var/lib/systemd/linger").join(name).exists()),
         rung,
@@ -110,9 +117,9 @@ fn helper(name: &str) -> Helper {
 }
 
 /// Makes a user namespace in a child, and tries in there what a container needs.
-fn user_namespace(uid: u32, gid: u32) -> UserNamespace {
+fn user_namespace(unneeded: bool, uid: u32, gid: u32) -> UserNamespace {
     let work = || {
-        if uid != 0 {
+        if !unneeded {
             match userns::enter(&IdMapping::single(0, uid, 0, gid)) {
                 Err(userns::Error::Create(error)) => {
                     return Err((error.raw_os_error().unwrap_or(0), String::new()));
@@ -124,7 +131,7 @@ fn user_namespace(uid: u32, gid: u32) -> UserNamespace {
         Ok(inside())
     };
     match child::call::<Result<Inside, (i32, String)>, _>(None, work) {
-        Ok(Ok(inside)) if uid == 0 => UserNamespace::Unneeded(inside),
+        Ok(Ok(inside)) if unneeded => UserNamespace::Unneeded(inside),
         Ok(Ok(inside)) => UserNamespace::Works(inside),
         Ok(Err((0, chain))) => UserNamespace::Unmapped(chain),
         Ok(Err((errno, _))) => UserNamespace::Refused(errno),
@@ -228,7 +235,7 @@ fn fstype(path: &Path) -> String {
 }
 
 /// Stacks two directories of the store, in a mount that is attached nowhere.
-pub fn overlay(store: &Store, mapping: Option<&IdMapping>) -> Tried {
+fn overlay(store: &Store, mapping: Option<&IdMapping>) -> Tried {
     let dir = store.path(format!("staging/probe-{}", std::process::id()));
     let probe = || -> io::Result<()> {
         let part = |name: &str| -> io::Result<PathBuf> {
@@ -252,6 +259,45 @@ pub fn overlay(store: &Store, mapping: Option<&IdMapping>) -> Tried {
     });
     // What keeps the child from its ids is told elsewhere.
     tried.unwrap_or(None)
+}
+
+/// Runs a container, with a network or without: this program in a root of its own. It is started anew, as by its
+/// user.
+pub fn run(paths: &Paths, network: bool) -> Trial {
+    let failed = |action: &str, error: &io::Error| Trial::Failed(format!("{action}: {error}"), None);
+    let dir = paths.root.join(format!("staging/trial-{}", std::process::id()));
+    let program = match fs::read_link("/proc/self/exe") {
+        Ok(program) => program,
+        Err(error) => return failed("finding this program", &error),
+    };
+    if let Err(error) = fs::create_dir(&dir) {
+        return failed("making a root", &error);
+    }
+    let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let place = |name: &str, path: &Path| vec![name.into(), path.as_os_str().to_owned()];
+    let mut mount = program.as_os_str().to_owned();
+    mount.push(":/hello:ro");
+    let args = [
+        place("--root", &paths.root),
+        place("--runroot", &paths.runroot),
+        words(if network { &["run", "--rm"] } else { &["run", "--rm", "--network", "none"] }),
+        words(&["-v"]),
+        vec![mount],
+        place("--rootfs", &dir),
+        words(&["/hello"]),
+    ]
+    .concat();
+    let outcome = process::complaint_of(&program, &args);
+    let _ = tree::remove_all(&dir);
+    match outcome {
+        Ok((0, _)) => Trial::Ran,
+        Ok((code, said)) => {
+            let line = |with: &str| said.lines().find_map(|line| line.strip_prefix(with)).map(str::to_owned);
+            let error = line("error: ").unwrap_or_else(|| format!("it ended with the exit code {code}"));
+            Trial::Failed(error, line("hint: "))
+        }
+        Err(error) => failed("starting this program", &error),
+    }
 }
 
 fn runtime_dir(uid: u32) -> RuntimeDir {

@@ -9,15 +9,15 @@ mod gather;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::base::idmap::IdRange;
 use crate::cgroup::Availability;
 use crate::security::idmap::Rung;
 use crate::security::refused::Signs;
 
-pub use diagnose::diagnose;
-pub use gather::gather;
-pub(super) use gather::overlay;
+pub use diagnose::{NETWORK, diagnose};
+pub use gather::{gather, run};
 
 /// How far something is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,8 +56,30 @@ pub struct Diagnosis {
     pub cure: Option<String>,
 }
 
+impl Diagnosis {
+    /// As `doctor --format json` and `info` have it.
+    pub fn value(&self) -> Value {
+        json!({
+            "topic": self.topic,
+            "state": self.state.word(),
+            "cause": self.cause,
+            "text": self.text,
+            "cure": self.cure,
+        })
+    }
+}
+
 /// What came of a try: nothing if it worked, else the error number.
 pub type Tried = Option<i32>;
+
+/// What came of running a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// It ran.
+    Ran,
+    /// The error, and the hint if there was one.
+    Failed(String, Option<String>),
+}
 
 /// What is tried as root of a user namespace with one id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,6 +209,14 @@ pub struct Findings {
     pub file_size: u64,
     /// Control groups.
     pub cgroup: Availability,
+    /// Where the v2 tree is mounted.
+    pub cgroup_mount: Option<PathBuf>,
+    /// The process that the caller was started by: a shell.
+    pub shell: u32,
+    /// The first range of subordinate ids that nobody has.
+    pub free_ids: u32,
+    /// What came of running a container, if that was tried.
+    pub trial: Option<Trial>,
     /// systemd runs the machine.
     pub systemd: bool,
     /// The user's services go on without a login.

@@ -1,5 +1,5 @@
 //! Logs that systemd keeps. They are asked of `journalctl`, which comes with the journal: its files' format, their
-//! compression and who may read which are its own business (docs/adr/0019-journal.md).
+//! compression and who may read which are its own business (docs/adr/0020-journal.md).
 //!
 //! It answers in the export format (systemd.io/JOURNAL_EXPORT_FORMATS): fields `NAME=TEXT\n`, or
 //! `NAME\n`, the length as 64 bits, the bytes and `\n`; an empty line ends an entry.
