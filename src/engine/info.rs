@@ -91,6 +91,7 @@ impl Engine {
                         },
                         "why": rung.why,
                         "hint": rung.hint,
+                        "otherMappings": other_mappings(rung.kind),
                         "owners": if rung.kind == RungKind::Single { "emulated" } else { "real" },
                     },
                     "files": files_rung(found.store.overlay),
@@ -135,6 +136,17 @@ impl Engine {
             },
             "version": version_value(),
         }))
+    }
+}
+
+/// What it costs to give a container other ids than the usual ones.
+fn other_mappings(kind: RungKind) -> &'static str {
+    match kind {
+        RungKind::Single => "--userns=keep-id costs nothing: all files are of the one id",
+        RungKind::Subordinate | RungKind::Root => {
+            "--userns=keep-id and auto, and --uidmap, copy the image's files before a container's first start, with their \
+             owners changed"
+        }
     }
 }
 
@@ -209,6 +221,10 @@ fn network_rung(runroot: &std::path::Path) -> Value {
         Some(QueueKind::Frames) => (
             "frames",
             "the kernel has no rules that hand over (nf_tables with tproxy): the relay carries frames by hand, which is slower",
+        ),
+        Some(QueueKind::Helper) => (
+            "slirp4netns",
+            "the kernel gives no other way: no ports, no rules, no shared networks, and link-local addresses are open",
         ),
         None => ("unknown", "no container with a network of its own has been started since the machine was"),
     };

@@ -310,7 +310,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
             Some((log, listener))
         }
     };
-    let Born { mut created, mut streams, relay, known } = create(job)?;
+    let Born { mut created, mut streams, plan, mut relay, known } = create(job)?;
     // The program has them now; a pipe is not to stay open because we hold an end of it.
     daemon::close_fds(&job.record.config.kernel.preserve_fds);
     // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids. Not
@@ -340,10 +340,18 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     job.containers.write_state(id, &state)?;
     job.containers.clear_exit(id)?;
     write_marks(job, created.pid).map_err(io_error(job, "writing the process IDs"))?;
-    if let Some(relay) = &relay {
-        let queue =
-            relay.ready().map_err(|source| Error::Network { name: job.record.name.clone(), source })?;
-        if known != Some(queue) {
+    if let (Some(ours), Some(plan)) = (&relay, &plan) {
+        let failed = |source| Error::Network { name: job.record.name.clone(), source };
+        let queue = match ours.ready() {
+            Err(failure) => {
+                relay = Some(ours.by_helper(plan, created.pid, failure).map_err(failed)?);
+                QueueKind::Helper
+            }
+            Ok(queue) => queue,
+        };
+        // Who shares a router finds a worse way than who is alone may have found.
+        let better = matches!(known, Some(QueueKind::Frames | QueueKind::Helper)) && plan.meeting.is_some();
+        if known != Some(queue) && !better {
             // The next one finds it out by itself, if this cannot be written.
             let word = queue.word().as_bytes();
             let _ = atomic::write(&queue_file(job), word, 0o600, Durability::Volatile);
@@ -587,7 +595,9 @@ fn known_queue(job: &Job) -> Option<QueueKind> {
 struct Born {
     created: Created,
     streams: Streams,
-    /// Its way out, if it has a network that takes one.
+    /// Its network, if that takes a relay.
+    plan: Option<NetworkPlan>,
+    /// Its way out.
     relay: Option<Relay>,
     /// The kind of queue that an earlier relay found.
     known: Option<QueueKind>,
@@ -598,6 +608,9 @@ fn create(job: &mut Job) -> Result<Born, Error> {
     let name = job.record.name.clone();
     let plan = job.networks.plan(&job.record).map_err(io_error(job, "planning the network"))?;
     let known = plan.as_ref().and_then(|_| known_queue(job));
+    let alone = plan.as_ref().is_some_and(|plan| plan.meeting.is_none());
+    // Who is alone may have a better way than one who shares a router has found.
+    let known = known.filter(|kind| !(alone && *kind == QueueKind::Absent));
     let tried = std::env::var(FORCED).ok().and_then(|word| QueueKind::of_word(&word)).or(known);
     let attempt = |mut request: CreateRequest, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
@@ -629,7 +642,7 @@ fn create(job: &mut Job) -> Result<Born, Error> {
         let created = runtime::create_with(request, born)
             .map_err(|source| Error::Runtime { name: name.clone(), source })?;
         let relay = relay.transpose().map_err(failed)?;
-        Ok(Born { created, streams, relay, known })
+        Ok(Born { created, streams, plan: plan.clone(), relay, known })
     };
     let stdin = job.stdin.take();
     let copy = || stdin.as_ref().and_then(|fd| fd.try_clone().ok());

@@ -12,6 +12,7 @@ use std::sync::mpsc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::helper;
 use super::keeper::Keeper;
 use super::nft::QueueKind;
 use super::plan::{NetworkPlan, Wiring};
@@ -42,6 +43,24 @@ pub enum Error {
         /// What may be done about it, if anything.
         hint: String,
     },
+    /// The kernel has no way for packets to it.
+    #[error("{message}")]
+    NoWay {
+        /// What it lacks for each.
+        message: String,
+        /// What may be done about it.
+        hint: String,
+    },
+    /// Nor is there another program that could do it.
+    #[error("{message}; {}", report::chain(helper))]
+    NoHelper {
+        /// What the kernel lacks.
+        message: String,
+        /// What may be done about it.
+        hint: String,
+        /// Why the program does not.
+        helper: helper::Error,
+    },
     /// It does not say what became of a change.
     #[error("the relay's process does not answer")]
     Silent,
@@ -54,7 +73,9 @@ impl Error {
     /// What may be done about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Inside { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
+            Self::Inside { hint, .. } | Self::NoWay { hint, .. } | Self::NoHelper { hint, .. } => {
+                Some(hint.clone()).filter(|hint| !hint.is_empty())
+            }
             Self::Shared(error) => error.hint(),
             _ => None,
         }
@@ -89,6 +110,8 @@ pub struct Relay {
     door: Option<PathBuf>,
     /// Whether it has ports of the host.
     published: bool,
+    /// Whether the container has a user namespace of its own.
+    own_users: bool,
     /// How many orders it was given.
     orders: Cell<u64>,
 }
@@ -106,6 +129,7 @@ impl Relay {
         let (ours, theirs) = socket::packet_pair().map_err(Error::Process)?;
         let options = CloneOptions { close: Some(ours.as_fd()), ..CloneOptions::default() };
         let parent = std::process::id();
+        let own_users = namespaces.user.is_some();
         let door = place.as_ref().map(|place| place.path.clone());
         let child = process::spawn(options, || {
             let mut keep = vec![theirs.as_raw_fd(), namespaces.net.as_raw_fd()];
@@ -122,7 +146,9 @@ impl Relay {
                 Ok(()) => 0,
                 Err(failure) => {
                     // Whoever would be told may be gone, and so shall we be.
-                    let text = [report::chain(&failure), failure.hint().unwrap_or_default()].join("\0");
+                    let kind = if failure.is_no_way() { NO_WAY } else { "" };
+                    let hint = failure.hint().unwrap_or_default();
+                    let text = [&report::chain(&failure)[..], &hint, kind].join("\0");
                     let _ = socket::send(&theirs, text.as_bytes(), None);
                     1
                 }
@@ -133,6 +159,26 @@ impl Relay {
             control: ours,
             door,
             published: !plan.published.is_empty(),
+            own_users,
+            orders: Cell::new(0),
+        })
+    }
+
+    /// What does it instead of a relay that has failed for want of a way, for the container with this first process.
+    pub fn by_helper(&self, plan: &NetworkPlan, pid: i32, failure: Error) -> Result<Self, Error> {
+        let Error::NoWay { message, hint } = failure else { return Err(failure) };
+        let (control, _) = socket::packet_pair().map_err(Error::Process)?;
+        let child = helper::start(plan, pid, self.own_users).map_err(|helper| Error::NoHelper {
+            message,
+            hint,
+            helper,
+        })?;
+        Ok(Self {
+            child,
+            control,
+            door: None,
+            published: false,
+            own_users: self.own_users,
             orders: Cell::new(0),
         })
     }
@@ -199,15 +245,21 @@ impl Drop for Relay {
 /// What the process says of an error and what may be done about it; nothing of what went well.
 fn said(text: &[u8]) -> Result<(), Error> {
     let text = String::from_utf8_lossy(text);
-    let (message, hint) = text.split_once('\0').unwrap_or((&text, ""));
-    if message.is_empty() {
-        return Ok(());
+    let mut parts = text.split('\0').map(str::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    let (message, hint, kind) = (next(), next(), next());
+    match (message.is_empty(), kind == NO_WAY) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Error::NoWay { message, hint }),
+        (false, false) => Err(Error::Inside { message, hint }),
     }
-    Err(Error::Inside { message: message.to_owned(), hint: hint.to_owned() })
 }
 
 /// A message has at most so many bytes beside its number.
 const LONGEST: usize = 65000;
+
+/// Marks an error for which there may be another program.
+const NO_WAY: &str = "no way";
 
 /// How long the relay may take to change networks.
 const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };

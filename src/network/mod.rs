@@ -4,6 +4,7 @@
 pub mod birth;
 pub mod change;
 pub mod dns;
+mod helper;
 pub mod ids;
 mod keeper;
 pub mod leases;

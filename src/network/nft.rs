@@ -133,6 +133,8 @@ pub enum QueueKind {
     Absent,
     /// There are no rules that hand over: frames are carried by hand.
     Frames,
+    /// None of these: another program does it.
+    Helper,
 }
 
 impl QueueKind {
@@ -141,6 +143,10 @@ impl QueueKind {
 
     /// What is tried, in this order: first what earlier ones found. Who shares a router cannot carry frames.
     pub fn ways(known: Option<Self>, alone: bool) -> Vec<Self> {
+        if alone && known == Some(Self::Helper) {
+            return Vec::new();
+        }
+        let known = known.filter(|kind| *kind != Self::Helper);
         let others = Self::ALL.into_iter().filter(|kind| Some(*kind) != known);
         known.into_iter().chain(others).filter(|kind| alone || *kind != Self::Frames).collect()
     }
@@ -150,7 +156,7 @@ impl QueueKind {
         match self {
             Self::Native => Some(Queue::Native(number)),
             Self::Target => Some(Queue::Target(number)),
-            Self::Absent | Self::Frames => None,
+            Self::Absent | Self::Frames | Self::Helper => None,
         }
     }
 
@@ -161,12 +167,13 @@ impl QueueKind {
             Self::Target => "target",
             Self::Absent => "absent",
             Self::Frames => "frames",
+            Self::Helper => "helper",
         }
     }
 
     /// What a word says.
     pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.word() == word)
+        Self::ALL.into_iter().chain([Self::Helper]).find(|kind| kind.word() == word)
     }
 }
 

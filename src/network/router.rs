@@ -32,7 +32,7 @@ pub enum Error {
     #[error(transparent)]
     Relay(#[from] relay::Error),
     /// There is no way for packets to the relay.
-    #[error("{}", .0.iter().map(|error| report::chain(error)).collect::<Vec<_>>().join("; "))]
+    #[error("the kernel has no way for it{}{}", if .0.is_empty() { "" } else { ": " }, .0.iter().map(|error| report::chain(error)).collect::<Vec<_>>().join("; "))]
     NoWay(Vec<Error>),
     /// The thread that does all this.
     #[error("the thread of the router died")]
@@ -47,6 +47,11 @@ impl Error {
             Self::Relay(relay::Error::Queue(source)) => is_missing(source),
             _ => false,
         }
+    }
+
+    /// Whether another program might do it.
+    pub fn is_no_way(&self) -> bool {
+        matches!(self, Self::NoWay(_))
     }
 
     /// What may be done about it.

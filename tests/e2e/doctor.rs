@@ -247,5 +247,8 @@ fn who_runs_the_tests_can_run_containers() {
     );
     umiak.run(&["run", "--rm", "--network", "none", "busybox", "true"]).ok();
     umiak.run(&["doctor", "--format", "{{.broken}}"]).ok().says("false");
+    let info = umiak.run(&["info", "--format", "{{json .host.isolation.checks}}"]).ok().stdout;
+    assert!(info.contains("\"topic\":\"user ids\""), "{info}");
+    umiak.run(&["info", "--format", "{{.host.isolation.ids.otherMappings}}"]).ok().has("keep-id");
     umiak.run(&["doctor", "nonsense"]).exits(125).tells("nonsense");
 }

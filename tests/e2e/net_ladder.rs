@@ -145,3 +145,37 @@ fn the_way_is_told() {
         umiak.run(&["info"]).ok().has(word);
     }
 }
+
+#[test]
+fn by_another_program() {
+    requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"), Need::Tool("slirp4netns"));
+    if std::fs::File::options().read(true).write(true).open("/dev/net/tun").is_err() {
+        return crate::support::skip("needs /dev/net/tun", true);
+    }
+    let world = World::new("helper");
+    world
+        .inside(&[], &format!("ip address show dev eth0; nc {} 4000", FAR[0]))
+        .ok()
+        .has("10.0.2.100/24")
+        .has("tcp from");
+    world.umiak.run(&["info"]).ok().has("slirp4netns");
+    let args = ["run", "-d", "--name", "c", "localhost/busybox", "sleep", "1000"];
+    world.run(&args).ok();
+    world.umiak.run(&["restart", "-t", "0", "c"]).ok();
+    world.umiak.run(&["rm", "-f", "-t", "0", "c"]).ok();
+}
+
+#[test]
+fn what_the_last_way_cannot_do_is_told() {
+    requires!(Need::Image("busybox"));
+    let mut umiak = Umiak::with_busybox();
+    umiak.set_env("UMIAK_NETWORK_RUNG", "helper");
+    for (options, part) in [
+        (&["-p", "127.0.0.1::80"][..], "cannot do this: published ports"),
+        (&["--egress", "deny=10.0.0.0/8"], "cannot do this: rules for what goes out"),
+    ] {
+        let args = [&["run", "--rm"], options, &["busybox", "true"]].concat();
+        umiak.run(&args).exits(125).tells(part).hints("--network host");
+    }
+    umiak.run(&["ps", "-aq"]).ok().says("");
+}

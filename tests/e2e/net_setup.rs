@@ -219,3 +219,60 @@ fn the_rules_are_what_nft_reads_out_of_them() {
     // Of the kernel's queues one or the other.
     assert!(text.contains("queue num 1") || text.contains("queue to 1"), "{text}");
 }
+
+/// Ordinary users of the machine, which scripts/test makes.
+const USERS: [&str; 2] = ["umiak-test", "umiak-solo"];
+
+#[test]
+fn two_users_have_the_same_network_at_once() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Tool("setpriv"));
+    let known = std::fs::read_to_string("/etc/passwd").unwrap();
+    if !USERS.iter().all(|user| known.lines().any(|line| line.starts_with(&format!("{user}:")))) {
+        return crate::support::skip("needs the users of scripts/test", true);
+    }
+    let umiak = Umiak::new();
+    let image =
+        format!("oci:{}:localhost/busybox:latest", crate::support::images().join("busybox").display());
+    let run = |user: &str, args: &[&str]| {
+        let dir = umiak.dir.join(user);
+        let at = |part: &str| dir.join(part).display().to_string();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--regid", user, "--init-groups"]).arg(Umiak::binary());
+        command.args(["--root", &at("store"), "--runroot", &at("run/umiak")]).args(args);
+        command.env("HOME", &dir).env("XDG_RUNTIME_DIR", at("run")).current_dir(&dir);
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        finish(child, b"", format!("{user}: {}", args.join(" ")))
+    };
+    let mut ids = Vec::new();
+    for user in USERS {
+        let dir = umiak.dir.join(user);
+        std::fs::create_dir_all(dir.join("run")).unwrap();
+        std::fs::set_permissions(dir.join("run"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .unwrap();
+        let given = Command::new("chown").args(["-R", &format!("{user}:")]).arg(&dir).status().unwrap();
+        assert!(given.success());
+        run(user, &["pull", "-q", &image]).ok();
+        run(user, &["network", "create", "--subnet", "10.99.0.0/24", "same"]).ok();
+        let args = ["run", "-d", "--name", "web", "--network", "same", "-p", "127.0.0.1::80"];
+        let id = run(user, &[&args[..], &["busybox", "httpd", "-f", "-h", "/etc"]].concat()).ok().stdout;
+        ids.push(id.trim()[..12].to_owned());
+    }
+    for (user, id) in USERS.iter().zip(&ids) {
+        eventually("the server listens", || {
+            run(user, &["exec", "web", "netstat", "-ltn"]).stdout.contains(":80 ")
+        });
+        let ask = "wget -q -O- http://web/hostname; wget -q -O- http://10.99.0.2/hostname";
+        let told = run(user, &["run", "--rm", "--network", "same", "busybox", "sh", "-c", ask]).ok();
+        assert_eq!(told.stdout, format!("{id}\n{id}\n"), "{user} reaches his own");
+        let address = run(user, &["port", "web", "80"]).ok().stdout;
+        let mut stream = std::net::TcpStream::connect(address.trim()).unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /hostname HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+        assert!(text.contains(id.as_str()), "{text}");
+    }
+    for user in USERS {
+        run(user, &["rm", "-f", "-t", "0", "web"]).ok();
+    }
+}

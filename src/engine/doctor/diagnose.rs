@@ -480,6 +480,8 @@ fn limits(found: &Findings) -> Diagnosis {
     } else {
         format!("memory, CPU and processes cannot be limited: {}", cgroup.why)
     };
+    // What control groups say themselves of this machine comes first.
+    let cure = cgroup.hint.clone().unwrap_or_else(|| cure.to_owned());
     ill(TOPIC, State::Lesser, cause, text, cure)
 }
 
