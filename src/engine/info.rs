@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::doctor::{self, Diagnosis, Tried};
+use super::doctor::{self, Diagnosis, Findings, Tried};
 use super::{Engine, Error};
 use crate::image::manifest::own_architecture;
 use crate::network::nft::QueueKind;
@@ -16,12 +16,101 @@ use crate::sys::host;
 impl Engine {
     /// Podman's shape where Podman has a word for it, and `isolation` for the rungs of ours.
     pub fn info(&self) -> Result<Value, Error> {
-        let rung = self.rung();
         let found = doctor::gather(&self.paths, true);
-        let uname = rustix::system::uname();
-        let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
+        let mut host = self.host(&found);
+        host["isolation"] = self.isolation(&found);
+        Ok(json!({
+            "host": host,
+            "plugins": {
+                "volume": ["local"],
+                "network": ["bridge"],
+                "log": ["k8s-file", "json-file", "journald", "none", "passthrough"],
+                "authorization": null,
+            },
+            "registries": {},
+            "store": self.store_value()?,
+            "version": version_value(),
+        }))
+    }
+
+    fn host(&self, found: &Findings) -> Value {
+        let rung = self.rung();
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let (memory, swap) = (memory("Mem"), memory("Swap"));
         let (distribution, version, codename) = distribution();
+        let ranges = |ranges: &[crate::base::idmap::IdRange]| {
+            ranges
+                .iter()
+                .map(|r| json!({ "container_id": r.container, "host_id": r.host, "size": r.size }))
+                .collect::<Vec<_>>()
+        };
+        let cgroup = &found.cgroup;
+        let pure = crate::cgroup::tree().is_some_and(|tree| tree.mount.ends_with("cgroup"));
+        json!({
+            "arch": own_architecture(),
+            "cgroupManager": if cgroup.by_systemd { "systemd" } else { "cgroupfs" },
+            "cgroupVersion": if pure { "v2" } else { "v1" },
+            "cgroupControllers": cgroup.controllers,
+            "cpus": std::thread::available_parallelism().map_or(1, usize::from),
+            "distribution": { "distribution": distribution, "version": version, "codename": codename },
+            "eventLogger": "file",
+            "linkmode": "static",
+            "networkBackend": "umiak",
+            "remoteSocket": { "exists": false, "path": "" },
+            "serviceIsRemote": false,
+            "slirp4netns": { "executable": "", "package": "", "version": "" },
+            "swapFree": swap.1,
+            "swapTotal": swap.0,
+            "uptime": uptime(),
+            "hostname": host::name(),
+            "idMappings": { "uidmap": ranges(&rung.mapping.uids), "gidmap": ranges(&rung.mapping.gids) },
+            "kernel": kernel,
+            "logDriver": "k8s-file",
+            "memTotal": memory.0,
+            "memFree": memory.1,
+            "ociRuntime": {
+                "name": "umiak",
+                "package": "",
+                "path": fs::read_link("/proc/self/exe").unwrap_or_default(),
+                "version": env!("CARGO_PKG_VERSION"),
+            },
+            "os": "linux",
+            "rootlessNetworkCmd": "",
+            "security": security(rung.kind),
+        })
+    }
+
+    /// The rung of each ladder, and why.
+    fn isolation(&self, found: &Findings) -> Value {
+        let (rung, cgroup) = (self.rung(), &found.cgroup);
+        json!({
+            "ids": {
+                "rung": match rung.kind {
+                    RungKind::Root => "root",
+                    RungKind::Subordinate => "subordinate ids",
+                    RungKind::Single => "one id",
+                },
+                "why": rung.why,
+                "hint": rung.hint,
+                "otherMappings": other_mappings(rung.kind),
+                "owners": if rung.kind == RungKind::Single { "emulated" } else { "real" },
+            },
+            "files": files_rung(found.store.overlay),
+            "cgroup": {
+                "rung": match (cgroup.available, cgroup.controllers.iter().any(|name| name == "memory")) {
+                    (false, _) => "none",
+                    (true, false) => "tracking",
+                    (true, true) => "limits",
+                },
+                "why": cgroup.why,
+                "hint": cgroup.hint,
+            },
+            "network": network_rung(&self.paths.runroot),
+            "checks": doctor::diagnose(found).iter().map(Diagnosis::value).collect::<Vec<_>>(),
+        })
+    }
+
+    fn store_value(&self) -> Result<Value, Error> {
         let disk = rustix::fs::statvfs(&self.paths.root).ok();
         let blocks = |count: fn(&rustix::fs::StatVfs) -> u64| {
             disk.as_ref().map_or(0, |disk| count(disk).saturating_mul(disk.f_frsize))
@@ -35,108 +124,39 @@ impl Engine {
                 _ => {}
             }
         }
-        let ranges = |ranges: &[crate::base::idmap::IdRange]| {
-            ranges
-                .iter()
-                .map(|r| json!({ "container_id": r.container, "host_id": r.host, "size": r.size }))
-                .collect::<Vec<_>>()
-        };
-        let cgroup = &found.cgroup;
-        let pure = crate::cgroup::tree().is_some_and(|tree| tree.mount.ends_with("cgroup"));
         Ok(json!({
-            "host": {
-                "arch": own_architecture(),
-                "cgroupManager": if cgroup.by_systemd { "systemd" } else { "cgroupfs" },
-                "cgroupVersion": if pure { "v2" } else { "v1" },
-                "cgroupControllers": cgroup.controllers,
-                "cpus": std::thread::available_parallelism().map_or(1, usize::from),
-                "distribution": { "distribution": distribution, "version": version, "codename": codename },
-                "eventLogger": "file",
-                "linkmode": "static",
-                "networkBackend": "umiak",
-                "remoteSocket": { "exists": false, "path": "" },
-                "serviceIsRemote": false,
-                "slirp4netns": { "executable": "", "package": "", "version": "" },
-                "swapFree": swap.1,
-                "swapTotal": swap.0,
-                "uptime": uptime(),
-                "hostname": host::name(),
-                "idMappings": { "uidmap": ranges(&rung.mapping.uids), "gidmap": ranges(&rung.mapping.gids) },
-                "kernel": text(uname.release()),
-                "logDriver": "k8s-file",
-                "memTotal": memory.0,
-                "memFree": memory.1,
-                "ociRuntime": {
-                    "name": "umiak",
-                    "package": "",
-                    "path": fs::read_link("/proc/self/exe").unwrap_or_default(),
-                    "version": env!("CARGO_PKG_VERSION"),
-                },
-                "os": "linux",
-                "rootlessNetworkCmd": "",
-                "security": {
-                    "apparmorEnabled": std::path::Path::new("/sys/kernel/security/apparmor").exists(),
-                    "capabilities": crate::security::capability::DEFAULT.iter().map(|c| format!("CAP_{c}")).collect::<Vec<_>>().join(","),
-                    "rootless": rung.kind != RungKind::Root,
-                    "seccompEnabled": true,
-                    "seccompProfilePath": "",
-                    "selinuxEnabled": std::path::Path::new("/sys/fs/selinux/enforce").exists(),
-                },
-                "isolation": {
-                    "ids": {
-                        "rung": match rung.kind {
-                            RungKind::Root => "root",
-                            RungKind::Subordinate => "subordinate ids",
-                            RungKind::Single => "one id",
-                        },
-                        "why": rung.why,
-                        "hint": rung.hint,
-                        "otherMappings": other_mappings(rung.kind),
-                        "owners": if rung.kind == RungKind::Single { "emulated" } else { "real" },
-                    },
-                    "files": files_rung(found.store.overlay),
-                    "cgroup": {
-                            "rung": match (cgroup.available, cgroup.controllers.iter().any(|name| name == "memory")) {
-                                (false, _) => "none",
-                                (true, false) => "tracking",
-                                (true, true) => "limits",
-                            },
-                            "why": cgroup.why,
-                            "hint": cgroup.hint,
-                        },
-                    "network": network_rung(&self.paths.runroot),
-                    "checks": doctor::diagnose(&found).iter().map(Diagnosis::value).collect::<Vec<_>>(),
-                },
+            "configFile": "",
+            "graphOptions": {},
+            "graphRootAllocated": blocks(|disk| disk.f_blocks),
+            "graphRootUsed": blocks(|disk| disk.f_blocks.saturating_sub(disk.f_bfree)),
+            "graphStatus": {},
+            "imageCopyTmpDir": self.paths.root.join("staging"),
+            "containerStore": {
+                "number": ids.len(),
+                "paused": paused,
+                "running": running,
+                "stopped": ids.len() - running - paused,
             },
-            "plugins": {
-                "volume": ["local"],
-                "network": ["bridge"],
-                "log": ["k8s-file", "json-file", "journald", "none", "passthrough"],
-                "authorization": null,
-            },
-            "registries": {},
-            "store": {
-                "configFile": "",
-                "graphOptions": {},
-                "graphRootAllocated": blocks(|disk| disk.f_blocks),
-                "graphRootUsed": blocks(|disk| disk.f_blocks.saturating_sub(disk.f_bfree)),
-                "graphStatus": {},
-                "imageCopyTmpDir": self.paths.root.join("staging"),
-                "containerStore": {
-                    "number": ids.len(),
-                    "paused": paused,
-                    "running": running,
-                    "stopped": ids.len() - running - paused,
-                },
-                "graphDriverName": "overlay",
-                "graphRoot": self.paths.root,
-                "imageStore": { "number": self.store.images()?.len() },
-                "runRoot": self.paths.runroot,
-                "volumePath": self.paths.root.join("volumes"),
-            },
-            "version": version_value(),
+            "graphDriverName": "overlay",
+            "graphRoot": self.paths.root,
+            "imageStore": { "number": self.store.images()?.len() },
+            "runRoot": self.paths.runroot,
+            "volumePath": self.paths.root.join("volumes"),
         }))
     }
+}
+
+fn security(kind: RungKind) -> Value {
+    let capabilities: Vec<_> =
+        crate::security::capability::DEFAULT.iter().map(|name| format!("CAP_{name}")).collect();
+    json!({
+        "apparmorEnabled": std::path::Path::new("/sys/kernel/security/apparmor").exists(),
+        "capabilities": capabilities.join(","),
+        "rootless": kind != RungKind::Root,
+        "seccompEnabled": true,
+        "seccompProfilePath": "",
+        "selinuxEnabled": std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+    })
 }
 
 /// What it costs to give a container other ids than the usual ones.

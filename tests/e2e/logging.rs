@@ -191,19 +191,9 @@ fn in_the_journal() {
         "-c",
         "echo out; sleep 0.1; echo err >&2",
     ];
-    let own = umiak.command(&program);
-    let output = std::process::Command::new("unshare")
-        .args(["-m", "sh", "-c", "mount -t tmpfs none /run/systemd 2>/dev/null || { mkdir -p /run/systemd && mount -t tmpfs none /run/systemd; }; exec python3 \"$@\"", "sh"])
-        .arg(&receiver)
-        .arg(own.get_program())
-        .args(own.get_args())
-        .env_clear()
-        .envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .current_dir(&umiak.dir)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let script = "mount -t tmpfs none /run/systemd 2>/dev/null || { mkdir -p /run/systemd && mount -t tmpfs none /run/systemd; }; \
+                  exec python3 \"$@\"";
+    let text = beside(&umiak, &["sh", "-c", script, "sh", receiver.to_str().unwrap()], &program);
     for part in
         ["MESSAGE\n", "out\n", "err\n", "box/localhost/busybox:latest", "OF_IT\n", "CONTAINER_ID_FULL"]
     {
@@ -241,10 +231,17 @@ echo "late $("$@" logs --since 1h --tail 1 box | cut -c1-4)"
 echo "followed $("$@" logs -f long | tr '\n' ' ')"
 "#,
     );
-    let own = umiak.command::<&str>(&[]);
+    let text = beside(&umiak, &["bash", script.to_str().unwrap()], &[]);
+    let expected = "all out partx \nerrors err\ntwo err part \nnone \nearly \nlate part\nfollowed 1 2 3 \n";
+    assert_eq!(text, expected);
+}
+
+/// Runs a program in a mount namespace of its own, with a command line of ours behind its arguments; its output.
+fn beside(umiak: &Umiak, program: &[&str], ours: &[&str]) -> String {
+    let own = umiak.command(ours);
     let output = std::process::Command::new("unshare")
-        .args(["-m", "bash"])
-        .arg(&script)
+        .arg("-m")
+        .args(program)
         .arg(own.get_program())
         .args(own.get_args())
         .env_clear()
@@ -252,8 +249,7 @@ echo "followed $("$@" logs -f long | tr '\n' ' ')"
         .current_dir(&umiak.dir)
         .output()
         .unwrap();
-    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{text}\n{errors}");
-    let expected = "all out partx \nerrors err\ntwo err part \nnone \nearly \nlate part\nfollowed 1 2 3 \n";
-    assert_eq!(text, expected, "{errors}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
 }
