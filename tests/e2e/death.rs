@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use crate::requires;
-use crate::support::{Need, Umiak, skip};
+use crate::support::{Account, Need, Umiak, skip};
 
 /// Calls that change something that others can see, or that wait for others.
 const CHANGES: &str = "openat,openat2,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,rmdir,linkat,symlinkat,\
@@ -20,7 +20,9 @@ const CHANGES: &str = "openat,openat2,rename,renameat,renameat2,mkdir,mkdirat,un
 fn traced(umiak: &Umiak, options: &[&str], args: &[&str]) -> std::process::ExitStatus {
     let own = umiak.command(args);
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq"]).args(options).arg(own.get_program()).args(own.get_args());
+    // Setuid programs gain nothing but under root's strace.
+    let user = umiak.user.iter().flat_map(|user| ["-u", &user.name]);
+    command.args(["-f", "-qq"]).args(user).args(options).arg(own.get_program()).args(own.get_args());
     command.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.current_dir(&umiak.dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().unwrap()
@@ -86,12 +88,15 @@ fn check_told(umiak: &Umiak, step: &str) {
 /// Kills a command, its monitor and its init at their steps; `before` makes what it needs. `UMIAK_TEST_STEPS`
 /// says how many of the steps are taken: all of them take minutes.
 fn sweep(before: &dyn Fn(&Umiak), args: &[&str]) {
-    let umiak = Umiak::with_busybox();
-    if !strace_works(&umiak) {
+    sweep_in(&Umiak::with_busybox(), before, args);
+}
+
+fn sweep_in(umiak: &Umiak, before: &dyn Fn(&Umiak), args: &[&str]) {
+    if !strace_works(umiak) {
         return;
     }
-    before(&umiak);
-    let all: Vec<(String, u32)> = steps(&umiak, args)
+    before(umiak);
+    let all: Vec<(String, u32)> = steps(umiak, args)
         .into_iter()
         .flat_map(|(name, most)| (1..=most).map(move |number| (name.clone(), number)))
         .collect();
@@ -102,12 +107,12 @@ fn sweep(before: &dyn Fn(&Umiak), args: &[&str]) {
     let mut killed = 0;
     for (name, number) in all.iter().step_by(stride) {
         let step = format!("{args:?} killed at {name} number {number}");
-        before(&umiak);
+        before(umiak);
         let inject = format!("inject={name}:signal=KILL:when={number}");
         let trace = format!("trace={name}");
-        let status = traced(&umiak, &["-o", "/dev/null", "-e", &trace, "-e", &inject], args);
+        let status = traced(umiak, &["-o", "/dev/null", "-e", &trace, "-e", &inject], args);
         killed += usize::from(status.signal() == Some(9));
-        check_told(&umiak, &step);
+        check_told(umiak, &step);
         // No repair is needed, and what was left is cleared away by what is done anyway.
         let next = umiak.run(&["run", "--rm", "--network", "none", "busybox", "echo", "works"]);
         assert_eq!((next.code, next.stdout.as_str()), (Some(0), "works\n"), "{step}: {}", next.stderr);
@@ -222,4 +227,21 @@ fn of_volume_commands() {
     };
     sweep(&filled, &["volume", "import", "data", "data.tar"]);
     sweep(&filled, &["volume", "export", "-o", "again.tar", "data"]);
+}
+
+/// Of an ordinary user with subordinate ids, whose maps setuid programs write.
+#[test]
+fn with_subordinate_ids() {
+    requires!(Need::Root, Need::Image("busybox"), Need::Tool("strace"), Need::Tool("newuidmap"));
+    let Some(account) = Account::with_many_ids() else {
+        return skip("no user has subordinate ids", true);
+    };
+    let umiak = Umiak::of_user(account);
+    let plain = ["--name", "box", "--network", "none", "busybox"];
+    sweep_in(&umiak, &nothing, &[&["run", "--rm"], &plain[..], &["true"]].concat());
+    sweep_in(&umiak, &nothing, &["run", "-d", "--name", "box", "-v", "data:/d", "busybox", "true"]);
+    sweep_in(&umiak, &nothing, &[&["run", "--rm", "--userns", "keep-id"], &plain[..], &["true"]].concat());
+    sweep_in(&umiak, &created, &["start", "box"]);
+    sweep_in(&umiak, &running, &["exec", "box", "true"]);
+    sweep_in(&umiak, &running, &["rm", "-f", "-t", "0", "box"]);
 }

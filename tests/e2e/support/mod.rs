@@ -16,7 +16,7 @@ mod world;
 pub use registry::Registry;
 pub use skip::skip;
 pub use terminal::Terminal;
-pub use world::{Output, Umiak, eventually, finish, processes};
+pub use world::{Account, Output, Umiak, eventually, finish, processes};
 
 use std::path::{Path, PathBuf};
 

@@ -16,8 +16,33 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Umiak {
     /// A private directory, also for the test's own files.
     pub dir: PathBuf,
+    /// Whose commands they are, if not the test's own user's.
+    pub user: Option<Account>,
     env: Vec<(String, String)>,
     ids: RefCell<Vec<String>>,
+}
+
+/// An ordinary user of the machine.
+pub struct Account {
+    /// As `strace -u` takes it.
+    pub name: String,
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    /// One with subordinate ids.
+    pub fn with_many_ids() -> Option<Self> {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let (subuid, passwd) = (read("/etc/subuid"), read("/etc/passwd"));
+        let known = |name: &str| subuid.lines().any(|line| line.split(':').next() == Some(name));
+        passwd.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let [name, _, uid, gid, ..] = fields[..] else { return None };
+            let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+            (uid != 0 && known(name)).then(|| Self { name: name.to_owned(), uid, gid })
+        })
+    }
 }
 
 impl Umiak {
@@ -41,11 +66,27 @@ impl Umiak {
             ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
             ("TERM".to_owned(), "xterm".to_owned()),
         ];
-        let mut umiak = Self { dir, env, ids: RefCell::default() };
+        let mut umiak = Self { dir, user: None, env, ids: RefCell::default() };
         // All tests of networks can be run on one rung of the ladder.
         if let Ok(rung) = std::env::var("UMIAK_NETWORK_RUNG") {
             umiak.set_env("UMIAK_NETWORK_RUNG", &rung);
         }
+        umiak
+    }
+
+    /// A world with `busybox` of another user's than the test's, who is root.
+    pub fn of_user(account: Account) -> Self {
+        let mut umiak = Self::new();
+        let image = umiak.dir.join("busybox");
+        let copied = Command::new("cp").arg("-r").arg(super::images().join("busybox")).arg(&image).status();
+        assert!(copied.unwrap().success());
+        for part in ["", "home", "run", "tmp"] {
+            std::os::unix::fs::chown(umiak.dir.join(part), Some(account.uid), Some(account.gid)).unwrap();
+        }
+        let open = Command::new("chmod").args(["-R", "a+rX"]).arg(&image).status();
+        assert!(open.unwrap().success());
+        umiak.user = Some(account);
+        umiak.run(&["pull", "-q", "oci:busybox:localhost/busybox:latest"]).ok();
         umiak
     }
 
@@ -96,6 +137,10 @@ impl Umiak {
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.arg("--root").arg(root).arg("--runroot").arg(self.dir.join("run/umiak"));
         command.args(args).current_dir(&self.dir).stdin(Stdio::null());
+        if let Some(account) = &self.user {
+            use std::os::unix::process::CommandExt;
+            command.uid(account.uid).gid(account.gid);
+        }
         command
     }
 
