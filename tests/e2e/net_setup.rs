@@ -231,8 +231,7 @@ fn two_users_have_the_same_network_at_once() {
         return crate::support::skip("needs the users of scripts/test", true);
     }
     let umiak = Umiak::new();
-    let image =
-        format!("oci:{}:localhost/busybox:latest", crate::support::images().join("busybox").display());
+    let image = format!("oci:{}:localhost/busybox:latest", umiak.readable_image("busybox").display());
     let run = |user: &str, args: &[&str]| {
         let dir = umiak.dir.join(user);
         let at = |part: &str| dir.join(part).display().to_string();

@@ -77,17 +77,22 @@ impl Umiak {
     /// A world with `busybox` of another user's than the test's, who is root.
     pub fn of_user(account: Account) -> Self {
         let mut umiak = Self::new();
-        let image = umiak.dir.join("busybox");
-        let copied = Command::new("cp").arg("-r").arg(super::images().join("busybox")).arg(&image).status();
-        assert!(copied.unwrap().success());
+        let image = umiak.readable_image("busybox");
         for part in ["", "home", "run", "tmp"] {
             std::os::unix::fs::chown(umiak.dir.join(part), Some(account.uid), Some(account.gid)).unwrap();
         }
-        let open = Command::new("chmod").args(["-R", "a+rX"]).arg(&image).status();
-        assert!(open.unwrap().success());
         umiak.user = Some(account);
-        umiak.run(&["pull", "-q", "oci:busybox:localhost/busybox:latest"]).ok();
+        umiak.run(&["pull", "-q", &format!("oci:{}:localhost/busybox:latest", image.display())]).ok();
         umiak
+    }
+
+    /// A copy of a test image's layout that every user can read: the images may be in root's own cache.
+    pub fn readable_image(&self, image: &str) -> PathBuf {
+        let copy = self.dir.join(format!("image-{image}"));
+        let source = super::images().join(image);
+        assert!(Command::new("cp").arg("-r").arg(source).arg(&copy).status().unwrap().success());
+        assert!(Command::new("chmod").args(["-R", "a+rX"]).arg(&copy).status().unwrap().success());
+        copy
     }
 
     /// A world that has `image` of `scripts/make-images` as `localhost/IMAGE:latest`.
