@@ -40,7 +40,8 @@ whole && same "inspect: paused" paused "$(said inspect --format '{{.State.Status
 whole && refused "exec into a paused one" "improper" pod exec one true
 check "unpause" pod unpause one
 whole && same "inspect: running" running "$(said inspect --format '{{.State.Status}}' one)"
-check "top" sh -c "podman --runtime $work/umiak-runtime --cgroup-manager $manager top one | grep -q sleep"
+# Podman gives up when a process ends between its two looks.
+eventually "top" sh -c "podman --runtime $work/umiak-runtime --cgroup-manager $manager top one | grep -q sleep"
 check "stats" sh -c "podman --runtime $work/umiak-runtime --cgroup-manager $manager stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' one | grep -q '67.11MB'"
 check "update" pod update --memory 48m --cpus .25 one
 same "update: it counts" "50331648 25000 100000" "$(said exec one sh -c 'cd /sys/fs/cgroup; echo $(cat memory.max cpu.max)')"

@@ -161,13 +161,15 @@ if whole && command -v podman >/dev/null; then
     both --cgroup-conf memory.high=50000000 'cat /sys/fs/cgroup/memory.high'
     for wrong in "-m 1x" "-m -1" "--memory-swap 64m" "-m 64m --memory-swap 32m" "--memory-swappiness 50" "--oom-kill-disable" \
         "--cpus 1 --cpu-quota 5000" "--cpu-quota 500" "--cpu-period 500" "--cpu-shares -1" "--cpuset-cpus 9" "--cpuset-cpus x" \
-        "--pids-limit x" "--pids-limit -5" "--blkio-weight 5" "--device-read-bps /dev/nothing:1m" "--cgroup-conf nonsense=1" "--cgroups strange"; do
+        "--pids-limit x" "--pids-limit -5" "--device-read-bps /dev/nothing:1m" "--cgroup-conf nonsense=1" "--cgroups strange"; do
         umiak run --rm --network none $wrong "$image" true >/dev/null 2>&1
         ours=$?
         podman run --rm --network none $wrong localhost/busybox true >/dev/null 2>&1
         theirs=$?
         same "as podman: refused: $wrong" "refused refused" "$([ $ours = 0 ] || echo refused) $([ $theirs = 0 ] || echo refused)"
     done
+    # Podman leaves it out with a warning where the kernel has no scheduler that weighs, which depends on what ran before.
+    refused "a weight that is none" "--blkio-weight" umiak run --rm --network none --blkio-weight 5 "$image" true
 fi
 same "no container is left" "" "$(umiak ps -aq)"
 finish
