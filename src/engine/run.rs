@@ -172,15 +172,15 @@ impl Engine {
     ) -> Result<Lock, Error> {
         // What is thrown away at its end need not outlive a power cut.
         let durability = if request.rm { Durability::Volatile } else { Durability::Synced };
-        let mut replaced = false;
+        let (mut replaced, mut failed) = (false, 0);
         loop {
             record.name = match &given {
                 Some(name) => name.clone(),
-                None => name::from_random(atomic::random().map_err(Error::Random)?),
+                None => name::from_random(atomic::random().map_err(Error::Random)?, failed),
             };
             match self.containers.create(record, durability) {
                 Ok(created) => return Ok(created.lock),
-                Err(crate::storage::containers::Error::NameInUse { .. }) if given.is_none() => {}
+                Err(crate::storage::containers::Error::NameInUse { .. }) if given.is_none() => failed += 1,
                 Err(crate::storage::containers::Error::NameInUse { id, .. })
                     if request.replace && !replaced =>
                 {
