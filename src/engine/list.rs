@@ -113,20 +113,17 @@ impl Engine {
     /// Counts the bytes of each. The caller must be single-threaded.
     pub fn measure(&self, listed: &mut Vec<Listed>) -> Result<(), Error> {
         let mut records = Vec::with_capacity(listed.len());
-        let mut unreadable = Ok(());
-        // Gone since they were listed.
-        listed.retain(|one| match self.containers.record(&one.record.id) {
-            Ok(record) => {
-                records.push(record);
-                true
+        for one in std::mem::take(listed) {
+            match self.containers.record(&one.record.id) {
+                Ok(record) => {
+                    records.push(record);
+                    listed.push(one);
+                }
+                // Gone since it was listed.
+                Err(containers::Error::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(containers::Error::NotFound(_)) => false,
-            Err(error) => {
-                unreadable = Err(error);
-                true
-            }
-        });
-        unreadable?;
+        }
         let sizes = self.container_sizes(&records.iter().collect::<Vec<_>>())?;
         listed.iter_mut().zip(sizes).for_each(|(one, size)| one.size = Some(size));
         Ok(())

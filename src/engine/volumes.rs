@@ -119,7 +119,7 @@ impl Engine {
             mount.source = data.to_string_lossy().into_owned();
             let mut record = VolumeRecord::new(name.clone(), mount.anonymous.then(|| id.clone()));
             record.options = VolumeOptions::parse(&mount.volume_options, None, None)?;
-            record.labels = mount.volume_labels.iter().map(|label| split_label(label)).collect();
+            record.labels = mount.volume_labels.iter().filter_map(|label| split_label(label)).collect();
             if self.make_volume(&record)? {
                 new.push(data);
             } else if let Some(there) = read(&self.volume_dir(&name), &name)? {
@@ -242,10 +242,10 @@ fn random_name() -> Result<String, Error> {
     Ok(ContainerId::from_random(random).to_string())
 }
 
-/// `NAME=VALUE`; without a value it is empty.
-fn split_label(label: &str) -> (String, String) {
+/// `NAME=VALUE`; without a value it is empty. None without a name.
+pub fn split_label(label: &str) -> Option<(String, String)> {
     let (name, value) = label.split_once('=').unwrap_or((label, ""));
-    (name.to_owned(), value.to_owned())
+    (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
 }
 
 /// Writes what a volume's options make of it into its mount.

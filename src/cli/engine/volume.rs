@@ -11,7 +11,8 @@ use crate::base::time;
 use crate::cli::output::{self, Listing};
 use crate::engine::list::timestamp;
 use crate::engine::volume_options::VolumeOptions;
-use crate::engine::volumes::VolumeRecord;
+use crate::engine::volumes::{VolumeRecord, split_label};
+
 use crate::engine::{Engine, Error};
 
 /// Make a volume.
@@ -111,11 +112,8 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
     }
     let mut labels = BTreeMap::new();
     for label in &args.label {
-        let (key, value) = label.split_once('=').unwrap_or((label, ""));
-        if key.is_empty() {
-            return Err(Failure::new(format!("--label \"{label}\": it takes KEY=VALUE")));
-        }
-        labels.insert(key.to_owned(), value.to_owned());
+        let bad = || Failure::new(format!("--label \"{label}\": it takes KEY=VALUE"));
+        labels.extend([split_label(label).ok_or_else(bad)?]);
     }
     let options = VolumeOptions::parse(&args.opt, args.uid, args.gid).map_err(Error::from)?;
     let record = globals.engine()?.create_volume(args.name.as_deref(), labels, options, args.ignore)?;

@@ -175,16 +175,24 @@ impl Journal {
     /// The next entry; none at the end.
     fn next(&mut self) -> io::Result<Option<Entry>> {
         loop {
-            while let Some((entry, length)) = Entry::take(&self.bytes) {
-                self.bytes.drain(..length);
-                if entry.is_some() {
-                    return Ok(entry);
-                }
+            if let Some(entry) = self.taken() {
+                return Ok(Some(entry));
             }
             if self.fill()? == 0 {
                 return Ok(None);
             }
         }
+    }
+
+    /// The next entry of what has been read.
+    fn taken(&mut self) -> Option<Entry> {
+        while let Some((entry, length)) = Entry::take(&self.bytes) {
+            self.bytes.drain(..length);
+            if entry.is_some() {
+                return entry;
+            }
+        }
+        None
     }
 
     fn fill(&mut self) -> io::Result<usize> {
@@ -224,11 +232,8 @@ impl Journal {
             if more && self.silent.is_some() {
                 self.silent = Some(Instant::now());
             }
-            while let Some((entry, length)) = Entry::take(&self.bytes) {
-                self.bytes.drain(..length);
-                if let Some(entry) = entry {
-                    entry.give(number, options, sink)?;
-                }
+            while let Some(entry) = self.taken() {
+                entry.give(number, options, sink)?;
             }
             if !more {
                 self.end()?;

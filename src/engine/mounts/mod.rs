@@ -365,6 +365,7 @@ mod tests {
             "type=ramfs,dst=/p,copy",
             "type=bind,src=/s,dst=/d,volume-opt=type=tmpfs",
             "src=v,dst=/d,volume-opt=shiny=1",
+            "src=v,dst=/d,volume-label==x",
             "type=bind,\"src=/s,dst=/d",
             "type=bind,\"src=/s\"x,dst=/d",
             "",

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::super::volume_options::VolumeOptions;
+use super::super::volumes::split_label;
 use super::{Error, clean, normalise};
 use crate::storage::containers::{MountRecord, OverlayRecord};
 
@@ -188,6 +189,9 @@ impl Reading<'_> {
         }
         let made = VolumeOptions::parse(&self.mount.volume_options, None, None);
         made.map_err(|why| self.syntax(why.to_string()))?;
+        if self.mount.volume_labels.iter().any(|label| split_label(label).is_none()) {
+            return Err(self.syntax("a label has no name"));
+        }
         let mut mount = self.mount;
         let mut options = std::mem::take(&mut mount.options);
         if matches!(mount.kind.as_str(), "bind" | "volume" | "image") {
