@@ -3,16 +3,21 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use umiak::cgroup::Manager;
-use umiak::runtime::{self, CreateRequest, ExecRequest, Rootfs, Stdio};
+use umiak::runtime::{self, CreateRequest, Created, ExecRequest, Rootfs, Stdio};
+use umiak::seccomp::answer::{self, Consumer};
+use umiak::seccomp::{Changes, Told};
 use umiak::security::idmap::{self, RungKind};
-use umiak::sys::process::{self, ExitStatus};
+use umiak::sys::notify::{self, Answer, Call, Listener};
+use umiak::sys::process::{self, CloneOptions, ExitStatus};
+use umiak::sys::socket;
 
 #[path = "common/skip.rs"]
 mod skip;
@@ -42,7 +47,7 @@ impl Fixture {
             std::fs::create_dir_all(dir.join(sub)).unwrap();
         }
         std::fs::copy(busybox, lower.join("bin/busybox")).unwrap();
-        for applet in ["sh", "true", "id", "cat", "ps", "sleep", "tty", "stty", "pwd", "ls"] {
+        for applet in ["sh", "true", "id", "cat", "ps", "sleep", "tty", "stty", "pwd", "ls", "mkdir"] {
             symlink("busybox", lower.join("bin").join(applet)).unwrap();
         }
         std::fs::write(lower.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:0:0::/home/web:/bin/sh\n")
@@ -217,34 +222,44 @@ fn terminals(f: &Fixture) {
     assert!(out.contains("/dev/pts/0\r\n33 99\r\n") && out.contains("/dev/console"), "{out}");
 }
 
+/// A further process, with our own streams.
+fn further(created: &Created, spec: &Value, args: &[&str]) -> ExecRequest {
+    let mut process = spec["process"].clone();
+    process["args"] = json!(args);
+    ExecRequest {
+        pid: created.pid,
+        start_time: created.start_time,
+        process: serde_json::from_value(process).unwrap(),
+        user_by_name: None,
+        stdio: Stdio::Inherit,
+        cgroup: None,
+        pidfd: None,
+        own_namespaces: 0,
+        seccomp: None,
+        filter: None,
+        answerer: None,
+        preserve_fds: 0,
+        preserve_list: Vec::new(),
+        groups_by_name: Vec::new(),
+        keep_groups: false,
+        no_new_keyring: false,
+        clamp_limits: false,
+        state: None,
+        personality: None,
+        memory_policy: None,
+    }
+}
+
 fn further_processes(f: &Fixture) {
     let mut created = runtime::create(f.request(&["sleep", "100"])).unwrap();
     created.start().unwrap();
     let exec = |args: &[&str], user: Option<&str>, start_time: u64| {
-        let mut process = f.spec["process"].clone();
-        process["args"] = json!(args);
         let (reader, stdio) = piped();
-        let executed = runtime::exec(ExecRequest {
-            pid: created.pid,
-            start_time,
-            process: serde_json::from_value(process).unwrap(),
-            user_by_name: user.map(str::to_owned),
-            stdio,
-            cgroup: None,
-            pidfd: None,
-            own_namespaces: 0,
-            seccomp: None,
-            filter: None,
-            preserve_fds: 0,
-            preserve_list: Vec::new(),
-            groups_by_name: Vec::new(),
-            keep_groups: false,
-            no_new_keyring: false,
-            clamp_limits: false,
-            state: None,
-            personality: None,
-            memory_policy: None,
-        })?;
+        let mut request = further(&created, &f.spec, args);
+        request.start_time = start_time;
+        request.user_by_name = user.map(str::to_owned);
+        request.stdio = stdio;
+        let executed = runtime::exec(request)?;
         let status = process::wait(&executed.pidfd).unwrap();
         Ok::<_, runtime::Error>((read(reader), status))
     };
@@ -260,10 +275,76 @@ fn further_processes(f: &Fixture) {
     assert_eq!(process::wait(&created.pidfd).unwrap(), ExitStatus::Signal(9));
 }
 
+/// Answers what is asked about one call, and tells what it was asked.
+struct Refuses(File);
+
+impl Consumer for Refuses {
+    fn told(&self) -> Vec<Told> {
+        vec![Told::always("mkdir"), Told::always("sendmsg")]
+    }
+
+    fn begin(&mut self, first: i32) -> std::io::Result<()> {
+        std::fs::metadata(format!("/proc/{first}")).map(drop)
+    }
+
+    fn answer(&mut self, name: &'static str, call: &Call, listener: &Arc<Listener>) -> Option<Answer> {
+        if name != "mkdir" {
+            return Some(Answer::Continue);
+        }
+        let path = String::from_utf8(notify::read_path(call.pid, call.arguments[0]).unwrap()).unwrap();
+        assert!(listener.is_waiting(call.id));
+        writeln!(self.0, "{path}").unwrap();
+        Some(Answer::Error(libc::EDQUOT))
+    }
+}
+
+/// One process answers for all processes, born in the container or brought into it, to the last.
+fn calls_are_answered(f: &Fixture) {
+    let door_path = f.dir.join("door");
+    let door = socket::listen(&door_path, 0o600).unwrap();
+    let (asked, note) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let (ours, theirs) = socket::packet_pair().unwrap();
+    let consumer = Refuses(note.into());
+    let profile = serde_json::from_value(f.spec["linux"]["seccomp"].clone()).unwrap();
+    let changes = Changes { told: consumer.told(), ..Changes::default() };
+    let filter = umiak::seccomp::compile_with(Some(&profile), &changes).unwrap();
+    let options = CloneOptions { close: Some(ours.as_fd()), ..CloneOptions::default() };
+    let answerer = process::spawn(options, || {
+        u8::from(answer::serve(&theirs, Some(&door), vec![Box::new(consumer)]).is_err())
+    })
+    .unwrap();
+    drop((theirs, door));
+    let mut request = f.request(&["sh", "-c", "mkdir /a; sleep 100"]);
+    let (reader, stdio) = piped();
+    request.stdio = stdio;
+    request.filter = Some(filter.clone());
+    request.answerer = Some(ours);
+    let mut created = runtime::create(request).unwrap();
+    created.start().unwrap();
+    let mut further = further(&created, &f.spec, &["sh", "-c", "mkdir /b; pwd"]);
+    let (out, stdio) = piped();
+    further.stdio = stdio;
+    further.filter = Some(filter);
+    further.answerer = Some(socket::connect(&door_path).unwrap());
+    let executed = runtime::exec(further).unwrap();
+    assert_eq!(process::wait(&executed.pidfd).unwrap(), ExitStatus::Code(0));
+    let out = read(out);
+    assert!(
+        out.contains("can't create directory '/b': ") && out.contains("quota") && out.ends_with("/\n"),
+        "{out}"
+    );
+    process::pidfd_signal(&created.pidfd, libc::SIGKILL).unwrap();
+    process::wait(&created.pidfd).unwrap();
+    let out = read(reader);
+    assert!(out.contains("can't create directory '/a': "), "{out}");
+    assert_eq!(process::wait(&answerer.pidfd).unwrap(), ExitStatus::Code(0), "it goes with the last of them");
+    assert_eq!(read(asked), "/a\n/b\n");
+}
+
 fn main() {
     let Some(fixture) = Fixture::new() else { return };
     type Test = fn(&Fixture);
-    let tests: [(&str, Test); 7] = [
+    let tests: [(&str, Test); 8] = [
         ("overlay_and_copy_up", overlay_and_copy_up),
         ("users_by_name", users_by_name),
         ("errors_have_their_codes", errors_have_their_codes),
@@ -271,6 +352,7 @@ fn main() {
         ("the_reaping_init", the_reaping_init),
         ("terminals", terminals),
         ("further_processes", further_processes),
+        ("calls_are_answered", calls_are_answered),
     ];
     println!("\nrunning {} tests", tests.len());
     for (name, test) in tests {

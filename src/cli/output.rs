@@ -1,12 +1,14 @@
 //! The only place that writes to standard output and standard error: texts, tables and JSON as
 //! Podman lays them out, errors with their hints, colours where a person looks on.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use serde_json::{Map, Value};
 
 use crate::base::report;
 use crate::base::template::{self, Template};
+use crate::sys::parallel::in_parallel;
 
 /// Output that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -123,12 +125,20 @@ pub fn one_line(text: &str) -> String {
 /// Makes control characters visible: names and labels come from images, and must neither move
 /// the cursor of whoever lists them nor break the columns. Newlines stay.
 pub fn visible(text: &str) -> String {
-    if !text.chars().any(|c| c.is_control() && c != '\n') {
-        return text.to_owned();
+    without_control(text, |c| c == '\n').into_owned()
+}
+
+/// The same of a line of a table, whose tabs stay too.
+fn shown(line: &str) -> Cow<'_, str> {
+    without_control(line, |c| matches!(c, '\n' | '\t'))
+}
+
+fn without_control(text: &str, stays: fn(char) -> bool) -> Cow<'_, str> {
+    let hidden = |c: char| c.is_control() && !stays(c);
+    if !text.chars().any(hidden) {
+        return text.into();
     }
-    text.chars()
-        .map(|c| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.into() })
-        .collect()
+    text.chars().map(|c| if hidden(c) { c.escape_default().to_string() } else { c.into() }).collect()
 }
 
 /// JSON with Podman's indentation and a final newline.
@@ -160,38 +170,43 @@ impl Listing<'_> {
         heading: bool,
         rows: &[Value],
     ) -> Result<String, template::Error> {
+        self.render_made(format, heading, rows, |row| Cow::Borrowed(row))
+    }
+
+    /// The same of things whose rows are made one by one, on all processors where there are many. All rows have
+    /// the same fields.
+    pub fn render_made<T: Sync>(
+        &self,
+        format: Option<&str>,
+        heading: bool,
+        things: &[T],
+        row: impl Fn(&T) -> Cow<'_, Value> + Sync,
+    ) -> Result<String, template::Error> {
         let format = normalized(format.unwrap_or("table"));
         if is_json(&format) {
-            return Ok(json(&Value::Array(rows.to_vec())));
+            return Ok(json(&things.iter().map(|thing| row(thing).into_owned()).collect()));
         }
         let columns = match format.strip_prefix("table") {
             Some("") => Some(self.default),
             Some(rest) if rest.starts_with([' ', '\t']) => Some(rest.trim()),
             _ => None,
         };
-        let Some(columns) = columns else {
-            let template = Template::parse(&format)?;
-            return rows.iter().map(|row| template.render(row).map(|line| line + "\n")).collect();
-        };
-        let template = Template::parse(columns)?;
-        let mut lines = Vec::with_capacity(rows.len() + 1);
-        if heading {
-            // A template that does more than name fields may not fit the header's plain texts.
-            lines.extend(template.render(&self.header(rows)));
+        let template = Template::parse(columns.unwrap_or(&format))?;
+        let lines = in_parallel(things, |thing| template.render(&row(thing)));
+        if columns.is_none() {
+            return lines.into_iter().map(|line| line.map(|line| line + "\n")).collect();
         }
-        for row in rows {
-            lines.push(template.render(row)?);
-        }
-        Ok(table(&lines))
+        // A template that does more than name fields may not fit the header's plain texts.
+        let header = heading.then(|| template.render(&self.header(things.first().map(row).as_deref())).ok());
+        let lines = header.flatten().map(Ok).into_iter().chain(lines);
+        Ok(table(&lines.collect::<Result<Vec<_>, _>>()?))
     }
 
     /// The row that renders to the header: each field's value is its title.
-    fn header(&self, rows: &[Value]) -> Value {
+    fn header(&self, row: Option<&Value>) -> Value {
         let mut header = Map::new();
-        for key in rows.iter().filter_map(Value::as_object).flat_map(Map::keys) {
-            if !header.contains_key(key) {
-                header.insert(key.clone(), title(key).into());
-            }
+        for key in row.and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+            header.insert(key.clone(), title(key).into());
         }
         for field in template_fields(self.default) {
             let title = title(&field);
@@ -256,24 +271,29 @@ fn title(field: &str) -> String {
 /// Lines whose cells are parted by tabs, laid out like Podman's tabwriter: each column but the
 /// last is at least 12 wide and ends in at least two spaces.
 pub fn table(lines: &[String]) -> String {
-    let rows: Vec<Vec<String>> = lines
-        .iter()
-        .flat_map(|line| line.split('\n'))
-        .map(|line| line.split('\t').map(visible).collect())
-        .collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| {
-            let inner = rows.iter().filter(|row| column + 1 < row.len());
-            inner.map(|row| row[column].chars().count() + 2).max().unwrap_or(0).max(12)
-        })
-        .collect();
-    let mut text = String::new();
-    for row in &rows {
-        for (column, cell) in row.iter().enumerate() {
+    let lines: Vec<Cow<'_, str>> = lines.iter().map(|line| shown(line)).collect();
+    let rows = || lines.iter().flat_map(|line| line.split('\n'));
+    // Most texts are plain: their bytes are their characters.
+    let width = |cell: &str| if cell.is_ascii() { cell.len() } else { cell.chars().count() };
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows() {
+        let mut cells = row.split('\t').enumerate().peekable();
+        while let Some((column, cell)) = cells.next() {
+            if widths.len() == column {
+                widths.push(12);
+            }
+            if cells.peek().is_some() {
+                widths[column] = widths[column].max(width(cell) + 2);
+            }
+        }
+    }
+    let mut text = String::with_capacity(lines.len() * (widths.iter().sum::<usize>() + 40));
+    for row in rows() {
+        let mut cells = row.split('\t').enumerate().peekable();
+        while let Some((column, cell)) = cells.next() {
             text.push_str(cell);
-            if column + 1 < row.len() {
-                text.extend(std::iter::repeat_n(' ', widths[column] - cell.chars().count()));
+            if cells.peek().is_some() {
+                text.extend(std::iter::repeat_n(' ', widths[column] - width(cell)));
             }
         }
         text.push('\n');

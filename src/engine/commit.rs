@@ -11,6 +11,7 @@ use super::files::Files;
 use super::images::Failure;
 use super::{Engine, Error as EngineError, apart, now};
 use crate::base::digest::Digest;
+use crate::base::idmap::IdMapping;
 use crate::image::create::{self, Draft, Spool, Spooled};
 use crate::image::instruction::Instruction;
 use crate::image::manifest::{Platform, go_architecture};
@@ -208,7 +209,8 @@ impl Engine {
         let target = create::spool_file(&self.store)?;
         let work = || -> Result<(Digest, u64), Failure> {
             let spool = BufWriter::with_capacity(1 << 17, Spool::new(&target));
-            let mut packer = Packer::new(spool, &*owner);
+            let one_id = record.mapping.as_ref().is_some_and(IdMapping::is_single);
+            let mut packer = Packer::new(spool, &*owner).remembering(one_id);
             let result = if all {
                 let mut trees = vec![upper.clone()];
                 trees.extend(lower.iter().filter(|_| !copied).cloned());

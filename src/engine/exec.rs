@@ -8,7 +8,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::attach::{DetachKeys, RawTerminal, terminal_size, write_all};
-use super::{Engine, Error, environment, run, specgen};
+use super::{Engine, Error, environment, specgen};
+use crate::monitor::answers;
 use crate::runtime::{self, ExecRequest, Executed, Stdio};
 use crate::storage::containers::{ContainerRecord, RunState, Status};
 use crate::storage::events::Event;
@@ -63,7 +64,8 @@ impl Engine {
         if let Some(dir) = &options.workdir {
             process.set_cwd(dir.clone().into());
         }
-        let mut request = request(&record, state, process, user, stdio(options).map_err(Error::Socket)?)?;
+        let stdio = stdio(options).map_err(Error::Socket)?;
+        let mut request = self.exec_request(&record, state, process, user, stdio)?;
         request.preserve_list = options.preserve.clone();
         if options.user.is_some() {
             request.groups_by_name = Vec::new();
@@ -85,6 +87,12 @@ impl Engine {
         Ok(code)
     }
 
+    /// Who answers a running container's system calls, if somebody does.
+    fn answerer(&self, record: &ContainerRecord) -> Result<Option<OwnedFd>, Error> {
+        answers::of_running(record, &self.containers.run_dir(&record.id))
+            .map_err(|source| Error::Answers { name: record.name.clone(), source })
+    }
+
     /// Starts a health check's command in a container; its pidfd.
     pub(super) fn check_health(
         &self,
@@ -96,42 +104,45 @@ impl Engine {
         let env = record.config.env.clone();
         let user = record.config.user.clone();
         let process = specgen::process(&record.config, words, env, false, &user)?;
-        let request = request(record, state, process, user, stdio)?;
+        let request = self.exec_request(record, state, process, user, stdio)?;
         let executed = runtime::exec(request)
             .map_err(|source| Error::Exec { container: record.name.clone(), source })?;
         Ok(executed.pidfd)
     }
-}
 
-/// The runtime's request for a further process of a container.
-fn request(
-    record: &ContainerRecord,
-    state: &RunState,
-    process: oci_spec::runtime::Process,
-    user: String,
-    stdio: Stdio,
-) -> Result<ExecRequest, Error> {
-    Ok(ExecRequest {
-        pid: state.pid,
-        start_time: state.start_time,
-        process,
-        user_by_name: Some(user),
-        stdio,
-        cgroup: state.cgroup.clone(),
-        pidfd: None,
-        own_namespaces: 0,
-        seccomp: run::seccomp_profile(&record.config)?,
-        filter: run::emulating_filter(record)?,
-        preserve_fds: 0,
-        preserve_list: Vec::new(),
-        groups_by_name: record.config.who.groups.clone(),
-        keep_groups: record.config.who.keep_groups,
-        no_new_keyring: false,
-        clamp_limits: false,
-        state: None,
-        personality: specgen::personality(&record.config),
-        memory_policy: None,
-    })
+    /// The runtime's request for a further process of a container.
+    fn exec_request(
+        &self,
+        record: &ContainerRecord,
+        state: &RunState,
+        process: oci_spec::runtime::Process,
+        user: String,
+        stdio: Stdio,
+    ) -> Result<ExecRequest, Error> {
+        let seccomp = self.seccomp(record)?;
+        Ok(ExecRequest {
+            pid: state.pid,
+            start_time: state.start_time,
+            process,
+            user_by_name: Some(user),
+            stdio,
+            cgroup: state.cgroup.clone(),
+            pidfd: None,
+            own_namespaces: 0,
+            seccomp: seccomp.profile,
+            filter: seccomp.filter,
+            answerer: self.answerer(record)?,
+            preserve_fds: 0,
+            preserve_list: Vec::new(),
+            groups_by_name: record.config.who.groups.clone(),
+            keep_groups: record.config.who.keep_groups,
+            no_new_keyring: false,
+            clamp_limits: false,
+            state: None,
+            personality: specgen::personality(&record.config),
+            memory_policy: None,
+        })
+    }
 }
 
 /// Without a terminal the program simply gets our own streams: nothing is copied.

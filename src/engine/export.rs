@@ -24,7 +24,8 @@ impl Engine {
         }
         let owner = self.owner_inside(&record, copied);
         let work = || {
-            let mut packer = Packer::new(io::BufWriter::with_capacity(1 << 17, out), &*owner);
+            let packer = Packer::new(io::BufWriter::with_capacity(1 << 17, out), &*owner);
+            let mut packer = packer.remembering(record.mapping.as_ref().is_some_and(IdMapping::is_single));
             let result = visit::visit(&trees, &mut |found| packer.append(found));
             let finish = || packer.finish()?.into_inner().map(drop).map_err(io::IntoInnerError::into_error);
             result.and_then(|()| finish().map_err(|source| Failed { path: PathBuf::new(), source }))
@@ -49,6 +50,16 @@ impl Engine {
     pub(super) fn owner_inside(&self, record: &ContainerRecord, copied: bool) -> Box<Owner<'static>> {
         let layers = !copied && matches!(record.rootfs, RootfsSource::Image { .. });
         let Some(own) = record.mapping.clone() else { return Box::new(|uid, gid| (uid, gid)) };
+        if let Some(shown) = record.config.rootfs_ids.clone() {
+            let translate = |id, shown: &[_], own: &[_]| {
+                IdMapping::to_host(shown, id)
+                    .and_then(|host| IdMapping::to_container(own, host))
+                    .unwrap_or(id)
+            };
+            return Box::new(move |uid, gid| {
+                (translate(uid, &shown.uids, &own.uids), translate(gid, &shown.gids, &own.gids))
+            });
+        }
         if !own.is_single() && (layers || !self.has_other_ids(record)) {
             return Box::new(|uid, gid| (uid, gid));
         }

@@ -16,9 +16,11 @@ use crate::storage::containers::{
     ContainerConfig, ContainerRecord, NamespaceMode, NetworkMode, OneId, SeccompChoice, UsernsMode,
 };
 use crate::storage::images::ImageRecord;
+use crate::sys::atomic;
 use crate::sys::host;
 use crate::sys::lock::Lock;
 use crate::sys::merged::{self, Level, Tree};
+use crate::sys::owners::{self, Owner};
 
 /// As many ids a container gets at least, and what no image can want more of (Podman's numbers).
 const FEWEST: u32 = 1024;
@@ -39,7 +41,7 @@ impl Engine {
         let single = record.mapping.as_ref().is_some_and(IdMapping::is_single);
         match chosen {
             Some("real") => return Ok(OneId::default()),
-            Some(_) if !single => return Err(Error::RealIds),
+            Some(word) if !single => return Err(Error::RealIds(word.to_owned())),
             None if !single || self.rung().kind != RungKind::Single => return Ok(OneId::default()),
             // No filter was asked for.
             None if record.config.seccomp == SeccompChoice::Unconfined => return Ok(OneId::default()),
@@ -52,7 +54,27 @@ impl Engine {
         let apt = with_ids(record.mapping.as_ref(), ("reading a file of", &record.name), || {
             Ok(has_directory(&trees, &[c"etc", c"apt"]))
         })?;
-        Ok(OneId { emulated: true, apt })
+        let remembered = chosen == Some("remembered");
+        if remembered {
+            self.check_attributes()?;
+        }
+        Ok(OneId { emulated: true, apt, remembered })
+    }
+
+    /// That owners can be kept beside the files of this store.
+    fn check_attributes(&self) -> Result<(), Error> {
+        let dir = self
+            .paths
+            .root
+            .join("staging")
+            .join(format!("attributes-{:016x}", atomic::random().map_err(Error::Random)?));
+        let failed = |source| Error::NoAttributes { path: self.paths.root.clone(), source };
+        // While it is locked nobody takes it for rubbish.
+        let _lock = Lock::new_directory(&dir, 0o700).map_err(failed)?;
+        let owner = Owner { uid: 1, gid: 1, device: None };
+        let kept = owners::set(&dir, &owner);
+        std::fs::remove_dir(&dir).map_err(failed)?;
+        kept.map_err(failed)
     }
 
     /// With one id, who is to run as somebody else is mapped to that id instead of root: all files are his then.

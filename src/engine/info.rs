@@ -92,7 +92,7 @@ impl Engine {
                 },
                 "why": rung.why,
                 "hint": rung.hint,
-                "otherMappings": other_mappings(rung.kind),
+                "otherMappings": self.other_mappings(),
                 "owners": if rung.kind == RungKind::Single { "emulated" } else { "real" },
             },
             "files": files_rung(found.store.overlay),
@@ -157,17 +157,6 @@ fn security(kind: RungKind) -> Value {
         "seccompProfilePath": "",
         "selinuxEnabled": std::path::Path::new("/sys/fs/selinux/enforce").exists(),
     })
-}
-
-/// What it costs to give a container other ids than the usual ones.
-fn other_mappings(kind: RungKind) -> &'static str {
-    match kind {
-        RungKind::Single => "--userns=keep-id costs nothing: all files are of the one id",
-        RungKind::Subordinate | RungKind::Root => {
-            "--userns=keep-id and auto, and --uidmap, copy the image's files before a container's first start, with their \
-             owners changed"
-        }
-    }
 }
 
 /// How containers get the files of their images in this store: what came of trying.
@@ -244,9 +233,29 @@ fn network_rung(runroot: &std::path::Path) -> Value {
         ),
         Some(QueueKind::Helper) => (
             "slirp4netns",
-            "the kernel gives no other way: no ports, no rules, no shared networks, and link-local addresses are open",
+            "the kernel gives no other way, and pasta is not installed: no ports, no rules, no shared networks, and link-local addresses are open",
+        ),
+        Some(QueueKind::Pasta) => (
+            "pasta",
+            "the kernel gives no other way: no rules, no shared networks, and link-local addresses are open",
         ),
         None => ("unknown", "no container with a network of its own has been started since the machine was"),
     };
     json!({ "rung": rung, "why": why })
+}
+
+impl Engine {
+    /// What it costs to give a container other ids than the usual ones.
+    fn other_mappings(&self) -> &'static str {
+        match self.rung().kind {
+            RungKind::Single => "--userns=keep-id costs nothing: all files are of the one id",
+            RungKind::Root if self.can_map_layers() => {
+                "--userns=auto and --uidmap cost nothing: the kernel shows the image's files with other ids"
+            }
+            RungKind::Subordinate | RungKind::Root => {
+                "--userns=keep-id and auto, and --uidmap, copy the image's files before a container's first start, with \
+                 their owners changed"
+            }
+        }
+    }
 }

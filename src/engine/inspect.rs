@@ -32,7 +32,11 @@ impl Engine {
         };
         let pids = status.running();
         let health = match config.health {
-            Some(_) => self.containers.health(&record.id)?,
+            // Right after the start its monitor may not have noted that the checks begin.
+            Some(_) => match self.containers.health(&record.id)? {
+                None if status.running().is_some() => Some(HealthRecord::default()),
+                noted => noted,
+            },
             None => None,
         };
         Ok(json!({
@@ -158,7 +162,7 @@ impl Engine {
                 "Tag": config.log.tag.as_deref().unwrap_or_default(),
                 "Size": config.log.size_max.map_or("0B".into(), crate::base::size::human),
             },
-            "NetworkMode": network_name(&config.network),
+            "NetworkMode": network_name(&config.network, &config.net),
             "PortBindings": port_map(&config.net, false),
             "RestartPolicy": {
                 "Name": config.restart.name(),

@@ -70,8 +70,8 @@ impl Engine {
         containers: &Containers,
         id: &ContainerId,
         may_run: &dyn Fn(&ContainerId) -> bool,
-    ) -> Result<(Brief, Status, bool), Error> {
-        let (record, status) = (containers.brief(id)?, pause::told(containers.status(id)?));
+    ) -> Result<(Box<Brief>, Status, bool), Error> {
+        let (record, status) = (Box::new(containers.brief(id)?), pause::told(containers.status(id)?));
         let goes = record.config.auto_remove && !record.waits;
         let left_behind = is_left_behind(&status, goes, || may_run(id));
         Ok((record, status, left_behind))

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::config::limits::{self, Machine};
 use super::{Engine, Error, config};
 use crate::cgroup::{self, Choice, Manager, Wish};
+use crate::monitor::protocol::Request;
 use crate::runtime::processes;
 use crate::storage::containers::{
     ContainerRecord, DeviceLimit, GroupManager, GroupMode, Limits, NamespaceMode, RunState, Status,
@@ -45,6 +46,8 @@ impl Engine {
         let group = made.ok_or_else(none)?;
         let state = RunState { cgroup: Some(group.clone()), ..state.clone() };
         self.containers.write_state(&record.id, &state)?;
+        // Who runs health checks in there, and looks out for a want of memory, has to know.
+        self.tell_monitor(&record.id, &Request::Reload);
         Ok(group)
     }
 }

@@ -11,8 +11,9 @@ use super::{Engine, Error};
 use crate::base::id::ContainerId;
 use crate::base::{size, time};
 use crate::storage::containers::{
-    self, Brief, BriefRootfs, Exit, HealthStatus, NetworkMode, RestartPolicy, Status,
+    self, Brief, BriefRootfs, Exit, HealthStatus, NetworkDetails, NetworkMode, RestartPolicy, Status,
 };
+use crate::sys::parallel::in_parallel;
 
 /// Which containers to list.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +32,7 @@ pub struct ListOptions {
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// What was asked for.
-    pub record: Brief,
+    pub record: Box<Brief>,
     /// What it is doing.
     pub status: Status,
     /// Bytes that it has written, and of all that it sees, if they were counted.
@@ -69,7 +70,7 @@ impl Engine {
             let found = match looked {
                 // To finish it takes processes, which are not made beside threads.
                 Ok((.., true)) => {
-                    self.load_one_of(&id, &may_run).map(|(record, status)| (record.into(), status))
+                    self.load_one_of(&id, &may_run).map(|(record, status)| (Box::new(record.into()), status))
                 }
                 other => other.map(|(record, status, _)| (record, status)),
             };
@@ -99,7 +100,7 @@ impl Engine {
     }
 
     /// A container as it is listed.
-    pub(super) fn listed(&self, record: Brief, status: Status) -> Listed {
+    pub(super) fn listed(&self, record: Box<Brief>, status: Status) -> Listed {
         let health = match &status {
             Status::Running(_) | Status::Paused(_) if record.config.has_health_checks() => {
                 // A record that cannot be read says nothing.
@@ -148,34 +149,6 @@ impl Engine {
         }
         Ok(times)
     }
-}
-
-/// So many containers are worth a thread: a thread takes as long as looking at a handful.
-const WORTH_A_THREAD: usize = 50;
-
-/// Does something about each, on all processors if there are many.
-pub(super) fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
-    let worth = items.len() / WORTH_A_THREAD;
-    let processors = match worth {
-        0 | 1 => 1,
-        _ => rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count() as usize),
-    };
-    let threads = processors.min(worth);
-    if threads < 2 {
-        return items.iter().map(work).collect();
-    }
-    std::thread::scope(|scope| {
-        let work = &work;
-        let (own, others) = items.split_at(items.len().div_ceil(threads));
-        let parts = others.chunks(own.len());
-        let parts: Vec<_> =
-            parts.map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<T>>())).collect();
-        let mut done: Vec<T> = own.iter().map(work).collect();
-        for part in parts {
-            done.extend(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        done
-    })
 }
 
 fn sort(listed: &mut [Listed], options: &ListOptions) -> Result<(), Error> {
@@ -285,7 +258,7 @@ impl Filter {
             Self::Since(name) => record.created > created_of(name),
             Self::Until(time) => record.created < *time,
             Self::Network(name) => {
-                network_name(&record.config.network) == *name
+                network_name(&record.config.network, &record.config.net) == *name
                     || record.config.net.memberships.iter().any(|member| member.network == *name)
             }
             Self::RestartPolicy(name) => record.config.restart.name() == name,
@@ -322,9 +295,10 @@ fn is_image(record: &Brief, image: &str) -> bool {
         || (image.len() >= 3 && id.hex().starts_with(image.trim_start_matches("sha256:")))
 }
 
-/// Podman's word for a network mode.
-pub fn network_name(mode: &NetworkMode) -> String {
+/// Podman's word for a network mode, and ours where there is none.
+pub fn network_name(mode: &NetworkMode, details: &NetworkDetails) -> String {
     match mode {
+        NetworkMode::Private if details.private.fast => "fast".into(),
         NetworkMode::None => "none".into(),
         NetworkMode::Host => "host".into(),
         NetworkMode::Private => "private".into(),
@@ -379,6 +353,17 @@ pub const FIELDS: &[&str] = &[
     "UTS",
 ];
 
+/// Podman's names for the kinds of namespaces, and the kernel's.
+const NAMESPACES: [(&str, &str); 7] = [
+    ("Cgroup", "cgroup"),
+    ("IPC", "ipc"),
+    ("MNT", "mnt"),
+    ("NET", "net"),
+    ("PIDNS", "pid"),
+    ("USERNS", "user"),
+    ("UTS", "uts"),
+];
+
 /// Fields of rows: hundreds of rows are made, and some fields take time.
 #[derive(Clone, Debug)]
 pub struct Fields(Vec<&'static str>);
@@ -392,15 +377,6 @@ impl Fields {
         let named: Vec<_> = FIELDS.iter().copied().filter(|name| format.contains(name)).collect();
         Self(if whole || named.is_empty() { FIELDS.to_vec() } else { named })
     }
-
-    fn have(&self, name: &str) -> bool {
-        self.0.contains(&name)
-    }
-}
-
-/// The rows of a template.
-pub fn rows(listed: &[Listed], now: Timestamp, truncate: bool, fields: &Fields) -> Vec<Value> {
-    in_parallel(listed, |one| one.row(now, truncate, fields))
 }
 
 impl Listed {
@@ -486,23 +462,19 @@ impl Listed {
 
     /// The numbers of the namespaces of a running container, by Podman's names for them.
     fn namespaces(&self) -> Value {
-        const KINDS: [(&str, &str); 7] = [
-            ("Cgroup", "cgroup"),
-            ("IPC", "ipc"),
-            ("MNT", "mnt"),
-            ("NET", "net"),
-            ("PIDNS", "pid"),
-            ("USERNS", "user"),
-            ("UTS", "uts"),
-        ];
-        let mut all = serde_json::Map::new();
-        let pid = self.pid();
-        for (name, kind) in KINDS.iter().filter(|_| pid != 0) {
-            let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap_or_default();
-            let number = link.to_string_lossy().trim_end_matches(']').rsplit('[').next().map(str::to_owned);
-            all.insert((*name).to_owned(), number.unwrap_or_default().into());
-        }
+        let kinds = NAMESPACES.iter().filter(|_| self.pid() != 0);
+        let all: serde_json::Map<_, _> =
+            kinds.map(|(name, kind)| ((*name).to_owned(), self.namespace(kind).into())).collect();
         all.into()
+    }
+
+    fn namespace(&self, kind: &str) -> String {
+        let link = match self.pid() {
+            0 => return String::new(),
+            pid => std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap_or_default(),
+        };
+        let text = link.to_string_lossy();
+        text.trim_end_matches(']').rsplit('[').next().unwrap_or_default().to_owned()
     }
 
     fn mounts(&self) -> Vec<&str> {
@@ -511,83 +483,60 @@ impl Listed {
 
     /// As a `--format` template sees it, with the fields that are wanted.
     pub fn row(&self, now: Timestamp, truncate: bool, fields: &Fields) -> Value {
-        let record = &self.record;
-        let command = record.config.args().join(" ");
-        let (command, id) = if truncate {
-            let short: String = command.chars().take(17).collect();
-            let command = if command.chars().count() > 20 { format!("{short}...") } else { command };
-            (command, record.id.short().to_owned())
-        } else {
-            (command, record.id.to_string())
-        };
-        let created = timestamp(record.created);
-        let mut row = serde_json::Map::new();
-        let mut put = |name: &str, value: &dyn Fn() -> Value| {
-            if fields.have(name) {
-                row.insert(name.to_owned(), value());
-            }
-        };
-        put("AutoRemove", &|| record.config.auto_remove.into());
-        put("Command", &|| command.as_str().into());
-        put("Created", &|| time::ago(created, now).into());
-        put("CreatedAt", &|| time::go(created, &jiff::tz::TimeZone::system()).into());
-        put("CreatedHuman", &|| time::ago(created, now).into());
-        put("ExitCode", &|| self.exit_code().into());
-        put("Exited", &|| matches!(self.status, Status::Exited(_)).into());
-        put("ExitedAt", &|| self.seconds().1.into());
-        put("ExposedPorts", &|| show::exposed_json(&record.config.net));
-        put("ID", &|| id.as_str().into());
-        put("Id", &|| id.as_str().into());
-        put("Image", &|| record.image_name().into());
-        put("ImageID", &|| {
-            let id = record.image_id.map(|id| if truncate { id.short() } else { id.hex() });
-            id.unwrap_or_default().into()
-        });
-        put("IsInfra", &|| false.into());
-        put("Labels", &|| json!(record.config.labels));
-        put("Mounts", &|| self.mounts().join(",").into());
-        put("Names", &|| record.name.as_str().into());
-        put("Namespaces", &|| self.namespaces());
-        put("Size", &|| match self.size {
-            Some((written, all)) => format!("{} (virtual {})", size::human(written), size::human(all)).into(),
-            None => "".into(),
-        });
-        let spaces = ["Cgroup", "IPC", "MNT", "NET", "PIDNS", "USERNS", "UTS"];
-        if spaces.iter().any(|name| fields.have(name)) {
-            let all = self.namespaces();
-            for name in spaces {
-                put(name, &|| all.get(name).cloned().unwrap_or_else(|| "".into()));
-            }
-        }
-        put("Pid", &|| self.pid().into());
-        put("Restarts", &|| self.status.restarts().into());
-        put("RunningFor", &|| time::ago(created, now).into());
-        put("StartedAt", &|| self.seconds().0.into());
-        put("State", &|| self.status.word().into());
-        put("Status", &|| self.status_text(now).into());
-        put("Networks", &|| show::network_names(&record.config.net).join(",").into());
-        put("Ports", &|| show::column(&record.config.net).into());
-        for none in ["Pod", "PodName"] {
-            put(none, &|| "".into());
-        }
-        row.into()
+        let value = |name: &&'static str| ((*name).to_owned(), self.field(name, now, truncate));
+        fields.0.iter().map(value).collect::<serde_json::Map<_, _>>().into()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn in_parallel_nothing_is_lost_or_out_of_order() {
-        for count in [0_u16, 1, 49, 50, 101, 1000] {
-            let id = |number: u16| {
-                let mut random = [0; 32];
-                random[..2].copy_from_slice(&number.to_be_bytes());
-                ContainerId::from_random(random)
-            };
-            let ids: Vec<ContainerId> = (0..count).map(id).collect();
-            assert_eq!(in_parallel(&ids, Clone::clone), ids);
+    fn field(&self, name: &str, now: Timestamp, truncate: bool) -> Value {
+        let record = &self.record;
+        let created = timestamp(record.created);
+        match name {
+            "AutoRemove" => record.config.auto_remove.into(),
+            "Command" => self.command(truncate).into(),
+            "Created" | "CreatedHuman" | "RunningFor" => time::ago(created, now).into(),
+            "CreatedAt" => time::go(created, &jiff::tz::TimeZone::system()).into(),
+            "ExitCode" => self.exit_code().into(),
+            "Exited" => matches!(self.status, Status::Exited(_)).into(),
+            "ExitedAt" => self.seconds().1.into(),
+            "ExposedPorts" => show::exposed_json(&record.config.net),
+            "ID" | "Id" if truncate => record.id.short().into(),
+            "ID" | "Id" => record.id.as_str().into(),
+            "Image" => record.image_name().into(),
+            "ImageID" => {
+                let id = record.image_id.map(|id| if truncate { id.short() } else { id.hex() });
+                id.unwrap_or_default().into()
+            }
+            "IsInfra" => false.into(),
+            "Labels" => json!(record.config.labels),
+            "Mounts" => self.mounts().join(",").into(),
+            "Names" => record.name.as_str().into(),
+            "Namespaces" => self.namespaces(),
+            "Size" => match self.size {
+                Some((written, all)) => {
+                    format!("{} (virtual {})", size::human(written), size::human(all)).into()
+                }
+                None => "".into(),
+            },
+            "Pid" => self.pid().into(),
+            "Restarts" => self.status.restarts().into(),
+            "StartedAt" => self.seconds().0.into(),
+            "State" => self.status.word().into(),
+            "Status" => self.status_text(now).into(),
+            "Networks" => show::network_names(&record.config.net).join(",").into(),
+            "Ports" => show::column(&record.config.net).into(),
+            // The kinds of namespaces; there are no pods.
+            name => match NAMESPACES.iter().find(|(kind, _)| *kind == name) {
+                Some((_, kind)) => self.namespace(kind).into(),
+                None => "".into(),
+            },
         }
+    }
+
+    fn command(&self, truncate: bool) -> String {
+        let command = self.record.config.args().join(" ");
+        if truncate && command.chars().count() > 20 {
+            return command.chars().take(17).chain("...".chars()).collect();
+        }
+        command
     }
 }

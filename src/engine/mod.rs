@@ -17,6 +17,7 @@ pub mod events;
 pub mod exec;
 pub mod export;
 pub mod files;
+mod filter;
 pub mod health;
 pub mod ids;
 pub mod images;
@@ -30,6 +31,7 @@ pub mod load;
 pub mod logging;
 pub mod login;
 pub mod logs;
+mod mapped;
 pub mod mounted;
 pub mod mounts;
 pub mod name;
@@ -221,8 +223,14 @@ pub enum Error {
     DevicePermissions { path: PathBuf, permissions: String },
     #[error("compiling the seccomp profile")]
     SeccompFilter(#[from] crate::seccomp::Error),
-    #[error("--security-opt ownership=emulated: the container has more ids than one, and real owners")]
-    RealIds,
+    #[error("--security-opt ownership={0}: the container has more ids than one, and real owners")]
+    RealIds(String),
+    #[error("--security-opt ownership=remembered: the file system of \"{}\" has no room for owners", path.display())]
+    NoAttributes {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("reading the seccomp profile \"{}\"", path.display())]
     SeccompProfile {
         path: PathBuf,
@@ -369,6 +377,12 @@ pub enum Error {
     Signal {
         name: String,
         signal: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("talking to the process that answers system calls of container \"{name}\"")]
+    Answers {
+        name: String,
         #[source]
         source: io::Error,
     },

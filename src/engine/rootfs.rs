@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Engine, Error};
+use super::{Engine, Error, run};
 use crate::base::idmap::IdMapping;
 use crate::security::passwd;
 use crate::storage::containers::{ContainerRecord, DriverRecord, RootfsSource};
@@ -16,7 +16,7 @@ use crate::sys::lock::Lock;
 use crate::sys::mount::{self, Overlay, Propagation, PropagationKind};
 use crate::sys::path::Root;
 use crate::sys::process::{self, CloneOptions};
-use crate::sys::{namespace, socket};
+use crate::sys::{mapped, namespace, socket};
 
 /// How a container's root can be had. While this lives a container that does not run is not started.
 #[derive(Debug)]
@@ -69,6 +69,8 @@ impl Bind {
 #[derive(Debug)]
 enum Base {
     Directory(PathBuf),
+    /// Mounted by the host's root, with other ids than on disk.
+    Mapped(OwnedFd),
     Overlay(Overlay),
 }
 
@@ -103,7 +105,7 @@ impl Engine {
                 upper: dir.join("diff"),
                 work: dir.join("work"),
                 volatile: false,
-                userxattr: record.mapping.is_some(),
+                userxattr: run::has_user_marks(record),
             })
         };
         let base = match &record.rootfs {
@@ -143,9 +145,24 @@ impl Engine {
                 writable: mount.rw && mount.overlay.is_none(),
             })
         });
+        let base = match (&record.config.rootfs_ids, base) {
+            (None, base) => base,
+            (Some(ids), base) => Base::Mapped(
+                match &base {
+                    Base::Overlay(overlay) => mapped::overlay(overlay, ids, mount::attr::NODEV),
+                    Base::Directory(path) => mapped::directory(path, ids, true),
+                    Base::Mapped(made) => made.try_clone(),
+                }
+                .map_err(|source| Error::Mount {
+                    action: "mounting",
+                    name: record.name.clone(),
+                    source,
+                })?,
+            ),
+        };
         let opened = match &base {
             Base::Directory(path) => mount::open_path(path).ok(),
-            Base::Overlay(_) => None,
+            Base::Overlay(_) | Base::Mapped(_) => None,
         };
         Ok(Stack { dir, base, opened, binds: binds.collect() })
     }
@@ -189,6 +206,7 @@ impl Access {
             Way::Still { stack, .. } => match &stack.base {
                 Base::Directory(path) => mount::detached_copy(mount::open_path(path)?, true),
                 Base::Overlay(overlay) => mount::overlay_mount(overlay, mount::attr::NODEV),
+                Base::Mapped(made) => made.try_clone(),
             },
         }
     }
@@ -260,12 +278,23 @@ impl Stack {
         namespace::unshare(libc::CLONE_NEWNS as u64)?;
         let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
         mount::change_propagation(Path::new("/"), slave)?;
-        let target = open(&self.dir)?;
+        let target = match &self.base {
+            // To this container's root the store may be closed. What is opened by absolute paths lies below it still.
+            Base::Mapped(_) => open(Path::new("/"))?,
+            _ => open(&self.dir)?,
+        };
         match &self.base {
             Base::Directory(path) => mount::attach(mount::detached_copy(open(path)?, true)?, &target)?,
             Base::Overlay(overlay) => drop(mount::overlay(overlay, mount::attr::NODEV, &target)?),
+            Base::Mapped(_) => {}
         }
-        let root = Root::from_fd(open(&self.dir)?);
+        let root = match &self.base {
+            Base::Mapped(made) => {
+                mount::attach(made, &target)?;
+                Root::from_fd(made.try_clone()?)
+            }
+            _ => Root::from_fd(open(&self.dir)?),
+        };
         for bind in &self.binds {
             if let Some(overlay) = &bind.stacked {
                 let place = root.create_dir_all(&bind.destination, 0o755)?;

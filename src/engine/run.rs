@@ -7,8 +7,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::LinuxSeccomp;
-
 use super::config::{self, ImageDefaults, Surroundings};
 use super::lifecycle::may_restart;
 use super::network::live::Live;
@@ -21,12 +19,11 @@ use crate::base::report;
 use crate::monitor::protocol::Request;
 use crate::monitor::{self, Job};
 use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
-use crate::seccomp::{self, Emulation};
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, LogDriver, NamespaceMode, NetworkMode, RootfsSource, SeccompChoice,
-    Status, UsernsMode, record_version,
+    ContainerConfig, ContainerRecord, LogDriver, NamespaceMode, NetworkMode, RootfsSource, Status,
+    UsernsMode, record_version,
 };
 use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
@@ -36,7 +33,6 @@ use crate::sys::daemon;
 use crate::sys::host;
 use crate::sys::lock::Lock;
 use crate::sys::process;
-use crate::sys::seccomp::Filter;
 
 /// A container whose monitor has been started.
 #[derive(Debug)]
@@ -98,6 +94,7 @@ impl Engine {
             config.capabilities.retain(|name| specgen::held(name));
         }
         sources::check(&config, mapping.is_none())?;
+        Self::check_fast(&config, mapping.is_some())?;
         if config.log.driver == LogDriver::Journald {
             let path = PathBuf::from(monitor::journal::SOCKET);
             monitor::journal::connect(&path).map_err(|source| Error::NoJournal { path, source })?;
@@ -110,7 +107,10 @@ impl Engine {
                 digest: image.manifest,
                 layers: image.layers.iter().map(|layer| layer.chain_id).collect(),
             },
-            None => RootfsSource::Directory(self.directory_rootfs(&request.image, &mut config)?),
+            None => {
+                let mapping = mapping.as_ref();
+                RootfsSource::Directory(self.directory_rootfs(&request.image, mapping, &mut config)?)
+            }
         };
         let mut record = ContainerRecord {
             version: record_version(),
@@ -125,6 +125,9 @@ impl Engine {
             config: Box::new(config),
         };
         record.config.one_id = self.one_id(&record)?;
+        if record.config.rootfs_ids.is_none() {
+            record.config.rootfs_ids = self.layer_ids(&record);
+        }
         let lock = match self.provide_and_publish(&mut record, given, request) {
             Ok(lock) => lock,
             Err(error) => {
@@ -217,8 +220,13 @@ impl Engine {
         if self.has_other_ids(record) { self.default_mapping() } else { record.mapping.clone() }
     }
 
-    /// `--rootfs DIR` and `DIR:O`.
-    fn directory_rootfs(&self, text: &str, config: &mut ContainerConfig) -> Result<PathBuf, Error> {
+    /// `--rootfs DIR`, `DIR:O`, `DIR:idmap` and `DIR:idmap=uids=0-100000-65536;gids=0-100000-65536`.
+    fn directory_rootfs(
+        &self,
+        text: &str,
+        mapping: Option<&IdMapping>,
+        config: &mut ContainerConfig,
+    ) -> Result<PathBuf, Error> {
         let failed = |source| Error::RootfsDirectory { path: text.into(), source };
         let (text, options) = match text.rsplit_once(':') {
             // A directory may have a colon in its name.
@@ -228,8 +236,8 @@ impl Engine {
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option {
                 "O" => config.rootfs_overlay = true,
-                option if option.starts_with("idmap") => {
-                    return Err(config::Error::Unsupported { flag: "rootfs", value: option.into() }.into());
+                option if option == "idmap" || option.starts_with("idmap=") => {
+                    config.rootfs_ids = Some(self.asked_ids(Path::new(text), option, mapping)?);
                 }
                 _ => return Err(failed(io::ErrorKind::NotFound.into())),
             }
@@ -271,6 +279,8 @@ impl Engine {
         hold: bool,
     ) -> Result<Started, Error> {
         self.start_required(&record)?;
+        // The kernel may be another one than when it was made.
+        Self::check_fast(&record.config, record.mapping.is_some())?;
         self.copy_layers_if_needed(&record)?;
         // The addresses in shared networks are taken by the monitor, who lives as long as they are needed; its
         // files have them in it.
@@ -370,7 +380,7 @@ impl Engine {
                 upper: dir.join("diff"),
                 work: dir.join("work"),
                 volatile: record.config.auto_remove,
-                userxattr: record.mapping.is_some(),
+                userxattr: has_user_marks(record),
             },
             RootfsSource::Directory(path) => Rootfs::Dir(path.clone()),
             // Made when an overlay was refused.
@@ -383,7 +393,7 @@ impl Engine {
                 upper: dir.join("diff"),
                 work: dir.join("work"),
                 volatile: record.config.auto_remove,
-                userxattr: record.mapping.is_some(),
+                userxattr: has_user_marks(record),
             },
         };
         let joined = self.joined(&record.config)?;
@@ -396,13 +406,14 @@ impl Engine {
         if let Some(ours) = &group.aside {
             crate::cgroup::step_aside(ours).map_err(|error| Error::Cgroup(Box::new(error)))?;
         }
+        let seccomp = self.seccomp(record)?;
         let host = specgen::Host {
             borrowed: sources::borrowed(&mount_details),
             join: joined.paths,
             nodes: sources::device_nodes(&record.config),
             shm_of_other: joined.ipc.is_some(),
             files: self.write_files(record)?,
-            seccomp: seccomp_profile(&record.config)?,
+            seccomp: seccomp.profile,
             mqueue: Path::new("/dev/mqueue").exists(),
             cgroup_path: group.path,
             resources,
@@ -424,7 +435,8 @@ impl Engine {
         request.keep_groups = record.config.who.keep_groups;
         request.preserve_list.clone_from(&record.config.kernel.preserve_fds);
         request.cgroup = group.manager;
-        request.filter = emulating_filter(record)?;
+        request.filter = seccomp.filter;
+        request.rootfs_ids.clone_from(&record.config.rootfs_ids);
         Ok(request)
     }
 
@@ -436,10 +448,11 @@ impl Engine {
         self.copy_layers(record).map_err(|source| Error::CopyLayers { id: record.id.clone(), source })
     }
 
-    /// Whether the layers' owners are others than this container's mapping needs: overlayfs takes no
-    /// id-mapped layers from users.
-    fn needs_copy(&self, record: &ContainerRecord) -> bool {
+    /// Whether the layers' owners are others than this container's mapping needs, and not shown by the kernel as it
+    /// needs them.
+    pub(super) fn needs_copy(&self, record: &ContainerRecord) -> bool {
         self.has_other_ids(record)
+            && record.config.rootfs_ids.is_none()
             && matches!(record.rootfs, RootfsSource::Image { .. })
             && !self.containers.dir(&record.id).join("rootfs").exists()
     }
@@ -493,6 +506,11 @@ impl Engine {
     }
 }
 
+/// Whether overlayfs keeps its marks where a user namespace may write them: not where the host's root mounts it.
+pub(super) fn has_user_marks(record: &ContainerRecord) -> bool {
+    record.mapping.is_some() && record.config.rootfs_ids.is_none()
+}
+
 /// What a monitor has of the command that it is forked from.
 struct Given {
     request: Option<Box<CreateRequest>>,
@@ -516,36 +534,6 @@ fn passed(config: &ContainerConfig) -> Result<Option<[OwnedFd; 3]>, Error> {
     let dup = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| Error::Socket(error.into()));
     let [stdin, stdout, stderr] = ours;
     Ok(Some([dup(stdin)?, dup(stdout)?, dup(stderr)?]))
-}
-
-/// The filter of a container whose ownership is emulated: that of its profile, changed. None for others.
-pub fn emulating_filter(record: &ContainerRecord) -> Result<Option<Filter>, Error> {
-    let ids = record.mapping.as_ref().filter(|_| record.config.one_id.emulated);
-    let Some(([uid], [gid])) = ids.map(|ids| (&ids.uids[..], &ids.gids[..])) else { return Ok(None) };
-    let emulation = Emulation { uid: uid.container, gid: gid.container };
-    let profile = seccomp_profile(&record.config)?;
-    Ok(Some(seccomp::compile_with(profile.as_ref(), Some(emulation))?))
-}
-
-/// The filter that a container's configuration chooses.
-pub fn seccomp_profile(config: &ContainerConfig) -> Result<Option<LinuxSeccomp>, Error> {
-    match &config.seccomp {
-        SeccompChoice::Unconfined => Ok(None),
-        SeccompChoice::Default => {
-            let capabilities = config.capabilities.iter().filter_map(|name| name.parse().ok()).collect();
-            Ok(Some(seccomp::default_profile(&capabilities)))
-        }
-        SeccompChoice::Profile { path, content } => {
-            let conditions = seccomp::file::Conditions {
-                capabilities: &config.capabilities,
-                architecture: crate::image::manifest::own_architecture(),
-                kernel: host::kernel_version(),
-            };
-            seccomp::file::parse(content, &conditions)
-                .map(Some)
-                .map_err(|source| Error::SeccompProfile { path: path.clone(), source })
-        }
-    }
 }
 
 fn image_defaults(image: &ImageRecord) -> Result<ImageDefaults, Error> {

@@ -108,7 +108,7 @@ impl Engine {
                 Some(DriverRecord::Overlay { lower, upper, work }) if borrowed.is_none() => {
                     let userxattr = record.mapping.is_some();
                     let (lower, upper, work) = (lower.clone(), upper.clone(), work.clone());
-                    Some(OverlayDetails { lower, upper, work, userxattr })
+                    Some(OverlayDetails { lower, upper, work, userxattr, ids: None })
                 }
                 _ => None,
             };
@@ -167,7 +167,7 @@ impl Engine {
     ) -> Result<OverlayDetails, Error> {
         let lower: Vec<PathBuf> = match mount.kind.as_str() {
             // Unpacked with other ids than the container has.
-            "image" if self.has_other_ids(record) => {
+            "image" if self.has_other_ids(record) && record.config.rootfs_ids.is_none() => {
                 let name = format!("image-{index}");
                 let copy = self.containers.dir(&record.id).join(&name);
                 if !copy.exists() {
@@ -184,7 +184,8 @@ impl Engine {
         };
         let userxattr = record.mapping.is_some();
         if let OverlayRecord { upper: Some(upper), work: Some(work) } = overlay {
-            return Ok(OverlayDetails { lower, upper: upper.clone(), work: work.clone(), userxattr });
+            let (upper, work) = (upper.clone(), work.clone());
+            return Ok(OverlayDetails { lower, upper, work, userxattr, ids: None });
         }
         let dir = self.containers.dir(&record.id).join(format!("overlay-{index}"));
         if dir.exists() {
@@ -207,10 +208,12 @@ impl Engine {
                 let _ = std::os::unix::fs::chown(&upper, Some(stat.uid()), Some(stat.gid()));
             }
         }
-        if mount.kind == "image" && self.has_other_ids(record) {
+        let mapped = mount.kind == "image" && record.config.rootfs_ids.is_some();
+        let ids = record.mapping.clone().filter(|_| mapped);
+        if mount.kind == "image" && ids.is_none() && self.has_other_ids(record) {
             self.give_to_root(record, [upper.as_path(), &work].into_iter())?;
         }
-        Ok(OverlayDetails { lower, upper, work, userxattr })
+        Ok(OverlayDetails { lower, upper, work, userxattr: userxattr && ids.is_none(), ids })
     }
 }
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::list::in_parallel;
 use crate::cgroup;
 use crate::runtime::processes;
 use crate::storage::containers::RunState;
+use crate::sys::parallel::in_parallel;
 use crate::sys::{host, process};
 
 /// What a container has used at one moment.

@@ -9,6 +9,7 @@ use rustix::fs::FileType;
 use tar::{Builder, EntryType, Header};
 
 use super::unpack::may_take;
+use crate::sys::owners;
 use crate::sys::tree::{OPAQUE, WHITEOUT};
 use crate::sys::visit::{Content, Found};
 
@@ -22,12 +23,19 @@ pub type Owner<'a> = dyn Fn(u32, u32) -> (u32, u32) + 'a;
 pub struct Packer<'a, W: Write> {
     builder: Builder<W>,
     owner: &'a Owner<'a>,
+    remembering: bool,
 }
 
 impl<'a, W: Write> Packer<'a, W> {
     /// An archive that is written to `out`, with the owners that `owner` makes of those that are seen.
     pub fn new(out: W, owner: &'a Owner<'a>) -> Self {
-        Self { builder: Builder::new(out), owner }
+        Self { builder: Builder::new(out), owner, remembering: false }
+    }
+
+    /// With the owners that are kept beside files ([`owners`]). Only where all files are one user's: who can write
+    /// to a file decides by them whose it will be.
+    pub fn remembering(self, remembering: bool) -> Self {
+        Self { remembering, ..self }
     }
 
     /// Ends the archive and returns what it was written to.
@@ -37,7 +45,14 @@ impl<'a, W: Write> Packer<'a, W> {
 
     /// Writes one file. Its attributes are kept as far as unpacking would take them.
     pub fn append(&mut self, found: Found<'_>) -> io::Result<()> {
-        let Found { path, stat, attributes, content } = found;
+        let Found { path, mut stat, attributes, mut content } = found;
+        let beside = attributes.iter().find(|(name, _)| self.remembering && name == owners::ATTRIBUTE);
+        let beside = beside.and_then(|(_, value)| owners::Owner::parse(value));
+        if let (Some((kind, device)), Content::File(_)) = (beside.and_then(|owner| owner.device), &content) {
+            stat.st_mode = stat.st_mode & !libc::S_IFMT | kind;
+            stat.st_rdev = device;
+            content = Content::Special;
+        }
         let mut path = path.as_os_str().as_bytes().to_vec();
         let (kind, target) = match &content {
             Content::Directory => {
@@ -58,7 +73,8 @@ impl<'a, W: Write> Packer<'a, W> {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(stat.st_mode & 0o7777);
-        let (uid, gid) = (self.owner)(stat.st_uid, stat.st_gid);
+        let kernels = || (self.owner)(stat.st_uid, stat.st_gid);
+        let (uid, gid) = beside.map_or_else(kernels, |owner| (owner.uid, owner.gid));
         header.set_uid(uid.into());
         header.set_gid(gid.into());
         header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));

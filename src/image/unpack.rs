@@ -17,6 +17,7 @@ use super::archive::{self, Entry, Kind, Reader, Skip};
 use super::recipe::{self, Tap};
 use crate::storage::share::FileList;
 use crate::storage::{Ownership, StagedLayer};
+use crate::sys::owners::{ATTRIBUTE, Owner};
 use crate::sys::path::Root;
 use crate::sys::tree::{self, Metadata, Node, Replaced, Writer};
 
@@ -296,7 +297,17 @@ impl<R: Skip> Unpacker<'_, R> {
             let set = self.writer.set_attribute(path, OsStr::from_bytes(name), value);
             self.report.skipped_xattrs += skippable(set)?;
         }
+        if let Some(owner) = self.remembered(entry) {
+            let _ = self.writer.set_attribute(path, OsStr::new(ATTRIBUTE), owner.as_bytes());
+        }
         Ok(())
+    }
+
+    /// What is kept beside a file of an owner whom it cannot have. Where the file system has no room for it, it is
+    /// forgotten: nothing is told by it but to who asks for that (`--security-opt ownership=remembered`).
+    fn remembered(&self, entry: &Entry) -> Option<String> {
+        let lost = self.options.ownership == Ownership::Single && (entry.uid, entry.gid) != (0, 0);
+        lost.then(|| Owner { uid: entry.uid, gid: entry.gid, device: None }.text())
     }
 
     fn file(&mut self, path: &Path, entry: &Entry, metadata: &Metadata) -> Result<(), Error> {
@@ -328,6 +339,9 @@ impl<R: Skip> Unpacker<'_, R> {
             }
             let set = tree::set_xattr(file.as_fd(), OsStr::from_bytes(name), value);
             self.report.skipped_xattrs += skippable(set).map_err(fail)?;
+        }
+        if let Some(owner) = self.remembered(entry) {
+            let _ = tree::set_xattr(file.as_fd(), OsStr::new(ATTRIBUTE), owner.as_bytes());
         }
         Ok(())
     }
@@ -411,7 +425,7 @@ fn failed(entry: &Entry, source: io::Error) -> Error {
 /// (`trusted.overlay.redirect`), labels and ACL's ids are the host's business.
 pub(super) fn may_take(name: &[u8]) -> bool {
     name == b"security.capability"
-        || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+        || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && name != ATTRIBUTE.as_bytes())
         || name.starts_with(b"system.posix_acl_")
 }
 

@@ -1,6 +1,7 @@
 //! What a monitor does to a running program at its own times: health checks, the end of a time limit, the
 //! end of its patience with one that was asked to end.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,8 @@ pub struct Care<'a> {
 pub struct Checks<'a> {
     course: Course,
     executor: &'a Executor,
-    state: &'a RunState,
+    /// It may get a group while it runs.
+    state: &'a RefCell<RunState>,
     note: Box<Note<'a>>,
     started: Instant,
     due: Option<Instant>,
@@ -59,7 +61,12 @@ pub struct Checks<'a> {
 
 impl<'a> Checks<'a> {
     /// The checks of a run that has just begun. The first one is due at once if any is due by itself.
-    pub fn new(course: Course, executor: &'a Executor, state: &'a RunState, mut note: Box<Note<'a>>) -> Self {
+    pub fn new(
+        course: Course,
+        executor: &'a Executor,
+        state: &'a RefCell<RunState>,
+        mut note: Box<Note<'a>>,
+    ) -> Self {
         note(&course, None);
         let started = Instant::now();
         let due = course.interval(Duration::ZERO).map(|_| started);
@@ -77,11 +84,13 @@ impl<'a> Checks<'a> {
 
     fn begin(&mut self) {
         self.due = None;
-        let frozen = self.state.cgroup.as_deref().is_some_and(crate::cgroup::freeze::is_frozen);
+        let state = self.state.borrow();
+        let frozen = state.cgroup.as_deref().is_some_and(crate::cgroup::freeze::is_frozen);
         if !frozen {
             // One that cannot be begun is tried again when the next one is due.
-            self.probe = Probe::start(self.executor, self.state, self.course.test(), self.age()).ok();
+            self.probe = Probe::start(self.executor, &state, self.course.test(), self.age()).ok();
         }
+        drop(state);
         if self.probe.is_none() {
             self.wait();
         }

@@ -1,6 +1,7 @@
 //! The monitor (L4): one process a container, forked from the command that starts it. It outlives
 //! that command; its own death loses nothing but what only it could have seen.
 
+pub mod answers;
 mod care;
 mod health;
 pub mod journal;
@@ -8,18 +9,19 @@ pub mod log;
 mod oom;
 mod probe;
 pub mod protocol;
+mod remember;
 mod restart;
 mod rewire;
+mod socket;
 mod supervise;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-
+use self::answers::Answers;
 use self::care::{Care, Checks};
 use self::health::Course;
 use self::journal::JournalWriter;
@@ -27,17 +29,19 @@ use self::log::{Keeper, LogWriter};
 use self::oom::OomWatch;
 use self::protocol::Event as Told;
 use self::restart::Backoff;
+use self::socket::listen;
+pub use self::socket::{connect, socket_pair};
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
 use crate::base::template::Template;
 use crate::network::birth::{self, Namespaces, Relay};
 use crate::network::nft::QueueKind;
-use crate::network::plan::NetworkPlan;
+use crate::network::plan::{Network, NetworkPlan};
 use crate::network::shared;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthConfig, HealthRun, LogDriver,
-    NamespaceMode, RestartPolicy, RunState,
+    NamespaceMode, RestartPolicy, RunEndpoint, RunState,
 };
 use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
@@ -294,6 +298,8 @@ struct Run {
     state: RunState,
     /// Goes when the run is over.
     relay: Option<Relay>,
+    /// So does this.
+    answers: Option<Answers>,
 }
 
 /// Creates the container and starts its program. Not inlined: what it keeps on the stack would be kept as long as
@@ -310,7 +316,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
             Some((log, listener))
         }
     };
-    let Born { mut created, mut streams, plan, mut relay, known } = create(job)?;
+    let Born { mut created, mut streams, plan, mut relay, answers, known } = create(job)?;
     // The program has them now; a pipe is not to stay open because we hold an end of it.
     daemon::close_fds(&job.record.config.kernel.preserve_fds);
     // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids. Not
@@ -334,6 +340,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     state.restarts = restarts;
     let held = job.hold && restarts == 0;
     state.held = held;
+    state.endpoint = plan.as_ref().and_then(endpoint);
     // Before the gate opens: a program that runs is always one that `ps` knows of. If we die in
     // between, the gate's end closes and the program never begins. The end of the run before is the
     // truth until then.
@@ -344,13 +351,15 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         let failed = |source| Error::Network { name: job.record.name.clone(), source };
         let queue = match ours.ready() {
             Err(failure) => {
-                relay = Some(ours.by_helper(plan, created.pid, failure).map_err(failed)?);
-                QueueKind::Helper
+                let (helper, kind) = ours.by_helper(plan, forced_way(), failure).map_err(failed)?;
+                relay = Some(helper);
+                kind
             }
             Ok(queue) => queue,
         };
         // Who shares a router finds a worse way than who is alone may have found.
-        let better = matches!(known, Some(QueueKind::Frames | QueueKind::Helper)) && plan.meeting.is_some();
+        let lesser = |kind: QueueKind| kind == QueueKind::Frames || kind.is_helper();
+        let better = known.is_some_and(lesser) && plan.meeting.is_some();
         if known != Some(queue) && !better {
             // The next one finds it out by itself, if this cannot be written.
             let word = queue.word().as_bytes();
@@ -376,7 +385,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     }
     if let (true, Some(supervisor)) = (held, &mut *slot) {
         if !hold(job, supervisor, &created, relay.as_ref())? {
-            return Ok(Run { created, state, relay });
+            return Ok(Run { created, state, relay, answers });
         }
         state.held = false;
         state.started = host::now();
@@ -395,7 +404,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     if let Some(supervisor) = slot {
         supervisor.tell(&Told::Started(created.pid));
     }
-    Ok(Run { created, state, relay })
+    Ok(Run { created, state, relay, answers })
 }
 
 /// Waits for the word that the program may begin; if it will not, the first process is ended.
@@ -420,6 +429,13 @@ fn hold(
         let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
     }
     Ok(goes_on)
+}
+
+/// What is told of a network that nobody else is in, as it is set up: later the host may be elsewhere.
+fn endpoint(plan: &NetworkPlan) -> Option<RunEndpoint> {
+    let [eth0] = &plan.interfaces[..] else { return None };
+    (eth0.network == Network::Private)
+        .then(|| RunEndpoint { addresses: eth0.addresses.clone(), gateways: eth0.gateways.clone() })
 }
 
 /// Who keeps the output; none if nobody does.
@@ -459,7 +475,9 @@ fn render(tag: &str, record: &ContainerRecord) -> io::Result<String> {
 
 /// Watches a run to its end, and records that; whether another one follows.
 fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRecord, bool), Error> {
-    let Run { created, state, relay } = run;
+    let Run { created, state, relay, answers } = run;
+    let (started, restarts) = (state.started, state.restarts);
+    let facts = RefCell::new(state);
     let mounts = hold_mounts(created.pid);
     let auto_remove = job.record.config.auto_remove;
     let durability = if auto_remove { Durability::Volatile } else { Durability::Synced };
@@ -486,18 +504,23 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
             let _ = atomic::write(&path, &text, 0o600, Durability::Volatile);
         }
     };
-    let (executor, facts) = (&job.executor, &state);
+    let (executor, facts) = (&job.executor, &facts);
     let checks = move |health: &Option<HealthConfig>| {
         let course = health.clone().map(Course::new);
         course.map(|course| Checks::new(course, executor, facts, Box::new(note)))
     };
-    if let Some(group) = state.cgroup.as_deref() {
-        care.watch = Some(Box::new(move || OomWatch::new(group)));
-        if watches_memory(config, group) {
-            care.memory = OomWatch::new(group);
+    care.watch = Some(Box::new(move || {
+        if facts.borrow().cgroup.is_none() {
+            // `pause` and `update` have one made by systemd where there was none.
+            let now = containers.run_state(id).ok().flatten();
+            facts.borrow_mut().cgroup = now.and_then(|now| now.cgroup);
         }
-        care.oom = Some(Box::new(move || events.write(&[Event::container("oom", record)])));
+        OomWatch::new(facts.borrow().cgroup.as_deref()?)
+    }));
+    if let Some(group) = created.cgroup.as_deref().filter(|group| watches_memory(config, group)) {
+        care.memory = OomWatch::new(group);
     }
+    care.oom = Some(Box::new(move || events.write(&[Event::container("oom", record)])));
     care.checks = checks(&config.health);
     let mut known = config.health.clone();
     care.renew = Some(Box::new(move || {
@@ -520,14 +543,14 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
             };
             // Told before the end, however close they are.
             let oom = care.killed_for_memory();
-            let wanted = care.restart || (!care.end && restart::again(policy, exit, state.restarts));
+            let wanted = care.restart || (!care.end && restart::again(policy, exit, restarts));
             let again = wanted && !supervisor.is_stopped() && !containers.is_stopped(id);
             let last_words = ExitRecord {
                 error: supervisor.log_error().map(|error| format!("writing the log: {error}")),
-                restarts: state.restarts,
+                restarts,
                 again,
                 oom,
-                ..ExitRecord::new(exit, state.started, host::now())
+                ..ExitRecord::new(exit, started, host::now())
             };
             if !auto_remove {
                 let _ = containers.write_exit(id, &last_words, durability);
@@ -545,7 +568,7 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
     rewire::take_note(job, &rewired);
     // Waited for when it is replaced, or when the command has been told of the container's end.
     job.ended = relay;
-    if let Some(cgroup) = &created.cgroup {
+    if let Some(cgroup) = &facts.borrow().cgroup {
         if job.record.config.pid != NamespaceMode::Private {
             // The kernel ends no others with the first one there.
             let _ = crate::cgroup::kill(cgroup);
@@ -553,8 +576,8 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
         let _ = crate::cgroup::remove(cgroup);
     }
     let _ = created.cache.remove();
-    drop(mounts);
-    let unknown = || ExitRecord::new(Exit::Unknown, state.started, host::now());
+    drop((mounts, answers));
+    let unknown = || ExitRecord::new(Exit::Unknown, started, host::now());
     Ok((last.unwrap_or_else(unknown), again))
 }
 
@@ -587,6 +610,10 @@ fn queue_file(job: &Job) -> PathBuf {
 /// For tests: a word of [`QueueKind`] that is tried before all others.
 const FORCED: &str = "UMIAK_NETWORK_RUNG";
 
+fn forced_way() -> Option<QueueKind> {
+    std::env::var(FORCED).ok().and_then(|word| QueueKind::of_word(&word))
+}
+
 fn known_queue(job: &Job) -> Option<QueueKind> {
     std::fs::read_to_string(queue_file(job)).ok().and_then(|word| QueueKind::of_word(&word))
 }
@@ -599,6 +626,8 @@ struct Born {
     plan: Option<NetworkPlan>,
     /// Its way out.
     relay: Option<Relay>,
+    /// Who answers its calls, if somebody does.
+    answers: Option<Answers>,
     /// The kind of queue that an earlier relay found.
     known: Option<QueueKind>,
 }
@@ -611,7 +640,7 @@ fn create(job: &mut Job) -> Result<Born, Error> {
     let alone = plan.as_ref().is_some_and(|plan| plan.meeting.is_none());
     // Who is alone may have a better way than one who shares a router has found.
     let known = known.filter(|kind| !(alone && *kind == QueueKind::Absent));
-    let tried = std::env::var(FORCED).ok().and_then(|word| QueueKind::of_word(&word)).or(known);
+    let tried = forced_way().or(known);
     let attempt = |mut request: Box<CreateRequest>, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
         let (stdio, streams) = match &job.passed {
@@ -629,11 +658,25 @@ fn create(job: &mut Job) -> Result<Born, Error> {
             // The router's, for only who has powers over both can connect the two.
             request.join_user(&PathBuf::from(format!("/proc/self/fd/{}", user.as_raw_fd())));
         }
+        let run_dir = job.containers.run_dir(&job.record.id);
+        let answers = Answers::start(&job.record, &run_dir, plan.as_ref()).map_err(|source| Error::Io {
+            action: "making the process that answers system calls",
+            name: name.clone(),
+            source,
+        })?;
+        let mut answers = answers.map(|(answers, connection)| {
+            request.answerer = Some(connection);
+            answers
+        });
         // Beside the container's own making, which takes as long.
         let mut relay = None;
         let mut begin = |pid: i32| {
             let Some(plan) = &plan else { return Ok(()) };
             let namespaces = Namespaces::of(pid).map_err(birth::Error::Namespace);
+            if let (Some(answers), Ok(namespaces)) = (&mut answers, &namespaces) {
+                // Whoever waits for it says that nothing came.
+                let _ = answers.tell_network(&namespaces.net);
+            }
             relay =
                 Some(namespaces.and_then(|namespaces| Relay::start(plan, namespaces, place.take(), tried)));
             Ok(())
@@ -642,7 +685,7 @@ fn create(job: &mut Job) -> Result<Born, Error> {
         let created = runtime::create_with(*request, born)
             .map_err(|source| Error::Runtime { name: name.clone(), source })?;
         let relay = relay.transpose().map_err(failed)?;
-        Ok(Born { created, streams, plan: plan.clone(), relay, known })
+        Ok(Born { created, streams, plan: plan.clone(), relay, answers, known })
     };
     let stdin = job.stdin.take();
     let copy = || stdin.as_ref().and_then(|fd| fd.try_clone().ok());
@@ -710,51 +753,4 @@ fn streams(config: &ContainerConfig, stdin: Option<OwnedFd>) -> io::Result<(Stdi
         None => std::fs::File::open("/dev/null")?.into(),
     };
     Ok((Stdio::Fds { stdin, stdout, stderr }, streams))
-}
-
-/// Listens for `attach` in the container's volatile directory.
-fn listen(dir: &std::path::Path) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    with_short_path(&dir.join("attach.sock"), |address| {
-        rustix::net::bind(&socket, address)?;
-        Ok(())
-    })?;
-    rustix::net::listen(&socket, 16)?;
-    Ok(socket)
-}
-
-/// Connects to the monitor whose socket is at `path`.
-pub fn connect(path: &std::path::Path) -> io::Result<OwnedFd> {
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    with_short_path(path, |address| {
-        rustix::net::connect(&socket, address)?;
-        Ok(())
-    })?;
-    Ok(socket)
-}
-
-/// A socket's address has room for 107 bytes (unix(7)), a store's path may be longer: go by way of
-/// a descriptor of the directory.
-fn with_short_path<T>(
-    path: &std::path::Path,
-    act: impl FnOnce(&SocketAddrUnix) -> io::Result<T>,
-) -> io::Result<T> {
-    use rustix::fs::{Mode, OFlags};
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
-    act(&SocketAddrUnix::new(short)?)
-}
-
-/// The two ends of a connection between a command and its monitor.
-pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }

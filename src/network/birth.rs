@@ -3,7 +3,7 @@
 //! The caller's main thread stays in the host's network namespace; a second thread goes into the router's. Both
 //! are in the container's user namespace, which owns the router, and hold no capability over the host.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,7 +12,7 @@ use std::sync::mpsc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::helper;
+use super::helper::{self, Program};
 use super::keeper::Keeper;
 use super::nft::QueueKind;
 use super::plan::{NetworkPlan, Wiring};
@@ -99,6 +99,10 @@ impl Namespaces {
         let other = fs::read_link(format!("/proc/{pid}/ns/user"))? != own;
         Ok(Self { user: other.then(|| open("user")).transpose()?, net: open("net")? })
     }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { user: self.user.as_ref().map(OwnedFd::try_clone).transpose()?, net: self.net.try_clone()? })
+    }
 }
 
 /// A relay's process. It dies with its maker, and when this is dropped; with it goes all that it set up.
@@ -110,8 +114,10 @@ pub struct Relay {
     door: Option<PathBuf>,
     /// Whether it has ports of the host.
     published: bool,
-    /// Whether the container has a user namespace of its own.
-    own_users: bool,
+    /// The container's, until it is known that no other program needs them.
+    namespaces: RefCell<Option<Namespaces>>,
+    /// Whether it is one that looks after another program, and ends it when it is told.
+    helper: bool,
     /// How many orders it was given.
     orders: Cell<u64>,
 }
@@ -129,7 +135,6 @@ impl Relay {
         let (ours, theirs) = socket::packet_pair().map_err(Error::Process)?;
         let options = CloneOptions { close: Some(ours.as_fd()), ..CloneOptions::default() };
         let parent = std::process::id();
-        let own_users = namespaces.user.is_some();
         let door = place.as_ref().map(|place| place.path.clone());
         let child = process::spawn(options, || {
             let mut keep = vec![theirs.as_raw_fd(), namespaces.net.as_raw_fd()];
@@ -142,7 +147,11 @@ impl Relay {
             }
             // First of all: among them is the gate of the container, which must close when the monitor dies.
             daemon::close_fds_except(&keep);
-            match work(parent, (plan, known), namespaces, place, &theirs) {
+            let work = namespaces
+                .try_clone()
+                .map_err(doing("copying a descriptor"))
+                .and_then(|namespaces| work(parent, (plan, known), namespaces, place, &theirs));
+            match work {
                 Ok(()) => 0,
                 Err(failure) => {
                     // Whoever would be told may be gone, and so shall we be.
@@ -159,34 +168,48 @@ impl Relay {
             control: ours,
             door,
             published: !plan.published.is_empty(),
-            own_users,
+            namespaces: RefCell::new(Some(namespaces)),
+            helper: false,
             orders: Cell::new(0),
         })
     }
 
-    /// What does it instead of a relay that has failed for want of a way, for the container with this first process.
-    pub fn by_helper(&self, plan: &NetworkPlan, pid: i32, failure: Error) -> Result<Self, Error> {
+    /// What does it instead of a relay that has failed for want of a way, for the same container.
+    /// If there is a program that is `wanted`, no other will do.
+    pub fn by_helper(
+        &self,
+        plan: &NetworkPlan,
+        wanted: Option<QueueKind>,
+        failure: Error,
+    ) -> Result<(Self, QueueKind), Error> {
         let Error::NoWay { message, hint } = failure else { return Err(failure) };
-        let (control, _) = socket::packet_pair().map_err(Error::Process)?;
-        let child = helper::start(plan, pid, self.own_users).map_err(|helper| Error::NoHelper {
-            message,
-            hint,
-            helper,
-        })?;
-        Ok(Self {
-            child,
-            control,
-            door: None,
-            published: false,
-            own_users: self.own_users,
-            orders: Cell::new(0),
-        })
+        // What has been opened: by now the container's first process hides.
+        let namespaces = self.namespaces.take().ok_or(Error::Died)?;
+        let (control, theirs) = socket::packet_pair().map_err(Error::Process)?;
+        let wanted = match wanted {
+            Some(QueueKind::Pasta) => Some(Program::Pasta),
+            Some(QueueKind::Helper) => Some(Program::Slirp4netns),
+            _ => None,
+        };
+        let started = helper::start(plan, &namespaces, &theirs, wanted);
+        let (child, program) = started.map_err(|helper| Error::NoHelper { message, hint, helper })?;
+        let kind = match program {
+            Program::Pasta => QueueKind::Pasta,
+            Program::Slirp4netns => QueueKind::Helper,
+        };
+        let published = !plan.published.is_empty();
+        let namespaces = RefCell::new(None);
+        Ok((
+            Self { child, control, door: None, published, namespaces, helper: true, orders: Cell::new(0) },
+            kind,
+        ))
     }
 
     /// Waits until the container may begin. The kind of queue that it has is of use to later ones.
     pub fn ready(&self) -> Result<QueueKind, Error> {
         let (answer, _) = socket::receive(&self.control).map_err(Error::Process)?;
         if let Some(word) = answer.strip_prefix(READY) {
+            self.namespaces.replace(None);
             return QueueKind::of_word(&String::from_utf8_lossy(word)).ok_or(Error::Died);
         }
         match answer.as_slice() {
@@ -221,10 +244,18 @@ impl Relay {
         }
     }
 
+    fn tell_to_end(&self) {
+        if self.helper {
+            let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+        } else {
+            let _ = process::pidfd_signal(&self.child.pidfd, libc::SIGKILL);
+        }
+    }
+
     /// Ends the process. If it has ports of the host, they are free when this returns. That all else is gone
     /// takes the kernel longer: it is waited for when this is dropped.
     pub fn end(&self) {
-        let _ = process::pidfd_signal(&self.child.pidfd, libc::SIGKILL);
+        self.tell_to_end();
         if self.published {
             let mut ended = [PollFd::new(&self.child.pidfd, PollFlags::IN)];
             let _ = poll(&mut ended, None);
@@ -234,7 +265,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        let _ = process::pidfd_signal(&self.child.pidfd, libc::SIGKILL);
+        self.tell_to_end();
         let _ = process::wait(&self.child.pidfd);
         if let Some(door) = &self.door {
             shared::remove_door(door);

@@ -77,6 +77,7 @@ fn collide(old: &Interface, new: &Interface) -> bool {
 pub fn inside(added: &[Device]) -> Requests {
     let mut list = Requests::default();
     for device in added {
+        setup::lengthen(&mut list, &device.interface, device.number);
         setup::inside(&mut list, &device.interface, device.number);
     }
     list

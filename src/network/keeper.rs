@@ -163,33 +163,71 @@ impl Keeper {
     /// Makes the network another one. If that fails, it is as before.
     fn rewire(&mut self, plan: NetworkPlan) -> Result<Rewired, Error> {
         let mut difference = difference(&self.devices, &plan)?;
+        let mut left = false;
+        match self.attempt(&plan, &mut difference, &mut left) {
+            Ok(replies) => {
+                let lost = difference.lost();
+                self.devices = difference.all();
+                self.plan = plan;
+                Ok(Rewired { plan: self.plan.clone(), replies, lost })
+            }
+            Err(error) => {
+                self.restore(&plan, &difference, left);
+                Err(error)
+            }
+        }
+    }
+
+    /// The steps of [`Self::rewire`]; `left` becomes true when the first device may have gone.
+    fn attempt(
+        &mut self,
+        plan: &NetworkPlan,
+        difference: &mut Difference,
+        left: &mut bool,
+    ) -> Result<Vec<relay::Reply>, Error> {
         if difference.in_the_way {
             // Two cannot have the same name: whoever wants that sees it go and come.
+            *left = true;
             self.leave(&difference.gone)?;
             self.devices = difference.kept.clone();
         }
-        let replies = match self.join(&plan, &mut difference) {
-            Ok(replies) => replies,
-            Err(error) => {
-                // What cannot be undone goes when the place is taken the next time.
-                let _ =
-                    carry_out(&mut self.router, setup::without_devices(&difference.added, self.place.slot));
-                let _ = self.rules(&self.devices.clone());
-                return Err(error);
-            }
-        };
-        let lost = difference.lost();
-        let old = std::mem::replace(&mut self.devices, difference.all());
-        let before = std::mem::replace(&mut self.plan, plan).interfaces;
-        // From here on it is what was ordered; what fails is told, and left to the next order or the end.
-        if !difference.in_the_way {
+        let replies = self.join(plan, difference)?;
+        carry_out(&mut self.inside, change::routes(&self.plan.interfaces, &plan.interfaces))?;
+        if !difference.in_the_way && !difference.gone.is_empty() {
+            // Last of all, for who goes loses connections even if it comes back.
+            *left = true;
             self.leave(&difference.gone)?;
         }
-        carry_out(&mut self.inside, change::routes(&before, &self.plan.interfaces))?;
-        if old != self.devices {
-            self.rules(&self.devices.clone())?;
+        if !difference.gone.is_empty() {
+            self.rules(&difference.all())?;
         }
-        Ok(Rewired { plan: self.plan.clone(), replies, lost })
+        Ok(replies)
+    }
+
+    /// After an attempt that failed: what was there before. What cannot be undone goes when the place is taken the
+    /// next time.
+    fn restore(&mut self, plan: &NetworkPlan, difference: &Difference, left: bool) {
+        let slot = self.place.slot;
+        let _ = carry_out(&mut self.router, setup::without_devices(&difference.added, slot));
+        let before = self.plan.clone();
+        if left {
+            for device in &difference.gone {
+                // It may be one that has not gone yet.
+                let _ =
+                    carry_out(&mut self.router, setup::without_devices(std::slice::from_ref(device), slot));
+            }
+            self.devices = difference.kept.clone();
+            let mut back = Difference {
+                added: difference.gone.clone(),
+                kept: difference.kept.clone(),
+                ..Difference::default()
+            };
+            if self.join(&before, &mut back).is_ok() {
+                self.devices = back.all();
+            }
+        }
+        let _ = carry_out(&mut self.inside, change::routes(&plan.interfaces, &before.interfaces));
+        let _ = self.rules(&self.devices.clone());
     }
 
     /// Adds devices, with everything that they need.

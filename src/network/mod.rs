@@ -4,6 +4,7 @@
 pub mod birth;
 pub mod change;
 pub mod dns;
+pub mod fast;
 mod helper;
 pub mod ids;
 mod keeper;

@@ -19,6 +19,8 @@ const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
+const IFLA_GSO_MAX_SIZE: u16 = 41;
+const IFLA_GSO_IPV4_MAX_SIZE: u16 = 63;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -148,6 +150,15 @@ pub fn no_link_local(index: u32) -> Request {
 /// Switches a device on.
 pub fn up(index: u32) -> Request {
     Request { kind: RTM_NEWLINK, flags: ACK, body: link_head(index, libc::IFF_UP as u32) }
+}
+
+/// How long packets of TCP may be that are handed to a device in one piece (bytes), of IPv6 and of IPv4. The latter
+/// is passed over by a kernel that does not know it (before 6.3).
+pub fn longest(index: u32, bytes: u32) -> Request {
+    let mut body = link_head(index, 0);
+    attribute(IFLA_GSO_MAX_SIZE, &bytes.to_ne_bytes(), &mut body);
+    attribute(IFLA_GSO_IPV4_MAX_SIZE, &bytes.to_ne_bytes(), &mut body);
+    Request { kind: RTM_NEWLINK, flags: ACK, body }
 }
 
 /// Removes the device of this name.

@@ -133,8 +133,10 @@ pub enum QueueKind {
     Absent,
     /// There are no rules that hand over: frames are carried by hand.
     Frames,
-    /// None of these: another program does it.
+    /// None of these: slirp4netns does it.
     Helper,
+    /// None of these: pasta does it.
+    Pasta,
 }
 
 impl QueueKind {
@@ -143,12 +145,17 @@ impl QueueKind {
 
     /// What is tried, in this order: first what earlier ones found. Who shares a router cannot carry frames.
     pub fn ways(known: Option<Self>, alone: bool) -> Vec<Self> {
-        if alone && known == Some(Self::Helper) {
+        if alone && known.is_some_and(Self::is_helper) {
             return Vec::new();
         }
-        let known = known.filter(|kind| *kind != Self::Helper);
+        let known = known.filter(|kind| !kind.is_helper());
         let others = Self::ALL.into_iter().filter(|kind| Some(*kind) != known);
         known.into_iter().chain(others).filter(|kind| alone || *kind != Self::Frames).collect()
+    }
+
+    /// Whether it is another program.
+    pub fn is_helper(self) -> bool {
+        matches!(self, Self::Helper | Self::Pasta)
     }
 
     /// The queue of this kind and number.
@@ -156,7 +163,7 @@ impl QueueKind {
         match self {
             Self::Native => Some(Queue::Native(number)),
             Self::Target => Some(Queue::Target(number)),
-            Self::Absent | Self::Frames | Self::Helper => None,
+            Self::Absent | Self::Frames | Self::Helper | Self::Pasta => None,
         }
     }
 
@@ -168,12 +175,13 @@ impl QueueKind {
             Self::Absent => "absent",
             Self::Frames => "frames",
             Self::Helper => "helper",
+            Self::Pasta => "pasta",
         }
     }
 
     /// What a word says.
     pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().chain([Self::Helper]).find(|kind| kind.word() == word)
+        Self::ALL.into_iter().chain([Self::Pasta, Self::Helper]).find(|kind| kind.word() == word)
     }
 }
 

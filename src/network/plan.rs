@@ -17,11 +17,14 @@ pub struct NetworkPlan {
     pub policy: Policy,
     /// Who answers its questions for names; nobody if it has none of our servers.
     pub dns: Option<Dns>,
-    /// The file in which the relay notes what it refused, a line each; nothing is noted if none.
+    /// The file in which the relay notes what it refused by rules or for want of room, a line each; nothing is noted
+    /// if none.
     pub log: Option<PathBuf>,
     /// The directory where the relays of shared networks meet; none for a network of the container's own. A
     /// container that has left all shared networks is there still: it may join others.
     pub meeting: Option<PathBuf>,
+    /// Somebody wants TCP's congestion control in the container to be one that he names.
+    pub congestion_chosen: bool,
 }
 
 impl NetworkPlan {

@@ -112,9 +112,12 @@ pub fn open(
 ) -> Result<Opened, Error> {
     namespace::join(&container, NET).map_err(doing("joining the container's network namespace"))?;
     let mut inside = Socket::open(Family::Route).map_err(doing("opening a socket in the container"))?;
+    if !plan.congestion_chosen {
+        prefer(&[setup::CONGESTION]);
+    }
     let Some(place) = place else {
         let opened = private(plan, &container, known)?;
-        carry_out(&mut inside, setup::container(plan))?;
+        carry_out(&mut inside, setup::container(plan, opened.carrier.is_some()))?;
         return Ok(opened);
     };
     match &place.router {
@@ -128,7 +131,7 @@ pub fn open(
         write_settings(plan)?;
     }
     let (ids, queue, devices) = keeper::open((plan, &place), &container, &mut router, &mut nft, known)?;
-    carry_out(&mut inside, setup::container(plan))?;
+    carry_out(&mut inside, setup::container(plan, false))?;
     let (inner, outbound) = Inner::open(ids, plan, None)?;
     let net = own_namespace()?;
     let keeper =
@@ -228,7 +231,15 @@ fn write_settings(plan: &NetworkPlan) -> Result<(), Error> {
             written => written.map_err(doing(format!("writing {value} to \"{path}\" of the router")))?,
         }
     }
+    prefer(&setup::PREFERENCES);
     Ok(())
+}
+
+/// Writes settings of the namespace that the calling thread is in, as far as the kernel lets.
+fn prefer(settings: &[(&str, &str)]) {
+    for (name, value) in settings {
+        let _ = fs::write(format!("/proc/sys/net/{name}"), value);
+    }
 }
 
 /// Sends requests; the error tells which one failed.

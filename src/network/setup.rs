@@ -22,6 +22,10 @@ const FIRST_PORT_INDEX: u32 = 1 << 20;
 /// The indices of bridges.
 const FIRST_BRIDGE_INDEX: u32 = 1 << 21;
 
+/// The longest packet of TCP that a container hands over at once (bytes): it goes through all layers whole, to a
+/// router that takes it so. In the other direction longer ones than the usual 64 KiB have shown no gain.
+const LONGEST: u32 = 256 * 1024;
+
 /// The table of a private router.
 const TABLE: &str = "umiak";
 
@@ -263,10 +267,14 @@ fn contains(own: IpAddr, prefix: u8, address: IpAddr) -> bool {
     own.is_ipv4() == address.is_ipv4() && (bits(own) ^ bits(address)) & mask == 0
 }
 
-/// In the container's network namespace: addresses and routes of its devices.
-pub fn container(plan: &NetworkPlan) -> Requests {
+/// In the container's network namespace: addresses and routes of its devices. Where frames are `carried` by hand
+/// they are of the usual length.
+pub fn container(plan: &NetworkPlan, carried: bool) -> Requests {
     let mut list = Requests::default();
     for (number, interface) in (0..).zip(&plan.interfaces) {
+        if !carried {
+            lengthen(&mut list, interface, number);
+        }
         inside(&mut list, interface, number);
     }
     for gateway in default_gateways(&plan.interfaces).into_iter().flatten() {
@@ -287,6 +295,13 @@ pub(super) fn inside(list: &mut Requests, interface: &Interface, number: u32) {
         list.push(format!("adding {address}/{prefix} to {name}"), netlink::address(index, *address, *prefix));
     }
     list.push(format!("switching {name} on"), netlink::up(index));
+}
+
+/// Has a device in the container take packets that are longer than usual.
+pub(super) fn lengthen(list: &mut Requests, interface: &Interface, number: u32) {
+    let what = format!("lengthening the packets of {}", interface.name);
+    // Kernels refuse it that know of no longer ones (before 5.19).
+    list.push_unless(libc::EINVAL, what, netlink::longest(FIRST_INDEX + number, LONGEST));
 }
 
 /// The gateways of the default routes, of IPv4 and of IPv6: those of the first devices that lead out.
@@ -572,6 +587,17 @@ pub fn settings(plan: &NetworkPlan) -> Vec<(&'static str, &'static str)> {
     list
 }
 
+/// TCP's congestion control where nothing gets lost and nobody else is on the way: between a container and its
+/// router, and between containers. One that paces (`bbr`) has a timer for each packet and learns how fast a line
+/// is that has no speed. The relay's sockets outside have the host's. Every kernel has this one.
+pub const CONGESTION: (&str, &str) = ("ipv4/tcp_congestion_control", "reno");
+
+/// What a router is the faster for, and can do without: written as [`settings`] are.
+///
+/// What waits in a socket there is still warm in a processor's cache when it is passed on, if it is not more
+/// than this (least, first and most bytes); nor does a line that is slow fill the host's memory.
+pub const PREFERENCES: [(&str, &str); 2] = [CONGESTION, ("ipv4/tcp_rmem", "4096 131072 1048576")];
+
 /// Whether a kernel may do without a setting.
 pub fn may_be_missing(name: &str) -> bool {
     BRIDGED.contains(&name) || name.starts_with("ipv6/")
@@ -618,11 +644,12 @@ mod tests {
 
     #[test]
     fn a_container_has_default_routes_only_where_there_is_a_way() {
-        let list = container(&plan(Network::Private));
+        let list = container(&plan(Network::Private), false);
         let what: Vec<&str> = list.what.iter().map(String::as_str).collect();
         assert_eq!(
             what,
             [
+                "lengthening the packets of eth0",
                 "adding 10.0.2.100/24 to eth0",
                 "adding fd00::100/64 to eth0",
                 "switching eth0 on",
@@ -631,6 +658,9 @@ mod tests {
             ]
         );
         assert_eq!(list.requests.len(), what.len());
+        // A kernel may refuse to have longer packets, and what is carried by hand has the usual length.
+        assert_eq!(list.tolerated, [(0, libc::EINVAL)]);
+        assert_eq!(container(&plan(Network::Private), true).what, what[1..]);
     }
 
     #[test]

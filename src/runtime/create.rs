@@ -442,6 +442,7 @@ impl Birth<'_, '_> {
                         self.request.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
                     let listener = fd.ok_or(Error::Died)?;
                     listener::hand_over(
+                        self.request.answerer.as_ref(),
                         profile,
                         &listener,
                         child.pid,

@@ -9,12 +9,12 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::plan::{Ids, InitPlan, MountKind, MountOp, Node, NodeKind, Op};
-use super::{Borrowed, Error};
+use super::{Borrowed, Error, OverlayDetails, Rootfs};
 use crate::base::idmap::IdMapping;
-use crate::sys::mount::{self, Filesystem, Propagation, PropagationKind};
+use crate::sys::mount::{self, Filesystem, Overlay, Propagation, PropagationKind};
 use crate::sys::path::Root;
 use crate::sys::process::{self, CloneOptions};
-use crate::sys::{namespace, socket, userns};
+use crate::sys::{mapped, namespace, socket, userns};
 
 /// Copies of the sources of all mounts that are to be made early, in the plan's order. `None` where
 /// the init has to try by itself.
@@ -25,12 +25,32 @@ pub(super) fn prepare(plan: &InitPlan) -> Result<Vec<Option<OwnedFd>>, Error> {
     let mut copies = Vec::new();
     for op in &plan.ops {
         match op {
+            Op::Rootfs { rootfs, attributes, ids: Some(ids) } => {
+                copies.push(Some(mapped_rootfs(rootfs, ids, *attributes)?));
+            }
             Op::Mount(mount) if mount.is_early() => copies.push(copy(mount, shared, &mut namespaces)?),
             Op::MadeNode { .. } => copies.push(nodes.next().flatten()),
             _ => {}
         }
     }
     Ok(copies)
+}
+
+/// The rootfs, with the ids of a mapping.
+fn mapped_rootfs(rootfs: &Rootfs, ids: &IdMapping, attributes: u64) -> Result<OwnedFd, Error> {
+    let (place, made) = match rootfs {
+        Rootfs::Dir(path) => (path, mapped::directory(path, ids, true)),
+        Rootfs::Overlay { lower, upper, work, volatile, userxattr } => {
+            let (lower, work) = (lower.clone(), work.clone());
+            let (volatile, userxattr) = (*volatile, *userxattr);
+            let overlay = Overlay { lower, upper: upper.clone(), work, volatile, userxattr };
+            (upper, mapped::overlay(&overlay, ids, attributes))
+        }
+    };
+    made.map_err(|e| {
+        let action = format!("mounting the rootfs \"{}\" with the container's ids", place.display());
+        Error::host(action, e)
+    })
 }
 
 /// Copies of what these mounts bind, for a container that is there already.
@@ -140,6 +160,12 @@ fn copy(
     let MountKind::Bind { source, recursive, links, ids, .. } = &op.kind else { return Ok(None) };
     if let Some(borrowed) = &op.details().borrowed {
         return borrow(borrowed).map(Some);
+    }
+    if let Some(OverlayDetails { lower, upper, work, userxattr, ids: Some(ids) }) = &op.details().overlay {
+        let (lower, upper, work) = (lower.clone(), upper.clone(), work.clone());
+        let overlay = Overlay { lower, upper, work, volatile: false, userxattr: *userxattr };
+        let action = || format!("mounting \"{}\" with other ids", op.target.display());
+        return mapped::overlay(&overlay, ids, 0).map(Some).map_err(|e| Error::host(action(), e));
     }
     let action = || format!("binding \"{}\" to \"{}\"", source.display(), op.target.display());
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;

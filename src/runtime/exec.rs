@@ -73,7 +73,8 @@ pub fn exec(mut request: ExecRequest) -> Result<Executed, Error> {
             Some(Message::Listener) => {
                 let state = request.state.clone().unwrap_or_else(HookState::none);
                 let listener = fd.ok_or(Error::Died)?;
-                let handed = listener::hand_over(request.seccomp.as_ref(), &listener, child.pid, &state);
+                let (answerer, profile) = (request.answerer.as_ref(), request.seccomp.as_ref());
+                let handed = listener::hand_over(answerer, profile, &listener, child.pid, &state);
                 let handed = handed.and_then(|()| socket::send(&ours, GO, None).map_err(|_| Error::Died));
                 if let Err(error) = handed {
                     let _ = process::pidfd_signal(&child.pidfd, libc::SIGKILL);

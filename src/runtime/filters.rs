@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::config::{self, Config};
 use crate::base::digest::Digest;
+use crate::seccomp::COMPILER;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::seccomp::Filter;
 
@@ -30,8 +31,6 @@ pub enum Error {
     Seccomp(#[from] crate::seccomp::Error),
 }
 
-/// Another compiler makes other filters.
-const COMPILER: &str = concat!("umiak ", env!("CARGO_PKG_VERSION"), " 1");
 /// So many are kept; then it begins anew.
 const MOST: usize = 64;
 /// Digits of a hash.
@@ -66,7 +65,7 @@ struct LinuxOutline<'a> {
 pub fn prepare(bytes: &[u8], dir: Option<&Path>) -> Result<Prepared, Error> {
     let outline = serde_json::from_slice::<Outline<'_>>(bytes).ok();
     let profile = outline.and_then(|outline| outline.linux?.seccomp).map(RawValue::get);
-    let path = profile.and_then(|text| Some(dir?.join(name(text))));
+    let path = profile.and_then(|text| Some(dir?.join(name(text.as_bytes()))));
     if let (Some(text), Some(path)) = (profile, &path)
         && let Some(filter) = read(path)
     {
@@ -89,8 +88,29 @@ pub fn prepare(bytes: &[u8], dir: Option<&Path>) -> Result<Prepared, Error> {
     Ok(Prepared { spec, filter, warnings })
 }
 
-fn name(profile: &str) -> String {
-    Digest::of(&[COMPILER, profile].concat().into_bytes()).hex()
+/// The filter that `source`, a text that says all that it is made of, stands for: from the files in `dir`, or made and
+/// put there. One with a listener is made each time, unless that is `ours`, and not somebody's whom the profile names.
+pub fn kept<E>(
+    dir: &Path,
+    source: &[u8],
+    ours: bool,
+    make: impl FnOnce() -> Result<Filter, E>,
+) -> Result<Filter, E> {
+    let path = dir.join(name(source));
+    if let Some(filter) = read(&path) {
+        return Ok(filter);
+    }
+    let filter = make()?;
+    if ours || !filter.has_listener() {
+        // Without it the next one is as slow as this one.
+        let _ = keep(&path, &filter);
+    }
+    Ok(filter)
+}
+
+/// Another compiler makes other filters.
+fn name(source: &[u8]) -> String {
+    Digest::of(&[&COMPILER.to_ne_bytes(), env!("CARGO_PKG_VERSION").as_bytes(), b"\0", source].concat()).hex()
 }
 
 /// The configuration without its profile, `text`, which is a part of it.
@@ -177,6 +197,24 @@ mod tests {
         assert!(prepare(&config(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#), Some(&dir)).is_err());
         assert!(prepare(&config(r#"{"defaultAction": 5}"#), Some(&dir)).is_err());
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn what_is_kept_is_not_made_again() {
+        let dir = scratch();
+        let filter = |flags| Filter { flags, ..crate::seccomp::compile(&Default::default()).unwrap() };
+        let again = || -> Result<Filter, ()> { panic!("made again") };
+        assert_eq!(kept(&dir, b"one", false, || Ok::<_, ()>(filter(2))), Ok(filter(2)));
+        assert_eq!(kept(&dir, b"one", false, again), Ok(filter(2)));
+        assert_eq!(kept(&dir, b"another", false, || Ok::<_, ()>(filter(4))), Ok(filter(4)));
+        assert_eq!(kept(&dir, b"bad", false, || Err(())), Err(()));
+        // One with a listener belongs to one container.
+        let listener = filter(crate::sys::seccomp::NEW_LISTENER);
+        assert!(kept(&dir, b"told", false, || Ok::<_, ()>(listener.clone())).unwrap().has_listener());
+        assert!(!kept(&dir, b"told", false, || Ok::<_, ()>(filter(0))).unwrap().has_listener());
+        assert!(kept(&dir, b"ours", true, || Ok::<_, ()>(listener)).unwrap().has_listener());
+        assert!(kept(&dir, b"ours", true, again).unwrap().has_listener());
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

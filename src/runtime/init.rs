@@ -152,8 +152,13 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
             .create_dir_all(path, 0o755)
             .map(drop)
             .doing(|| format!("making the working directory \"{}\"", path.display())),
-        Op::Rootfs { rootfs, attributes } => {
+        Op::Rootfs { rootfs, attributes, ids: None } => {
             state.root = Some(mounting::mount_rootfs(rootfs, *attributes, &state.opened)?);
+            Ok(())
+        }
+        Op::Rootfs { rootfs, ids: Some(_), .. } => {
+            let made = init.take_early(state)?;
+            state.root = Some(mounting::attach_rootfs(rootfs, made, &state.opened)?);
             Ok(())
         }
         Op::OutsideRootfs(path) => {

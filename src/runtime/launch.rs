@@ -45,6 +45,12 @@ impl Channel {
         socket::send(&self.socket, &message.encode(), fd).doing(|| "talking to the runtime".to_owned())
     }
 
+    /// Sends the listener of the filter that this process has just got.
+    fn hand_over(&self, listener: BorrowedFd<'_>) -> Result<(), Failure> {
+        socket::hand_over(&self.socket, &Message::Listener.encode(), listener)
+            .doing(|| "talking to the runtime".to_owned())
+    }
+
     /// Tells a failure; returns the exit code to end with. If nobody listens any more there is
     /// nobody to tell.
     pub fn fail(&self, failure: Failure) -> u8 {
@@ -432,7 +438,7 @@ fn drop_privileges(plan: &ProcessPlan, identity: &Identity, channel: &Channel) -
 fn load_filter(filter: &Filter, channel: &Channel) -> Result<(), Failure> {
     let listener = filter.load().doing(|| "loading the seccomp filter".to_owned())?;
     if let Some(listener) = listener {
-        channel.say(&Message::Listener, Some(listener.as_fd()))?;
+        channel.hand_over(listener.as_fd())?;
         channel.wait_for(GO)?;
     }
     Ok(())

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::hooks::HookState;
+use crate::seccomp::answer;
 use crate::sys::socket;
 
 #[derive(Serialize)]
@@ -21,13 +22,25 @@ struct ContainerProcessState<'a> {
     state: &'a HookState,
 }
 
-/// Sends the listener of process `pid` to the socket that the profile names.
+/// Sends the listener of process `pid` to who answers its calls: `answerer`, and waits until that one is ready; else
+/// to the socket that the profile names.
 pub(super) fn hand_over(
+    answerer: Option<&OwnedFd>,
     profile: Option<&LinuxSeccomp>,
     listener: &OwnedFd,
     pid: i32,
     state: &HookState,
 ) -> Result<(), Error> {
+    if let Some(answerer) = answerer {
+        let action = "handing over to the process that answers system calls";
+        let failed = |e| Error::host(action, e);
+        socket::send(answerer, pid.to_string().as_bytes(), Some(listener.as_fd())).map_err(failed)?;
+        return match &socket::receive(answerer).map_err(failed)?.0[..] {
+            answer::READY => Ok(()),
+            b"" => Err(failed(std::io::ErrorKind::BrokenPipe.into())),
+            why => Err(failed(std::io::Error::other(String::from_utf8_lossy(why).into_owned()))),
+        };
+    }
     let Some(path) = profile.and_then(|profile| profile.listener_path().as_ref()) else {
         return Err(Error::Died);
     };

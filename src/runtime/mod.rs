@@ -33,6 +33,7 @@ use oci_spec::runtime::{
     LinuxMemoryPolicy, LinuxNamespaceType, LinuxPersonality, LinuxSeccomp, Process, Spec,
 };
 
+use crate::base::idmap::IdMapping;
 use crate::cgroup;
 use crate::sys::seccomp::Filter;
 pub use cache::{CacheGroups, update as update_cache};
@@ -76,6 +77,13 @@ pub struct MountDetails {
     pub borrowed: Option<Borrowed>,
 }
 
+impl MountDetails {
+    /// Whether its files are shown with other ids than on disk.
+    pub(crate) fn has_ids(&self) -> bool {
+        self.overlay.as_ref().is_some_and(|overlay| overlay.ids.is_some())
+    }
+}
+
 /// An overlay that is no rootfs.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct OverlayDetails {
@@ -87,6 +95,8 @@ pub struct OverlayDetails {
     pub work: PathBuf,
     /// As in [`Rootfs::Overlay`].
     pub userxattr: bool,
+    /// As [`CreateRequest::rootfs_ids`].
+    pub ids: Option<IdMapping>,
 }
 
 /// A place in a running container.
@@ -142,6 +152,9 @@ pub struct CreateRequest {
     pub bundle: PathBuf,
     /// Replaces `spec.root.path`; `spec.root.readonly` counts.
     pub rootfs: Rootfs,
+    /// The rootfs's files on disk have ids that this mapping shows as the host's ([`crate::sys::mapped`]): the
+    /// container's own, most often.
+    pub rootfs_ids: Option<IdMapping>,
     /// The program's standard descriptors.
     pub stdio: Stdio,
     /// How it will be started.
@@ -184,6 +197,9 @@ pub struct CreateRequest {
     pub caller: u32,
     /// The filter of its profile, if that is compiled already; `spec.linux.seccomp` is not looked at then.
     pub filter: Option<Filter>,
+    /// Who gets the filter's listener, if it has one: as [`crate::seccomp::answer::serve`] does. Else it goes to the
+    /// profile's `listenerPath`.
+    pub answerer: Option<OwnedFd>,
 }
 
 impl CreateRequest {
@@ -220,6 +236,7 @@ impl CreateRequest {
             spec,
             bundle,
             rootfs,
+            rootfs_ids: None,
             stdio: Stdio::Inherit,
             gate: Gate::Held,
             preserve_fds: 0,
@@ -239,6 +256,7 @@ impl CreateRequest {
             complete_cgroup: false,
             caller: crate::sys::ids::euid(),
             filter: None,
+            answerer: None,
         }
     }
 }
@@ -267,6 +285,8 @@ pub struct ExecRequest {
     pub seccomp: Option<LinuxSeccomp>,
     /// Its filter, if it is compiled already.
     pub filter: Option<Filter>,
+    /// As [`CreateRequest::answerer`].
+    pub answerer: Option<OwnedFd>,
     /// Descriptors 3 to 2+n go through to the program.
     pub preserve_fds: u32,
     /// So do these.

@@ -73,6 +73,20 @@ pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64, opened: &Opened) ->
     Root::open(place).doing(action)
 }
 
+/// Attaches a rootfs that the init's maker has mounted.
+pub(super) fn attach_rootfs(
+    rootfs: &Rootfs,
+    made: Option<OwnedFd>,
+    opened: &Opened,
+) -> Result<Root, Failure> {
+    let (Rootfs::Dir(place) | Rootfs::Overlay { upper: place, .. }) = rootfs;
+    let action = || format!("mounting the rootfs \"{}\"", place.display());
+    let made = made.ok_or(io::ErrorKind::Unsupported).map_err(io::Error::from).doing(action)?;
+    let target = opened.or_open(place).doing(action)?;
+    mount::attach(&made, &target).doing(action)?;
+    Ok(Root::from_fd(made))
+}
+
 /// Tells the ids of the process's user.
 pub(super) type Whose<'a> = dyn Fn() -> Result<(u32, u32), Failure> + 'a;
 
@@ -92,7 +106,7 @@ pub(super) fn carry_out_mount(
                 Some(overlay) => mount_overlay(overlay, opened),
                 None => open_source(source, *links, opened),
             };
-            let other = ids.is_some() || op.details().borrowed.is_some();
+            let other = ids.is_some() || op.details().borrowed.is_some() || op.details().has_ids();
             let (from, is_early) = choose_source(own, early, other).doing(action)?;
             let from = match &op.details().subpath {
                 Some(path) => below(from, path)

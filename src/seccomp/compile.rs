@@ -8,8 +8,9 @@ use oci_spec::runtime::{
 };
 
 use super::assemble::{Assembler, Label, Test, To};
-use super::emulate::{self, Emulation, Kernel};
+use super::emulate;
 use super::numbers::Architecture;
+use super::told::{Changes, Use};
 use crate::sys::seccomp::{Filter, NEW_LISTENER, WAIT_KILLABLE_RECV};
 
 /// A profile that cannot be compiled.
@@ -24,6 +25,9 @@ pub enum Error {
     /// The listener is handed out by this call, which would wait for an answer from it for ever.
     #[error("linux.seccomp: the system call sendmsg cannot have the action SCMP_ACT_NOTIFY")]
     ListensToItself,
+    /// A process can have one listener.
+    #[error("linux.seccomp.listenerPath cannot be used together with what answers system calls itself")]
+    TwoListeners,
     /// A system call has six arguments.
     #[error("linux.seccomp.syscalls: args.index {index} of the rule of \"{name}\": there are only 0 to 5")]
     Argument {
@@ -82,7 +86,7 @@ pub fn architectures_here() -> Vec<&'static str> {
 }
 
 /// Answers of a filter, seccomp(2).
-mod answer {
+pub(super) mod answer {
     pub const KILL_THREAD: u32 = 0;
     pub const KILL_PROCESS: u32 = 0x8000_0000;
     pub const TRAP: u32 = 0x0003_0000;
@@ -115,8 +119,9 @@ struct Decision {
     always: Option<u32>,
     /// If none fits.
     otherwise: u32,
-    /// What of that which is let through is the kernel's; all of it, unless ownership is emulated.
-    kernel: Option<Kernel>,
+    /// What of that which is let through is the kernel's, and what is answered to the rest; all of it, unless
+    /// the profile is changed.
+    changed: Option<Use>,
 }
 
 /// Compiles a profile for this machine.
@@ -126,12 +131,11 @@ struct Decision {
 /// Rules that answer what the default answers are no rules. Names that an architecture does not have
 /// are passed over, as runc and crun do: profiles are written for many.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
-    compile_with(Some(profile), None)
+    compile_with(Some(profile), &Changes::default())
 }
 
-/// Compiles a profile, or one that lets everything through, with ownership emulated where that is wanted: of what
-/// is let through, calls that need ids which are not there are answered with success.
-pub fn compile_with(profile: Option<&LinuxSeccomp>, emulation: Option<Emulation>) -> Result<Filter, Error> {
+/// Compiles a profile, or one that lets everything through, with changes: they count only for what is let through.
+pub fn compile_with(profile: Option<&LinuxSeccomp>, changes: &Changes) -> Result<Filter, Error> {
     let mut open = LinuxSeccomp::default();
     let profile = profile.unwrap_or_else(|| {
         open.set_default_action(LinuxSeccompAction::ScmpActAllow)
@@ -141,11 +145,14 @@ pub fn compile_with(profile: Option<&LinuxSeccomp>, emulation: Option<Emulation>
     let default = answer_of(profile.default_action(), profile.default_errno_ret());
     let mut rules = rules_by_name(profile, default)?;
     check_listener(profile, &rules, default)?;
-    for (name, kernel) in emulation.map(Emulation::calls).unwrap_or_default() {
+    if listener(profile) && changes.listens() {
+        return Err(Error::TwoListeners);
+    }
+    for (name, changed) in changes.uses() {
         match rules.get_mut(name) {
-            Some(rule) => rule.kernel = Some(kernel),
+            Some(rule) => rule.changed = Some(changed),
             None if passes(default) => {
-                let rule = Decision { otherwise: default, kernel: Some(kernel), ..Decision::default() };
+                let rule = Decision { otherwise: default, changed: Some(changed), ..Decision::default() };
                 rules.insert(name, rule);
             }
             None => {}
@@ -168,7 +175,9 @@ pub fn compile_with(profile: Option<&LinuxSeccomp>, emulation: Option<Emulation>
     }
     let length = assembler.len();
     match assembler.finish() {
-        Some(program) if program.len() <= 4096 => Ok(Filter { program, flags: flags(profile) }),
+        Some(program) if program.len() <= 4096 => {
+            Ok(Filter { program, flags: flags(profile) | changes.flags() })
+        }
         _ => Err(Error::TooLong(length)),
     }
 }
@@ -356,14 +365,14 @@ fn search(assembler: &mut Assembler, segments: &[(u32, Decision)], short_ids: bo
 
 /// How many instructions a decision and the comparison that leads to it take at most.
 fn room(decision: &Decision) -> usize {
-    let answer = if decision.kernel.is_some() { emulate::ROOM } else { 1 };
+    let answer = if decision.changed.is_some() { emulate::ROOM } else { 1 };
     2 + answer + decision.branches.iter().map(|branch| answer + 6 * branch.tests.len()).sum::<usize>()
 }
 
 fn decide(assembler: &mut Assembler, decision: &Decision, short_ids: bool) {
-    let end = |assembler: &mut Assembler, given: u32| match &decision.kernel {
-        Some(kernel) if passes(given) => {
-            kernel.assemble(assembler, given, short_ids);
+    let end = |assembler: &mut Assembler, given: u32| match &decision.changed {
+        Some(Use { kernel, otherwise }) if passes(given) => {
+            kernel.assemble(assembler, (given, *otherwise), short_ids);
         }
         _ => assembler.answer(given),
     };

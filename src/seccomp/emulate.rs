@@ -16,9 +16,9 @@ pub struct Emulation {
     pub gid: u32,
 }
 
-/// Which uses of a call are the kernel's; the others are answered with success.
+/// Which uses of a call are the kernel's; the others are answered otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kernel {
+pub enum Kernel {
     /// None.
     Never,
     /// Those of which each of these arguments is the id that there is, or none (-1).
@@ -31,6 +31,24 @@ pub(super) enum Kernel {
     /// Those that make no device. A whiteout, character device 0:0, is none: everybody may make one. The argument
     /// is the mode; the device's number follows it.
     NoDevice(u32),
+    /// Those in which this argument is zero, of which all 64 bits count.
+    Zero(u32),
+    /// Those in which this argument, its lower half, is none of these.
+    Unless {
+        /// The argument.
+        index: u32,
+        /// What it may be.
+        values: [u32; 3],
+    },
+    /// Those in which these bits of the argument, of its lower half, are set so.
+    Bits {
+        /// The argument.
+        index: u32,
+        /// Which bits.
+        mask: u32,
+        /// What they are.
+        value: u32,
+    },
 }
 
 /// Instructions that [`Kernel::assemble`] takes at most.
@@ -72,9 +90,9 @@ impl Emulation {
 }
 
 impl Kernel {
-    /// Ends with `answer` if the kernel is to see the call, else with success. `short`: the architecture has
+    /// Ends with `answer` if the kernel is to see the call, else with `otherwise`. `short`: the architecture has
     /// calls with ids of 16 bits.
-    pub(super) fn assemble(&self, assembler: &mut Assembler, answer: u32, short: bool) {
+    pub(super) fn assemble(&self, assembler: &mut Assembler, (answer, otherwise): (u32, u32), short: bool) {
         let emulate = assembler.label();
         match self {
             Self::Never => {}
@@ -103,9 +121,29 @@ impl Kernel {
                 assembler.place(pass);
                 assembler.answer(answer);
             }
+            Self::Zero(index) => {
+                for half in [0, 4] {
+                    assembler.load(ARGUMENTS + 8 * index + half);
+                    assembler.branch(Test::Equal, 0, To::Next, To::Label(emulate));
+                }
+                assembler.answer(answer);
+            }
+            Self::Unless { index, values } => {
+                assembler.load(ARGUMENTS + 8 * index);
+                for value in values {
+                    assembler.branch(Test::Equal, *value, To::Label(emulate), To::Next);
+                }
+                assembler.answer(answer);
+            }
+            Self::Bits { index, mask, value } => {
+                assembler.load(ARGUMENTS + 8 * index);
+                assembler.and(*mask);
+                assembler.branch(Test::Equal, *value, To::Next, To::Label(emulate));
+                assembler.answer(answer);
+            }
         }
         assembler.place(emulate);
-        assembler.answer(SUCCESS);
+        assembler.answer(otherwise);
     }
 }
 
@@ -113,11 +151,15 @@ impl Kernel {
 mod tests {
     use super::super::interpret::{Call, run};
     use super::super::numbers::Architecture;
-    use super::super::{compile, compile_with, default_profile};
+    use super::super::{Changes, compile, compile_with, default_profile};
     use super::*;
     use crate::sys::seccomp::Filter;
     use oci_spec::runtime::LinuxSeccomp;
     use serde_json::json;
+
+    fn emulating(emulation: Emulation) -> Changes {
+        Changes { emulation: Some(emulation), ..Changes::default() }
+    }
 
     const NATIVE: Architecture = Architecture::NATIVE;
     const ALLOW: u32 = 0x7fff_0000;
@@ -135,7 +177,7 @@ mod tests {
 
     #[test]
     fn ids_that_there_are_not_are_answered_and_the_others_are_the_kernels() {
-        let filter = compile_with(Some(&default_profile(&Default::default())), Some(ROOT)).unwrap();
+        let filter = compile_with(Some(&default_profile(&Default::default())), &emulating(ROOT)).unwrap();
         let cases: &[(&str, &[u64], u32)] = &[
             ("chown", &[9, 0, 0], ALLOW),
             ("chown", &[9, NONE, SHORT_NONE], ALLOW),
@@ -166,7 +208,7 @@ mod tests {
             assert_eq!(ask(&filter, NATIVE, name, arguments), *expected, "{name}{arguments:?}");
         }
         let kept = Emulation { uid: 1000, gid: 100 };
-        let filter = compile_with(Some(&default_profile(&Default::default())), Some(kept)).unwrap();
+        let filter = compile_with(Some(&default_profile(&Default::default())), &emulating(kept)).unwrap();
         assert_eq!(ask(&filter, NATIVE, "chown", &[9, 1000, 100]), ALLOW);
         assert_eq!(ask(&filter, NATIVE, "chown", &[9, 0, 100]), SUCCESS);
         assert_eq!(ask(&filter, NATIVE, "chown", &[9, 100, 1000]), SUCCESS);
@@ -175,7 +217,7 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn old_calls_have_short_ids() {
-        let filter = compile_with(Some(&default_profile(&Default::default())), Some(ROOT)).unwrap();
+        let filter = compile_with(Some(&default_profile(&Default::default())), &emulating(ROOT)).unwrap();
         assert_eq!(ask(&filter, Architecture::X86, "chown", &[9, 0xffff, 0]), ALLOW);
         assert_eq!(ask(&filter, Architecture::X86, "chown32", &[9, 0xffff, 0]), SUCCESS);
         assert_eq!(ask(&filter, Architecture::X86, "chown32", &[9, SHORT_NONE, 0]), ALLOW);
@@ -207,7 +249,7 @@ mod tests {
         let mut answered = 0;
         for profile in [strict, open, default_profile(&Default::default())] {
             let (plain, emulating) =
-                (compile(&profile).unwrap(), compile_with(Some(&profile), Some(ROOT)).unwrap());
+                (compile(&profile).unwrap(), compile_with(Some(&profile), &emulating(ROOT)).unwrap());
             for architecture in [Some(NATIVE), Architecture::COMPATIBLE].into_iter().flatten() {
                 for (name, _) in architecture.calls() {
                     for value in [0, 1, 3, 33, 0xffff, 0x1000, 0o20644, 0o60644, SHORT_NONE, NONE] {
@@ -232,7 +274,7 @@ mod tests {
 
     #[test]
     fn without_a_profile_all_else_is_let_through() {
-        let filter = compile_with(None, Some(ROOT)).unwrap();
+        let filter = compile_with(None, &emulating(ROOT)).unwrap();
         for name in ["mount", "keyctl", "read", "unshare"] {
             assert_eq!(ask(&filter, NATIVE, name, &[7, 7, 7]), ALLOW, "{name}");
         }
@@ -244,7 +286,7 @@ mod tests {
     fn the_room_that_is_reckoned_with_is_enough() {
         for (name, kernel) in ROOT.calls() {
             let mut assembler = Assembler::default();
-            kernel.assemble(&mut assembler, ALLOW, true);
+            kernel.assemble(&mut assembler, (ALLOW, SUCCESS), true);
             assert!(assembler.len() <= ROOM, "{name}: {}", assembler.len());
         }
     }

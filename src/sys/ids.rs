@@ -19,6 +19,24 @@ pub fn set_gid(gid: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })
 }
 
+/// Sets whom files are made as, and keeps the capabilities over files, which go with a user id of 0 (capabilities(7)).
+pub fn set_file_ids(uid: u32, gid: u32) -> io::Result<()> {
+    let before = super::capability::permitted()?;
+    // SAFETY: takes integers. These calls tell no errors, but the value of before.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+        // An id that nobody has is not taken: what it says is what is so.
+        let none = u32::MAX;
+        let now = (libc::syscall(libc::SYS_setfsuid, none), libc::syscall(libc::SYS_setfsgid, none));
+        if now != (libc::c_long::from(uid), libc::c_long::from(gid)) {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+    }
+    let sets = super::capability::Sets { effective: before, permitted: before, ..Default::default() };
+    super::capability::set(&sets)
+}
+
 /// Sets the supplementary groups. Refused with EPERM in a user namespace with setgroups denied.
 pub fn set_groups(groups: &[u32]) -> io::Result<()> {
     // SAFETY: the kernel reads `groups.len()` ids.

@@ -2,7 +2,7 @@
 //! with the addresses that they were sent to, errors that the network reported. All sockets are non-blocking.
 
 use std::io;
-use std::mem::{size_of, size_of_val, zeroed};
+use std::mem::{MaybeUninit, size_of, size_of_val, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -113,8 +113,8 @@ fn to_raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     (storage, length as libc::socklen_t)
 }
 
-/// An address out of the bytes of a `sockaddr`.
-fn from_raw(bytes: &[u8]) -> Option<SocketAddr> {
+/// An address out of the bytes of a `sockaddr`; none if it is of another family or too short.
+pub fn from_raw(bytes: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*bytes.first_chunk()?);
     let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
     match i32::from(family) {
@@ -207,56 +207,91 @@ pub struct Batch {
     bytes: Vec<u8>,
     known: [About; BATCH],
     count: usize,
+    /// How many are asked for next: where they come one by one, a call is the cheaper for it.
+    wanted: usize,
 }
 
 impl Default for Batch {
     fn default() -> Self {
         // Zeroed memory that the kernel gives when it is touched: mostly the first pages of each.
-        Self { bytes: vec![0; BATCH * LONGEST], known: [About::default(); BATCH], count: 0 }
+        Self { bytes: vec![0; BATCH * LONGEST], known: [About::default(); BATCH], count: 0, wanted: 1 }
+    }
+}
+
+/// Parameters of messages of one call, of which only as many are made as are needed: the whole of them is more to
+/// write than a short datagram takes to be sent.
+struct Headers {
+    names: [MaybeUninit<libc::sockaddr_storage>; BATCH],
+    controls: [MaybeUninit<Control>; BATCH],
+    vectors: [MaybeUninit<libc::iovec>; BATCH],
+    headers: [MaybeUninit<libc::mmsghdr>; BATCH],
+}
+
+impl Headers {
+    fn new() -> Self {
+        Self {
+            names: [const { MaybeUninit::uninit() }; BATCH],
+            controls: [const { MaybeUninit::uninit() }; BATCH],
+            vectors: [const { MaybeUninit::uninit() }; BATCH],
+            headers: [const { MaybeUninit::uninit() }; BATCH],
+        }
+    }
+
+    /// Makes the header for these bytes, with nothing else; it is good for as long as `self` is not moved.
+    fn make(&mut self, at: usize, bytes: *mut u8, length: usize) -> &mut libc::msghdr {
+        let vector = self.vectors[at].write(libc::iovec { iov_base: bytes.cast(), iov_len: length });
+        // SAFETY: an all-zero header is valid.
+        let header = self.headers[at].write(unsafe { zeroed() });
+        header.msg_hdr.msg_iov = vector;
+        header.msg_hdr.msg_iovlen = 1;
+        &mut header.msg_hdr
     }
 }
 
 impl Batch {
-    /// Receives what is there, at most [`BATCH`] datagrams; returns their number. `WouldBlock` if none is there;
-    /// an error of the network if one is pending on a connected socket.
+    /// Receives what is there, at most [`BATCH`] datagrams, and not all of it where it was less before; returns
+    /// their number. `WouldBlock` if none is there; an error of the network if one is pending on a connected socket.
     pub fn receive(&mut self, fd: impl AsFd) -> io::Result<usize> {
         self.count = 0;
-        // SAFETY: all of these may be zero.
-        let (mut names, mut headers): ([libc::sockaddr_storage; BATCH], [libc::mmsghdr; BATCH]) =
-            unsafe { zeroed() };
-        let mut controls = [Control::EMPTY; BATCH];
-        let mut vectors = [libc::iovec { iov_base: self.bytes.as_mut_ptr().cast(), iov_len: LONGEST }; BATCH];
-        for (at, header) in headers.iter_mut().enumerate() {
-            vectors[at].iov_base = self.bytes[at * LONGEST..].as_mut_ptr().cast();
-            header.msg_hdr.msg_name = (&raw mut names[at]).cast();
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_hdr.msg_iov = &raw mut vectors[at];
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = controls[at].0.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = size_of::<Control>() as _;
+        let mut all = Headers::new();
+        for at in 0..self.wanted {
+            // SAFETY: an all-zero sockaddr_storage is valid.
+            let name: *mut libc::sockaddr_storage = all.names[at].write(unsafe { zeroed() });
+            let control: *mut Control = all.controls[at].write(Control::EMPTY);
+            let header = all.make(at, self.bytes[at * LONGEST..].as_mut_ptr(), LONGEST);
+            header.msg_name = name.cast();
+            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_control = control.cast();
+            header.msg_controllen = size_of::<Control>() as _;
         }
-        // SAFETY: every header points at memory of the lengths it says, which lives until after the call.
+        // SAFETY: every header that is asked for points at memory of the lengths it says, which lives until after
+        // the call.
         let count = unsafe {
             libc::recvmmsg(
                 fd.as_fd().as_raw_fd(),
-                headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
+                all.headers.as_mut_ptr().cast(),
+                self.wanted as libc::c_uint,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
         };
         if count < 0 {
+            self.wanted = 1;
             return Err(io::Error::last_os_error());
         }
-        self.count = count as usize;
+        self.count = (count as usize).min(self.wanted);
         for at in 0..self.count {
-            let header = &headers[at].msg_hdr;
+            // SAFETY: as many as were asked for were made above, and the kernel has filled these.
+            let (header, control) =
+                unsafe { (all.headers[at].assume_init_ref(), all.controls[at].assume_init_ref()) };
             // SAFETY: sockaddr_storage has no padding that matters: it was zeroed whole.
-            let name: &[u8; size_of::<libc::sockaddr_storage>()] = unsafe { &*(&raw const names[at]).cast() };
-            let name = &name[..(header.msg_namelen as usize).min(name.len())];
-            let length = (headers[at].msg_len as usize).min(LONGEST);
-            self.known[at] = about(length, name, &controls[at], header.msg_controllen);
+            let name: &[u8; size_of::<libc::sockaddr_storage>()] = unsafe { &*all.names[at].as_ptr().cast() };
+            let name = &name[..(header.msg_hdr.msg_namelen as usize).min(name.len())];
+            let length = (header.msg_len as usize).min(LONGEST);
+            self.known[at] = about(length, name, control, header.msg_hdr.msg_controllen);
         }
+        // Sockets are asked again while they have more.
+        self.wanted = if self.count == self.wanted { (2 * self.count).min(BATCH) } else { self.count.max(1) };
         Ok(self.count)
     }
 
@@ -271,32 +306,30 @@ impl Batch {
     /// Sends what was received last by a connected socket. What the socket does not take is lost, as in a full
     /// queue of a router; an error that the network reported before is passed over.
     pub fn forward(&mut self, fd: impl AsFd) {
-        // SAFETY: headers may be zero.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-        let mut controls = [Control::EMPTY; BATCH];
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
+        let mut all = Headers::new();
         for at in 0..self.count {
-            vectors[at] = libc::iovec {
-                iov_base: self.bytes[at * LONGEST..].as_mut_ptr().cast(),
-                iov_len: self.known[at].length,
-            };
-            let header = &mut headers[at].msg_hdr;
-            header.msg_iov = &raw mut vectors[at];
-            header.msg_iovlen = 1;
-            if let Some(segment) = self.known[at].segment {
-                let length = controls[at].push(0, libc::SOL_UDP, UDP_SEGMENT, &segment.to_ne_bytes());
-                header.msg_control = controls[at].0.as_mut_ptr().cast();
+            let About { length, segment, .. } = self.known[at];
+            let mut control = None;
+            if let Some(segment) = segment {
+                let place = all.controls[at].write(Control::EMPTY);
+                let length = place.push(0, libc::SOL_UDP, UDP_SEGMENT, &segment.to_ne_bytes());
+                control = Some((&raw mut *place, length));
+            }
+            let header = all.make(at, self.bytes[at * LONGEST..].as_mut_ptr(), length);
+            if let Some((control, length)) = control {
+                header.msg_control = control.cast();
                 header.msg_controllen = length as _;
             }
         }
         let mut sent = 0;
         let mut failed = 0;
         while sent < self.count {
-            // SAFETY: as above; `sent` is below the number of headers.
+            // SAFETY: all up to the number of datagrams were made above, and point at memory that lives until after
+            // the call; `sent` is below that number.
             let count = unsafe {
                 libc::sendmmsg(
                     fd.as_fd().as_raw_fd(),
-                    headers[sent..].as_mut_ptr(),
+                    all.headers[sent..].as_mut_ptr().cast(),
                     (self.count - sent) as libc::c_uint,
                     libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
                 )
@@ -485,7 +518,7 @@ mod tests {
             for text in ["one", "two", ""] {
                 send(&sender, text.as_bytes(), Some(to), Some(from.ip()), None).unwrap();
             }
-            let mut batch = Batch::default();
+            let mut batch = Batch { wanted: BATCH, ..Batch::default() };
             assert_eq!(batch.receive(&receiver).unwrap(), 3);
             let got: Vec<_> = batch.datagrams().map(|(bytes, about)| (bytes.to_vec(), *about)).collect();
             assert_eq!(got[1].0, b"two");
@@ -501,11 +534,36 @@ mod tests {
     }
 
     #[test]
+    fn more_are_received_at_once_where_more_come() {
+        let (receiver, to) = bound(false);
+        let (sender, _) = bound(false);
+        let (last, there) = bound(false);
+        let (onwards, _) = bound(false);
+        rustix::net::connect(&onwards, &there).unwrap();
+        for number in 0..40_u8 {
+            send(&sender, &[number; 3], Some(to), None, None).unwrap();
+        }
+        let mut batch = Batch::default();
+        for expected in [1, 2, 4, 8, 16, 9] {
+            assert_eq!(batch.receive(&receiver).unwrap(), expected);
+            batch.forward(&onwards);
+        }
+        assert_eq!(batch.receive(&receiver).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // All of them, in their order.
+        let mut buffer = [0; 8];
+        for number in 0..40_u8 {
+            let (length, _) =
+                rustix::net::recv(&last, &mut buffer[..], rustix::net::RecvFlags::DONTWAIT).unwrap();
+            assert_eq!(buffer[..length], [number; 3]);
+        }
+    }
+
+    #[test]
     fn runs_are_sent_as_datagrams() {
         let (receiver, to) = bound(false);
         let (sender, _) = bound(false);
         send(&sender, &[7; 250], Some(to), None, Some(100)).unwrap();
-        let mut batch = Batch::default();
+        let mut batch = Batch { wanted: BATCH, ..Batch::default() };
         assert_eq!(batch.receive(&receiver).unwrap(), 3);
         assert_eq!(batch.datagrams().map(|(bytes, _)| bytes.len()).collect::<Vec<_>>(), [100, 100, 50]);
     }

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
 
 /// The kinds of namespaces, as `CLONE_NEW*` flags and names below `/proc/PID/ns`.
 pub const KINDS: [(u64, &str); 8] = [
@@ -64,23 +65,31 @@ pub fn is_same(one: impl AsFd, other: impl AsFd) -> io::Result<bool> {
 /// kernel refuses to join the user namespace one is in, and others that one has no power over need not
 /// be joined.
 pub fn differing(pid: i32, known: u64) -> io::Result<u64> {
+    // The way through /proc is the dear part of it: once for all kinds.
+    let (own, other) = (kinds_of("self")?, kinds_of(&pid.to_string())?);
+    let which = |dir: &OwnedFd, name: &str| fs::readlinkat(dir, name, Vec::with_capacity(64));
     let mut flags = known;
     for (flag, name) in KINDS {
         if known & flag != 0 {
             continue;
         }
-        let own = std::fs::read_link(format!("/proc/self/ns/{name}"));
-        let own = match own {
+        let own = match which(&own, name) {
             Ok(own) => own,
             // A kernel without this kind.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(errno.into()),
         };
-        if std::fs::read_link(format!("/proc/{pid}/ns/{name}"))? != own {
+        if which(&other, name)? != own {
             flags |= flag;
         }
     }
     Ok(flags)
+}
+
+/// `/proc/PID/ns`.
+fn kinds_of(pid: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(fs::open(format!("/proc/{pid}/ns"), flags, Mode::empty())?)
 }
 
 /// Moves the caller into a new time namespace whose clocks are offset (time_namespaces(7)):

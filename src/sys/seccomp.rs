@@ -3,12 +3,19 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+use super::landlock;
+
 /// Hand out a descriptor on which calls answered with `SECCOMP_RET_USER_NOTIF` are told.
 pub const NEW_LISTENER: u32 = 1 << 3;
 /// With [`NEW_LISTENER`]: a thread that cannot take the filter is an error number, not its id.
 const TSYNC_ESRCH: u32 = 1 << 4;
 /// With [`NEW_LISTENER`]: only a fatal signal interrupts a call that waits for its answer.
 pub const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
+/// Ours, and not the kernel's: who loads the filter connects no TCP socket any more
+/// ([`landlock::connect_no_tcp`]). A filter cannot see to that: between its look at a call and the call itself another
+/// thread may make something else of the descriptor.
+pub const CONNECT_NO_TCP: u32 = 1 << 31;
 
 /// One classic BPF instruction, `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +77,10 @@ impl Filter {
             // The kernel only reads it; `Instruction` has the layout of sock_filter.
             filter: self.program.as_ptr().cast_mut().cast(),
         };
-        let mut flags = self.flags;
+        let mut flags = self.flags & !CONNECT_NO_TCP;
+        if flags != self.flags {
+            landlock::connect_no_tcp()?;
+        }
         if self.has_listener() && flags & libc::SECCOMP_FILTER_FLAG_TSYNC as u32 != 0 {
             flags |= TSYNC_ESRCH;
         }

@@ -18,6 +18,25 @@ pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Sends one message, with a descriptor if given.
 pub fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    send_with(socket, bytes, fd, SendFlags::NOSIGNAL)
+}
+
+/// The flags by which a filter knows the call that hands its own listener out, and lets it through: to other calls
+/// it could not be told, for there is nobody to answer yet. Unix sockets do not look at these two, and no program
+/// sets them (they are segments' of TCP, `MSG_SYN` and `MSG_RST` of linux/socket.h).
+pub const HANDING_OVER: u32 = 0x1400;
+
+/// As [`send`], by a process whose filter may tell `sendmsg` to the listener that is sent.
+pub fn hand_over(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+    send_with(socket, bytes, Some(fd), SendFlags::NOSIGNAL | SendFlags::from_bits_retain(HANDING_OVER))
+}
+
+fn send_with(
+    socket: impl AsFd,
+    bytes: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+    flags: SendFlags,
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
@@ -25,7 +44,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::
         control.push(SendAncillaryMessage::ScmRights(&fds));
     }
     loop {
-        match rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, flags) {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
             Ok(_) => return Ok(()),

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use super::{capability, ids, namespace, process, socket};
@@ -110,22 +110,45 @@ fn directly(pid: i32, mapping: &IdMapping) -> Result<(), Error> {
 }
 
 fn by_helpers(pid: i32, mapping: &IdMapping) -> Result<(), Error> {
-    let uid = start_helper("newuidmap", pid, &mapping.uids)?;
-    let gid = start_helper("newgidmap", pid, &mapping.gids);
-    finish_helper("newuidmap", uid, &mapping.uids)?;
-    finish_helper("newgidmap", gid?, &mapping.gids)
+    let gid = Helper::new("newgidmap", pid, &mapping.gids)?;
+    // A copy of this process becomes it, so that this one does not wait for its execve, as posix_spawn(3) does.
+    let beside = process::spawn(process::CloneOptions::default(), || gid.become_it());
+    let uid = Helper::new("newuidmap", pid, &mapping.uids)?;
+    let uid = uid.start().map(|child| finish_helper("newuidmap", child, &mapping.uids));
+    let done = beside.and_then(|child| process::wait(&child.pidfd)).is_ok_and(|end| end.code() == 0);
+    uid??;
+    // Once more, if only to learn why.
+    if done { Ok(()) } else { finish_helper("newgidmap", gid.start()?, &mapping.gids) }
 }
 
-fn start_helper(helper: &'static str, pid: i32, ranges: &[IdRange]) -> Result<std::process::Child, Error> {
-    let error = |source| Error::Helper { helper, source };
-    let path = find_helper(helper).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
-    let numbers = ranges.iter().flat_map(|r| [r.container, r.host, r.size]);
-    let args: Vec<OsString> = [helper.to_owned(), pid.to_string()]
-        .into_iter()
-        .chain(numbers.map(|n| n.to_string()))
-        .map(OsString::from)
-        .collect();
-    process::run_program(Path::new(&path), &args, None, Stdio::null()).map_err(error)
+/// A program that maps ids, and its arguments.
+struct Helper {
+    name: &'static str,
+    path: PathBuf,
+    args: Vec<String>,
+}
+
+impl Helper {
+    fn new(name: &'static str, pid: i32, ranges: &[IdRange]) -> Result<Self, Error> {
+        let missing = || Error::Helper { helper: name, source: io::ErrorKind::NotFound.into() };
+        let path = find_helper(name).ok_or_else(missing)?;
+        let numbers = ranges.iter().flat_map(|r| [r.container, r.host, r.size]);
+        let args = [name.to_owned(), pid.to_string()].into_iter().chain(numbers.map(|n| n.to_string()));
+        Ok(Self { name, path, args: args.collect() })
+    }
+
+    fn start(&self) -> Result<std::process::Child, Error> {
+        let error = |source| Error::Helper { helper: self.name, source };
+        let args: Vec<_> = self.args.iter().map(OsString::from).collect();
+        process::run_program(&self.path, &args, None, Stdio::null()).map_err(error)
+    }
+
+    /// An exit code, if it cannot be executed.
+    fn become_it(&self) -> u8 {
+        let args: Vec<_> = self.args[1..].iter().map(String::as_str).collect();
+        let _ = process::become_program(&self.path, &args, &[]);
+        1
+    }
 }
 
 fn finish_helper(

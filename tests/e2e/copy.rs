@@ -71,6 +71,32 @@ fn same_tree(a: &Path, b: &Path) {
     assert_eq!(std::fs::read_link(b.join("absolute")).unwrap(), Path::new("/etc/passwd"));
 }
 
+/// Two threads copy those; where the space ends in the middle, nothing half is left.
+#[test]
+fn large_files() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.detached(&[
+        "--name",
+        "c",
+        "--network",
+        "none",
+        "--tmpfs",
+        "/small:size=8m",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    let content: Vec<u8> = (0..40_000_001_u32).map(|at| ((at % 251) ^ (at >> 16)) as u8).collect();
+    std::fs::write(umiak.dir.join("large"), &content).unwrap();
+    umiak.run(&["cp", "large", "c:/large"]).ok();
+    umiak.run(&["cp", "c:/large", "back"]).ok();
+    assert!(std::fs::read(umiak.dir.join("back")).unwrap() == content, "other bytes");
+    let full = umiak.run(&["cp", "large", "c:/small/large"]).exits(125);
+    assert!(full.stderr.contains("No space left on device"), "{}", full.stderr);
+    umiak.run(&["exec", "c", "ls", "/small"]).ok().says("");
+}
+
 #[test]
 fn there_and_back() {
     requires!(Need::Image("busybox"));

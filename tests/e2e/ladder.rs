@@ -67,9 +67,172 @@ fn bad_choices_of_ownership() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     for bad in ["ownership=", "ownership", "ownership=fake"] {
-        sh(&umiak, &["--security-opt", bad], "true").exits(125).tells("it takes real or emulated");
+        sh(&umiak, &["--security-opt", bad], "true")
+            .exits(125)
+            .tells("it takes real, emulated or remembered");
     }
-    sh(&umiak, &["--security-opt", "ownership=remembered"], "true").exits(125).tells("not supported yet");
+}
+
+const REMEMBERED: [&str; 2] = ["--security-opt", "ownership=remembered"];
+
+/// What was said to have been done is told by all that ask: other programs, a later start, `exec`, an image of it.
+#[test]
+fn owners_are_remembered() {
+    requires!(Need::Image("busybox"), Need::NoSubuid);
+    let umiak = Umiak::with_busybox();
+    let make = "cd /tmp && touch f s plain && chown 33:44 f && chown 5 /home/app && chown :6 s && chmod 6755 s && \
+                chown 7 s && mkdir -p d/e && chown -R 8:9 d && touch d/e/new && ln f hard && mv d moved && \
+                mknod null c 1 3 && mknod disk b 8 70000 && chown 0:6 disk && chown 0:0 /home/app";
+    let look = "cd /tmp && stat -c '%n %u:%g %a' f hard s plain moved moved/e moved/e/new /home/app && \
+                stat -c '%F %t:%T %g' null disk && (cd moved/e; stat -c %u .. /tmp/../tmp/f) && stat -c %u /proc/self/cwd";
+    let expected = "f 33:44 644\nhard 33:44 644\ns 7:6 755\nplain 0:0 644\nmoved 8:9 755\nmoved/e 8:9 755\n\
+                    moved/e/new 0:0 644\n/home/app 0:0 755\ncharacter special file 1:3 0\n\
+                    block special file 8:11170 6\n8\n33\n0";
+    let words =
+        ["run", "--name", "box", "--network", "none", REMEMBERED[0], REMEMBERED[1], "busybox", "sh", "-c"];
+    let script = format!("test -e /tmp/f || {{ {make}; }}; test ! -e /tmp/wait || sleep 1000; {look}");
+    umiak.run(&[&words[..], &[&script]].concat()).ok().says(expected);
+    umiak.run(&["start", "-a", "box"]).ok().says(expected);
+    umiak.run(&["commit", "-q", "box", "localhost/kept:latest"]).ok();
+    let run = |options: &[&str], script: &str| {
+        umiak.run(&[RUN, options, &["localhost/kept", "sh", "-c", script]].concat())
+    };
+    let of_image =
+        expected.replace("character special file 1:3 0", "").replace("block special file 8:11170 6", "");
+    let look_in_image = look.replace("stat -c '%F %t:%T %g' null disk", "echo; echo");
+    run(&REMEMBERED, &look_in_image).ok().says(&of_image);
+    // Who does not ask for it is not told.
+    run(&[], "stat -c %u:%g /tmp/f /tmp/moved").ok().says("0:0\n0:0");
+    let archive = umiak.dir.join("archive.tar");
+    let listed = |name: &str| {
+        umiak.run(&["export", "-o", archive.to_str().unwrap(), name]).ok();
+        let tar = Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&archive).output().unwrap();
+        String::from_utf8(tar.stdout).unwrap()
+    };
+    let tar = listed("box");
+    let has = |start: &str, end: &str| tar.lines().any(|line| line.starts_with(start) && line.ends_with(end));
+    for (start, end) in [
+        ("-rw-r--r-- 33/44 ", " tmp/f"),
+        ("-rwxr-xr-x 7/6 ", " tmp/s"),
+        ("drwxr-xr-x 8/9 ", " tmp/moved/"),
+        ("crw-r--r-- 0/0 ", " tmp/null"),
+        ("brw-r--r-- 0/6 ", " tmp/disk"),
+        ("-rw-r--r-- 0/0 ", " tmp/moved/e/new"),
+    ] {
+        assert!(has(start, end), "{start}{end}: {tar}");
+    }
+    // Further processes, and after the death of who supervises.
+    let file = umiak.dir.join("monitor");
+    let name = umiak.detached(&[
+        "--conmon-pidfile",
+        file.to_str().unwrap(),
+        "--name",
+        "long",
+        "--network",
+        "none",
+        REMEMBERED[0],
+        REMEMBERED[1],
+        "localhost/kept",
+        "sleep",
+        "1000",
+    ]);
+    let exec = |script: &str| umiak.run(&["exec", &name, "sh", "-c", script]);
+    exec("stat -c %u:%g /tmp/f; chown 1:2 /tmp/plain").ok().says("33:44");
+    exec("stat -c %u:%g /tmp/plain").ok().says("1:2");
+    let monitor = std::fs::read_to_string(&file).unwrap();
+    assert!(Command::new("kill").args(["-9", &monitor]).status().unwrap().success());
+    exec("stat -c %u:%g /tmp/plain; chown 3 /tmp/plain; stat -c %u:%g /tmp/plain").ok().says("1:2\n3:2");
+    umiak.run(&["kill", "long"]).ok();
+}
+
+/// Errors are the kernel's; what is refused stays refused; links, roots and descriptors are the caller's.
+#[test]
+fn remembering_changes_nothing_else() {
+    requires!(Need::Image("busybox"), Need::NoSubuid);
+    let umiak = Umiak::with_busybox();
+    let remembered = |options: &[&str], script: &str| sh(&umiak, &[options, &REMEMBERED].concat(), script);
+    let script = "chown 33 /none; stat /none; chown 33 ''; stat /etc/passwd/x; ln -s loop /loop; stat -L /loop; \
+                  mknod /etc/passwd c 1 3; mknod /none/x c 1 3; chown 33 /proc/self/none";
+    let errors = remembered(&[], script).stderr;
+    for error in ["No such file", "Not a directory", "Too many levels", "File exists"] {
+        assert!(errors.contains(error), "{error}: {errors}");
+    }
+    assert_eq!(errors.matches("No such file").count(), 5, "{errors}");
+    let script = "mkdir -p /r/etc /r/bin && cp /bin/busybox /r/bin && echo inner > /r/etc/passwd && \
+                  ln -s /etc/passwd /r/link && chroot /r /bin/busybox sh -c 'busybox chown 9 link' && \
+                  stat -c %u /r/etc/passwd /etc/passwd && chroot /r /bin/busybox stat -L -c %u link; \
+                  ln -s ../../../../../../etc/group up && chown 4 up && stat -c %u /etc/group && stat -c %u up";
+    remembered(&[], script).ok().says("9\n0\n9\n4\n0");
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["chown", "fchownat", "lchown"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}]}"#;
+    let profile = umiak.file("profile.json", profile);
+    let option = format!("seccomp={}", profile.display());
+    remembered(&["--security-opt", &option], "chown 33 /etc/passwd 2>&1 | grep -c 'Permission denied'")
+        .ok()
+        .says("1");
+    // A directory of the host's that is mounted read-only, and one that is not.
+    let dir = umiak.dir.join("given");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("f"), "").unwrap();
+    let mount = format!("{}:/given:ro", dir.display());
+    remembered(&["-v", &mount], "chown 33 /given/f 2>&1; stat -c %u /given/f")
+        .ok()
+        .has("Read-only")
+        .has("\n0\n");
+    let mount = format!("{}:/given", dir.display());
+    remembered(&["-v", &mount], "chown 33 /given/f; stat -c %u /given/f").ok().says("33");
+    remembered(&["-v", &mount], "stat -c %u /given/f; chown 0:0 /given/f").ok().says("33");
+    remembered(&["-v", &mount, "--read-only"], "stat -c %u /given/f").ok().says("0");
+    // Where there is no room for it nothing is remembered, and nobody stopped.
+    remembered(&[], "chown 33 /dev/null /proc && mkfifo /p && chown 33 /p && stat -c %u /p").ok().says("0");
+}
+
+/// Two answer calls of one container, each from where it has to be.
+#[test]
+fn owners_are_remembered_beside_a_fast_network() {
+    requires!(Need::Image("busybox"), Need::Root);
+    let umiak = Umiak::with_busybox();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!(
+        "touch /f; chown 33:44 /f; stat -c %u:%g /f; nc -w 2 127.0.0.1 {port} </dev/null || echo inside; \
+         stat -c %u:%g /f; sleep 1000"
+    );
+    let one = ["--uidmap", "0:0:1", "--gidmap", "0:0:1"];
+    let words = ["run", "-d", "--name", "box", "--network", "fast", REMEMBERED[0], REMEMBERED[1]];
+    umiak.run(&[&words[..], &one, &["busybox", "sh", "-c", &script]].concat()).ok();
+    support::eventually("it has looked twice", || {
+        umiak.run(&["logs", "box"]).stdout.matches("33:44").count() == 2
+    });
+    umiak.run(&["exec", "box", "stat", "-c", "%u:%g", "/f"]).ok().says("33:44");
+    umiak.run(&["rm", "-f", "-t", "0", "box"]).ok();
+}
+
+#[test]
+fn owners_are_remembered_where_one_id_was_asked_for() {
+    requires!(Need::Image("busybox"), Need::ManyIds);
+    let umiak = Umiak::with_busybox();
+    sh(&umiak, &REMEMBERED, "true").exits(125).tells("more ids than one");
+    let one = ["--uidmap", "0:0:1", "--gidmap", "0:0:1", REMEMBERED[0], REMEMBERED[1]];
+    sh(&umiak, &one, "touch /tmp/f; chown 33:44 /tmp/f; stat -c %u:%g /tmp/f").ok().says("33:44");
+}
+
+/// Programs that look: GNU tar, install, and dpkg with a package whose owners it checks.
+#[test]
+fn programs_that_look_find_owners() {
+    requires!(Need::Image("debian"), Need::NoSubuid);
+    let umiak = Umiak::with_image("debian");
+    let script = "set -e; cd /tmp; mkdir t; touch t/a t/b; chown daemon:mail t/a; chown 1234:5678 t/b; \
+                  tar --numeric-owner -cpf t.tar t; rm -r t; tar --numeric-owner -xpf t.tar; stat -c %u:%g t/a t/b; \
+                  install -o www-data -g adm -m 4750 /bin/true prog; stat -c '%U:%G %a' prog; \
+                  cp -a t copy; find copy -uid 1234 -printf '%f\\n'; \
+                  mkdir -p p/DEBIAN p/srv; printf 'Package: otter\\nVersion: 1\\nArchitecture: all\\nMaintainer: O <o@x.org>\\nDescription: t\\n' > p/DEBIAN/control; \
+                  touch p/srv/file; chown games:man p/srv/file; dpkg-deb -b p p.deb >/dev/null; \
+                  dpkg-deb -c p.deb | grep -o 'games/man'; dpkg -i p.deb >/dev/null 2>&1; stat -c %U:%G /srv/file; \
+                  chroot / stat -c %U:%G /srv/file; stat -c %G /etc/shadow";
+    let words = [RUN, &REMEMBERED, &["debian", "sh", "-c", script]].concat();
+    let expected = "1:8\n1234:5678\nwww-data:adm 4750\nb\ngames/man\ngames:man\ngames:man\nshadow";
+    umiak.run(&words).ok().says(expected);
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod manage;
 mod mounts;
 mod names;
 mod net_commands;
+mod net_fast;
 mod net_ladder;
 mod net_live;
 mod net_policy;

@@ -136,7 +136,7 @@ fn mistakes_in_flags_are_told() {
         (&["--network", "default", "--egress", "a.org"], "allow=LIST"),
         (&["--network", "default", "--egress", "allow=10.0.0.0/99"], "32 bits"),
         (&["--network", "default:nonsense"], "no option"),
-        (&["--network", "fast"], "not supported yet"),
+        (&["--network", "fast:speed=9"], "no option"),
         (&["--network", "ns:here"], "absolute"),
         (&["--network", "container:nobody"], "nobody"),
         (&["--add-host", "x:host-gateway", "--network", "none"], "host-gateway"),

@@ -146,10 +146,14 @@ fn the_way_is_told() {
     }
 }
 
+fn has_tap() -> bool {
+    std::fs::File::options().read(true).write(true).open("/dev/net/tun").is_ok()
+}
+
 #[test]
-fn by_another_program() {
+fn by_slirp4netns() {
     requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"), Need::Tool("slirp4netns"));
-    if std::fs::File::options().read(true).write(true).open("/dev/net/tun").is_err() {
+    if !has_tap() {
         return crate::support::skip("needs /dev/net/tun", true);
     }
     let world = World::new("helper");
@@ -159,23 +163,162 @@ fn by_another_program() {
         .has("10.0.2.100/24")
         .has("tcp from");
     world.umiak.run(&["info"]).ok().has("slirp4netns");
+    ends_with_its_container(&world, "slirp4netns");
+}
+
+#[test]
+fn by_pasta() {
+    requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"), Need::Tool("pasta"));
+    if !has_tap() {
+        return crate::support::skip("needs /dev/net/tun", true);
+    }
+    let world = World::new("pasta");
+    let script =
+        format!("ip address show dev eth0; timeout 5 nc {} 4000; timeout 5 nc {} 4000; true", FAR[0], FAR[1]);
+    let said = world.inside(&[], &script);
+    // Older ones say things more than once to a kernel that they do not know.
+    let from = |ip: &str| said.stdout.contains(&format!("tcp from {ip}"));
+    assert!(said.stdout.contains("10.0.2.100/24"), "{} {}", said.stdout, said.stderr);
+    assert!(from(NEAR[0]) && from(NEAR[1]), "{} {}", said.stdout, said.stderr);
+    let lookup = ["--dns", FAR[0], "--dns-option", "ndots:1"];
+    world.inside(&lookup, "nslookup -type=a far.example").ok().has("198.18.0.2");
+    world.umiak.run(&["info"]).ok().has("rung: pasta");
+    let args =
+        ["run", "-d", "--name", "web", "-p", "8080:80", "localhost/busybox", "httpd", "-f", "-h", "/etc"];
+    world.run(&args).ok();
+    let url = format!("http://{}:8080/hostname", NEAR[0]);
+    let program = format!("import urllib.request as u; print(u.urlopen('{url}', timeout=5).status)");
+    eventually("the port is there", || {
+        let output = world.internet.far(&["python3", "-c", &program]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim() == "200"
+    });
+    // Nothing of it is left, so that another can have the port.
+    world.umiak.run(&["restart", "-t", "0", "web"]).ok();
+    world.umiak.run(&["rm", "-f", "-t", "0", "web"]).ok();
+    ends_with_its_container(&world, "pasta");
+}
+
+/// The program is there as long as the container, whoever is killed.
+fn ends_with_its_container(world: &World, program: &str) {
     let args = ["run", "-d", "--name", "c", "localhost/busybox", "sleep", "1000"];
     world.run(&args).ok();
     world.umiak.run(&["restart", "-t", "0", "c"]).ok();
     world.umiak.run(&["rm", "-f", "-t", "0", "c"]).ok();
+    world.run(&[&args[..3], &["d"], &args[4..]].concat()).ok();
+    let pid = |what: &str| {
+        let format = format!("{{{{.State.{what}}}}}");
+        world.umiak.run(&["inspect", "-f", &format, "d"]).ok().stdout.trim().to_owned()
+    };
+    let (program_of, monitor) = (pid("Pid"), pid("ConmonPid"));
+    let namespace = std::fs::read_link(format!("/proc/{program_of}/ns/net")).unwrap();
+    kill(&monitor);
+    // It may be a moment behind, or end when the container does.
+    world.umiak.run(&["rm", "-f", "-t", "0", "d"]).ok();
+    eventually(&format!("{program} ends"), || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        !all.into_iter()
+            .any(|one| std::fs::read_link(one.path().join("ns/net")).is_ok_and(|other| other == namespace))
+    });
+}
+
+fn kill(pid: &str) {
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 #[test]
-fn what_the_last_way_cannot_do_is_told() {
-    requires!(Need::Image("busybox"));
-    let mut umiak = Umiak::with_busybox();
-    umiak.set_env("UMIAK_NETWORK_RUNG", "helper");
-    for (options, part) in [
-        (&["-p", "127.0.0.1::80"][..], "cannot do this: published ports"),
-        (&["--egress", "deny=10.0.0.0/8"], "cannot do this: rules for what goes out"),
+fn podmans_words_for_a_network_mean_ours() {
+    requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
+    let world = World::new("native");
+    for words in [
+        "slirp4netns",
+        "pasta",
+        "slirp4netns:cidr=10.0.2.0/24,mtu=9000,enable_ipv6=false,port_handler=slirp4netns",
+        "pasta:--ipv4-only,--no-map-gw",
     ] {
-        let args = [&["run", "--rm"], options, &["busybox", "true"]].concat();
-        umiak.run(&args).exits(125).tells(part).hints("--network host");
+        let script = format!("cat /sys/class/net/eth0/address; nc {} 4000", FAR[0]);
+        world.inside(&["--network", words], &script).ok().has(&format!("tcp from {}", NEAR[0]));
+        world.umiak.run(&["info"]).ok().has("rung: tproxy");
     }
-    umiak.run(&["ps", "-aq"]).ok().says("");
+    for (words, part) in [
+        ("slirp4netns:outbound_addr=192.0.2.1", "is not supported yet"),
+        ("pasta:-T,8080", "is not supported yet"),
+        ("pasta:cidr=10.0.2.0/24", "no option \"cidr\""),
+        ("slirp4netns:mtu=9", "no MTU"),
+    ] {
+        world.umiak.run(&["run", "--network", words, "busybox", "true"]).exits(125).tells(part);
+    }
+}
+
+#[test]
+fn what_the_last_ways_cannot_do_is_told() {
+    requires!(Need::Image("busybox"));
+    for (rung, options, part) in [
+        ("helper", &["-p", "127.0.0.1::80"][..], "slirp4netns cannot do this: published ports"),
+        ("helper", &["--egress", "deny=10.0.0.0/8"], "cannot do this: rules for what goes out"),
+        ("pasta", &["--egress", "deny=10.0.0.0/8"], "pasta cannot do this: rules for what goes out"),
+        ("pasta", &["--mac-address", "02:00:00:00:00:01"], "cannot do this: a hardware address"),
+    ] {
+        let mut umiak = Umiak::with_busybox();
+        umiak.set_env("UMIAK_NETWORK_RUNG", rung);
+        let args = [&["run", "--rm"], options, &["busybox", "true"]].concat();
+        let output = umiak.run(&args).exits(125);
+        if !output.stderr.contains("is not installed") {
+            output.tells(part).hints("--network host");
+        }
+        umiak.run(&["ps", "-aq"]).ok().says("");
+    }
+}
+
+/// What a link on the way cannot take whole is told to a program that asks for nothing else.
+#[test]
+fn the_largest_packet_of_a_way_is_found() {
+    requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
+    for rung in ["native", "frames"] {
+        let world = World::new(rung);
+        let script = "
+            set -e
+            ip link add narrow type veth peer name end
+            for device in narrow end; do ip link set $device mtu 1300 up; done
+            ip route add 192.0.2.0/24 dev narrow
+            ip -6 route add 2001:db8:0:9::/64 dev narrow
+            echo 1 >/proc/sys/net/ipv4/ip_forward
+            echo 1 >/proc/sys/net/ipv6/conf/all/forwarding";
+        assert!(world.internet.far(&["sh", "-c", script]).status().unwrap().success());
+        // IP_MTU_DISCOVER and IP_MTU, IPV6_MTU_DISCOVER and IPV6_MTU (ip(7), ipv6(7)).
+        let program = "
+import errno, socket, time
+for ip, level, discover, mtu in (('192.0.2.5', 0, 10, 14), ('2001:db8:0:9::5', 41, 23, 24)):
+    s = socket.socket(socket.AF_INET6 if level else socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(level, discover, 2)
+    s.connect((ip, 9))
+    for attempt in range(200):
+        try: s.send(b'x' * 1400)
+        except OSError as e:
+            if e.errno == errno.EMSGSIZE: break
+            raise
+        time.sleep(0.05)
+    print(s.getsockopt(level, mtu))
+";
+        world.python(program).ok().says("1300\n1300");
+    }
+}
+
+#[test]
+fn what_a_network_is_is_told_wherever_the_host_has_moved() {
+    requires!(Need::Image("busybox"), Need::Tool("ip"));
+    let world = World::new("native");
+    world.run(&["run", "-d", "--name", "c", "localhost/busybox", "sleep", "1000"]).ok();
+    let told =
+        |what: &str| world.run(&["inspect", "-f", &format!("{{{{.NetworkSettings.{what}}}}}"), "c"]).ok();
+    told("IPAddress").says("10.0.2.100");
+    // With this way a container that is started now has another subnet.
+    let moved = world.internet.privileged(&["ip", "route", "add", "10.0.2.0/24", "dev", "wan"]).status();
+    assert!(moved.unwrap().success());
+    told("IPAddress").says("10.0.2.100");
+    told("Gateway").says("10.0.2.2");
+    told("GlobalIPv6Address").says("fd00::100");
+    world.run(&["restart", "-t", "0", "c"]).ok();
+    told("IPAddress").says("10.210.2.100");
+    world.run(&["rm", "-f", "-t", "0", "c"]).ok();
 }

@@ -119,6 +119,30 @@ fn a_change_that_fails_leaves_all_as_it_was() {
     umiak.run(&["rm", "-f", "-t", "0", "c", "there"]).ok();
 }
 
+/// The step that fails here comes when devices are in already, and the old one's turn to go is next.
+#[test]
+fn a_change_that_fails_late_leaves_all_as_it_was() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["network", "create", "--subnet", "10.71.0.0/24", "one"]).ok();
+    umiak.run(&["network", "create", "--subnet", "10.72.0.0/24", "two"]).ok();
+    web(&umiak, "db", &["--network", "one"]);
+    web(&umiak, "c", &["--network", "one", "--network", "two", "--cap-add", "NET_ADMIN"]);
+    // Then no route can lead by it.
+    inside(&umiak, "c", "ip link set eth1 down").ok();
+    umiak.run(&["network", "disconnect", "one", "c"]).exits(125).tells("adding the route by 10.72.0.1");
+    assert_eq!(devices(&umiak, "c"), "eth0 eth1 lo");
+    inside(&umiak, "c", "ip route").ok().has("default via 10.71.0.1 dev eth0");
+    inside(&umiak, "c", "timeout 5 wget -q -O- http://db/hostname").ok();
+    inside(&umiak, "c", "cat /etc/hosts").ok().has("10.71.0.");
+    assert_eq!(umiak.inspect("c", "{{len .NetworkSettings.Networks}}"), "2");
+    // And what failed can be done when nothing stands against it any more.
+    inside(&umiak, "c", "ip link set eth1 up").ok();
+    umiak.run(&["network", "disconnect", "one", "c"]).ok();
+    inside(&umiak, "c", "ip route").ok().has("default via 10.72.0.1 dev eth1");
+    umiak.run(&["rm", "-f", "-t", "0", "c", "db"]).ok();
+}
+
 #[test]
 fn connections_outlive_a_change_of_other_networks() {
     requires!(Need::Image("busybox"));

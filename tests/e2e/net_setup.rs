@@ -56,6 +56,29 @@ fn a_private_network_has_its_devices_and_routes() {
     }
 }
 
+#[test]
+fn tcp_does_not_pace_on_the_way_to_the_router() {
+    requires!(Need::Image("busybox"));
+    const SETTING: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+    let umiak = Umiak::with_busybox();
+    let network = |name: &str, options: &[&str]| {
+        let args =
+            [&["run", "--rm", "--network", name], options, &["localhost/busybox", "cat", SETTING]].concat();
+        umiak.run(&args).ok().stdout
+    };
+    assert_eq!(network("default", &[]), "reno\n");
+    umiak.run(&["network", "create", "net"]).ok();
+    assert_eq!(network("net", &[]), "reno\n");
+    // Who names one has it, if users may.
+    let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control").unwrap();
+    if let Some(other) = allowed.split_whitespace().find(|name| *name != "reno") {
+        for name in ["default", "net"] {
+            let chosen = format!("net.ipv4.tcp_congestion_control={other}");
+            assert_eq!(network(name, &["--sysctl", &chosen]), format!("{other}\n"));
+        }
+    }
+}
+
 /// A container's network `name` with a server that says `word` to whoever comes.
 fn server(umiak: &Umiak, name: &str, options: &[&str], word: &str) {
     let listen = format!("while true; do nc -l -p 80 -e echo {word}; done");

@@ -223,9 +223,10 @@ fn what_gnupg_has_signed() {
     }
     std::fs::write(ours.join("signature-1"), &good[..good.len() - 9]).unwrap();
     refused(&umiak, &strict, &name, "is cut off");
-    let then = ["--faked-system-time", "20200101T000000"];
-    let old_key = gpg.key("old@example.com", &then, "ed25519", "1d");
-    let old = gpg.sign("old@example.com", &then, &name, &digest);
+    let at = |time| ["--faked-system-time", time];
+    let old_key = gpg.key("old@example.com", &at("20200101T000000"), "ed25519", "1d");
+    // Later than the key, whose making may take seconds: a clock that is told goes on.
+    let old = gpg.sign("old@example.com", &at("20200101T010000"), &name, &digest);
     std::fs::write(ours.join("signature-1"), &old).unwrap();
     refused(&umiak, &policy(&umiak, &signed_by(&old_key)), &name, "has expired");
     std::fs::write(ours.join("signature-2"), &good).unwrap();

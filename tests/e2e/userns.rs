@@ -106,6 +106,135 @@ fn told_mappings() {
     sh(&umiak, &["--subuidname", "nosuchname"], "true").exits(125).tells("nosuchname");
 }
 
+/// All owners, whiteouts and opaque directories are as for a container with the host's ids, in all that looks at them;
+/// nothing is copied.
+#[test]
+fn layers_are_shown_with_other_ids() {
+    requires!(Need::Image("nasty"), Need::Root);
+    let umiak = Umiak::with_image("nasty");
+    const OTHER: [&str; 2] = ["--uidmap", "0:300000:65536"];
+    let list = "find / -xdev ! -type l ! -path '/[dps]*' ! -path '/run*' ! -path '/etc/[hr]*' ! -path '/etc' \
+                -exec stat -c '%u %g %a %n' {} + | sort -k4";
+    let run = |options: &[&str], script: &str| {
+        let words = ["run", "--network", "none", "--entrypoint", "/bin/sh"];
+        umiak.run(&[&words[..], options, &["nasty", "-c", script]].concat()).ok().stdout
+    };
+    let plain = run(&["--rm", "-u", "0"], list);
+    assert!(plain.lines().any(|line| !line.starts_with("0 ")), "{plain}");
+    assert_eq!(run(&["--rm", "-u", "0", OTHER[0], OTHER[1]], list), plain);
+    // Changed in there, it is so for who has other ids again.
+    let change = "touch /tmp/f /tmp/mine && chown 33:44 /tmp/f && chmod 4755 /tmp/f && rm -rf /etc/passwd && \
+                  mkdir /tmp/d && chown 7 /tmp/d && ln -s x /tmp/l && chown -h 8:9 /tmp/l";
+    run(&["--name", "box", "-u", "0", OTHER[0], OTHER[1]], change);
+    let copies = |name: &str| {
+        let dir = std::fs::read_dir(umiak.dir.join("store/containers")).unwrap();
+        dir.flatten().any(|entry| entry.path().join(name).exists())
+    };
+    assert!(!copies("rootfs"), "a copy was made");
+    umiak.run(&["diff", "box"]).ok().has("A /tmp/f").has("D /etc/passwd").lacks("/bin");
+    umiak.run(&["commit", "-q", "box", "localhost/box:latest"]).ok();
+    let look = "stat -c '%u:%g %a' /tmp/f /tmp/d /tmp/l /tmp/mine; test -e /etc/passwd || echo gone";
+    let expected = "33:44 4755\n7:0 755\n8:9 777\n0:0 644\ngone";
+    for options in [&["-u", "0"][..], &["-u", "0", "--uidmap", "0:500000:5000"]] {
+        let words = ["run", "--rm", "--network", "none", "--entrypoint", "/bin/sh"];
+        let image = ["localhost/box", "-c", look];
+        umiak.run(&[&words[..], options, &image].concat()).ok().says(expected);
+    }
+    // While it does not run, and while it does.
+    let file = umiak.file("given", "given");
+    let (file, out) = (file.to_str().unwrap(), umiak.dir.join("out"));
+    umiak.run(&["cp", file, "box:/tmp/still"]).ok();
+    umiak.run(&["cp", "-a", "box:/tmp/f", out.to_str().unwrap()]).ok();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(std::fs::metadata(&out).unwrap().mode() & 0o777, 0o755);
+    run(&["-d", "--name", "runs", "-u", "0", OTHER[0], OTHER[1]], "touch /tmp/own; sleep 1000");
+    umiak.run(&["cp", file, "runs:/tmp/live"]).ok();
+    let exec = ["exec", "runs", "/bin/sh", "-c"];
+    umiak.run(&[&exec[..], &["stat -c %u /tmp/live; chown 5:6 /tmp/live"]].concat()).ok().says("0");
+    umiak.run(&["stop", "-t", "0", "runs"]).ok();
+    umiak.run(&["start", "runs"]).ok();
+    umiak.run(&[&exec[..], &["stat -c %u:%g /tmp/live"]].concat()).ok().says("5:6");
+    let archive = umiak.dir.join("archive.tar");
+    for (name, lines) in [("box", &["0/0 ", "33/44 ", "8/9 "][..]), ("runs", &["5/6 "])] {
+        umiak.run(&["export", "-o", archive.to_str().unwrap(), name]).ok();
+        let tar = std::process::Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&archive).output();
+        let tar = String::from_utf8(tar.unwrap().stdout).unwrap();
+        assert!(lines.iter().all(|line| tar.contains(line)) && !tar.contains("300000"), "{tar}");
+    }
+    // An image that is mounted, and written to.
+    let mount =
+        ["--mount", "type=image,src=localhost/box,dst=/i,rw=true", "-u", "0", "--rm", OTHER[0], OTHER[1]];
+    let script =
+        "stat -c %u:%g /i/tmp/f; test -e /i/etc/passwd || echo gone; touch /i/tmp/n; stat -c %u /i/tmp/n";
+    assert_eq!(run(&mount, script).trim_end(), "33:44\ngone\n0");
+    assert!(!copies("image-0"), "a copy was made");
+    let mount = ["--mount", "type=image,src=localhost/box,dst=/i", "-u", "0", "--rm", OTHER[0], OTHER[1]];
+    assert_eq!(
+        run(&mount, "stat -c %u:%g /i/tmp/f; touch /i/n 2>/dev/null || echo no").trim_end(),
+        "33:44\nno"
+    );
+}
+
+/// `--rootfs DIR:idmap`: the directory's files are the container's, and stay as they are outside.
+#[test]
+fn a_directory_with_other_ids() {
+    requires!(Need::Image("busybox"), Need::Root);
+    let umiak = Umiak::with_busybox();
+    use std::os::unix::fs::MetadataExt;
+    let dir = umiak.dir.join("rootfs");
+    std::fs::create_dir(&dir).unwrap();
+    umiak.run(&["run", "--name", "source", "--network", "none", "busybox", "true"]).ok();
+    let archive = umiak.dir.join("archive.tar");
+    umiak.run(&["export", "-o", archive.to_str().unwrap(), "source"]).ok();
+    let status = std::process::Command::new("tar").args(["-xf"]).arg(&archive).arg("-C").arg(&dir).status();
+    assert!(status.unwrap().success());
+    let run = |option: &str, name: &[&str], script: &str| {
+        let rootfs = format!("{}{option}", dir.display());
+        let words = ["run", "--network", "none", "--uidmap", "0:300000:65536"];
+        umiak.run(&[&words[..], name, &["--rootfs", &rootfs, "sh", "-c", script]].concat())
+    };
+    let owner = |name: &str| std::fs::metadata(dir.join(name)).unwrap().uid();
+    run("", &["--rm"], "stat -c %u /bin/busybox").ok().says("65534");
+    run(":idmap", &["--rm"], "stat -c %u /bin/busybox; touch /new; touch /two; chown 33 /two").ok().says("0");
+    assert_eq!((owner("new"), owner("two")), (0, 33));
+    run(":idmap,O", &["--name", "over"], "chown 5 /new; stat -c %u /new /two").ok().says("5\n33");
+    assert_eq!(owner("new"), 0);
+    umiak.run(&["export", "-o", archive.to_str().unwrap(), "over"]).ok();
+    umiak.run(&["cp", "over:/new", umiak.dir.join("out").to_str().unwrap()]).ok();
+    run(":idmap=uids=0-300007-100;gids=0-300000-100", &["--rm"], "stat -c %u:%g /new /two")
+        .ok()
+        .says("7:0\n40:0");
+    run(":idmap=uids=0-x", &["--rm"], "true").exits(125).tells("idmap");
+    let plain = format!("{}:idmap", dir.display());
+    umiak.run(&["run", "--rm", "--rootfs", &plain, "true"]).exits(125).tells("user namespace");
+}
+
+/// A file system that cannot show other ids: layers are copied, and that is said.
+#[test]
+fn where_ids_cannot_be_mapped_layers_are_copied() {
+    requires!(Need::Image("busybox"), Need::Root, Need::Tool("unshare"));
+    let umiak = Umiak::new();
+    let store = umiak.dir.join("memory");
+    std::fs::create_dir(&store).unwrap();
+    let script = "mount -t ramfs none $1 && $0 --root $1/store pull -q $2 && \
+                  $0 --root $1/store info --format '{{.host.isolation.ids.otherMappings}}' && \
+                  $0 --root $1/store run --name box --network none --uidmap 0:300000:65536 busybox \
+                  sh -c 'stat -c %u /etc/passwd; touch /mine; chown 5 /mine' && \
+                  $0 --root $1/store start -a box && test -e $1/store/containers/*/rootfs/mine && \
+                  $0 --root $1/store diff box | grep /mine && $0 --root $1/store rm box";
+    let mut command = std::process::Command::new("unshare");
+    let copy = umiak.command(&["x"]);
+    command.args(["-m", "sh", "-ec", script]).arg(Umiak::binary()).arg(&store);
+    command.arg(format!("oci:{}", umiak.readable_image("busybox").display()));
+    command.envs(copy.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (said(&output.stdout), said(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.contains("copy the image's files") && out.contains("A /mine"), "{out}");
+    assert!(err.contains("are copied for this container before its first start"), "{err}");
+}
+
 #[test]
 fn root_with_a_user_namespace() {
     requires!(Need::Image("busybox"), Need::Root);

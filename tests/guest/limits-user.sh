@@ -40,8 +40,22 @@ same "systemd: updated" "62914560 20" "$(cd "${group% *}" && echo $(cat memory.m
 check "systemd: pause" umiak pause box
 check "systemd: rm of a paused one" umiak rm -f -t 0 box
 eventually "systemd: nothing is left" test ! -e "${group% *}"
+# What systemd is not told of it takes away when it sets its groups up anew.
+disk=$(lsblk -dnpo NAME,TYPE | awk '$2 == "disk" {print $1; exit}')
+if grep -qw io "/sys/fs/cgroup/user.slice/user-$id.slice/user@$id.service/cgroup.controllers" && [ -n "$disk" ]; then
+    umiak run -d --network none --name box --device-read-bps "$disk:1mb" --memory 40m "$image" sleep 1000 >"$work/got" 2>&1
+    group=$(umiak inspect --format '{{.State.CgroupPath}}' box)
+    rate=$(lsblk -dno MAJ:MIN "$disk" | tr -d ' ')
+    check "systemd: a rate" grep -q "^$rate rbps=1048576 " "$group/io.max"
+    # It works out its files again for every unit of which something changes.
+    plain tester env XDG_RUNTIME_DIR="/run/user/$id" systemctl --user daemon-reload
+    plain tester env XDG_RUNTIME_DIR="/run/user/$id" systemctl --user set-property --runtime "${group##*/}" MemoryMax=50M
+    same "systemd: another limit of systemd's" 52428800 "$(cat "$group/memory.max")"
+    check "systemd: the rate has stayed" grep -q "^$rate rbps=1048576 " "$group/io.max"
+    umiak rm -f -t 0 box >/dev/null
+fi
 # Without limits nobody is asked, and there is no group here: the caller's is root's.
-umiak run -d --network none --name free "$image" sleep 1000 >"$work/got" 2>&1
+umiak run -d --network none --name free --health-cmd 'sleep 30' --health-interval disable "$image" sleep 1000 >"$work/got" 2>&1
 same "no limits: no group" "" "$(umiak inspect --format '{{.State.CgroupPath}}' free)"
 check "no group: pause has one made" umiak pause free
 same "no group: now it is paused" paused "$(umiak inspect --format '{{.State.Status}}' free)"
@@ -50,7 +64,11 @@ umiak exec -d free sleep 1001
 check "no group: update" umiak update --memory 40m free
 group=$(umiak inspect --format '{{.State.CgroupPath}}' free)
 same "no group: a limit for all of its processes" "41943040 2" "$(cat "$group/memory.max") $(wc -l <"$group/cgroup.procs")"
+# Its monitor, which was there before the group, knows of it.
+umiak healthcheck run free >/dev/null 2>&1 &
+eventually "no group: health checks are in there" sh -c "[ \$(wc -l <'$group/cgroup.procs') = 3 ]"
 umiak rm -f -t 0 free >/dev/null
+wait
 eventually "no group: nothing is left" test ! -e "$group"
 umiak run -d --network none --name free --cgroups disabled "$image" sleep 1000 >"$work/got" 2>&1
 refused "none wanted: pause" "no control group of its own" umiak pause free

@@ -284,12 +284,16 @@ mod tests {
                 for reply in 1..=serial {
                     theirs.write_all(&message::answer(reply, &[Value::text("x")])).unwrap();
                 }
-                all
+                let mut more = Vec::new();
+                theirs.read_to_end(&mut more).unwrap();
+                (all, more)
             });
             let mut bus = Bus::begin(ours, private).unwrap();
             let answer = bus.manager("StartTransientUnit", Vec::new()).unwrap();
             assert_eq!((answer.reply_to, answer.text(0)), (Some(serial), Some("x")));
-            let said = other.join().unwrap();
+            drop(bus);
+            let (said, more) = other.join().unwrap();
+            assert!(more.is_empty(), "it took more than one round trip: {more:?}");
             assert!(
                 said.contains("AUTH EXTERNAL")
                     && said.contains("Subscribe")

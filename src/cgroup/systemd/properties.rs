@@ -51,6 +51,16 @@ pub(super) fn properties(settings: &[Setting]) -> Vec<(String, Value)> {
                 }
                 continue;
             }
+            "io.max" => {
+                for (name, path, most) in rates(value) {
+                    let pair = Value::Struct(vec![Value::text(path.as_str()), Value::U64(most)]);
+                    match list.entry(name.to_owned()).or_insert(Value::Array("(st)", Vec::new())) {
+                        Value::Array(_, pairs) => pairs.push(pair),
+                        _ => continue,
+                    }
+                }
+                continue;
+            }
             _ => continue,
         };
         if let Some(number) = number() {
@@ -72,6 +82,25 @@ fn quota(value: &str) -> Option<(u64, u64)> {
     }
     let a_second = u128::from(quota.parse::<u64>().ok()?) * 1_000_000 / u128::from(period);
     Some((u64::try_from(a_second).ok()?.checked_next_multiple_of(10_000)?, period))
+}
+
+/// `MAJOR:MINOR rbps=N …` as properties, each with the device's path and the rate.
+fn rates(value: &str) -> Vec<(&'static str, String, u64)> {
+    let Some((device, rates)) = value.split_once(' ') else { return Vec::new() };
+    let one = |rate: &str| {
+        let (word, most) = rate.split_once('=')?;
+        let name = match word {
+            "rbps" => "IOReadBandwidthMax",
+            "wbps" => "IOWriteBandwidthMax",
+            "riops" => "IOReadIOPSMax",
+            "wiops" => "IOWriteIOPSMax",
+            _ => return None,
+        };
+        let most = if most == "max" { u64::MAX } else { most.parse().ok()? };
+        // The name that udev has for every block device: systemd wants one.
+        Some((name, format!("/dev/block/{device}"), most))
+    };
+    rates.split_whitespace().filter_map(one).collect()
 }
 
 /// `0-2,5` as a bit mask, the lowest byte first.
@@ -133,6 +162,20 @@ mod tests {
         assert_eq!(value("MemoryLow"), Value::U64(u64::MAX));
         assert_eq!(value("MemorySwapMax"), Value::U64(50));
         assert_eq!(value("IOWeight"), Value::U64(10_000));
+    }
+
+    #[test]
+    fn rates_of_devices() {
+        let list = of(
+            r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":100},{"major":8,"minor":16,"rate":7}],
+            "throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":5}]}}"#,
+        );
+        let pair = |path: &str, most| Value::Struct(vec![Value::text(path), Value::U64(most)]);
+        let read = Value::Array("(st)", vec![pair("/dev/block/8:0", 100), pair("/dev/block/8:16", 7)]);
+        let write = Value::Array("(st)", vec![pair("/dev/block/8:0", 5)]);
+        assert_eq!(list, [("IOReadBandwidthMax".to_owned(), read), ("IOWriteIOPSMax".to_owned(), write)]);
+        assert_eq!(rates("8:0 wbps=max"), [("IOWriteBandwidthMax", "/dev/block/8:0".to_owned(), u64::MAX)]);
+        assert!(rates("8:0").is_empty() && rates("8:0 what=5 rbps=x").is_empty());
     }
 
     #[test]

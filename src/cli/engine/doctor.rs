@@ -24,8 +24,7 @@ pub fn run(args: DoctorArgs, globals: &Globals) -> Outcome {
     let mut found = doctor::gather(&globals.paths, globals.told_runroot);
     let is_broken = |all: &[Diagnosis]| all.iter().any(|one| one.state == State::Broken);
     let mut all = doctor::diagnose(&found);
-    // Else it is known already what keeps a container from running.
-    if !is_broken(&all) {
+    if !is_broken(&all) || doctor::may_tell_more(&found) {
         let network = all.iter().all(|one| one.topic != doctor::NETWORK || one.state == State::Fine);
         found.trial = Some(doctor::run(&globals.paths, network));
         all = doctor::diagnose(&found);

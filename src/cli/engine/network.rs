@@ -187,7 +187,13 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
         [("driver", &args.driver, "bridge"), ("ipam-driver", &args.ipam_driver, "host-local")]
     {
         if value != known {
-            return Err(Failure::new(format!("--{flag} \"{value}\" is not supported yet")));
+            let failure = Failure::new(format!("--{flag} \"{value}\" is not supported yet"));
+            return Err(match value.as_str() {
+                "macvlan" | "ipvlan" => failure.with_hint(
+                    "--network host has the host's own address; ports are published with -p, and clients keep theirs",
+                ),
+                _ => failure,
+            });
         }
     }
     let request = NetworkRequest {

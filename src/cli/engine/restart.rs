@@ -43,6 +43,7 @@ fn restart(engine: &Engine, word: &str, timeout: Option<u64>) -> Result<(), Fail
     if record.config.auto_remove && status.is_up() {
         return Err(Failure::new(format!("restarting \"{word}\": it is removed when it stops (--rm)")));
     }
+    run::warn_of_network(&record);
     loop {
         engine.stop(&record.id, timeout)?;
         // Somebody else may have started it in between: then it has not been started anew by us.

@@ -85,6 +85,7 @@ pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
 pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     let keys = keys(args.detach_keys.as_deref())?;
     let (engine, record, lock) = made(&args, globals)?;
+    warn_of_network(&record);
     let (name, rm) = (record.name.clone(), record.config.auto_remove);
     let told = &record.config.attach;
     let input = told.is_empty() || told.iter().any(|stream| stream == "stdin");
@@ -113,6 +114,16 @@ pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     ended(relay.run(&signals).map_err(engine::Error::Relay)?, &engine, &started.id, &name)
 }
 
+/// Says what a container's network gives up, once a start.
+pub(super) fn warn_of_network(record: &ContainerRecord) {
+    if record.config.net.private.fast {
+        output::warning(
+            "--network fast: what this container connects by TCP are sockets of the host's network: it sees the \
+             host's addresses, and nothing stands between it and its peers",
+        );
+    }
+}
+
 /// Makes the container of a `run`. Not inlined: what lies on the stack when the monitor begins lies there as long as
 /// the container runs.
 #[inline(never)]
@@ -124,6 +135,9 @@ fn made(args: &RunArgs, globals: &Globals) -> Result<(Engine, ContainerRecord, L
     let engine = globals.engine()?;
     let image = args.create.image(&engine, &request)?;
     let (record, lock) = engine.create(&request, image.as_ref())?;
+    if let Some(cost) = engine.cost(&record, image.as_ref()) {
+        output::warning(&cost);
+    }
     Ok((engine, record, lock))
 }
 
@@ -166,6 +180,9 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let image = args.image(&engine, &request)?;
     let (record, _lock) = engine.create(&request, image.as_ref())?;
+    if let Some(cost) = engine.cost(&record, image.as_ref()) {
+        output::warning(&cost);
+    }
     output::println(record.id.as_str())?;
     Ok(0)
 }

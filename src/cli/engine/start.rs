@@ -83,6 +83,7 @@ fn start(engine: &Engine, word: &str, attach: Option<(&StartArgs, &DetachKeys)>)
         crate::cli::output::println(word)?;
         return Ok(0);
     };
+    super::run::warn_of_network(&record);
     let (name, tty) = (record.name.clone(), record.config.tty);
     let Some((args, keys)) = attach else {
         let started = begin(engine, record, lock, false)?;

@@ -66,6 +66,7 @@ pub(super) fn exec(global: &Global, parsed: &Parsed) -> Done {
         own_namespaces: spec.linux().as_ref().map_or(0, plan::own_kinds),
         seccomp: spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
         filter,
+        answerer: None,
         preserve_fds: preserved(parsed)?,
         preserve_list: Vec::new(),
         groups_by_name: Vec::new(),

@@ -194,6 +194,7 @@ pub fn resolve(
         privileged: request.privileged,
         no_shm: request.ipc.as_deref() == Some("none"),
         rootfs_overlay: false,
+        rootfs_ids: None,
         requires: names::requires(request, around)?,
         init: request.init,
         restart: Default::default(),
@@ -383,11 +384,10 @@ fn security_options(request: &RunRequest) -> Result<Security, Error> {
                 security.unmask.extend(paths.split(':').map(String::from))
             }
             // Decided when it is known which ids there are (`engine::ids`).
-            ("ownership", "real" | "emulated") => {}
-            ("ownership", "remembered") => {
-                return Err(Error::Unsupported { flag: "security-opt", value: option.clone() });
+            ("ownership", "real" | "emulated" | "remembered") => {}
+            ("ownership", _) => {
+                return Err(flag("security-opt", option, "it takes real, emulated or remembered"));
             }
-            ("ownership", _) => return Err(flag("security-opt", option, "it takes real or emulated")),
             // Without the module there is nothing to confine by, so nothing to lift.
             ("apparmor", "unconfined") | ("label", "disable") => {}
             ("apparmor" | "label" | "proc-opts", _) => {
@@ -605,7 +605,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused() {
-        let request = RunRequest { networks: vec!["fast".into()], ..request() };
+        let request = RunRequest { networks: vec!["slirp4netns:outbound_addr=eth0".into()], ..request() };
         let error = resolved(&request, &ImageDefaults::default()).unwrap_err();
         assert!(error.to_string().contains("is not supported yet"), "{error}");
     }

@@ -110,14 +110,13 @@ fn one_mode(
             Some(path) if path.starts_with('/') => Ok(NetworkMode::Path(path.into())),
             _ => Err(bad("the path of a namespace is absolute")),
         },
-        "" | "default" | "private" | "slirp4netns" | "pasta" => {
+        "" | "default" | "private" | "slirp4netns" | "pasta" | "fast" => {
+            details.private.fast = word == "fast";
             for option in options.unwrap_or_default().split(',').filter(|option| !option.is_empty()) {
                 private_option(text, word, option, details)?;
             }
             Ok(NetworkMode::Private)
         }
-        // Podman's machines and pods; ours to come.
-        "fast" => Err(Error::Unsupported { flag: "network", value: text.into() }),
         name => {
             let name = if name == "bridge" { DEFAULT_BRIDGE } else { name };
             crate::base::id::check_name(name).map_err(|error| bad(&error.to_string()))?;
@@ -655,6 +654,7 @@ mod tests {
         );
         let (mode, details) = networks(&["default:host-loopback,mtu=1400,ipv6=false"]).expect("a network");
         assert_eq!(mode, NetworkMode::Private);
+        assert!(!details.private.fast && networks(&["fast"]).expect("a network").1.private.fast);
         assert!(
             details.private.host_loopback && details.private.no_ipv6 && details.private.mtu == Some(1400)
         );
@@ -697,7 +697,8 @@ mod tests {
             &["a:interface_name=x", "b:interface_name=x"],
             &["pasta:--config-net"],
             &["slirp4netns:outbound_addr=eth0"],
-            &["fast"],
+            &["fast", "none"],
+            &["fast", "a"],
             &["default:host-loopback=yes"],
         ] {
             assert!(networks(texts).is_err(), "{texts:?}");

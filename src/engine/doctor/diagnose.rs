@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::trial::{FILTERED, TRIAL, UNFILTERED, sysfs, trial};
 use super::{Diagnosis, Findings, Inside, RuntimeDir, State, Trial, UserNamespace};
 use crate::security::idmap::RungKind;
 use crate::security::refused::{Cause, Stage};
@@ -37,15 +38,25 @@ pub fn diagnose(found: &Findings) -> Vec<Diagnosis> {
         processes(found),
         tun(found),
     ]);
-    all.extend(trial(found));
+    all.extend(sysfs(found));
+    match (all.iter_mut().find(|one| one.state == State::Broken), &found.trial) {
+        (Some(broken), Some(Trial::Failed(error, _))) => {
+            broken.text = format!("{}; a container that was tried: {error}", broken.text);
+        }
+        (Some(_), Some(Trial::Ran)) => {
+            all.push(fine(TRIAL, "one was run, in spite of what is said to be broken"));
+        }
+        (None, _) => all.extend(trial(found)),
+        (Some(_), None) => {}
+    }
     all
 }
 
-fn fine(topic: &'static str, text: impl Into<String>) -> Diagnosis {
+pub(super) fn fine(topic: &'static str, text: impl Into<String>) -> Diagnosis {
     Diagnosis { topic, state: State::Fine, cause: "ok", text: text.into(), cure: None }
 }
 
-fn ill(
+pub(super) fn ill(
     topic: &'static str,
     state: State,
     cause: &'static str,
@@ -157,7 +168,13 @@ fn user_ids(found: &Findings) -> Diagnosis {
     {
         let add = add_ids(found, option, &who);
         if let Some(errno) = ids.unreadable {
-            return lesser("no-subid-file", format!("{file} cannot be read: {}", words(errno)), &add);
+            let cure = match errno {
+                libc::EISDIR => {
+                    format!("as root: rmdir {file}, then {}", add.trim_start_matches("as root: "))
+                }
+                _ => add,
+            };
+            return lesser("no-subid-file", format!("{file} cannot be read: {}", words(errno)), &cure);
         }
         if ids.ranges.is_empty() {
             return match ids.ill.first() {
@@ -177,6 +194,11 @@ fn user_ids(found: &Findings) -> Diagnosis {
     }
     if let (Some(chain), Some(_)) = (&found.many_ids, inside(found)) {
         let text = format!("mapping subordinate ids fails: {chain}");
+        if chain.contains("exec format error") {
+            // What stands there is no program, or one of another machine.
+            let cure = "as root: apt-get install --reinstall uidmap (Fedora: dnf reinstall shadow-utils)";
+            return broken("helper-no-program", text, cure);
+        }
         return broken("helper-refuses", text, "newuidmap says why when it is tried: umiak unshare true");
     }
     let count = |ids: &super::SubIds| ids.ranges.iter().map(|range| u64::from(range.size)).sum::<u64>();
@@ -330,6 +352,11 @@ fn store(found: &Findings) -> Diagnosis {
         };
         return ill(STORE, State::Broken, cause, chain.clone(), cure);
     }
+    if let Some((path, owner)) = &store.foreign {
+        let text = format!("{} belongs to another user ({owner})", path.display());
+        let cure = format!("as root: chown -R {} {}", found.uid, path.display());
+        return ill(STORE, State::Broken, "foreign-store", text, cure);
+    }
     let Some((bytes, inodes)) = store.free else { return fine(STORE, format!("{root}")) };
     if inodes == 0 || bytes < NOTHING {
         let what = if inodes == 0 { "inode" } else { "space" };
@@ -443,6 +470,15 @@ fn network(found: &Findings) -> Diagnosis {
         (None, None) => fine(TOPIC, "containers get devices and rules of their own"),
         (Some(errno), _) => {
             let text = format!("a pair of network devices (veth) cannot be made: {}", words(errno));
+            if errno == libc::EPERM && found.signs.filtered {
+                return ill(
+                    TOPIC,
+                    State::Lesser,
+                    "seccomp-filter",
+                    text + FILTERED,
+                    format!("{UNFILTERED}; {cure}"),
+                );
+            }
             ill(TOPIC, State::Lesser, "no-veth", text, format!("as root: modprobe veth; {cure}"))
         }
         (_, Some(errno)) => {
@@ -512,20 +548,6 @@ fn processes(found: &Findings) -> Diagnosis {
     fine(TOPIC, "open files and sizes of files suffice")
 }
 
-/// What nothing else has foretold.
-fn trial(found: &Findings) -> Option<Diagnosis> {
-    const TOPIC: &str = "a container";
-    Some(match found.trial.as_ref()? {
-        Trial::Ran => fine(TOPIC, "one was run"),
-        Trial::Failed(error, hint) => {
-            let cure = hint.clone().unwrap_or_else(|| {
-                "look into the kernel's log (dmesg), and at what surrounds this shell: filters, limits, mounts".to_owned()
-            });
-            ill(TOPIC, State::Broken, "trial-failed", error.clone(), cure)
-        }
-    })
-}
-
 fn tun(found: &Findings) -> Diagnosis {
     const TOPIC: &str = "tun";
     match found.tun {
@@ -538,7 +560,7 @@ fn tun(found: &Findings) -> Diagnosis {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Helper, StoreFindings, SubIds};
+    use super::super::{Helper, StoreFindings, SubIds, may_tell_more};
     use super::*;
     use crate::base::idmap::{IdMapping, IdRange};
     use crate::cgroup::Availability;
@@ -589,6 +611,7 @@ mod tests {
             shell: 1,
             free_ids: 100_000,
             trial: None,
+            sysfs: true,
             systemd: true,
             lingering: true,
         }
@@ -663,6 +686,26 @@ mod tests {
             (|f| f.sub_ids[0].ranges[0].size = 9, "few-subids", Lesser),
             (|f| f.sub_ids[0].shared_with = Some("stoat".into()), "shared-subids", Lesser),
             (|f| f.many_ids = Some("no".into()), "helper-refuses", Broken),
+            (|f| f.many_ids = Some("x: exec format error".into()), "helper-no-program", Broken),
+            (|f| f.store.foreign = Some(("/s/containers".into(), 0)), "foreign-store", Broken),
+            (|f| f.sysfs = false, "no-sysfs", Lesser),
+            (
+                |f| {
+                    f.signs.filtered = true;
+                    inside_of(f).veth = Some(libc::EPERM);
+                },
+                "seccomp-filter",
+                Lesser,
+            ),
+            (
+                |f| {
+                    f.signs.filtered = true;
+                    f.trial =
+                        Some(Trial::Failed("making x: operation not permitted".into(), Some("y".into())));
+                },
+                "seccomp-filter",
+                Broken,
+            ),
             (|f| f.no_new_privileges = true, "no-new-privileges", Lesser),
             (
                 |f| {
@@ -705,6 +748,18 @@ mod tests {
     #[test]
     fn a_container_that_does_not_run_is_told_as_it_tells() {
         assert_eq!(ills(|f| f.trial = Some(Trial::Ran)), []);
+        // Where something is broken already it is evidence, and no cause of its own.
+        for (trial, told) in [
+            (Trial::Failed("nothing came".into(), None), "; a container that was tried: nothing came"),
+            (Trial::Ran, "in spite of"),
+        ] {
+            let mut found = well();
+            (found.memfd, found.trial) = (Some(libc::EACCES), Some(trial));
+            assert!(may_tell_more(&found));
+            let all = diagnose(&found);
+            assert_eq!(all.iter().filter(|one| one.state == State::Broken).count(), 1);
+            assert!(all.iter().any(|one| one.text.contains(told)), "{told}");
+        }
         let failed = |f: &mut Findings| f.trial = Some(Trial::Failed("x".into(), Some("y".into())));
         assert_eq!(ills(failed), [("trial-failed", State::Broken)]);
     }

@@ -72,6 +72,8 @@ pub fn gather(paths: &Paths, told: bool) -> Findings {
         shell: std::os::unix::process::parent_id(),
         free_ids: idmap::free_range(),
         trial: None,
+        // SYSFS_MAGIC of linux/magic.h.
+        sysfs: rustix::fs::statfs("/sys").is_ok_and(|stat| stat.f_type == 0x6265_6572),
         systemd: Path::new("/run/systemd/system").is_dir(),
         lingering: name.as_ref().is_some_and(|name| Path::new("/var/lib/systemd/linger").join(name).exists()),
         rung,
@@ -207,6 +209,12 @@ fn store(paths: &Paths, mapping: &IdMapping, root: bool) -> StoreFindings {
         ));
     }
     found.fstype = fstype(there);
+    // As what root's commands leave that ran with this user's home.
+    let parts = fs::read_dir(&paths.root).into_iter().flatten().flatten();
+    let own = found.owner;
+    found.foreign = parts
+        .filter_map(|part| Some((part.path(), part.metadata().ok()?.uid())))
+        .find(|(_, owner)| own.is_some_and(|own| *owner != own));
     match opened {
         Ok(store) => found.overlay = overlay(&store, mapping),
         Err(error) => {

@@ -5,6 +5,7 @@
 
 mod diagnose;
 mod gather;
+mod trial;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use crate::security::refused::Signs;
 
 pub use diagnose::{NETWORK, diagnose};
 pub use gather::{gather, run};
+pub use trial::may_tell_more;
 
 /// How far something is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,6 +162,8 @@ pub struct StoreFindings {
     pub closed: Option<(String, Tried, PathBuf)>,
     /// Whose the directory is, if it is there.
     pub owner: Option<u32>,
+    /// A part of it that is another user's, and whose.
+    pub foreign: Option<(PathBuf, u32)>,
     /// Bytes and inodes that are free.
     pub free: Option<(u64, u64)>,
     /// Its file system.
@@ -217,6 +221,8 @@ pub struct Findings {
     pub free_ids: u32,
     /// What came of running a container, if that was tried.
     pub trial: Option<Trial>,
+    /// There is a sysfs on `/sys`.
+    pub sysfs: bool,
     /// systemd runs the machine.
     pub systemd: bool,
     /// The user's services go on without a login.

@@ -34,7 +34,7 @@ impl Live {
 
     fn known(engine: &Engine, record: &ContainerRecord) -> Result<Option<Known>, Error> {
         let Some((plan, texts)) = engine.network_of(record)? else { return Ok(None) };
-        Ok(Some(Known { plan: engine.with_log(record, plan), texts }))
+        Ok(Some(Known { plan: engine.completed(record, plan), texts }))
     }
 
     fn change(&self, old: &ContainerRecord, new: &ContainerRecord) -> Result<Option<NetworkPlan>, Error> {

@@ -17,6 +17,7 @@ use self::host::HostNetwork;
 use self::plan::{Joined, Texts};
 use super::{Engine, Error as EngineError};
 use crate::base::digest::Digest;
+use crate::network::fast;
 use crate::network::leases::{self, Holder, Pool};
 use crate::network::plan::{NetworkPlan, Shared};
 use crate::storage::containers::{
@@ -61,6 +62,13 @@ pub enum Error {
         "--publish: port {port} of the host is for root alone: ordinary users have those from {first} on"
     )]
     Privileged { port: u16, first: u16 },
+    #[error(
+        "--network fast: with CAP_NET_ADMIN, and no user namespace, the container could do with the host's network \
+         what it likes by a socket of it"
+    )]
+    FastAdmin,
+    #[error("--network fast: tying a socket of the host's network to its one peer")]
+    FastImpossible(#[source] io::Error),
     #[error("--publish: looking for a free port of the host")]
     NoPort(#[source] io::Error),
     #[error("network \"{network}\": taking an address")]
@@ -86,6 +94,13 @@ impl Error {
             Self::InUse { user, .. } => Some(format!("remove the container first: umiak rm {user}")),
             Self::NoSubnet => Some("--subnet chooses one".to_owned()),
             Self::Live { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
+            Self::FastImpossible(_) => Some(
+                "this kernel lets root alone do that; --network default keeps what the container may dial by itself"
+                    .to_owned(),
+            ),
+            Self::FastAdmin => {
+                Some("--userns auto gives it one; --network default has no such sockets".to_owned())
+            }
             Self::Privileged { port, .. } => Some(format!(
                 "take a higher port, or let root allow it: sysctl net.ipv4.ip_unprivileged_port_start={port}"
             )),
@@ -97,7 +112,8 @@ impl Error {
 /// Where the relays of shared networks meet, beside the directories of the networks.
 const MEETING: &str = ".router";
 
-/// The file in a container's directory that tells what its rules for what goes out have refused.
+/// The file in a container's directory that tells what its rules for what goes out have refused, and when there were
+/// too many connections.
 const REFUSED: &str = "refused";
 
 impl Engine {
@@ -134,15 +150,30 @@ impl Engine {
         Ok(())
     }
 
+    /// Refuses sockets of the host's network to who has power over them there. `apart`: the container has a user
+    /// namespace of its own.
+    pub(super) fn check_fast(config: &ContainerConfig, apart: bool) -> Result<(), Error> {
+        let rules = config.capabilities.iter().any(|name| name == "NET_ADMIN");
+        match config.net.private.fast {
+            true if rules && !apart => Err(Error::FastAdmin),
+            true => fast::Guard::find().map(drop).map_err(Error::FastImpossible),
+            false => Ok(()),
+        }
+    }
+
     /// The network of this name.
     pub fn network_named(&self, name: &str) -> Result<NetworkRecord, EngineError> {
         self.networks().get(name)?.ok_or_else(|| Error::Unknown(name.to_owned()).into())
     }
 
-    /// A plan with the file in which is noted what the container's rules refuse.
-    fn with_log(&self, record: &ContainerRecord, plan: NetworkPlan) -> NetworkPlan {
-        let noted = !record.config.net.egress.is_empty();
-        NetworkPlan { log: noted.then(|| self.containers.dir(&record.id).join(REFUSED)), ..plan }
+    /// A plan with the file in which is noted what of the container's was refused, and what else depends on the
+    /// container.
+    fn completed(&self, record: &ContainerRecord, plan: NetworkPlan) -> NetworkPlan {
+        NetworkPlan {
+            log: Some(self.containers.dir(&record.id).join(REFUSED)),
+            congestion_chosen: record.config.sysctls.contains_key("net.ipv4.tcp_congestion_control"),
+            ..plan
+        }
     }
 
     /// What the relay of a container shall carry out, and what is told of it in the container's files; none for a

@@ -73,7 +73,7 @@ pub struct Texts {
 
 /// The plan of a private network.
 pub fn private(details: &NetworkDetails, host: &HostNetwork) -> (NetworkPlan, Texts) {
-    let PrivateNetwork { host_loopback, no_ipv6, subnet, mtu, mac } = details.private;
+    let PrivateNetwork { host_loopback, no_ipv6, subnet, mtu, mac, .. } = details.private;
     let subnet = subnet.unwrap_or_else(|| free_subnet(host));
     let at = |offset| subnet.nth(offset).unwrap_or(subnet.address());
     let mut addresses = vec![(at(CONTAINER), subnet.prefix())];
@@ -125,6 +125,7 @@ pub fn private(details: &NetworkDetails, host: &HostNetwork) -> (NetworkPlan, Te
         }),
         log: None,
         meeting: None,
+        congestion_chosen: false,
     };
     (plan, texts)
 }
@@ -185,6 +186,7 @@ pub fn shared(
         dns,
         log: None,
         meeting: Some(meeting),
+        congestion_chosen: false,
     };
     (plan, texts)
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Map, Value, json};
 
-use super::{mac_of, plan};
+use super::mac_of;
 use crate::engine::Engine;
 use crate::engine::list::network_name;
 use crate::network::leases;
@@ -169,10 +169,9 @@ impl Engine {
         let mut first = Endpoint::default();
         match record.config.network {
             NetworkMode::Private if running.is_some() => {
-                let (plan, _) = plan::private(details, &super::host::HostNetwork::read());
-                if let Some(eth0) = plan.interfaces.into_iter().next() {
-                    first.addresses = eth0.addresses;
-                    first.gateways = eth0.gateways;
+                if let Some(endpoint) = running.and_then(|state| state.endpoint.clone()) {
+                    first.addresses = endpoint.addresses;
+                    first.gateways = endpoint.gateways;
                 }
                 first.mac = details.private.mac.map(|mac| mac.to_string()).unwrap_or_default();
             }
@@ -200,7 +199,7 @@ impl Engine {
             _ => {}
         }
         if networks.is_empty() {
-            let name = network_name(&record.config.network);
+            let name = network_name(&record.config.network, details);
             let mut value = first.value();
             value["NetworkID"] = name.as_str().into();
             for none in ["DriverOpts", "IPAMConfig", "Links"] {

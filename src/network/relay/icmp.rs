@@ -36,6 +36,8 @@ pub enum Reason {
     Network,
     /// Nobody listens on the port.
     Port,
+    /// A link on the way takes packets of so many bytes at most.
+    TooBig(u32),
     /// As a machine on the way said it: type and code of its message.
     Said(u8, u8),
 }
@@ -97,9 +99,13 @@ pub fn error_message(reason: Reason, from: IpAddr, to: IpAddr, protocol: u8, sta
         (Reason::Network, true) => (1, 0),
         (Reason::Port, false) => (3, 3),
         (Reason::Port, true) => (1, 4),
+        (Reason::TooBig(_), false) => (3, 4),
+        (Reason::TooBig(_), true) => (2, 0),
         (Reason::Said(kind, code), _) => (kind, code),
     };
-    let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
+    let mut message = vec![kind, code, 0, 0];
+    // RFC 1191 gives it the lower half; RFC 4443 all of it.
+    message.extend(if let Reason::TooBig(size) = reason { size } else { 0 }.to_be_bytes());
     message.extend(ip_header(from, to, protocol, start.len() as u16));
     message.extend(start);
     with_checksum(message, v6)
@@ -152,11 +158,13 @@ pub fn echo_header(id: u16, sequence: u16, v6: bool) -> [u8; 8] {
     [if v6 { 128 } else { 8 }, 0, 0, 0, a, b, c, d]
 }
 
-/// What the container is told of an error that the network reported; nothing of those that the host mends by
-/// itself (a packet that is too big is sent in pieces).
+/// What the container is told of an error that the network reported. That a packet is too big is passed on, too: the
+/// host sends what is large in pieces from then on, but a program that looks for the largest whole packet (QUIC)
+/// has to hear of it. Sizes that no link may have (RFC 791, RFC 8200) are nobody's.
 pub fn reason_of(error: &NetworkError, v6: bool) -> Option<Reason> {
     match (error.icmp, v6) {
-        (Some((3, 4)), false) | (Some((2, _)), true) => None,
+        (Some((3, 4)), false) => (68..=65535).contains(&error.info).then_some(Reason::TooBig(error.info)),
+        (Some((2, _)), true) => (1280..=65535).contains(&error.info).then_some(Reason::TooBig(error.info)),
         (Some((kind @ (3 | 11), code)), false) | (Some((kind @ (1 | 3), code)), true) => {
             Some(Reason::Said(kind, code))
         }
@@ -235,6 +243,29 @@ mod tests {
         let (from, to) = ("fd00::100".parse().unwrap(), "2001:db8::1".parse().unwrap());
         let message = error_message(Reason::Prohibited, from, to, UDP, start);
         assert_eq!((message[0], message[1], message.len()), (1, 1, 8 + 40 + 8));
+    }
+
+    #[test]
+    fn the_size_that_fits_is_told() {
+        let error =
+            |icmp, info| NetworkError { errno: libc::EMSGSIZE, icmp: Some(icmp), offender: None, info };
+        let said = |icmp, info, v6| reason_of(&error(icmp, info), v6);
+        assert_eq!(said((3, 4), 1300, false), Some(Reason::TooBig(1300)));
+        assert_eq!(said((2, 0), 1300, true), Some(Reason::TooBig(1300)));
+        // No link is so small, or nobody said how large it is.
+        for (icmp, info, v6) in
+            [((3, 4), 0, false), ((3, 4), 67, false), ((2, 0), 1279, true), ((3, 4), 70000, false)]
+        {
+            assert_eq!(said(icmp, info, v6), None);
+        }
+        let start = [0; 8];
+        let (from, to) = ("10.0.2.100".parse().unwrap(), "192.0.2.7".parse().unwrap());
+        let message = error_message(Reason::TooBig(1300), from, to, UDP, start);
+        assert_eq!(message[..2], [3, 4]);
+        assert_eq!(message[4..8], [0, 0, 5, 20]);
+        assert_eq!(checksum(&message), 0);
+        let (from, to) = ("fd00::100".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        assert_eq!(error_message(Reason::TooBig(1300), from, to, UDP, start)[..8], [2, 0, 0, 0, 0, 0, 5, 20]);
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Inner {
                     }
                 }
             }
-            more = pairs.turn();
+            more = pairs.turn(poll);
             if now.duration_since(swept) >= SWEEP {
                 swept = now;
                 ports.expire(now);

@@ -34,6 +34,7 @@ mod udp;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Resource, Rlimit};
 
@@ -103,6 +104,14 @@ impl Error {
     }
 }
 
+/// Connections that were reset since there are as many as there may be. A relay is a process.
+static TURNED_AWAY: AtomicU64 = AtomicU64::new(0);
+
+/// Notes that a connection is turned away.
+fn turn_away() {
+    TURNED_AWAY.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Connections of each thread at most, whatever the number of open files allows.
 const CONNECTIONS: u64 = 32768;
 /// Flows of datagrams of each thread at most.
@@ -123,7 +132,7 @@ impl Outer {
     /// ports and the log.
     pub fn open(plan: &NetworkPlan) -> Result<Self, Error> {
         let (listeners, published) = host::open(plan)?;
-        let log = Log::open(plan.log.as_deref());
+        let log = Log::new(plan.log.as_deref(), !plan.policy.egress.is_empty());
         Ok(Self { plan: plan.clone(), listeners, published, log })
     }
 

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,10 @@ pub(super) struct Loop<'a> {
     datagrams: [Option<OwnedFd>; 2],
     /// Listeners for single ports.
     ports: Vec<OwnedFd>,
+    /// So many connections may there be.
+    limit: usize,
+    /// How many turned away are known of.
+    told: u64,
 }
 
 /// By which an order and its answer belong together.
@@ -128,6 +133,8 @@ impl<'a> Loop<'a> {
             listeners,
             datagrams,
             ports: Vec::new(),
+            limit: limits.connections,
+            told: 0,
             poll,
         })
     }
@@ -164,7 +171,12 @@ impl<'a> Loop<'a> {
                     _ => self.event(*token, *flags, now),
                 }
             }
-            more = self.pairs.turn();
+            more = self.pairs.turn(&self.poll);
+            let turned_away = super::TURNED_AWAY.load(Ordering::Relaxed);
+            if turned_away > self.told {
+                self.told = turned_away;
+                self.log.full(self.limit, now);
+            }
             if now.duration_since(swept) >= SWEEP {
                 swept = now;
                 self.flows.expire(now);
@@ -293,6 +305,7 @@ impl<'a> Loop<'a> {
                         }
                     }
                 }
+                dials.prepare();
             }
             LISTENER => {
                 if let Some(listener) = &listeners[side] {

@@ -117,22 +117,22 @@ pub struct Pair {
     sides: [OwnedFd; 2],
     /// From side 0 to 1, and from 1 to 0.
     ways: [Way; 2],
+    /// Sides that are waited for to take more.
+    filled: [bool; 2],
     /// It is in its loop's list of those that can go on.
     pub queued: bool,
 }
 
-/// What a pair's sockets are waited for, once and for all.
-pub const INTEREST: EventFlags = EventFlags::IN
-    .union(EventFlags::OUT)
-    .union(EventFlags::PRI)
-    .union(EventFlags::RDHUP)
-    .union(EventFlags::ET);
+/// What a pair's sockets are waited for at first. That one takes more is waited for once it has not ([`Pair::full`]):
+/// for most that never happens, and it would be told of each at once.
+pub const INTEREST: EventFlags =
+    EventFlags::IN.union(EventFlags::PRI).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 impl Pair {
     /// Puts two connected non-blocking sockets together. Both have to be waited for with [`INTEREST`] then.
     pub fn new(sides: [OwnedFd; 2]) -> Self {
         let way = || Way { writable: true, ..Way::default() };
-        Self { sides, ways: [way(), way()], queued: false }
+        Self { sides, ways: [way(), way()], filled: [false; 2], queued: false }
     }
 
     /// One of the sockets.
@@ -152,6 +152,14 @@ impl Pair {
         if flags.intersects(EventFlags::OUT | over) {
             self.ways[1 - side].writable = true;
         }
+    }
+
+    /// A side that has not taken all for the first time: from now on it has to be waited for to take more, too
+    /// ([`EventFlags::OUT`]).
+    pub fn full(&mut self) -> Option<usize> {
+        let side = [0, 1].into_iter().find(|side| !self.ways[1 - side].writable && !self.filled[*side])?;
+        self.filled[side] = true;
+        Some(side)
     }
 
     /// Moves what can be moved.

@@ -79,12 +79,21 @@ impl Pairs {
     }
 
     /// Gives every pair that can go on its turn. Returns whether some can still go on.
-    pub fn turn(&mut self) -> bool {
+    pub fn turn(&mut self, poll: &Poll) -> bool {
         self.tools.moved = false;
         for _ in 0..self.ready.len() {
             let Some(place) = self.ready.pop_front() else { break };
             let Some(pair) = self.table.get(place) else { continue };
-            match pair.pump(&mut self.tools) {
+            let mut outcome = pair.pump(&mut self.tools);
+            while let Some(side) = pair.full().filter(|_| outcome != Outcome::Done) {
+                let token = Token { kind: self.kind, side: side as u8, place };
+                // It tells at once if there is room again.
+                if poll.change(pair.side(side), token, INTEREST | EventFlags::OUT).is_err() {
+                    pair.reset(&mut self.tools);
+                    outcome = Outcome::Done;
+                }
+            }
+            match outcome {
                 Outcome::Waits => pair.queued = false,
                 Outcome::More => self.ready.push_back(place),
                 Outcome::Done => {

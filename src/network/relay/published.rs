@@ -154,6 +154,7 @@ impl Ports {
                 Err(_) => return,
             };
             if self.connecting.len() + pairs.len() >= self.limits.connections {
+                super::turn_away();
                 reset_when_closed(client);
                 continue;
             }

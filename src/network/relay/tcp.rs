@@ -98,6 +98,10 @@ pub struct Dials {
     limit: usize,
     /// Let through since they were last accepted, of each family.
     released: [usize; 2],
+    /// A socket of each family to dial with, made while nobody waits for it.
+    spare: [Option<OwnedFd>; 2],
+    /// Families that one was taken of.
+    taken: [bool; 2],
 }
 
 /// What dialling needs of its loop.
@@ -123,6 +127,8 @@ impl Dials {
             places: HashMap::new(),
             limit,
             released: [0; 2],
+            spare: [None, None],
+            taken: [false; 2],
         }
     }
 
@@ -177,6 +183,7 @@ impl Dials {
     fn dial(&mut self, ends: Ends, client: Client, around: &mut Around<'_>) {
         if self.table.len() + around.pairs.len() >= self.limit {
             // Told at once: nobody knows when there will be room.
+            super::turn_away();
             return self.give_up(client, Some(mark::RESET));
         }
         let to = match (around.decide)(ends.1) {
@@ -184,7 +191,9 @@ impl Dials {
             Decision::Local(_) => return self.answer(ends, client, around),
             Decision::Refuse(refusal) => return self.give_up(client, Some(mark_of_refusal(refusal))),
         };
-        let (socket, error) = match connect(to) {
+        let family = usize::from(to.is_ipv6());
+        self.taken[family] = true;
+        let (socket, error) = match connect(self.spare[family].take(), to) {
             Ok(connecting) => connecting,
             Err(error) => return self.give_up(client, mark_of(error)),
         };
@@ -272,6 +281,16 @@ impl Dials {
         std::mem::take(&mut self.released)
     }
 
+    /// Has a socket ready for the next one that is dialled, in place of one that was taken.
+    pub fn prepare(&mut self) {
+        for family in [0, 1] {
+            if std::mem::take(&mut self.taken[family]) && self.spare[family].is_none() {
+                // Whoever finds none tries it himself.
+                self.spare[family] = outgoing(family == 1).ok();
+            }
+        }
+    }
+
     /// Accepts what came to a listener of the router, at most so many. Returns those that we answer ourselves.
     pub fn accept(&mut self, listener: &OwnedFd, most: usize, around: &mut Around<'_>) -> Vec<OwnedFd> {
         let mut answered = Vec::new();
@@ -322,10 +341,16 @@ fn mark_of_refusal(refusal: Refusal) -> u32 {
     }
 }
 
-/// Begins to connect: the socket, and why it is not connected yet.
-fn connect(to: SocketAddr) -> io::Result<(OwnedFd, Option<io::Error>)> {
-    let socket = inet::socket(to.is_ipv6(), SocketType::STREAM, None)?;
+/// A socket to dial with.
+fn outgoing(v6: bool) -> io::Result<OwnedFd> {
+    let socket = inet::socket(v6, SocketType::STREAM, None)?;
     set_options(&socket)?;
+    Ok(socket)
+}
+
+/// Begins to connect: the socket, and why it is not connected yet.
+fn connect(spare: Option<OwnedFd>, to: SocketAddr) -> io::Result<(OwnedFd, Option<io::Error>)> {
+    let socket = spare.map_or_else(|| outgoing(to.is_ipv6()), Ok)?;
     let error = match rustix::net::connect(&socket, &to) {
         // Whoever is near has answered within the call.
         Err(Errno::INPROGRESS) if rustix::net::getpeername(&socket).is_ok() => None,

@@ -4,6 +4,7 @@
 mod devices;
 mod kernel;
 mod mounts;
+pub use mounts::named_mapping;
 mod namespaces;
 mod process;
 
@@ -114,6 +115,8 @@ pub enum Op {
         rootfs: Rootfs,
         /// Its mount's attributes.
         attributes: u64,
+        /// As [`CreateRequest::rootfs_ids`]: it is mounted by the init's maker then.
+        ids: Option<IdMapping>,
     },
     /// Mount something in the rootfs.
     Mount(MountOp),
@@ -246,7 +249,7 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
     if mapping.as_ref().is_some_and(stranger) {
         let rootfs = match &request.rootfs {
             Rootfs::Dir(path) => Some(path.clone()),
-            Rootfs::Overlay { .. } => None,
+            Rootfs::Overlay { upper, .. } => request.rootfs_ids.as_ref().map(|_| upper.clone()),
         };
         let late = attachments.iter().filter(|mount| !mount.is_early());
         let sources = late.flat_map(|mount| match (&mount.kind, &mount.details().overlay) {
@@ -475,7 +478,7 @@ fn plan_rootfs(
     let own_dev = mounts.iter().any(|m| m.target == Path::new("/dev"));
     let nodev = own_dev && matches!(rootfs, Rootfs::Overlay { .. });
     let attributes = if nodev { crate::sys::mount::attr::NODEV } else { 0 };
-    ops.push(Op::Rootfs { rootfs, attributes });
+    ops.push(Op::Rootfs { rootfs, attributes, ids: request.rootfs_ids.clone() });
     Ok(())
 }
 
@@ -486,6 +489,9 @@ fn plan_outside(request: &CreateRequest, linux: &Linux) -> Result<Op, PlanError>
         return Err(invalid("linux.rootfsPropagation: linux.namespaces has no mount namespace"));
     }
     match &request.rootfs {
+        Rootfs::Dir(_) if request.rootfs_ids.is_some() => {
+            Err(invalid("linux.namespaces: a rootfs with other ids needs a mount namespace"))
+        }
         Rootfs::Dir(path) => Ok(Op::OutsideRootfs(request.bundle.join(path))),
         Rootfs::Overlay { .. } => Err(invalid("linux.namespaces: an overlay needs a mount namespace")),
     }

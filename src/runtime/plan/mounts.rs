@@ -212,7 +212,7 @@ fn plan_mount(index: usize, mount: &Mount, context: &Context<'_>) -> Result<Moun
                 copy_up: options.copy_up,
                 links: options.links,
                 // An overlay is mounted by the init, which opens what it is made of.
-                early: of_its_own(|details| details.borrowed.is_some())
+                early: of_its_own(|details| details.borrowed.is_some() || details.has_ids())
                     || !of_its_own(|details| details.overlay.is_some())
                         && (ids.is_some() || context.weak_init),
                 ids,
@@ -268,7 +268,7 @@ fn plan_ids(
 
 /// crun's `uids=0-1-10#10-100-10;gids=…`: first id in the file system, first id outside, count; `@`
 /// before a range means that its second id is one of the container's.
-fn named_mapping(text: &str, container: Option<&IdMapping>) -> Option<IdMapping> {
+pub fn named_mapping(text: &str, container: Option<&IdMapping>) -> Option<IdMapping> {
     let mut mapping = IdMapping::default();
     for part in text.split(';').filter(|part| !part.is_empty()) {
         let (kind, list) = part.split_once('=')?;

@@ -136,7 +136,7 @@ impl Containers {
         let Some(near) = &self.near else { return read(&self.dir(id).join(name)) };
         let path = || self.dir(id).join(name);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        match rustix::fs::openat(near, format!("{id}/{name}"), flags, Mode::empty()) {
+        match rustix::fs::openat(near, [id.as_str(), "/", name].concat(), flags, Mode::empty()) {
             Ok(file) => parse(file.into(), &path),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::Io { action: "reading", path: path(), source: errno.into() }),

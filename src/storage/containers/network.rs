@@ -166,6 +166,9 @@ pub struct PrivateNetwork {
     /// The device's hardware address.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mac: Option<Mac>,
+    /// What is connected by TCP becomes a socket of the host's network.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fast: bool,
 }
 
 /// A hardware address, written `02:00:00:00:00:01`.

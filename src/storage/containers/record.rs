@@ -1,5 +1,6 @@
 //! What is written of a container: what was asked for, what happened.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -297,6 +298,10 @@ pub struct ContainerConfig {
     /// A `--rootfs` directory stays as it is: changes go to the container's own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rootfs_overlay: bool,
+    /// On disk the rootfs and what is written over it have ids that are shown by this mapping; the container's own,
+    /// but for a `--rootfs` with another. Without it they have the ids that they are shown with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rootfs_ids: Option<IdMapping>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub requires: Vec<ContainerId>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -314,6 +319,9 @@ pub struct OneId {
     pub emulated: bool,
     /// It has apt, which is told to do without a user of its own: it looks whether it has become him.
     pub apt: bool,
+    /// Owners that it does not have are remembered, and told to who asks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub remembered: bool,
 }
 
 /// Records are read by the hundred: what says nothing is left out.
@@ -474,6 +482,18 @@ pub struct RunState {
     /// Its program has not begun, and begins when somebody says so.
     #[serde(default, skip_serializing_if = "is_default")]
     pub held: bool,
+    /// What a network of its own alone was set up with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<RunEndpoint>,
+}
+
+/// The addresses of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEndpoint {
+    /// Its addresses, with the length of the subnet's prefix in bits.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// The router's.
+    pub gateways: Vec<IpAddr>,
 }
 
 impl RunState {
@@ -489,6 +509,7 @@ impl RunState {
             cgroup,
             restarts: 0,
             held: false,
+            endpoint: None,
         }
     }
 }

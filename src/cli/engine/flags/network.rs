@@ -7,7 +7,7 @@ use crate::engine::request::RunRequest;
 /// The container's network.
 #[derive(Args, Debug, Clone)]
 pub struct Network {
-    /// The container's network: default, none, host, container:NAME, ns:PATH, or networks by name; with options, NAME:ip=ADDRESS,alias=NAME
+    /// The container's network: default, fast (connections are the host's own sockets: faster, less isolated), none, host, container:NAME, ns:PATH, or networks by name; with options, NAME:ip=ADDRESS,alias=NAME
     #[arg(long, value_name = "MODE|NAME[:OPTION,…]", visible_alias = "net")]
     network: Vec<String>,
     /// Lead a port of the host into the container: 8080:80, 127.0.0.1:5353:53/udp, 8000-8010:8000-8010
