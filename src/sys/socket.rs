@@ -105,7 +105,7 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<OwnedFd> {
         Ok(())
     })?;
     rustix::fs::chmod(path, Mode::from_raw_mode(mode))?;
-    rustix::net::listen(&socket, 4)?;
+    rustix::net::listen(&socket, 16)?;
     Ok(socket)
 }
 
