@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use umiak::cgroup::Manager;
-use umiak::runtime::{self, CreateRequest, Created, ExecRequest, Rootfs, Stdio};
+use umiak::runtime::{self, CreateRequest, Created, ExecRequest, Overlay, Rootfs, Stdio};
 use umiak::seccomp::answer::{self, Consumer};
 use umiak::seccomp::{Changes, Told};
 use umiak::security::idmap::{self, RungKind};
@@ -90,13 +90,13 @@ impl Fixture {
         let mut spec = self.spec.clone();
         spec["process"]["args"] = json!(args);
         let userxattr = rustix::process::geteuid().as_raw() != 0;
-        let rootfs = Rootfs::Overlay {
+        let rootfs = Rootfs::Overlay(Overlay {
             lower: vec![self.dir.join("lo:w,er")],
             upper: self.dir.join("upper"),
             work: self.dir.join("work"),
             volatile: false,
             userxattr,
-        };
+        });
         let spec = serde_json::from_value(spec).unwrap();
         let mut request =
             CreateRequest::new(format!("api-{}", std::process::id()), spec, self.dir.clone(), rootfs);

@@ -13,6 +13,7 @@ use rustix::termios::{self, OptionalActions, Termios};
 use crate::monitor::protocol::{Event, MAX_BODY, Request, Stream};
 use crate::storage::containers::ContainerConfig;
 use crate::sys::signal::{read_signal, signalfd};
+use crate::sys::socket::LEFT_UNREAD;
 
 /// Keys that leave a container's terminal without ending it; Podman's default is ctrl-p,ctrl-q.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,8 +194,8 @@ pub fn wait_started(socket: BorrowedFd<'_>) -> io::Result<Result<i32, Ending>> {
     let mut buffer = vec![0; MAX_BODY + 1];
     loop {
         match rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()) {
-            Err(Errno::INTR) => {}
-            Err(Errno::CONNRESET) | Ok((0, _)) => return Ok(Err(Ending::Lost)),
+            Err(Errno::INTR | LEFT_UNREAD) => {}
+            Ok((0, _)) => return Ok(Err(Ending::Lost)),
             Err(error) => return Err(error.into()),
             Ok((length, _)) => match Event::decode(&buffer[..length]) {
                 Some(Event::Started(pid)) => return Ok(Ok(pid)),
@@ -374,8 +375,8 @@ impl Relay<'_> {
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Ending>> {
         match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
-            Err(Errno::INTR | Errno::AGAIN) => Ok(None),
-            Err(Errno::CONNRESET) | Ok((0, _)) => Ok(Some(Ending::Lost)),
+            Err(Errno::INTR | Errno::AGAIN | LEFT_UNREAD) => Ok(None),
+            Ok((0, _)) => Ok(Some(Ending::Lost)),
             Err(error) => Err(error.into()),
             Ok((length, _)) => Ok(match Event::decode(&buffer[..length]) {
                 Some(Event::Output(stream, bytes)) => {

@@ -18,7 +18,7 @@ use crate::base::idmap::{IdMapping, IdRange};
 use crate::base::report;
 use crate::monitor::protocol::Request;
 use crate::monitor::{self, Job};
-use crate::runtime::{CreateRequest, Gate, Rootfs, Stdio};
+use crate::runtime::{CreateRequest, Gate, Overlay, Rootfs, Stdio};
 use crate::security::idmap::RungKind;
 use crate::storage::Store;
 use crate::storage::containers::{
@@ -28,11 +28,8 @@ use crate::storage::containers::{
 use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
 use crate::sys::atomic::{self, Durability};
-use crate::sys::child;
-use crate::sys::daemon;
-use crate::sys::host;
 use crate::sys::lock::Lock;
-use crate::sys::process;
+use crate::sys::{child, daemon, host, process, socket};
 
 /// A container whose monitor has been started.
 #[derive(Debug)]
@@ -290,7 +287,7 @@ impl Engine {
         if may_restart(&record.config) {
             self.containers.set_stopped(&record.id, false)?;
         }
-        let (ours, theirs) = monitor::socket_pair().map_err(Error::Socket)?;
+        let (ours, theirs) = socket::packet_pair().map_err(Error::Socket)?;
         let id = record.id.clone();
         let (stdin_read, stdin_write) = if record.config.interactive
             && !record.config.tty
@@ -374,27 +371,24 @@ impl Engine {
     fn create_request(&self, record: &ContainerRecord) -> Result<Box<CreateRequest>, Error> {
         let dir = self.containers.dir(&record.id);
         let copy = dir.join("rootfs");
-        let rootfs = match &record.rootfs {
-            RootfsSource::Directory(path) if record.config.rootfs_overlay => Rootfs::Overlay {
-                lower: vec![path.clone()],
+        let overlay = |lower| {
+            Rootfs::Overlay(Overlay {
+                lower,
                 upper: dir.join("diff"),
                 work: dir.join("work"),
                 volatile: record.config.auto_remove,
                 userxattr: has_user_marks(record),
-            },
+            })
+        };
+        let rootfs = match &record.rootfs {
+            RootfsSource::Directory(path) if record.config.rootfs_overlay => overlay(vec![path.clone()]),
             RootfsSource::Directory(path) => Rootfs::Dir(path.clone()),
             // Made when an overlay was refused.
             RootfsSource::Image { .. } if copy.exists() => Rootfs::Dir(copy),
-            RootfsSource::Image { layers, .. } => Rootfs::Overlay {
-                lower: {
-                    let store = self.layer_store(record);
-                    layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect()
-                },
-                upper: dir.join("diff"),
-                work: dir.join("work"),
-                volatile: record.config.auto_remove,
-                userxattr: has_user_marks(record),
-            },
+            RootfsSource::Image { layers, .. } => {
+                let store = self.layer_store(record);
+                overlay(layers.iter().rev().map(|chain_id| store.layer_dir(chain_id)).collect())
+            }
         };
         let joined = self.joined(&record.config)?;
         let mount_details = self.mount_details(record, &joined)?;

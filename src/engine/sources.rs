@@ -12,7 +12,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType};
 use super::{Engine, Error};
 use crate::base::id::ContainerId;
 use crate::base::idmap::IdMapping;
-use crate::runtime::{Borrowed, MountDetails, OverlayDetails};
+use crate::runtime::{Borrowed, MountDetails, Overlay, OverlayDetails};
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, DeviceRecord, DriverRecord, MountRecord, NamespaceMode, NetworkMode,
     OverlayRecord, RunState, UsernsMode,
@@ -108,7 +108,8 @@ impl Engine {
                 Some(DriverRecord::Overlay { lower, upper, work }) if borrowed.is_none() => {
                     let userxattr = record.mapping.is_some();
                     let (lower, upper, work) = (lower.clone(), upper.clone(), work.clone());
-                    Some(OverlayDetails { lower, upper, work, userxattr, ids: None })
+                    let overlay = Overlay { lower, upper, work, userxattr, volatile: false };
+                    Some(OverlayDetails { overlay, ids: None })
                 }
                 _ => None,
             };
@@ -185,7 +186,8 @@ impl Engine {
         let userxattr = record.mapping.is_some();
         if let OverlayRecord { upper: Some(upper), work: Some(work) } = overlay {
             let (upper, work) = (upper.clone(), work.clone());
-            return Ok(OverlayDetails { lower, upper, work, userxattr, ids: None });
+            let overlay = Overlay { lower, upper, work, userxattr, volatile: false };
+            return Ok(OverlayDetails { overlay, ids: None });
         }
         let dir = self.containers.dir(&record.id).join(format!("overlay-{index}"));
         if dir.exists() {
@@ -213,7 +215,8 @@ impl Engine {
         if mount.kind == "image" && ids.is_none() && self.has_other_ids(record) {
             self.give_to_root(record, [upper.as_path(), &work].into_iter())?;
         }
-        Ok(OverlayDetails { lower, upper, work, userxattr: userxattr && ids.is_none(), ids })
+        let userxattr = userxattr && ids.is_none();
+        Ok(OverlayDetails { overlay: Overlay { lower, upper, work, userxattr, volatile: false }, ids })
     }
 }
 

@@ -12,7 +12,6 @@ pub mod protocol;
 mod remember;
 mod restart;
 mod rewire;
-mod socket;
 mod supervise;
 
 use std::cell::{Cell, RefCell};
@@ -29,8 +28,6 @@ use self::log::{Keeper, LogWriter};
 use self::oom::OomWatch;
 use self::protocol::Event as Told;
 use self::restart::Backoff;
-use self::socket::listen;
-pub use self::socket::{connect, socket_pair};
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
 use crate::base::template::Template;
@@ -48,7 +45,8 @@ use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::process::{self, ExitStatus};
-use crate::sys::{daemon, host, signal};
+pub use crate::sys::socket::connect;
+use crate::sys::{daemon, host, signal, socket};
 
 /// Why a container could not be started or supervised.
 #[derive(Debug, thiserror::Error)]
@@ -303,6 +301,13 @@ struct Run {
     answers: Option<Answers>,
 }
 
+/// Where `attach` and others come. A client that goes before it is taken must not leave us waiting for the next.
+fn listen(path: &Path) -> io::Result<OwnedFd> {
+    let listener = socket::listen(path, 0o600)?;
+    rustix::io::ioctl_fionbio(&listener, true)?;
+    Ok(listener)
+}
+
 /// Creates the container and starts its program. Not inlined: what it keeps on the stack would be kept as long as
 /// the container runs.
 #[inline(never)]
@@ -312,7 +317,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         Some(_) => None,
         None => {
             let log = open_log(job).map_err(io_error(job, "opening the log"))?;
-            let listener = listen(&job.containers.run_dir(&job.record.id))
+            let listener = listen(&job.containers.attach_socket(&job.record.id))
                 .map_err(io_error(job, "opening the attach socket"))?;
             Some((log, listener))
         }

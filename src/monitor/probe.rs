@@ -38,7 +38,7 @@ impl Probe {
         (test, timeout): (&[String], Duration),
         age: Duration,
     ) -> io::Result<Self> {
-        let (ours, theirs) = super::socket_pair()?;
+        let (ours, theirs) = crate::sys::socket::packet_pair()?;
         let start = host::now();
         let words = match test.split_first() {
             Some((kind, words)) if kind == "CMD-SHELL" => {

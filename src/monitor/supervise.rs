@@ -16,6 +16,7 @@ use super::probe::timespec;
 use super::protocol::{Event, MAX_BODY, Request, Stream};
 use crate::sys::daemon;
 use crate::sys::process::{self, ExitStatus};
+use crate::sys::socket::LEFT_UNREAD;
 
 /// The monitor's ends of the program's standard streams.
 #[derive(Debug, Default)]
@@ -64,6 +65,8 @@ struct Client {
     input: Vec<u8>,
     /// Wants no output.
     mute: bool,
+    /// Takes nothing any more; what it has sent is still read.
+    deaf: bool,
     gone: bool,
 }
 
@@ -132,7 +135,7 @@ impl Supervisor {
 
     fn attach(&mut self, socket: OwnedFd) {
         let (pending, input) = (VecDeque::new(), Vec::new());
-        self.clients.push(Client { socket, pending, input, mute: false, gone: false });
+        self.clients.push(Client { socket, pending, input, mute: false, deaf: false, gone: false });
     }
 
     /// Goes on with the streams of a further run.
@@ -283,7 +286,7 @@ impl Supervisor {
     pub fn finish(&mut self, event: &Event<'_>) {
         self.tell(event);
         for client in &mut self.clients {
-            if client.gone || rustix::io::ioctl_fionbio(&client.socket, false).is_err() {
+            if client.deaf || rustix::io::ioctl_fionbio(&client.socket, false).is_err() {
                 continue;
             }
             for packet in client.pending.drain(..) {
@@ -440,7 +443,7 @@ impl Supervisor {
             return;
         }
         match rustix::net::recv(&client.socket, &mut *buffer, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::INTR | LEFT_UNREAD) => {}
             Ok((0, _)) | Err(_) => client.gone = true,
             Ok((length, _)) => match Request::decode(&buffer[..length]) {
                 Some(Request::Input(bytes)) => {
@@ -507,7 +510,7 @@ impl Supervisor {
 impl Client {
     /// Sends a packet, or keeps it: behind those that wait already, for order is all that a stream has.
     fn send(&mut self, packet: &[u8]) {
-        if self.gone {
+        if self.deaf {
             return;
         }
         if !self.pending.is_empty() || !self.try_send(packet) {
@@ -517,7 +520,7 @@ impl Client {
 
     /// [`Client::send`] of a packet in two parts, which are put together only if they must be kept.
     fn send_parts(&mut self, head: &[u8], body: &[u8]) {
-        if self.gone {
+        if self.deaf {
             return;
         }
         if self.pending.is_empty() {
@@ -527,7 +530,7 @@ impl Client {
                 Ok(_) => return,
                 Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => {}
                 Err(_) => {
-                    self.gone = true;
+                    self.deaf = true;
                     return;
                 }
             }
@@ -549,8 +552,40 @@ impl Client {
         match rustix::net::send(&self.socket, packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(_) => {}
             Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => return false,
-            Err(_) => self.gone = true,
+            Err(_) => self.deaf = true,
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::containers::HealthStatus;
+    use crate::sys::socket::{packet_pair, send};
+
+    /// Whether a client's word is heard which is told something it never reads, before or after it has left.
+    fn is_heard(told_before_it_left: bool) -> bool {
+        let (ours, theirs) = packet_pair().unwrap();
+        let mut supervisor = Supervisor::new(Streams::default(), Some(ours), None, None).unwrap();
+        let mut packet = Vec::new();
+        Request::Reload.encode(&mut packet);
+        send(&theirs, &packet, None).unwrap();
+        let mut theirs = Some(theirs);
+        if !told_before_it_left {
+            theirs.take();
+        }
+        supervisor.tell(&Event::Checked(HealthStatus::Healthy, 0));
+        drop(theirs);
+        let (mut care, mut buffer) = (Care::default(), [0; 64]);
+        while supervisor.clients.iter().any(|client| !client.gone) {
+            supervisor.serve(0, PollFlags::IN, None, &mut care, &mut buffer);
+        }
+        supervisor.take_changed()
+    }
+
+    #[test]
+    fn who_leaves_without_reading_is_heard() {
+        assert!(is_heard(true) && is_heard(false));
     }
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::plan::{Ids, InitPlan, MountKind, MountOp, Node, NodeKind, Op};
 use super::{Borrowed, Error, OverlayDetails, Rootfs};
 use crate::base::idmap::IdMapping;
-use crate::sys::mount::{self, Filesystem, Overlay, Propagation, PropagationKind};
+use crate::sys::mount::{self, Filesystem, Propagation, PropagationKind};
 use crate::sys::path::Root;
 use crate::sys::process::{self, CloneOptions};
 use crate::sys::{mapped, namespace, socket, userns};
@@ -40,12 +40,7 @@ pub(super) fn prepare(plan: &InitPlan) -> Result<Vec<Option<OwnedFd>>, Error> {
 fn mapped_rootfs(rootfs: &Rootfs, ids: &IdMapping, attributes: u64) -> Result<OwnedFd, Error> {
     let (place, made) = match rootfs {
         Rootfs::Dir(path) => (path, mapped::directory(path, ids, true)),
-        Rootfs::Overlay { lower, upper, work, volatile, userxattr } => {
-            let (lower, work) = (lower.clone(), work.clone());
-            let (volatile, userxattr) = (*volatile, *userxattr);
-            let overlay = Overlay { lower, upper: upper.clone(), work, volatile, userxattr };
-            (upper, mapped::overlay(&overlay, ids, attributes))
-        }
+        Rootfs::Overlay(overlay) => (&overlay.upper, mapped::overlay(overlay, ids, attributes)),
     };
     made.map_err(|e| {
         let action = format!("mounting the rootfs \"{}\" with the container's ids", place.display());
@@ -161,11 +156,9 @@ fn copy(
     if let Some(borrowed) = &op.details().borrowed {
         return borrow(borrowed).map(Some);
     }
-    if let Some(OverlayDetails { lower, upper, work, userxattr, ids: Some(ids) }) = &op.details().overlay {
-        let (lower, upper, work) = (lower.clone(), upper.clone(), work.clone());
-        let overlay = Overlay { lower, upper, work, volatile: false, userxattr: *userxattr };
+    if let Some(OverlayDetails { overlay, ids: Some(ids) }) = &op.details().overlay {
         let action = || format!("mounting \"{}\" with other ids", op.target.display());
-        return mapped::overlay(&overlay, ids, 0).map(Some).map_err(|e| Error::host(action(), e));
+        return mapped::overlay(overlay, ids, 0).map(Some).map_err(|e| Error::host(action(), e));
     }
     let action = || format!("binding \"{}\" to \"{}\"", source.display(), op.target.display());
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;

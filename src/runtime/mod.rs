@@ -35,6 +35,7 @@ use oci_spec::runtime::{
 
 use crate::base::idmap::IdMapping;
 use crate::cgroup;
+pub use crate::sys::mount::Overlay;
 use crate::sys::seccomp::Filter;
 pub use cache::{CacheGroups, update as update_cache};
 pub use create::{Born, Created, create, create_with, start};
@@ -48,18 +49,7 @@ pub enum Rootfs {
     Dir(PathBuf),
     /// An overlay, mounted by the init in the container's own mount namespace: nothing of it is
     /// ever visible on the host.
-    Overlay {
-        /// Read-only layers, the topmost first; at least one.
-        lower: Vec<PathBuf>,
-        /// Where changes go.
-        upper: PathBuf,
-        /// The kernel's scratch directory, on the file system of `upper`.
-        work: PathBuf,
-        /// Spare all syncs: for containers whose changes are thrown away.
-        volatile: bool,
-        /// Keep overlay's own marks in `user.overlay.*`, which a user namespace may write.
-        userxattr: bool,
-    },
+    Overlay(Overlay),
 }
 
 /// What a mount is beside what the specification has words for.
@@ -87,14 +77,8 @@ impl MountDetails {
 /// An overlay that is no rootfs.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct OverlayDetails {
-    /// Read-only layers, the topmost first.
-    pub lower: Vec<PathBuf>,
-    /// Where changes go.
-    pub upper: PathBuf,
-    /// The kernel's scratch directory, on the file system of `upper`.
-    pub work: PathBuf,
-    /// As in [`Rootfs::Overlay`].
-    pub userxattr: bool,
+    /// Its directories.
+    pub overlay: Overlay,
     /// As [`CreateRequest::rootfs_ids`].
     pub ids: Option<IdMapping>,
 }

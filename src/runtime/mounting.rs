@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::Rootfs;
 use super::init::{Doing, PROC_MAGIC, place};
 use super::plan::{Links, MountKind, MountOp};
 use super::protocol::{Failure, FailureKind};
-use super::{OverlayDetails, Rootfs};
 use crate::sys::copy;
 use crate::sys::mount::{self, Attributes, BindOptions, Filesystem, Overlay, attr};
 use crate::sys::path::Root;
@@ -37,22 +37,13 @@ impl Opened {
 pub(super) fn mount_rootfs(rootfs: &Rootfs, attributes: u64, opened: &Opened) -> Result<Root, Failure> {
     let (place, overlay) = match rootfs {
         Rootfs::Dir(path) => (path, None),
-        Rootfs::Overlay { lower, upper, work, volatile, userxattr } => {
-            let overlay = Overlay {
-                lower: lower.clone(),
-                upper: upper.clone(),
-                work: work.clone(),
-                volatile: *volatile,
-                userxattr: *userxattr,
-            };
-            // Any directory would do to attach it to; this one surely exists.
-            (upper, Some(overlay))
-        }
+        // Any directory would do to attach it to; this one surely exists.
+        Rootfs::Overlay(overlay) => (&overlay.upper, Some(overlay)),
     };
     let action = || format!("mounting the rootfs \"{}\"", place.display());
     let target = opened.or_open(place).doing(action)?;
     match overlay {
-        Some(overlay) => mount::overlay(&overlay, attributes, &target).map(drop).map_err(|error| {
+        Some(overlay) => mount::overlay(overlay, attributes, &target).map(drop).map_err(|error| {
             // ENOENT: a layer whose tree is not for overlayfs.
             let refused = [libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EOPNOTSUPP, libc::ENOENT];
             let kind = match error.raw_os_error() {
@@ -79,7 +70,7 @@ pub(super) fn attach_rootfs(
     made: Option<OwnedFd>,
     opened: &Opened,
 ) -> Result<Root, Failure> {
-    let (Rootfs::Dir(place) | Rootfs::Overlay { upper: place, .. }) = rootfs;
+    let (Rootfs::Dir(place) | Rootfs::Overlay(Overlay { upper: place, .. })) = rootfs;
     let action = || format!("mounting the rootfs \"{}\"", place.display());
     let made = made.ok_or(io::ErrorKind::Unsupported).map_err(io::Error::from).doing(action)?;
     let target = opened.or_open(place).doing(action)?;
@@ -103,7 +94,7 @@ pub(super) fn carry_out_mount(
         MountKind::Bind { source, recursive, copy_up, links, ids, .. } => {
             let action = || format!("binding \"{}\" to \"{target}\"", source.display());
             let own = || match &op.details().overlay {
-                Some(overlay) => mount_overlay(overlay, opened),
+                Some(details) => mount_overlay(&details.overlay, opened),
                 None => open_source(source, *links, opened),
             };
             let other = ids.is_some() || op.details().borrowed.is_some() || op.details().has_ids();
@@ -152,19 +143,18 @@ pub(super) fn carry_out_mount(
 
 /// Mounts an overlay where nobody looks, on one of its own directories, and returns its root. That place
 /// is out of sight after the pivot.
-fn mount_overlay(details: &OverlayDetails, opened: &Opened) -> io::Result<OwnedFd> {
-    let lower = details.lower.iter().map(|path| opened.or_open(path)).collect::<io::Result<Vec<_>>>()?;
-    let (upper, work) = (opened.or_open(&details.upper)?, opened.or_open(&details.work)?);
+fn mount_overlay(planned: &Overlay, opened: &Opened) -> io::Result<OwnedFd> {
+    let lower = planned.lower.iter().map(|path| opened.or_open(path)).collect::<io::Result<Vec<_>>>()?;
+    let (upper, work) = (opened.or_open(&planned.upper)?, opened.or_open(&planned.work)?);
     let overlay = Overlay {
         lower: lower.iter().map(mount::name_of).collect(),
         upper: mount::name_of(&upper),
         work: mount::name_of(&work),
-        volatile: false,
-        userxattr: details.userxattr,
+        ..*planned
     };
     match mount::overlay(&overlay, 0, &work)? {
         Some(mounted) => Ok(mounted),
-        None => Ok(mount::open_path(&details.work)?),
+        None => Ok(mount::open_path(&planned.work)?),
     }
 }
 

@@ -46,6 +46,26 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io
     result
 }
 
+/// Makes `path` a symbolic link that points to `text` (not empty), which need be the name of nothing: as [`write`], for
+/// texts that are short.
+pub fn write_link(path: &Path, text: &str, durability: Durability) -> io::Result<()> {
+    match fs::symlink(text, path) {
+        Err(rustix::io::Errno::EXIST) => {
+            let (dir, name) = split(path)?;
+            let temporary = dir.join(format!(".{}.{:016x}", name.display(), random()?));
+            fs::symlink(text, &temporary)?;
+            fs::rename(&temporary, path).inspect_err(|_| {
+                let _ = fs::unlink(&temporary);
+            })?;
+        }
+        other => other?,
+    }
+    match durability {
+        Durability::Synced => sync_dir(path.parent().unwrap_or(Path::new("."))),
+        Durability::Volatile => Ok(()),
+    }
+}
+
 /// Creates `path` with `bytes` unless something has that name already (`AlreadyExists`). The
 /// content is complete from the first moment that the name can be seen.
 pub fn create_new(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
@@ -213,6 +233,18 @@ mod tests {
             assert_eq!(std::fs::read_to_string(dir.join("name")).unwrap(), text);
         }
         assert_eq!(names(), 1);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_link_takes_another_ones_place() {
+        let dir = std::env::temp_dir().join(format!("umiak-link-{:x}", random().unwrap()));
+        std::fs::create_dir(&dir).unwrap();
+        for (text, durability) in [("first", Durability::Synced), ("second", Durability::Volatile)] {
+            write_link(&dir.join("name"), text, durability).unwrap();
+            assert_eq!(std::fs::read_link(dir.join("name")).unwrap(), Path::new(text));
+        }
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
         std::fs::remove_dir_all(dir).unwrap();
     }
 

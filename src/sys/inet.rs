@@ -2,11 +2,13 @@
 //! with the addresses that they were sent to, errors that the network reported. All sockets are non-blocking.
 
 use std::io;
-use std::mem::{MaybeUninit, size_of, size_of_val, zeroed};
+use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
+
+use super::sockopt::set;
 
 /// How many datagrams are received by one call at most.
 pub const BATCH: usize = 16;
@@ -21,20 +23,6 @@ const UDP_GRO: libc::c_int = 104;
 pub fn socket(v6: bool, kind: SocketType, protocol: Option<Protocol>) -> io::Result<OwnedFd> {
     let family = if v6 { AddressFamily::INET6 } else { AddressFamily::INET };
     Ok(rustix::net::socket_with(family, kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, protocol)?)
-}
-
-fn set<T: Copy>(fd: impl AsFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
-    // SAFETY: the value, plain data, is of the given size.
-    let done = unsafe {
-        libc::setsockopt(
-            fd.as_fd().as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Switches an option on that IPv4 and IPv6 have under numbers of their own.

@@ -36,6 +36,7 @@ pub mod seccomp;
 pub mod share;
 pub mod signal;
 pub mod socket;
+pub mod sockopt;
 pub mod transfer;
 pub mod transplant;
 pub mod tree;

@@ -180,17 +180,17 @@ fn mount_flags(attributes: u64) -> MountFlags {
 }
 
 /// An overlay file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Overlay {
-    /// Read-only layers, the topmost first.
+    /// Read-only layers, the topmost first; at least one.
     pub lower: Vec<PathBuf>,
     /// Where changes go.
     pub upper: PathBuf,
-    /// Scratch directory.
+    /// The kernel's scratch directory, on the file system of `upper`.
     pub work: PathBuf,
-    /// No syncs.
+    /// Spare all syncs: for changes that are thrown away.
     pub volatile: bool,
-    /// Marks in `user.overlay.*`.
+    /// Keep overlay's own marks in `user.overlay.*`, which a user namespace may write.
     pub userxattr: bool,
 }
 

@@ -1,9 +1,11 @@
 //! Netlink sockets (netlink(7)): requests in one piece, and the kernel's word on each.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::sockopt;
 
 /// Which part of the kernel is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,17 +103,7 @@ impl Socket {
         )?;
         // Explanations of errors instead of copies of the requests. An old kernel does without.
         for option in [libc::NETLINK_CAP_ACK, libc::NETLINK_EXT_ACK] {
-            let on: libc::c_int = 1;
-            // SAFETY: the option is an int, which outlives the call.
-            unsafe {
-                libc::setsockopt(
-                    fd.as_raw_fd(),
-                    libc::SOL_NETLINK,
-                    option,
-                    (&raw const on).cast(),
-                    size_of::<libc::c_int>() as u32,
-                );
-            }
+            let _ = sockopt::set(&fd, libc::SOL_NETLINK, option, 1_i32);
         }
         Ok(Self { fd, sequence: 0 })
     }

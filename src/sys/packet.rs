@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use super::sockopt;
+
 /// What stands before each frame, `struct virtio_net_hdr` (bytes): checksums and segments that are still to be
 /// made.
 pub const HEADER: usize = 10;
@@ -22,20 +24,7 @@ pub fn open() -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
     for option in [PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING] {
-        let on: libc::c_int = 1;
-        // SAFETY: the option is an int, which outlives the call.
-        let done = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                option,
-                (&raw const on).cast(),
-                size_of::<libc::c_int>() as u32,
-            )
-        };
-        if done != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        sockopt::set(&socket, libc::SOL_PACKET, option, 1_i32)?;
     }
     // More than the host lets is cut down, not refused.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER);
@@ -56,27 +45,6 @@ pub fn bind(socket: impl AsFd, index: u32) -> io::Result<()> {
             socket.as_fd().as_raw_fd(),
             (&raw const address).cast(),
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Has a socket receive only the frames that a program of classic BPF lets pass (socket(7), `SO_ATTACH_FILTER`):
-/// code, jumps if true and false, and operand of each instruction.
-pub fn filter(socket: impl AsFd, program: &[(u16, u8, u8, u32)]) -> io::Result<()> {
-    let mut code: Vec<libc::sock_filter> = program
-        .iter()
-        .map(|(code, jt, jf, k)| libc::sock_filter { code: *code, jt: *jt, jf: *jf, k: *k })
-        .collect();
-    let list = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
-    // SAFETY: the program's instructions live until after the call, which copies them.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const list).cast(),
-            size_of::<libc::sock_fprog>() as u32,
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -52,6 +52,10 @@ fn send_with(
     }
 }
 
+/// The peer has gone without reading all that was sent to it. That is told once, and before what the peer has sent
+/// itself, which is there still: whoever takes it for the end loses messages.
+pub const LEFT_UNREAD: rustix::io::Errno = rustix::io::Errno::CONNRESET;
+
 /// Receives one message of at most 64 KiB; an empty one is the end. A passed descriptor is
 /// close-on-exec.
 pub fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
@@ -65,9 +69,7 @@ pub fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let length = loop {
         let mut buffers = [IoSliceMut::new(&mut bytes)];
         match rustix::net::recvmsg(&socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            // A peer that died with something unread of ours is gone like any other.
-            Err(rustix::io::Errno::CONNRESET) => break 0,
+            Err(rustix::io::Errno::INTR | LEFT_UNREAD) => {}
             Err(error) => return Err(error.into()),
             Ok(message) => break message.bytes,
         }
@@ -88,8 +90,7 @@ pub fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
 fn next_length(socket: impl AsFd) -> io::Result<usize> {
     loop {
         match rustix::net::recv(&socket, &mut [0_u8; 0][..], RecvFlags::PEEK | RecvFlags::TRUNC) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::CONNRESET) => return Ok(0),
+            Err(rustix::io::Errno::INTR | LEFT_UNREAD) => {}
             Err(error) => return Err(error.into()),
             Ok((_, length)) => return Ok(length),
         }
@@ -105,7 +106,7 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<OwnedFd> {
         Ok(())
     })?;
     rustix::fs::chmod(path, Mode::from_raw_mode(mode))?;
-    rustix::net::listen(&socket, 4)?;
+    rustix::net::listen(&socket, 16)?;
     Ok(socket)
 }
 
@@ -169,6 +170,18 @@ mod tests {
         assert!(bytes == b"two" && fd.is_some());
         drop((a, fd));
         assert!(receive(&b).unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn what_was_sent_before_leaving_arrives() {
+        let (ours, theirs) = packet_pair().unwrap();
+        send(&theirs, b"one", None).unwrap();
+        send(&theirs, b"two", None).unwrap();
+        send(&ours, b"never read", None).unwrap();
+        drop(theirs);
+        assert_eq!(receive(&ours).unwrap().0, b"one");
+        assert_eq!(receive(&ours).unwrap().0, b"two");
+        assert!(receive(&ours).unwrap().0.is_empty());
     }
 
     #[test]

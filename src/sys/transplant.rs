@@ -5,13 +5,13 @@
 //! afterwards ([`super::notify::Listener::is_waiting`]).
 
 use std::io;
-use std::mem::{size_of, size_of_val};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::process;
+use super::sockopt::{self, get, set};
 
 /// A descriptor of another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +84,14 @@ pub fn inode(socket: impl AsFd) -> io::Result<u64> {
     Ok(rustix::fs::fstat(socket)?.st_ino)
 }
 
+/// What the kernel tells of a thread's descriptor (proc(5)).
+fn fdinfo(thread: i32, number: RawFd) -> io::Result<String> {
+    std::fs::read_to_string(format!("/proc/{thread}/fdinfo/{number}"))
+}
+
 /// Whether a thread's descriptor is closed when it executes a program.
 pub fn is_cloexec(thread: i32, number: RawFd) -> io::Result<bool> {
-    let text = std::fs::read_to_string(format!("/proc/{thread}/fdinfo/{number}"))?;
+    let text = fdinfo(thread, number)?;
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
     Ok(flags.ok_or(io::ErrorKind::InvalidData)? & libc::O_CLOEXEC as u32 != 0)
@@ -95,7 +100,7 @@ pub fn is_cloexec(thread: i32, number: RawFd) -> io::Result<bool> {
 /// What an epoll instance of a thread waits for at one of its other descriptors, of this inode: events and data as
 /// epoll_ctl(2) got them.
 pub fn registration(thread: i32, epoll: RawFd, number: RawFd, inode: u64) -> io::Result<Option<(u32, u64)>> {
-    let text = std::fs::read_to_string(format!("/proc/{thread}/fdinfo/{epoll}"))?;
+    let text = fdinfo(thread, epoll)?;
     Ok(text.lines().find_map(|line| registered(line, number, inode)))
 }
 
@@ -144,25 +149,6 @@ pub fn register(epoll: &OwnedFd, socket: &OwnedFd, number: RawFd, events: u32, d
     };
     let thread = std::thread::Builder::new().name("epoll".into()).stack_size(64 * 1024).spawn(body)?;
     thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
-}
-
-fn get<T: Copy + Default>(socket: impl AsFd, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
-    let mut value = T::default();
-    let mut length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most as many bytes as the value, plain data, has.
-    let done = unsafe {
-        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
-    };
-    if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
-}
-
-fn set<T: Copy>(socket: impl AsFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
-    let length = size_of_val(&value) as libc::socklen_t;
-    // SAFETY: the value, plain data, is of the given size.
-    let done = unsafe {
-        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), length)
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The number by which the kernel tells network namespaces apart that are there together: of the one that a socket
@@ -302,7 +288,6 @@ pub fn nail(socket: &OwnedFd, peer: SocketAddr) -> io::Result<()> {
     const LOAD_HALF: u16 = 0x28;
     const IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
-    let one = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut tests = vec![(LOAD_HALF, 0, u32::from(peer.port()))];
     match peer.ip() {
         IpAddr::V4(ip) => tests.push((LOAD_WORD, NETWORK + 12, u32::from(ip))),
@@ -315,14 +300,13 @@ pub fn nail(socket: &OwnedFd, peer: SocketAddr) -> io::Result<()> {
     }
     let mut program = Vec::with_capacity(2 * tests.len() + 2);
     for (index, (load, offset, expected)) in tests.iter().enumerate() {
-        program.push(one(*load, 0, 0, *offset));
+        program.push((*load, 0, 0, *offset));
         // To the last instruction.
-        program.push(one(IF_EQUAL, 0, (2 * (tests.len() - index) - 1) as u8, *expected));
+        program.push((IF_EQUAL, 0, (2 * (tests.len() - index) - 1) as u8, *expected));
     }
-    program.push(one(RETURN, 0, 0, u32::MAX));
-    program.push(one(RETURN, 0, 0, 0));
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)?;
+    program.push((RETURN, 0, 0, u32::MAX));
+    program.push((RETURN, 0, 0, 0));
+    sockopt::filter(socket, &program)?;
     set(socket, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, 1)
 }
 

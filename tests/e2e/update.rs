@@ -1,5 +1,7 @@
 //! `update` and `container cleanup`.
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::requires;
 use crate::support::{Need, Umiak, eventually};
 
@@ -45,6 +47,28 @@ fn health_and_environment_change() {
     let env = umiak.run(&["exec", "box", "env"]).ok().stdout;
     assert!(env.contains("A=3\n") && env.contains("C=4\n") && !env.contains("B="), "{env}");
     assert_eq!(umiak.status("box"), "running");
+}
+
+/// A command tells the monitor of a change and is gone, while the monitor has something to tell to all.
+#[test]
+fn changes_arrive_though_nobody_waits_for_answers() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let check = ["--health-cmd", "sleep 0.3", "--health-interval", "50ms", "--health-retries", "1"];
+    let words = ["--name", "box", "--network", "none", "busybox", "sleep", "1000"];
+    umiak.detached(&[&check[..], &words].concat());
+    umiak.run(&["wait", "--condition", "healthy", "box"]).ok();
+    let monitor: i32 = umiak.inspect("box", "{{.State.ConmonPid}}").parse().unwrap();
+    let monitor = Pid::from_raw(monitor).unwrap();
+    for (command, becomes) in [("sleep 0.3; false", "unhealthy"), ("sleep 0.3", "healthy")].repeat(3) {
+        // The next check is on its way, and ends: its result waits for the monitor, beside the change.
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        kill_process(monitor, Signal::STOP).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        umiak.run(&["update", "--health-cmd", command, "box"]).ok();
+        kill_process(monitor, Signal::CONT).unwrap();
+        umiak.run(&["wait", "--condition", becomes, "box"]).ok();
+    }
 }
 
 #[test]

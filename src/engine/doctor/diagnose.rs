@@ -3,17 +3,16 @@
 use std::io;
 
 use super::trial::{FILTERED, TRIAL, UNFILTERED, sysfs, trial};
+use super::user_ids::user_ids;
 use super::{Diagnosis, Findings, Inside, RuntimeDir, State, Trial, UserNamespace};
-use crate::security::idmap::RungKind;
 use crate::security::refused::{Cause, Stage};
 
-/// So many ids an image may use, beside root.
-const ENOUGH: u64 = 65_535;
 /// Bytes below which a store is full, and below which it soon is.
 const NOTHING: u64 = 1 << 20;
 const LITTLE: u64 = 256 << 20;
 
-fn words(errno: i32) -> String {
+/// What an error number says, as a part of a sentence.
+pub(super) fn words(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
@@ -105,136 +104,12 @@ fn powerless(inside: &Inside) -> bool {
     !inside.namespaces.iter().any(made) || (mounts && refused(inside.tmpfs))
 }
 
-fn inside(found: &Findings) -> Option<&Inside> {
+/// What a user namespace gave, if it gave anything.
+pub(super) fn inside(found: &Findings) -> Option<&Inside> {
     match &found.userns {
         UserNamespace::Unneeded(inside) => Some(inside),
         UserNamespace::Works(inside) if !powerless(inside) => Some(inside),
         _ => None,
-    }
-}
-
-const IDS: &str = "user ids";
-
-fn user_ids(found: &Findings) -> Diagnosis {
-    match found.rung.kind {
-        RungKind::Root => return fine(IDS, "all: umiak runs as root"),
-        // Root of a container around: no helper is asked for.
-        RungKind::Subordinate if found.uid == 0 => return fine(IDS, found.rung.why.clone()),
-        RungKind::Single if found.uid == 0 => {
-            let cure = "run the container around with subordinate ids";
-            return ill(IDS, State::Lesser, "one-id-around", found.rung.why.clone(), cure);
-        }
-        _ => {}
-    }
-    let who = found.name.clone().unwrap_or_else(|| found.uid.to_string());
-    let lesser = |cause, text: String, cure: &str| {
-        ill(IDS, State::Lesser, cause, format!("one id, with emulated owners: {text}"), cure)
-    };
-    let broken = |cause, text: String, cure: &str| ill(IDS, State::Broken, cause, text, cure);
-    for (helper, name) in found.helpers.iter().zip(["newuidmap", "newgidmap"]) {
-        let install = "as root: apt-get install uidmap (Fedora: dnf install shadow-utils)";
-        let Some(path) = &helper.path else {
-            return lesser("no-helper", format!("{name} is not installed"), install);
-        };
-        let path = path.display();
-        if !helper.privileged {
-            let text = format!("{path} is neither set-user-ID root nor has file capabilities");
-            return lesser(
-                "helper-without-powers",
-                text,
-                &format!("as root: chown root {path} && chmod u+s {path}"),
-            );
-        }
-        if helper.nosuid {
-            let text = format!("{path} is on a file system that is mounted nosuid, where it gains no powers");
-            return lesser(
-                "helper-nosuid",
-                text,
-                &format!("as root: mount -o remount,suid \"$(stat -c %m {path})\""),
-            );
-        }
-    }
-    if found.no_new_privileges {
-        let text = "this shell and all it starts may gain no privileges (no_new_privs), so newuidmap cannot"
-            .to_owned();
-        return lesser(
-            "no-new-privileges",
-            text,
-            "start umiak elsewhere: not from a service with NoNewPrivileges=yes",
-        );
-    }
-    for ((file, ids), option) in
-        ["/etc/subuid", "/etc/subgid"].iter().zip(&found.sub_ids).zip(["uids", "gids"])
-    {
-        let add = add_ids(found, option, &who);
-        if let Some(errno) = ids.unreadable {
-            let cure = match errno {
-                libc::EISDIR => {
-                    format!("as root: rmdir {file}, then {}", add.trim_start_matches("as root: "))
-                }
-                _ => add,
-            };
-            return lesser("no-subid-file", format!("{file} cannot be read: {}", words(errno)), &cure);
-        }
-        if ids.ranges.is_empty() {
-            return match ids.ill.first() {
-                Some(line) => {
-                    let text = format!(
-                        "the line \"{line}\" of {file} is not of the form NAME:FIRST:COUNT, or has {who}'s own id"
-                    );
-                    lesser(
-                        "ill-subid-line",
-                        text,
-                        &format!("as root: edit {file}, then {}", add.trim_start_matches("as root: ")),
-                    )
-                }
-                None => lesser("no-subids", format!("{who} has no range in {file}"), &add),
-            };
-        }
-    }
-    if let (Some(chain), Some(_)) = (&found.many_ids, inside(found)) {
-        let text = format!("mapping subordinate ids fails: {chain}");
-        if chain.contains("exec format error") {
-            // What stands there is no program, or one of another machine.
-            let cure = "as root: apt-get install --reinstall uidmap (Fedora: dnf reinstall shadow-utils)";
-            return broken("helper-no-program", text, cure);
-        }
-        return broken("helper-refuses", text, "newuidmap says why when it is tried: umiak unshare true");
-    }
-    let count = |ids: &super::SubIds| ids.ranges.iter().map(|range| u64::from(range.size)).sum::<u64>();
-    let count = count(&found.sub_ids[0]).min(count(&found.sub_ids[1]));
-    let both = add_ids(found, "", &who);
-    if count < ENOUGH {
-        let text = format!(
-            "{who} has only {count} subordinate ids: images with more users than that cannot be unpacked"
-        );
-        return ill(IDS, State::Lesser, "few-subids", text, both);
-    }
-    for (ids, file) in found.sub_ids.iter().zip(["/etc/subuid", "/etc/subgid"]) {
-        if let Some(other) = &ids.shared_with {
-            let text = format!(
-                "{who} and {other} have the same subordinate ids in {file}: each can change the other's containers"
-            );
-            return ill(
-                IDS,
-                State::Lesser,
-                "shared-subids",
-                text,
-                format!("as root: give one of them another range in {file}"),
-            );
-        }
-    }
-    fine(IDS, found.rung.why.clone())
-}
-
-/// The command that gives ranges of ids which nobody has: of the kind `option`, and of the other where that is
-/// missing as well.
-fn add_ids(found: &Findings, option: &str, who: &str) -> String {
-    let range = format!("{}-{}", found.free_ids, found.free_ids.saturating_add(65_535));
-    let both = option.is_empty() || found.sub_ids.iter().all(|ids| ids.ranges.is_empty());
-    match both {
-        true => format!("as root: usermod --add-subuids {range} --add-subgids {range} {who}"),
-        false => format!("as root: usermod --add-sub{option} {range} {who}"),
     }
 }
 
@@ -565,6 +440,7 @@ mod tests {
     use crate::base::idmap::{IdMapping, IdRange};
     use crate::cgroup::Availability;
     use crate::security::idmap::Rung;
+    use crate::security::idmap::RungKind;
     use crate::security::refused::Signs;
 
     /// A machine on which all is well.

@@ -6,6 +6,7 @@
 mod diagnose;
 mod gather;
 mod trial;
+mod user_ids;
 
 use std::path::PathBuf;
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Linux, Spec};
 
-use super::{CreateRequest, Rootfs};
+use super::{CreateRequest, Overlay, OverlayDetails, Rootfs};
 use crate::base::idmap::IdMapping;
 use crate::base::report;
 use crate::sys::mount::{Attributes, Propagation, PropagationKind};
@@ -249,11 +249,11 @@ pub fn plan(request: &CreateRequest, inputs: Inputs) -> Result<InitPlan, PlanErr
     if mapping.as_ref().is_some_and(stranger) {
         let rootfs = match &request.rootfs {
             Rootfs::Dir(path) => Some(path.clone()),
-            Rootfs::Overlay { upper, .. } => request.rootfs_ids.as_ref().map(|_| upper.clone()),
+            Rootfs::Overlay(overlay) => request.rootfs_ids.as_ref().map(|_| overlay.upper.clone()),
         };
         let late = attachments.iter().filter(|mount| !mount.is_early());
         let sources = late.flat_map(|mount| match (&mount.kind, &mount.details().overlay) {
-            (_, Some(overlay)) => {
+            (_, Some(OverlayDetails { overlay, .. })) => {
                 let upper = [overlay.upper.clone(), overlay.work.clone()];
                 overlay.lower.iter().cloned().chain(upper).collect()
             }
@@ -462,7 +462,7 @@ fn plan_rootfs(
     ops.push(Op::Propagation(propagation));
     let rootfs = match &request.rootfs {
         Rootfs::Dir(path) => Rootfs::Dir(request.bundle.join(path)),
-        overlay @ Rootfs::Overlay { lower, .. } => {
+        overlay @ Rootfs::Overlay(Overlay { lower, .. }) => {
             if lower.is_empty() {
                 return Err(invalid("root: an overlay needs at least one layer"));
             }
@@ -476,7 +476,7 @@ fn plan_rootfs(
     }
     // With a /dev of its own, nodes in the image's layers are of no use but to an attacker.
     let own_dev = mounts.iter().any(|m| m.target == Path::new("/dev"));
-    let nodev = own_dev && matches!(rootfs, Rootfs::Overlay { .. });
+    let nodev = own_dev && matches!(rootfs, Rootfs::Overlay(_));
     let attributes = if nodev { crate::sys::mount::attr::NODEV } else { 0 };
     ops.push(Op::Rootfs { rootfs, attributes, ids: request.rootfs_ids.clone() });
     Ok(())
@@ -493,7 +493,7 @@ fn plan_outside(request: &CreateRequest, linux: &Linux) -> Result<Op, PlanError>
             Err(invalid("linux.namespaces: a rootfs with other ids needs a mount namespace"))
         }
         Rootfs::Dir(path) => Ok(Op::OutsideRootfs(request.bundle.join(path))),
-        Rootfs::Overlay { .. } => Err(invalid("linux.namespaces: an overlay needs a mount namespace")),
+        Rootfs::Overlay(_) => Err(invalid("linux.namespaces: an overlay needs a mount namespace")),
     }
 }
 

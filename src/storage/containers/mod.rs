@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! containers/<id>/record.json   what was asked for; written anew only by `rename` and `update`
-//!                 exit.json     how it ended; absent while it runs or was never started
+//!                 exit          how it ended, as the target of a link; absent while it runs or was never
+//!                               started (`exit.json` where it is too long for a link)
 //!                 ctr.log       output, k8s-file format
 //!                 diff/ work/   upper and work directory of the overlay
 //!                 stopped       there if its user has stopped it: the restart policy is over
@@ -17,6 +18,7 @@
 
 mod asked;
 mod brief;
+mod exit;
 mod health;
 mod limits;
 mod network;
@@ -24,6 +26,7 @@ mod record;
 
 pub use asked::*;
 pub use brief::*;
+pub use exit::*;
 pub use health::*;
 pub use limits::*;
 pub use network::*;
@@ -363,27 +366,6 @@ impl Containers {
         write(&self.dir(id).join("state.json"), state, Durability::Volatile)
     }
 
-    /// Records how it ended; the first to say so is believed.
-    pub fn write_exit(
-        &self,
-        id: &ContainerId,
-        exit: &ExitRecord,
-        durability: Durability,
-    ) -> Result<(), Error> {
-        write(&self.dir(id).join("exit.json"), exit, durability)
-    }
-
-    /// Forgets the end of an earlier run.
-    pub fn clear_exit(&self, id: &ContainerId) -> Result<(), Error> {
-        let path = self.dir(id).join("exit.json");
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::Io { action: "removing", path, source })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Notes that the container's user has stopped it, which ends its restart policy, or takes that back.
     pub fn set_stopped(&self, id: &ContainerId, stopped: bool) -> Result<(), Error> {
         let path = self.dir(id).join("stopped");
@@ -459,18 +441,6 @@ impl Containers {
             return Ok(Status::Stopping(state));
         }
         Ok(Status::Exited(ExitRecord::new(Exit::Unknown, state.started, host::now())))
-    }
-
-    fn exit(&self, id: &ContainerId) -> Result<Option<ExitRecord>, Error> {
-        // A power cut may leave an empty file where the record was not synced: an end nobody knows.
-        match self.read(id, "exit.json") {
-            Err(Error::Damaged { path, .. }) => {
-                use std::os::unix::fs::MetadataExt;
-                let written = fs::metadata(&path).map_or(0, |m| m.mtime() * 1_000_000_000 + m.mtime_nsec());
-                Ok(Some(ExitRecord::new(Exit::Unknown, 0, written)))
-            }
-            other => other,
-        }
     }
 
     /// Whether somebody, the creating command or the monitor, is in charge of the container.
@@ -640,6 +610,11 @@ fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result
         path: path.to_owned(),
         source,
     })
+}
+
+/// For fields that are left out of a record.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn check_version(version: u32, path: &dyn Fn() -> PathBuf) -> Result<(), Error> {
