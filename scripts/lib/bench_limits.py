@@ -8,7 +8,8 @@
   calls      system calls of a start, with limits and without
   messages   what is sent to systemd's bus for a start with its groups
 
-Both sides of a pair run in turns; medians. Podman needs an image localhost/busybox of its own.
+Both sides of a pair run in turns; medians. Podman needs an image localhost/busybox of its own, and a keyring for each
+container: for more than about 95 root has to raise /proc/sys/kernel/keys/maxkeys and maxbytes.
 """
 
 import os
