@@ -31,6 +31,7 @@ use self::restart::Backoff;
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
 use crate::base::template::Template;
+use crate::cgroup::Unit;
 use crate::network::birth::{self, Namespaces, Relay};
 use crate::network::nft::QueueKind;
 use crate::network::plan::{Network, NetworkPlan};
@@ -514,16 +515,18 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
         let course = health.clone().map(Course::new);
         course.map(|course| Checks::new(course, executor, facts, Box::new(note)))
     };
+    // systemd removes its groups by itself.
+    let watch = |group: &Path| OomWatch::new(group, Unit::of(group).is_some());
     care.watch = Some(Box::new(move || {
         if facts.borrow().cgroup.is_none() {
             // `pause` and `update` have one made by systemd where there was none.
             let now = containers.run_state(id).ok().flatten();
             facts.borrow_mut().cgroup = now.and_then(|now| now.cgroup);
         }
-        OomWatch::new(facts.borrow().cgroup.as_deref()?)
+        watch(facts.borrow().cgroup.as_deref()?)
     }));
     if let Some(group) = created.cgroup.as_deref().filter(|group| watches_memory(config, group)) {
-        care.memory = OomWatch::new(group);
+        care.memory = watch(group);
     }
     care.oom = Some(Box::new(move || events.write(&[Event::container("oom", record)])));
     care.checks = checks(&config.health);
@@ -588,8 +591,8 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
 
 /// Whether a group's processes may be killed because it is short of memory and not the machine: without limits
 /// of its own and of what is above it nobody need look. (systemd's groups all have their figures.)
-fn watches_memory(config: &ContainerConfig, group: &std::path::Path) -> bool {
-    config.limits.bounds_memory() || crate::cgroup::Unit::of(group).is_some()
+fn watches_memory(config: &ContainerConfig, group: &Path) -> bool {
+    config.limits.bounds_memory() || Unit::of(group).is_some()
 }
 
 /// Writes the files that were asked for by `--pidfile` and `--conmon-pidfile`.

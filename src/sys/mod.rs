@@ -28,6 +28,7 @@ pub mod packet;
 pub mod parallel;
 pub mod path;
 pub mod process;
+pub mod pseudo;
 pub mod pty;
 pub mod sched;
 pub mod seal;
