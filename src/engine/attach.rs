@@ -13,6 +13,7 @@ use rustix::termios::{self, OptionalActions, Termios};
 use crate::monitor::protocol::{Event, MAX_BODY, Request, Stream};
 use crate::storage::containers::ContainerConfig;
 use crate::sys::signal::{read_signal, signalfd};
+use crate::sys::userns::Begun;
 
 /// Keys that leave a container's terminal without ending it; Podman's default is ctrl-p,ctrl-q.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +154,8 @@ pub struct Relay<'a> {
     pub keys: &'a DetachKeys,
     /// What is shown of the program's output.
     pub outputs: Outputs,
+    /// Namespaces that were begun for the program. Let go of when it has them.
+    pub begun: Option<Begun>,
 }
 
 /// Streams that are shown.
@@ -397,7 +400,11 @@ impl Relay<'_> {
                 Some(Event::Failed { code, message, hint }) => {
                     Some(Ending::Failed { code, message: message.to_owned(), hint: hint.to_owned() })
                 }
-                Some(Event::Started(_) | Event::Checked(..) | Event::Networks { .. }) | None => None,
+                Some(Event::Started(_)) => {
+                    self.begun = None;
+                    None
+                }
+                Some(Event::Checked(..) | Event::Networks { .. }) | None => None,
             }),
         }
     }

@@ -47,6 +47,7 @@ use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::process::{self, ExitStatus};
+use crate::sys::userns::Begun;
 use crate::sys::{daemon, host, signal};
 
 /// Why a container could not be started or supervised.
@@ -249,6 +250,8 @@ fn detach(job: &Job) {
     }
     let mut keep = vec![job.client.as_raw_fd(), job.lock.as_fd().as_raw_fd()];
     keep.extend(job.stdin.iter().chain(job.passed.iter().flatten()).map(AsRawFd::as_raw_fd));
+    let begun = job.request.iter().filter_map(|request| request.begun.as_ref());
+    keep.extend(begun.flat_map(Begun::descriptors).map(|fd| fd.as_raw_fd()));
     keep.extend(job.record.config.kernel.preserve_fds.iter().map(|fd| *fd as i32));
     daemon::close_fds_except(&keep);
     for ignored in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Spec};
 
 use super::hooks::{self, HookState};
 use super::init::{self, Init};
@@ -17,7 +17,8 @@ use super::{CacheGroups, CreateRequest, Error, Gate, Stdio, cache, early, listen
 use crate::cgroup::{self, Group, Outcome, Scope, Unit};
 use crate::sys::mount::Held;
 use crate::sys::process::{self, Child, CloneOptions};
-use crate::sys::{ids, namespace, netdevice, socket, userns};
+use crate::sys::userns::{self, Begun};
+use crate::sys::{ids, namespace, netdevice, socket};
 
 /// A container whose init waits at the start gate. Dropping it before it is started or detached
 /// kills the init.
@@ -128,12 +129,18 @@ pub fn create(request: CreateRequest) -> Result<Created, Error> {
     create_with(request, None)
 }
 
+/// Begins what of a container's namespaces can be begun before the rest of it is known, for [`CreateRequest::begun`].
+pub fn begin(spec: &Spec) -> Option<Begun> {
+    let (mapping, kinds) = plan::to_begin(spec.linux().as_ref()?)?;
+    Begun::begin(&mapping, kinds)
+}
+
 /// Told the init's pid as soon as that has its namespaces and ids; it does nothing before this returns.
 pub type Born<'a> = &'a mut (dyn FnMut(i32) -> io::Result<()> + 'a);
 
 /// As [`create`]; with what shall be begun beside the container's own making.
 pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result<Created, Error> {
-    let ready = request.filter.take();
+    let (ready, begun) = (request.filter.take(), request.begun.take());
     let linux = request.spec.linux().as_ref();
     let filter = match linux.and_then(|linux| linux.seccomp().as_ref()) {
         Some(profile) if ready.is_none() => Some(crate::seccomp::compile(profile)?),
@@ -141,7 +148,7 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
     };
     let terminal = matches!(request.stdio, Stdio::Terminal | Stdio::ConsoleSocket(_));
     let inputs = plan::Inputs { filter, terminal, root: ids::euid() == 0 };
-    let plan = plan::plan(&request, inputs)?;
+    let mut plan = plan::plan(&request, inputs)?;
     check_labels(&plan.process.labels)?;
     if linux.and_then(|linux| linux.mount_label().as_deref()).is_some_and(|label| !label.is_empty())
         && !Modules::present().selinux
@@ -164,6 +171,10 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
         Outcome::Later(scope) => (None, Some(scope), None),
         Outcome::None(reason) => (None, None, Some(reason)),
     };
+    let begun = begun.filter(|begun| plan.takes(begun.mapping(), begun.kinds()) && begun.is_there());
+    if let Some(begun) = &begun {
+        plan.namespaces.leave_out(begun.kinds() | libc::CLONE_NEWUSER as u64);
+    }
     let mut unit = None;
     let birth = Birth {
         request: &request,
@@ -172,6 +183,7 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
         console_socket,
         listener,
         early,
+        begun,
         born,
     };
     let mut made = None;
@@ -271,6 +283,7 @@ struct Birth<'a, 'b> {
     console_socket: Option<OwnedFd>,
     listener: Option<OwnedFd>,
     early: Vec<Option<OwnedFd>>,
+    begun: Option<Begun>,
     born: Option<Born<'b>>,
 }
 
@@ -364,6 +377,9 @@ impl Birth<'_, '_> {
         };
         let options =
             CloneOptions { namespaces: namespaces.clone, cgroup, sibling: false, close: Some(ours.as_fd()) };
+        if let Some(begun) = &self.begun {
+            return spawn_in(begun, options, init);
+        }
         if namespaces.join.is_empty() {
             return process::spawn(options, || init::run(init)).map_err(Error::Namespaces);
         }
@@ -406,8 +422,11 @@ impl Birth<'_, '_> {
     /// Does the parent's part until the init waits at the gate; returns the terminal.
     fn accompany(&mut self, child: &Child, socket: &OwnedFd, late: bool) -> Result<Option<OwnedFd>, Error> {
         let go = || socket::send(socket, GO, None).map_err(|_| Error::Died);
-        if let Some(mapping) = &self.plan.mapping {
-            userns::write_maps(child.pid, mapping)?;
+        let begun = self.begun.take();
+        match (&begun, &self.plan.mapping) {
+            (Some(begun), _) => begun.finish()?,
+            (None, Some(mapping)) => userns::write_maps(child.pid, mapping)?,
+            (None, None) => {}
         }
         let born = self.born.take();
         let waits = self.plan.mapping.is_some() || late || born.is_some();
@@ -423,6 +442,8 @@ impl Birth<'_, '_> {
         if waits {
             go()?;
         }
+        // Others are in the namespaces now.
+        drop(begun);
         let mut terminal = None;
         loop {
             let (bytes, fd) = socket::receive(socket).map_err(|e| Error::host("waiting for the init", e))?;
@@ -510,6 +531,25 @@ impl Birth<'_, '_> {
             annotations,
         }
     }
+}
+
+/// Has the init born in namespaces that are there already, by way of a short-lived process whose sibling it is. Their
+/// ids may still be being mapped.
+fn spawn_in(begun: &Begun, options: CloneOptions<'_>, init: Init<'_>) -> Result<Child, Error> {
+    let mut born = Err(io::ErrorKind::NotFound.into());
+    let between = process::spawn_sharing(CloneOptions { namespaces: 0, ..options }, || {
+        born = begun.join().and_then(|()| {
+            let second = CloneOptions { cgroup: None, sibling: true, close: None, ..options };
+            process::spawn(second, || init::run(init)).map(|child| child.pid)
+        });
+        0
+    })
+    .map_err(|e| Error::host("creating a process", e))?;
+    process::wait(&between.pidfd).map_err(|e| Error::host("joining namespaces", e))?;
+    let pid = born.map_err(Error::Namespaces)?;
+    // It is our child, so its pid stays its own until we reap it.
+    let pidfd = process::pidfd_open(pid).map_err(|e| Error::host("opening the init", e))?;
+    Ok(Child { pid, pidfd })
 }
 
 fn join_all(plan: &InitPlan) -> Result<(), (String, io::Error)> {

@@ -83,7 +83,6 @@ impl Channel {
         self.wait_for(DETACH)?;
         loop {
             let action = || "waiting at the start gate".to_owned();
-            // The new connection takes the old one's number, which the stub knows.
             self.socket = socket::accept(&listener).doing(action)?;
             // Who connects and goes away has not started anything.
             if self.wait_for(START).is_ok() {
@@ -166,6 +165,13 @@ fn become_program(
         load_filter(filter, channel)?;
     }
 
+    let stub = |program: &OsString, channel: &Channel| {
+        let (report, init) = (channel.socket.as_fd(), plan.init);
+        seal::Last { program, report, filter: late, init }.written().doing(|| WRITING_STUB.to_owned())
+    };
+    // Before somebody waits for the program, unless the socket is another one then.
+    let written = program.as_ref().filter(|_| channel.listener.is_none());
+    let written = written.map(|program| stub(program, channel)).transpose()?;
     channel.pass_gate()?;
     let Some(program) = program else {
         let chain = vec!["process: the configuration has none to be started".to_owned()];
@@ -189,20 +195,15 @@ fn become_program(
         })?;
     }
     label::of_the_next_program(&plan.labels)?;
-    let last = seal::Last {
-        program: &program,
-        args: &plan.args,
-        env: &env,
-        report: channel.socket.as_fd(),
-        filter: late,
-        init: plan.init,
+    let stub = match written {
+        Some(stub) => stub,
+        None => stub(&program, channel)?,
     };
-    let stub = last.written().doing(|| WRITING_STUB.to_owned())?;
     // Now that nothing is written any more.
     for limit in plan.limits.iter().filter(|limit| with_room(limit) != **limit) {
         set_limit(limit, plan.clamp_limits)?;
     }
-    let error = stub.execute();
+    let error = stub.execute(channel.socket.as_fd(), &plan.args, &env);
     if error.raw_os_error() == Some(libc::E2BIG) {
         let shown = String::from_utf8_lossy(plan.args[0].as_bytes());
         return Err(Failure::new(FailureKind::NotExecutable, format!("exec: \"{shown}\""), &error));

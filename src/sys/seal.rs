@@ -25,10 +25,6 @@ pub const FAILED_SECCOMP: u8 = b'S';
 pub struct Last<'a> {
     /// The program's path, as execve(2) takes it.
     pub program: &'a OsStr,
-    /// Its arguments with argument 0.
-    pub args: &'a [CString],
-    /// Its environment.
-    pub env: &'a [CString],
     /// Where failures are told: eight bytes, [`FAILED_EXEC`] or [`FAILED_SECCOMP`] and the error
     /// number as little-endian 32-bit integers. Closed by the exec of the program.
     pub report: BorrowedFd<'a>,
@@ -40,25 +36,25 @@ pub struct Last<'a> {
 
 /// A stub in its file.
 #[derive(Debug)]
-pub struct Stub<'a> {
-    last: &'a Last<'a>,
+pub struct Stub {
     file: std::fs::File,
 }
 
 impl Last<'_> {
     /// Writes the stub.
-    pub fn written(&self) -> io::Result<Stub<'_>> {
-        Ok(Stub { last: self, file: prepare(self)? })
+    pub fn written(&self) -> io::Result<Stub> {
+        Ok(Stub { file: prepare(self)? })
     }
 }
 
-impl Stub<'_> {
-    /// Executes the stub in place of this process; returns only if that failed.
-    pub fn execute(&self) -> io::Error {
-        if let Err(error) = rustix::io::fcntl_setfd(self.last.report, rustix::io::FdFlags::empty()) {
+impl Stub {
+    /// Executes the stub in place of this process, with the program's arguments, its name first, and environment;
+    /// `report` is what it was written with. Returns only if that failed.
+    pub fn execute(&self, report: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io::Error {
+        if let Err(error) = rustix::io::fcntl_setfd(report, rustix::io::FdFlags::empty()) {
             return error.into();
         }
-        exec_fd(self.file.as_fd(), self.last.args, self.last.env)
+        exec_fd(self.file.as_fd(), args, env)
     }
 }
 
