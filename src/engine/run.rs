@@ -319,7 +319,10 @@ impl Engine {
                 process::exit_now(monitor::run(self.job(record, given)))
             }
             daemon::Fork::Parent(_) => {
-                let begun = request.and_then(|mut request| request.begun.take());
+                let begun = request.as_mut().and_then(|request| request.begun.take());
+                // Each page of it that is written to now would have to be copied, for the monitor has it too; and the
+                // processors are wanted elsewhere. It goes with the command.
+                std::mem::forget((request, record));
                 Ok(Started { id, socket: ours, stdin: stdin_write, begun })
             }
         }

@@ -44,6 +44,8 @@ pub struct Created {
     outside: Option<Held>,
     /// The connection with the init until it is started or detached.
     gate: Option<OwnedFd>,
+    /// What it was made of. Taken apart when the gate has been opened: somebody waits until then.
+    made_of: Option<Box<(CreateRequest, InitPlan)>>,
 }
 
 impl Created {
@@ -62,7 +64,10 @@ impl Created {
 
     /// Opens a held gate; returns when the program has been executed, or its error.
     pub fn start(&mut self) -> Result<(), Error> {
-        open_gate(self.gate.as_ref().ok_or(Error::NotRunning)?)?;
+        let gate = self.gate.as_ref().ok_or(Error::NotRunning)?;
+        say_start(gate)?;
+        self.made_of = None;
+        read_outcome(gate)?;
         // Only what was started is not ended when this is dropped.
         self.gate = None;
         Ok(())
@@ -101,9 +106,8 @@ fn discard(pidfd: &OwnedFd, cgroup: Option<(&Path, Option<&Unit>)>) {
     }
 }
 
-fn open_gate(socket: &OwnedFd) -> Result<(), Error> {
-    socket::send(socket, START, None).map_err(|_| Error::NotRunning)?;
-    read_outcome(socket)
+fn say_start(socket: &OwnedFd) -> Result<(), Error> {
+    socket::send(socket, START, None).map_err(|_| Error::NotRunning)
 }
 
 /// Reads what becomes of the exec: the socket is closed by it, or carries its error.
@@ -120,13 +124,14 @@ pub(super) fn read_outcome(socket: &OwnedFd) -> Result<(), Error> {
 /// its error. [`Error::NotRunning`] if nobody waits there.
 pub fn start(gate: &Path) -> Result<(), Error> {
     let socket = socket::connect(gate).map_err(|_| Error::NotRunning)?;
-    open_gate(&socket)
+    say_start(&socket)?;
+    read_outcome(&socket)
 }
 
 /// Makes the container; its init waits at the gate when this returns. The caller must be
 /// single-threaded: the init is a fork of it.
 pub fn create(request: CreateRequest) -> Result<Created, Error> {
-    create_with(request, None)
+    create_with(request, None, &mut |_, _, _| {})
 }
 
 /// Begins what of a container's namespaces can be begun before the rest of it is known, for [`CreateRequest::begun`].
@@ -138,8 +143,16 @@ pub fn begin(spec: &Spec) -> Option<Begun> {
 /// Told the init's pid as soon as that has its namespaces and ids; it does nothing before this returns.
 pub type Born<'a> = &'a mut (dyn FnMut(i32) -> io::Result<()> + 'a);
 
+/// Told the init's pid, its start time if that is known, and the directory of its control group, when the init has all
+/// that it waits for: what is done there is done beside what the init does.
+pub type Meanwhile<'a> = &'a mut (dyn FnMut(i32, Option<u64>, Option<&Path>) + 'a);
+
 /// As [`create`]; with what shall be begun beside the container's own making.
-pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result<Created, Error> {
+pub fn create_with(
+    mut request: CreateRequest,
+    born: Option<Born<'_>>,
+    meanwhile: Meanwhile<'_>,
+) -> Result<Created, Error> {
     let (ready, begun) = (request.filter.take(), request.begun.take());
     let linux = request.spec.linux().as_ref();
     let filter = match linux.and_then(|linux| linux.seccomp().as_ref()) {
@@ -185,6 +198,7 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
         early,
         begun,
         born,
+        meanwhile,
     };
     let mut made = None;
     let born = birth.go(scope, &mut made).and_then(|born| match request.witnesses.iter().all(alive) {
@@ -214,6 +228,11 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
             cache,
             outside,
             gate: Some(gate),
+            made_of: Some({
+                // The program has these now; who holds them would keep them from ever ending.
+                (request.stdio, request.answerer) = (Stdio::Inherit, None);
+                Box::new((request, plan))
+            }),
         }),
         Err(error) => {
             let error = match starved(&request, group.as_ref()) {
@@ -276,7 +295,7 @@ pub(super) fn connect_console(stdio: &Stdio) -> Result<Option<OwnedFd>, Error> {
 }
 
 /// One container's birth.
-struct Birth<'a, 'b> {
+struct Birth<'a, 'b, 'c> {
     request: &'a CreateRequest,
     plan: &'a InitPlan,
     group: Option<&'a Group>,
@@ -285,6 +304,7 @@ struct Birth<'a, 'b> {
     early: Vec<Option<OwnedFd>>,
     begun: Option<Begun>,
     born: Option<Born<'b>>,
+    meanwhile: Meanwhile<'c>,
 }
 
 struct Made {
@@ -295,7 +315,7 @@ struct Made {
     cache: CacheGroups,
 }
 
-impl Birth<'_, '_> {
+impl Birth<'_, '_, '_> {
     /// A group that systemd makes around the init is told in `made`, also if the birth fails later.
     fn go(mut self, scope: Option<Scope>, made: &mut Option<(Group, Unit)>) -> Result<Made, Error> {
         let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
@@ -334,7 +354,8 @@ impl Birth<'_, '_> {
             None => Ok(CacheGroups::default()),
             Some(plan) => cache::apply(plan, &self.request.id, child.pid),
         };
-        let result = cache.and_then(|cache| match self.accompany(&child, &ours, late) {
+        let group = made.as_ref().map(|(group, _)| group).or(self.group).map(|group| &*group.path);
+        let result = cache.and_then(|cache| match self.accompany(&child, &ours, late, (start_time, group)) {
             Ok(terminal) => Ok((terminal, cache)),
             Err(error) => {
                 discard(&child.pidfd, None);
@@ -420,7 +441,13 @@ impl Birth<'_, '_> {
     }
 
     /// Does the parent's part until the init waits at the gate; returns the terminal.
-    fn accompany(&mut self, child: &Child, socket: &OwnedFd, late: bool) -> Result<Option<OwnedFd>, Error> {
+    fn accompany(
+        &mut self,
+        child: &Child,
+        socket: &OwnedFd,
+        late: bool,
+        (start_time, group): (Option<u64>, Option<&Path>),
+    ) -> Result<Option<OwnedFd>, Error> {
         let go = || socket::send(socket, GO, None).map_err(|_| Error::Died);
         let begun = self.begun.take();
         match (&begun, &self.plan.mapping) {
@@ -444,6 +471,7 @@ impl Birth<'_, '_> {
         }
         // Others are in the namespaces now.
         drop(begun);
+        (self.meanwhile)(child.pid, start_time, group);
         let mut terminal = None;
         loop {
             let (bytes, fd) = socket::receive(socket).map_err(|e| Error::host("waiting for the init", e))?;
@@ -537,10 +565,12 @@ impl Birth<'_, '_> {
 /// ids may still be being mapped.
 fn spawn_in(begun: &Begun, options: CloneOptions<'_>, init: Init<'_>) -> Result<Child, Error> {
     let mut born = Err(io::ErrorKind::NotFound.into());
+    // Stays ours: what the one between closed would be closed in its own table alone.
+    let mut init = Some(init);
     let between = process::spawn_sharing(CloneOptions { namespaces: 0, ..options }, || {
         born = begun.join().and_then(|()| {
             let second = CloneOptions { cgroup: None, sibling: true, close: None, ..options };
-            process::spawn(second, || init::run(init)).map(|child| child.pid)
+            process::spawn(second, || init.take().map_or(125, init::run)).map(|child| child.pid)
         });
         0
     })

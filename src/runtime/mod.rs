@@ -38,7 +38,7 @@ use crate::cgroup;
 use crate::sys::seccomp::Filter;
 use crate::sys::userns::Begun;
 pub use cache::{CacheGroups, update as update_cache};
-pub use create::{Born, Created, begin, create, create_with, start};
+pub use create::{Born, Created, Meanwhile, begin, create, create_with, start};
 pub use error::Error;
 pub use exec::{Executed, exec};
 

@@ -176,7 +176,8 @@ impl Begun {
         let (ours, theirs) = socket::packet_pair().ok()?;
         let user = libc::CLONE_NEWUSER as u64;
         let keeper = beside::keeper(user, kinds, ours.as_fd(), theirs.as_fd()).ok()?;
-        let mut begun = Self { mapping: mapping.clone(), kinds, keeper, ours, helpers: Vec::with_capacity(2) };
+        let mut begun =
+            Self { mapping: mapping.clone(), kinds, keeper, ours, helpers: Vec::with_capacity(2) };
         for (name, ranges) in HELPERS.into_iter().zip([&mapping.uids, &mapping.gids]) {
             let helper = Helper::new(name, begun.keeper.pid, ranges).ok()?;
             let program = beside::Program::new(&helper.path, helper.args).ok()?;

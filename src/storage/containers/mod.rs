@@ -43,7 +43,7 @@ use serde::de::DeserializeOwned;
 
 use super::names::Names;
 use crate::base::id::ContainerId;
-use crate::sys::atomic::{self, Durability};
+use crate::sys::atomic::{self, Durability, Written};
 use crate::sys::lock::Lock;
 use crate::sys::{host, process};
 
@@ -115,6 +115,21 @@ pub struct Containers {
 pub struct Created {
     /// Held by the maker, and by the monitor that is forked from it.
     pub lock: Lock,
+}
+
+/// The facts of a run that has not begun. Forgotten when it is dropped.
+#[derive(Debug)]
+pub struct PreparedState {
+    written: Written,
+    path: PathBuf,
+}
+
+impl PreparedState {
+    /// From now on they are the facts.
+    pub fn publish(self) -> Result<(), Error> {
+        let Self { written, path } = self;
+        written.publish().map_err(|source| Error::Io { action: "writing", path, source })
+    }
 }
 
 impl Containers {
@@ -360,7 +375,17 @@ impl Containers {
 
     /// Records that the container's first process runs.
     pub fn write_state(&self, id: &ContainerId, state: &RunState) -> Result<(), Error> {
-        write(&self.dir(id).join("state.json"), state, Durability::Volatile)
+        self.prepare_state(id, state)?.publish()
+    }
+
+    /// Writes them for a moment that is still to come.
+    pub fn prepare_state(&self, id: &ContainerId, state: &RunState) -> Result<PreparedState, Error> {
+        let path = self.dir(id).join("state.json");
+        let bytes = to_vec(&path, state)?;
+        match Written::new(&path, &bytes, 0o600) {
+            Ok(written) => Ok(PreparedState { written, path }),
+            Err(source) => Err(Error::Io { action: "writing", path, source }),
+        }
     }
 
     /// Records how it ended; the first to say so is believed.
@@ -633,13 +658,16 @@ fn parse<T: DeserializeOwned>(mut file: fs::File, path: &dyn Fn() -> PathBuf) ->
 }
 
 fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
-    let bytes =
-        serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
+    let bytes = to_vec(path, value)?;
     atomic::write(path, &bytes, 0o600, durability).map_err(|source| Error::Io {
         action: "writing",
         path: path.to_owned(),
         source,
     })
+}
+
+fn to_vec<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })
 }
 
 fn check_version(version: u32, path: &dyn Fn() -> PathBuf) -> Result<(), Error> {
