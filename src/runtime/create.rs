@@ -65,9 +65,10 @@ impl Created {
     /// Opens a held gate; returns when the program has been executed, or its error.
     pub fn start(&mut self) -> Result<(), Error> {
         let gate = self.gate.as_ref().ok_or(Error::NotRunning)?;
-        say_start(gate)?;
+        let said = say_start(gate);
         self.made_of = None;
-        read_outcome(gate)?;
+        // Who has ended may have said why.
+        read_outcome(gate).and(said)?;
         // Only what was started is not ended when this is dropped.
         self.gate = None;
         Ok(())
@@ -124,8 +125,8 @@ pub(super) fn read_outcome(socket: &OwnedFd) -> Result<(), Error> {
 /// its error. [`Error::NotRunning`] if nobody waits there.
 pub fn start(gate: &Path) -> Result<(), Error> {
     let socket = socket::connect(gate).map_err(|_| Error::NotRunning)?;
-    say_start(&socket)?;
-    read_outcome(&socket)
+    let said = say_start(&socket);
+    read_outcome(&socket).and(said)
 }
 
 /// Makes the container; its init waits at the gate when this returns. The caller must be

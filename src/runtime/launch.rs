@@ -165,14 +165,11 @@ fn become_program(
         load_filter(filter, channel)?;
     }
 
-    let stub = |program: &OsString, channel: &Channel| {
-        let (report, init) = (channel.socket.as_fd(), plan.init);
-        seal::Last { program, report, filter: late, init }.written().doing(|| WRITING_STUB.to_owned())
-    };
-    // Before somebody waits for the program, unless the socket is another one then.
-    let written = program.as_ref().filter(|_| channel.listener.is_none());
-    let written = written.map(|program| stub(program, channel)).transpose()?;
-    channel.pass_gate()?;
+    // Where nothing else is to be done then, the stub waits for the word, and is there already when it comes.
+    let waits = channel.gated && channel.listener.is_none() && start_hooks.is_empty() && program.is_some();
+    if !waits {
+        channel.pass_gate()?;
+    }
     let Some(program) = program else {
         let chain = vec!["process: the configuration has none to be started".to_owned()];
         return Err(Failure { kind: FailureKind::Setup, errno: 0, chain });
@@ -195,13 +192,20 @@ fn become_program(
         })?;
     }
     label::of_the_next_program(&plan.labels)?;
-    let stub = match written {
-        Some(stub) => stub,
-        None => stub(&program, channel)?,
+    let last = seal::Last {
+        program: &program,
+        report: channel.socket.as_fd(),
+        waits,
+        filter: late,
+        init: plan.init,
     };
+    let stub = last.written().doing(|| WRITING_STUB.to_owned())?;
     // Now that nothing is written any more.
     for limit in plan.limits.iter().filter(|limit| with_room(limit) != **limit) {
         set_limit(limit, plan.clamp_limits)?;
+    }
+    if waits {
+        channel.say(&Message::Ready, None)?;
     }
     let error = stub.execute(channel.socket.as_fd(), &plan.args, &env);
     if error.raw_os_error() == Some(libc::E2BIG) {
