@@ -48,7 +48,7 @@ use serde::de::DeserializeOwned;
 
 use super::names::Names;
 use crate::base::id::ContainerId;
-use crate::sys::atomic::{self, Durability};
+use crate::sys::atomic::{self, Durability, Written};
 use crate::sys::lock::Lock;
 use crate::sys::{host, process};
 
@@ -120,6 +120,21 @@ pub struct Containers {
 pub struct Created {
     /// Held by the maker, and by the monitor that is forked from it.
     pub lock: Lock,
+}
+
+/// The facts of a run that has not begun. Forgotten when it is dropped.
+#[derive(Debug)]
+pub struct PreparedState {
+    written: Written,
+    path: PathBuf,
+}
+
+impl PreparedState {
+    /// From now on they are the facts.
+    pub fn publish(self) -> Result<(), Error> {
+        let Self { written, path } = self;
+        written.publish().map_err(|source| Error::Io { action: "writing", path, source })
+    }
 }
 
 impl Containers {
@@ -377,7 +392,17 @@ impl Containers {
 
     /// Records that the container's first process runs.
     pub fn write_state(&self, id: &ContainerId, state: &RunState) -> Result<(), Error> {
-        write(&self.dir(id).join("state.json"), state, Durability::Volatile)
+        self.prepare_state(id, state)?.publish()
+    }
+
+    /// Writes them for a moment that is still to come.
+    pub fn prepare_state(&self, id: &ContainerId, state: &RunState) -> Result<PreparedState, Error> {
+        let path = self.dir(id).join("state.json");
+        let bytes = to_bytes(&path, state)?;
+        match Written::new(&path, &bytes, 0o600) {
+            Ok(written) => Ok(PreparedState { written, path }),
+            Err(source) => Err(Error::Io { action: "writing", path, source }),
+        }
     }
 
     /// Notes that the container's user has stopped it, which ends its restart policy, or takes that back.
