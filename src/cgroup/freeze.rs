@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Error, io_error, write};
+use crate::sys::pseudo;
 
 /// How long pausing may take: a process in an uninterruptible wait (a dead network file system) stops
 /// only when that is over.
@@ -11,7 +12,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether the group was told to stand still.
 pub fn is_frozen(group: &Path) -> bool {
-    std::fs::read(group.join("cgroup.freeze")).is_ok_and(|text| text.first() == Some(&b'1'))
+    // Lists ask it of every container: one reading is enough.
+    let mut bytes = Vec::new();
+    let file = group.join("cgroup.freeze");
+    let read = file.to_str().map(|file| pseudo::read(rustix::fs::CWD, file, &mut bytes));
+    matches!(read, Some(Ok(()))) && bytes.first() == Some(&b'1')
 }
 
 /// Stops all processes of the group; returns when they stand still, or lets them go on and says so.

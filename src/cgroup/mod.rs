@@ -10,6 +10,7 @@ mod choice;
 mod create;
 mod devices;
 pub mod freeze;
+pub mod near;
 mod resources;
 pub mod stats;
 mod systemd;
@@ -262,14 +263,19 @@ pub fn processes(cgroup: &Path) -> io::Result<Vec<i32>> {
     Ok(list)
 }
 
+/// What a group's `cgroup.procs` says.
+fn numbers(text: &str) -> Vec<i32> {
+    // Those of pid namespaces that the caller cannot see are told as 0.
+    text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0).collect()
+}
+
 fn collect_processes(cgroup: &Path, into: &mut Vec<i32>) -> io::Result<()> {
     let text = match std::fs::read_to_string(cgroup.join("cgroup.procs")) {
         // A threaded group's processes are told by the group above.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => String::new(),
         other => other?,
     };
-    // Those of pid namespaces that the caller cannot see are told as 0.
-    into.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    into.extend(numbers(&text));
     for entry in std::fs::read_dir(cgroup)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

@@ -2,15 +2,15 @@
 //! What neither tells is not known, rather than nothing.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::CWD;
 
-use crate::cgroup;
+use crate::cgroup::near::{Near, Neighbours};
 use crate::runtime::processes;
-use crate::storage::containers::RunState;
+use crate::storage::containers::{NetworkMode, RunState};
 use crate::sys::parallel::in_parallel;
-use crate::sys::{host, process};
+use crate::sys::{host, pseudo};
 
 /// What a container has used at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct Sample {
 pub struct Subject<'a> {
     /// The facts of its run.
     pub state: &'a RunState,
-    /// Whether its network devices are the host's.
-    pub host_network: bool,
+    /// Its network.
+    pub network: &'a NetworkMode,
 }
 
 /// What running containers have used, in their order; many are looked at on all processors.
@@ -47,64 +47,65 @@ pub fn samples(subjects: &[Subject<'_>]) -> Vec<Sample> {
     // Without a group its processes are found by their namespace, all containers' in one go.
     let ungrouped = subjects.iter().any(|subject| subject.state.cgroup.is_none());
     let namespaces = if ungrouped { processes::by_namespace().unwrap_or_default() } else { HashMap::new() };
-    in_parallel(subjects, |subject| sample(subject, &namespaces))
+    let groups = Neighbours::new(subjects.iter().filter_map(|subject| subject.state.cgroup.as_deref()));
+    in_parallel(subjects, |subject| sample(subject, &groups, &namespaces))
 }
 
-fn sample(subject: &Subject<'_>, namespaces: &HashMap<PathBuf, Vec<i32>>) -> Sample {
+fn sample(subject: &Subject<'_>, groups: &Neighbours<'_>, namespaces: &HashMap<PathBuf, Vec<i32>>) -> Sample {
     let state = subject.state;
     let mut sample =
         Sample { at: host::now(), started: state.started, memory_limit: total_memory(), ..Sample::default() };
-    if let Some(group) = &state.cgroup {
-        from_group(group, &mut sample);
+    // What is read, one file after the other.
+    let mut bytes = Vec::with_capacity(4096);
+    let group = state.cgroup.as_deref().and_then(|group| groups.near(group));
+    if let Some(group) = &group {
+        from_group(group, &mut sample, &mut bytes);
     }
     if sample.cpu.is_none() || sample.memory.is_none() || sample.pids.is_none() || sample.block.is_none() {
-        let pids = match &state.cgroup {
-            Some(group) => cgroup::processes(group).unwrap_or_default(),
-            None => {
+        let pids = match (&group, &state.cgroup) {
+            (Some(group), _) => group.processes(&mut bytes).unwrap_or_default(),
+            (None, Some(_)) => Vec::new(),
+            (None, None) => {
                 let namespace = processes::namespace_of(state.pid).unwrap_or_default();
                 namespaces.get(&namespace).cloned().unwrap_or_default()
             }
         };
-        from_processes(&pids, &mut sample);
+        from_processes(&pids, &mut sample, &mut bytes);
     }
-    if !subject.host_network {
-        sample.network = whole(format!("/proc/{}/net/dev", state.pid).as_ref()).map(|text| traffic(&text));
-    }
+    sample.network = match subject.network {
+        // Its devices are everybody's.
+        NetworkMode::Host => None,
+        // It has none but loopback, as Podman takes for granted, too: the kernel's table is dear.
+        NetworkMode::None => Some((0, 0)),
+        _ => {
+            let read = pseudo::read(CWD, &format!("/proc/{}/net/dev", state.pid), &mut bytes);
+            read.ok().map(|()| traffic(&String::from_utf8_lossy(&bytes)))
+        }
+    };
     sample
 }
 
-/// A file of the kernel's, which has no size to be known before: in one reading, and not in small pieces.
-fn whole(path: &Path) -> Option<String> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut bytes = Vec::with_capacity(8192);
-    while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)).ok()? > 0 {
-        bytes.reserve(4096);
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn from_group(group: &Path, sample: &mut Sample) {
-    let read = |file: &str| whole(&group.join(file));
-    let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
-    if let Some(text) = read("cpu.stat") {
-        let value = |key: &str| pair(&text, key).map(|microseconds| microseconds * 1000);
+fn from_group(group: &Near<'_>, sample: &mut Sample, bytes: &mut Vec<u8>) {
+    let number = |text: &str| text.trim_ascii_end().parse::<u64>().ok();
+    if let Some(text) = group.text("cpu.stat", bytes) {
+        let value = |key: &str| pair(text, key).map(|microseconds| microseconds * 1000);
         sample.cpu = value("usage_usec").map(|all| (all, value("system_usec").unwrap_or(0)));
     }
-    sample.memory = number("memory.current").map(|all| {
+    sample.memory = group.text("memory.current", bytes).and_then(number).map(|all| {
         // As Podman and Docker count: what the kernel would give up first is not used.
-        let cache = read("memory.stat").and_then(|text| pair(&text, "inactive_file")).unwrap_or(0);
-        all.saturating_sub(cache)
+        let cache = group.text("memory.stat", bytes).and_then(|text| pair(text, "inactive_file"));
+        all.saturating_sub(cache.unwrap_or(0))
     });
-    if let Some(limit) = number("memory.max") {
+    if let Some(limit) = group.text("memory.max", bytes).and_then(number) {
         sample.memory_limit = Some(sample.memory_limit.map_or(limit, |all| all.min(limit)));
     }
-    sample.pids = number("pids.current");
-    sample.block = read("io.stat").map(|text| {
+    sample.pids = group.text("pids.current", bytes).and_then(number);
+    sample.block = group.text("io.stat", bytes).map(|text| {
         let sum = |key: &str| {
-            let values = text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+            let values = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix(key));
             values.filter_map(|value| value.parse::<u64>().ok()).sum()
         };
-        (sum("rbytes"), sum("wbytes"))
+        (sum("rbytes="), sum("wbytes="))
     });
 }
 
@@ -115,35 +116,40 @@ fn pair(text: &str, key: &str) -> Option<u64> {
 
 /// What the group's files do not tell, of its processes. What ended processes used is lost, but for those that
 /// one of these has waited for.
-fn from_processes(pids: &[i32], sample: &mut Sample) {
+fn from_processes(pids: &[i32], sample: &mut Sample, bytes: &mut Vec<u8>) {
     if pids.is_empty() {
         return;
     }
-    let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
-    let page = rustix::param::page_size() as u64;
-    let (mut cpu, mut memory, mut block) = ((0, 0), 0, Some((0_u64, 0_u64)));
-    for pid in pids {
-        let text = |file: &str| process::read_small(&format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let times = times(&String::from_utf8_lossy(&text("stat")));
-        cpu = (cpu.0 + (times.0 + times.1) * tick, cpu.1 + times.1 * tick);
-        let statm = text("statm");
-        let resident =
-            String::from_utf8_lossy(&statm).split_whitespace().nth(1).and_then(|w| w.parse::<u64>().ok());
-        memory += resident.unwrap_or(0) * page;
-        let io = text("io");
-        let io = String::from_utf8_lossy(&io);
-        let value = |key: &str| {
-            io.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))?.parse::<u64>().ok()
-        };
-        block = match (block, value("read_bytes"), value("write_bytes")) {
-            (Some((read, written)), Some(more), Some(further)) => Some((read + more, written + further)),
-            // The kernel tells it only to who may trace the process.
-            _ => None,
-        };
+    if sample.cpu.is_none() {
+        let tick = 1_000_000_000 / host::clock_ticks();
+        let mut cpu = (0, 0);
+        for pid in pids {
+            // A program's name may be no text.
+            let read = pseudo::read(CWD, &format!("/proc/{pid}/stat"), bytes);
+            let times = read.map_or((0, 0), |()| times(&String::from_utf8_lossy(bytes)));
+            cpu = (cpu.0 + (times.0 + times.1) * tick, cpu.1 + times.1 * tick);
+        }
+        sample.cpu = Some(cpu);
     }
-    sample.cpu = sample.cpu.or(Some(cpu));
-    sample.memory = sample.memory.or(Some(memory));
-    sample.block = sample.block.or(block);
+    if sample.memory.is_none() {
+        let page = rustix::param::page_size() as u64;
+        let resident = |pid: &i32, bytes: &mut Vec<u8>| {
+            let text = pseudo::text(CWD, &format!("/proc/{pid}/statm"), bytes)?;
+            text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+        };
+        let pages: u64 = pids.iter().filter_map(|pid| resident(pid, bytes)).sum();
+        sample.memory = Some(pages * page);
+    }
+    if sample.block.is_none() {
+        // The kernel tells it only to who may trace the process.
+        sample.block = pids.iter().try_fold((0, 0), |sum, pid| {
+            let text = pseudo::text(CWD, &format!("/proc/{pid}/io"), bytes)?;
+            let value = |key: &str| {
+                text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))?.parse::<u64>().ok()
+            };
+            Some((sum.0 + value("read_bytes")?, sum.1 + value("write_bytes")?))
+        });
+    }
     sample.pids = sample.pids.or(Some(pids.len() as u64));
 }
 
@@ -159,29 +165,27 @@ fn times(stat: &str) -> (u64, u64) {
 
 /// Bytes received and sent by all devices but loopback (`/proc/net/dev`).
 fn traffic(text: &str) -> (u64, u64) {
-    let mut sum = (0, 0);
+    let mut sum = (0_u64, 0_u64);
     for line in text.lines() {
         let Some((device, numbers)) = line.split_once(':') else { continue };
         if device.trim() == "lo" {
             continue;
         }
-        let numbers: Vec<u64> = numbers.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        sum.0 += numbers.first().unwrap_or(&0);
-        sum.1 += numbers.get(8).unwrap_or(&0);
+        let mut numbers = numbers.split_ascii_whitespace().map(|word| word.parse().unwrap_or(0));
+        sum.0 += numbers.next().unwrap_or(0);
+        sum.1 += numbers.nth(7).unwrap_or(0);
     }
     sum
 }
 
 /// All that the machine has. It is asked for each container, and stays what it is.
 fn total_memory() -> Option<u64> {
-    static TOTAL: std::sync::OnceLock<Option<u64>> = std::sync::OnceLock::new();
-    *TOTAL.get_or_init(read_total_memory)
-}
-
-fn read_total_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    static TOTAL: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    Some(*TOTAL.get_or_init(|| {
+        // What `/proc/meminfo` tells first, without all the rest.
+        let system = rustix::system::sysinfo();
+        system.totalram as u64 * u64::from(system.mem_unit)
+    }))
 }
 
 #[cfg(test)]

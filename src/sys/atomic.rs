@@ -1,5 +1,6 @@
 //! Files that are there whole or not at all.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -19,31 +20,77 @@ pub enum Durability {
 /// content or the new, never a part. A writer that is killed may leave that file, whose name begins
 /// with a dot; it goes with its directory.
 pub fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
-    let (dir, name) = split(path)?;
-    let dir = fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let temporary = format!(".{}.{:016x}", name.display(), random()?);
-    let file = fs::openat(
-        &dir,
-        &temporary,
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,
-        Mode::from_raw_mode(mode),
-    )?;
-    let mut file = std::fs::File::from(file);
-    let result = (|| {
-        file.write_all(bytes)?;
-        if durability == Durability::Synced {
-            fs::fdatasync(&file)?;
-        }
-        fs::renameat(&dir, &temporary, &dir, name)?;
-        if durability == Durability::Synced {
-            sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        }
-        Ok(())
-    })();
-    if result.is_err() {
-        let _ = fs::unlinkat(&dir, &temporary, AtFlags::empty());
+    let written = Written::new(path, bytes, mode)?;
+    if durability == Durability::Synced {
+        fs::fdatasync(&written.file)?;
     }
-    result
+    written.publish()?;
+    if durability == Durability::Synced {
+        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// What [`write`] does before the moment in which a reader sees it: for who has time before that, and none then.
+/// Dropping it leaves everything as it was.
+#[derive(Debug)]
+pub struct Written {
+    file: std::fs::File,
+    dir: OwnedFd,
+    temporary: Option<String>,
+    name: OsString,
+}
+
+impl Written {
+    /// Writes the other file.
+    pub fn new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
+        let (dir, name) = split(path)?;
+        let dir = fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let temporary = format!(".{}.{:016x}", name.display(), random()?);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = fs::openat(&dir, &temporary, flags, Mode::from_raw_mode(mode))?;
+        let mut written =
+            Self { file: file.into(), dir, temporary: Some(temporary), name: name.as_os_str().to_owned() };
+        written.file.write_all(bytes)?;
+        Ok(written)
+    }
+
+    /// Gives it its name.
+    pub fn publish(mut self) -> io::Result<()> {
+        if let Some(temporary) = &self.temporary {
+            fs::renameat(&self.dir, temporary, &self.dir, &self.name)?;
+        }
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            let _ = fs::unlinkat(&self.dir, temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// Makes `path` a symbolic link that points to `text` (not empty), which need be the name of nothing: as [`write`], for
+/// texts that are short.
+pub fn write_link(path: &Path, text: &str, durability: Durability) -> io::Result<()> {
+    match fs::symlink(text, path) {
+        Err(rustix::io::Errno::EXIST) => {
+            let (dir, name) = split(path)?;
+            let temporary = dir.join(format!(".{}.{:016x}", name.display(), random()?));
+            fs::symlink(text, &temporary)?;
+            fs::rename(&temporary, path).inspect_err(|_| {
+                let _ = fs::unlink(&temporary);
+            })?;
+        }
+        other => other?,
+    }
+    match durability {
+        Durability::Synced => sync_dir(path.parent().unwrap_or(Path::new("."))),
+        Durability::Volatile => Ok(()),
+    }
 }
 
 /// Creates `path` with `bytes` unless something has that name already (`AlreadyExists`). The
@@ -213,6 +260,18 @@ mod tests {
             assert_eq!(std::fs::read_to_string(dir.join("name")).unwrap(), text);
         }
         assert_eq!(names(), 1);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_link_takes_another_ones_place() {
+        let dir = std::env::temp_dir().join(format!("umiak-link-{:x}", random().unwrap()));
+        std::fs::create_dir(&dir).unwrap();
+        for (text, durability) in [("first", Durability::Synced), ("second", Durability::Volatile)] {
+            write_link(&dir.join("name"), text, durability).unwrap();
+            assert_eq!(std::fs::read_link(dir.join("name")).unwrap(), Path::new(text));
+        }
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod atomic;
+pub mod beside;
 pub mod bpf;
 pub mod capability;
 pub mod child;
@@ -28,6 +29,7 @@ pub mod packet;
 pub mod parallel;
 pub mod path;
 pub mod process;
+pub mod pseudo;
 pub mod pty;
 pub mod sched;
 pub mod seal;

@@ -272,7 +272,7 @@ fn damaged_records_hide_nothing_and_can_be_removed() {
     let umiak = Umiak::with_busybox();
     umiak.run(&["run", "--name", "whole", "--network", "none", "busybox", "true"]).ok();
     for (file, content) in
-        [("record.json", ""), ("record.json", "{\"a\":"), ("state.json", ""), ("exit.json", "")]
+        [("record.json", ""), ("record.json", "{\"a\":"), ("state.json", ""), ("exit", "{")]
     {
         let id = if file == "state.json" {
             umiak.detached(&["--name", "torn", "--network", "none", "busybox", "sleep", "1000"])
@@ -281,10 +281,15 @@ fn damaged_records_hide_nothing_and_can_be_removed() {
             umiak.inspect("torn", "{{.Id}}")
         };
         let path = umiak.dir.join("store/containers").join(id.trim()).join(file);
-        std::fs::write(&path, content).unwrap();
+        if file == "exit" {
+            std::fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(content, &path).unwrap();
+        } else {
+            std::fs::write(&path, content).unwrap();
+        }
         let listed = umiak.run(&["ps", "-a", "--format", "{{.Names}}"]);
         assert!(listed.stdout.contains("whole"), "{file}: {}", listed.stdout);
-        if file == "exit.json" {
+        if file == "exit" {
             // An end of which nothing is known.
             umiak.run(&["ps", "-a"]).ok().has("Exited (unknown)");
         } else {

@@ -275,7 +275,7 @@ fn clocks_and_pids_deceive_nobody() {
     kill(monitor);
     kill(init);
     eventually("it has ended", || umiak.status("gone") == "exited");
-    std::fs::remove_file(facts("gone").with_file_name("exit.json")).unwrap();
+    std::fs::remove_file(facts("gone").with_file_name("exit")).unwrap();
     change("gone", &|state| state["pid"] = stranger.id().into());
     assert_eq!(umiak.inspect("gone", "{{.State.Status}} {{.State.ExitCode}}"), "exited -1");
     umiak.run(&["kill", "gone"]).exits(125).tells("exited");

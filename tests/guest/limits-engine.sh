@@ -32,6 +32,46 @@ same "memory: inspect of one that runs" true "$(umiak inspect --format '{{.State
 check "memory: never above it" test "$(file many memory.peak 2>/dev/null || file many memory.current)" -le 33554432
 down many
 
+# systemd removes the group with its last process: a monitor that has to wait on a busy machine comes too late to read.
+if [ "$manager" = systemd ]; then
+    mkdir -m 777 "$work/gate"
+    # gate NAME COMMAND: runs it in a container with little memory when the gate is open.
+    gate() {
+        rm -f "$work/gate/go"
+        up --name "$1" -v "$work/gate:/gate" --memory 24m --memory-swap 24m "$image" sh -c "$2; until [ -e /gate/go ]; do sleep .1; done; $3"
+        dir=$(path "$1") monitor=$(umiak inspect --format '{{.State.ConmonPid}}' "$1")
+    }
+    more='dd if=/dev/zero of=/dev/null bs=100M count=1'
+    gate late true "exec $more"
+    kill -STOP "$monitor"
+    touch "$work/gate/go"
+    eventually "memory: the group of one that was killed is gone" test ! -e "$dir"
+    kill -CONT "$monitor"
+    same "memory: a late monitor" 137 "$(umiak wait late)"
+    same "memory: a late monitor knows why" "true 137" "$(umiak inspect --format '{{.State.OOMKilled}} {{.State.ExitCode}}' late)"
+    same "memory: its events, before the end" "oom died" "$(umiak events --stream=false --filter container=late --format '{{.Status}}' | grep -E '^(oom|died)$' | xargs)"
+    # Nor is it the program alone that may be killed.
+    gate part true "$more; exit 3"
+    kill -STOP "$monitor"
+    touch "$work/gate/go"
+    eventually "memory: the group of one whose part was killed is gone" test ! -e "$dir"
+    kill -CONT "$monitor"
+    same "memory: a late monitor, a part" "3 true" "$(umiak wait part) $(umiak inspect --format '{{.State.OOMKilled}}' part)"
+    # One that comes to its limit without being killed, and is killed by somebody else while another one of its slice has none.
+    gate calm 'dd if=/dev/zero of=/gate/file bs=1M count=60; rm /gate/file; exec sleep 1000' true
+    eventually "memory: it comes to its limit" grep -qE '^max [1-9]' "$dir/memory.events"
+    eventually "memory: it goes on" grep -q sleep "/proc/$(umiak inspect --format '{{.State.Pid}}' calm)/comm"
+    sleep 3
+    kill -STOP "$monitor"
+    umiak run --rm --network none --memory 24m --memory-swap 24m "$image" $more >/dev/null 2>&1
+    same "memory: another one is killed" 137 $?
+    kill -9 "$(umiak inspect --format '{{.State.Pid}}' calm)"
+    eventually "memory: the group of the other one is gone" test ! -e "$dir"
+    kill -CONT "$monitor"
+    same "memory: not everybody is killed for want of it" "137 false" "$(umiak wait calm) $(umiak inspect --format '{{.State.OOMKilled}}' calm)"
+    down late part calm
+fi
+
 # Processes, processors.
 up --name pids --pids-limit 8 "$image" sleep 1000
 umiak exec pids sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait' >"$work/got" 2>&1

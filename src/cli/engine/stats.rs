@@ -72,9 +72,8 @@ pub fn run(args: StatsArgs, globals: &Globals) -> Outcome {
     }
     let engine = globals.engine()?;
     // A slip in the template is told before anything is measured, and before there is anything.
-    let probe = row(&args, &ContainerSample::default(), None);
-    if args.format.as_deref() != Some("json") {
-        LISTING.render(args.format.as_deref(), true, &[probe])?;
+    if let Some(format) = args.format.as_deref().filter(|format| *format != "json") {
+        LISTING.render(Some(format), true, &[row(&args, &ContainerSample::default(), None)])?;
     }
     let mut before: HashMap<String, Sample> = HashMap::new();
     let clear = !args.no_stream && !args.no_reset && std::io::stdout().is_terminal() && args.format.is_none();
@@ -107,31 +106,31 @@ struct ContainerSample {
 
 /// Looks at the containers that are asked for. One that is named and goes later is no error.
 fn look(engine: &Engine, args: &StatsArgs, first: bool) -> Result<Vec<ContainerSample>, Failure> {
-    let mut found: Vec<(String, String, bool, Status)> = Vec::new();
+    let mut found: Vec<(String, String, NetworkMode, Status)> = Vec::new();
     if args.containers.is_empty() {
         let options = ListOptions { all: args.all, last: args.latest.then_some(1), ..ListOptions::default() };
         let (listed, _) = engine.list(&options)?;
         if args.latest && listed.is_empty() {
             return Err(Failure::new("there is no container"));
         }
-        found.extend(listed.into_iter().map(|one| {
-            let host = one.record.config.network == NetworkMode::Host;
-            (one.record.id.to_string(), one.record.name, host, one.status)
-        }));
+        found.extend(
+            listed.into_iter().map(|one| {
+                (one.record.id.to_string(), one.record.name, one.record.config.network, one.status)
+            }),
+        );
     }
     for name in &args.containers {
         match engine.lookup(name) {
             Ok((record, status)) => {
-                let host = record.config.network == NetworkMode::Host;
-                found.push((record.id.to_string(), record.name, host, status));
+                found.push((record.id.to_string(), record.name, record.config.network.clone(), status));
             }
             Err(error) if is_missing(&error) && !first => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let running = found.iter().filter_map(|(_, _, host_network, status)| {
-        Some(Subject { state: status.running()?, host_network: *host_network })
-    });
+    let running = found
+        .iter()
+        .filter_map(|(_, _, network, status)| Some(Subject { state: status.running()?, network }));
     let mut samples = stats::samples(&running.collect::<Vec<_>>()).into_iter();
     let rows = found.iter().map(|(id, name, _, status)| ContainerSample {
         id: id.clone(),
@@ -141,6 +140,7 @@ fn look(engine: &Engine, args: &StatsArgs, first: bool) -> Result<Vec<ContainerS
     Ok(rows.collect())
 }
 
+/// What is told of a container: for the default columns no more than they show.
 fn row(args: &StatsArgs, one: &ContainerSample, before: Option<&Sample>) -> Value {
     let sample = one.sample.clone().unwrap_or_default();
     let known = |text: Option<String>| text.unwrap_or_else(|| "--".to_owned());
@@ -164,14 +164,7 @@ fn row(args: &StatsArgs, one: &ContainerSample, before: Option<&Sample>) -> Valu
         (Some(used), Some(limit)) if limit > 0 => Some(used as f64 * 100.0 / limit as f64),
         _ => None,
     };
-    let memory = match (sample.memory, sample.memory_limit) {
-        (Some(used), Some(limit)) => format!("{} / {}", size::human(used), size::human(limit)),
-        _ => "-- / --".to_owned(),
-    };
-    let binary = match (sample.memory, sample.memory_limit) {
-        (Some(used), Some(limit)) => format!("{} / {}", binary(used), binary(limit)),
-        _ => "-- / --".to_owned(),
-    };
+    let memory = both(sample.memory.zip(sample.memory_limit));
     let (id, name) = (one.id.as_str(), &one.name);
     let id = if args.no_trunc { id } else { id.get(..12).unwrap_or(id) };
     let time = known(sample.cpu.map(|(used, _)| duration(used)));
@@ -183,21 +176,42 @@ fn row(args: &StatsArgs, one: &ContainerSample, before: Option<&Sample>) -> Valu
             "block_io": both(sample.block), "pids": pids,
         });
     }
-    let uptime = if sample.started > 0 { (sample.at - sample.started).max(0) } else { 0 };
-    json!({
-        "ID": id, "ContainerID": id, "Name": name,
-        "CPU": now, "CPUPerc": percent(now), "AVGCPU": percent(average), "AvgCPU": average,
+    let mut row = json!({
+        "ID": id, "Name": name, "CPUPerc": percent(now), "MemUsage": memory, "MemPerc": percent(memory_percent),
+        "NetIO": both(sample.network), "BlockIO": both(sample.block), "PIDS": pids, "UpTime": time,
+        "AVGCPU": percent(average),
+    });
+    if args.format.is_some()
+        && let Value::Object(fields) = &mut row
+    {
+        fields.extend(further(&sample, id, (now, average)));
+    }
+    row
+}
+
+/// What no default column shows.
+fn further(
+    sample: &Sample,
+    id: &str,
+    (now, average): (Option<f64>, Option<f64>),
+) -> serde_json::Map<String, Value> {
+    let memory = match (sample.memory, sample.memory_limit) {
+        (Some(used), Some(limit)) => format!("{} / {}", binary(used), binary(limit)),
+        _ => "-- / --".to_owned(),
+    };
+    let up = if sample.started > 0 { (sample.at - sample.started).max(0) } else { 0 };
+    let further = json!({
+        "ContainerID": id, "CPU": now, "AvgCPU": average,
         "CPUNano": sample.cpu.map(|(used, _)| used), "CPUSystemNano": sample.cpu.map(|(_, system)| system),
-        "SystemNano": sample.at,
-        "MemUsage": memory, "MemUsageBytes": binary, "MemLimit": sample.memory_limit,
-        "MemPerc": percent(memory_percent),
-        "NetIO": both(sample.network), "NetInput": sample.network.map(|n| n.0),
-        "NetOutput": sample.network.map(|n| n.1),
-        "BlockIO": both(sample.block), "BlockInput": sample.block.map(|n| n.0),
-        "BlockOutput": sample.block.map(|n| n.1),
-        "PIDS": pids, "PIDs": sample.pids, "UpTime": time, "Up": duration(uptime.unsigned_abs()),
-        "Duration": uptime,
-    })
+        "SystemNano": sample.at, "MemUsageBytes": memory, "MemLimit": sample.memory_limit,
+        "NetInput": sample.network.map(|n| n.0), "NetOutput": sample.network.map(|n| n.1),
+        "BlockInput": sample.block.map(|n| n.0), "BlockOutput": sample.block.map(|n| n.1),
+        "PIDs": sample.pids, "Up": duration(up.unsigned_abs()), "Duration": up,
+    });
+    match further {
+        Value::Object(fields) => fields,
+        _ => serde_json::Map::new(),
+    }
 }
 
 /// Bytes in powers of 1024.

@@ -5,12 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::is_default;
 use crate::base::address::Subnet;
 use crate::base::id::ContainerId;
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
 
 /// Whose the network of a container is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

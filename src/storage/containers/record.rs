@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EtcFiles, HealthConfig, Kernel, Limits, Marks, NamespaceMode, NetworkDetails, NetworkMode, UsernsMode,
-    VERSION, Who,
+    EtcFiles, ExitRecord, HealthConfig, Kernel, Limits, Marks, NamespaceMode, NetworkDetails, NetworkMode,
+    UsernsMode, VERSION, Who, is_default,
 };
 use crate::base::digest::{ChainId, Digest};
 use crate::base::id::ContainerId;
@@ -324,11 +324,6 @@ pub struct OneId {
     pub remembered: bool,
 }
 
-/// Records are read by the hundred: what says nothing is left out.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
 /// Which system calls are let through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -400,61 +395,6 @@ impl ContainerRecord {
             RootfsSource::Image { name, .. } => name.clone(),
             RootfsSource::Directory(path) => path.display().to_string(),
         }
-    }
-}
-
-/// How a container's first process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Exit {
-    /// It called exit.
-    Code(u8),
-    /// A signal ended it.
-    Signal(i32),
-    /// Nobody was there to see it.
-    Unknown,
-}
-
-impl Exit {
-    /// As Podman's users see it: 128+n for a signal, -1 where nobody knows.
-    pub fn code(self) -> i32 {
-        match self {
-            Self::Code(code) => code.into(),
-            Self::Signal(signal) => 128 + signal,
-            Self::Unknown => -1,
-        }
-    }
-}
-
-/// `exit.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExitRecord {
-    /// Format version.
-    pub version: u32,
-    /// How it ended.
-    pub exit: Exit,
-    /// Nanoseconds since 1970; 0 if it never started.
-    pub started: i64,
-    /// Nanoseconds since 1970 of the end, or of the moment that somebody noticed.
-    pub finished: i64,
-    /// Why it could not be started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// How often it had been started again when it ended.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub restarts: u32,
-    /// Whether its monitor means to start it again.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub again: bool,
-    /// Whether the kernel killed a process of it for want of memory.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub oom: bool,
-}
-
-impl ExitRecord {
-    /// A record of this format version.
-    pub fn new(exit: Exit, started: i64, finished: i64) -> Self {
-        Self { version: VERSION, exit, started, finished, error: None, restarts: 0, again: false, oom: false }
     }
 }
 
