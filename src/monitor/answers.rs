@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use super::remember::Remember;
+use crate::base::idmap::IdRange;
 use crate::base::report;
 use crate::network::fast::{self, Fast, Seat};
 use crate::network::plan::NetworkPlan;
@@ -23,8 +24,10 @@ pub const DOOR: &str = "answers.sock";
 fn consumers(record: &ContainerRecord, seat: Option<Seat>) -> Vec<Box<dyn Consumer>> {
     let mut all: Vec<Box<dyn Consumer>> = Vec::new();
     if record.config.one_id.remembered {
+        let only = |ranges: &[IdRange]| ranges.first().map_or(0, |range| range.container);
+        let own = record.mapping.as_ref().map_or((0, 0), |ids| (only(&ids.uids), only(&ids.gids)));
         // First: it may fork, and others make threads when they begin.
-        all.push(Box::new(Remember::new(!record.config.net.private.fast)));
+        all.push(Box::new(Remember::new(own, !record.config.net.private.fast)));
     }
     if record.config.net.private.fast {
         all.push(Box::new(Fast::new(seat)));

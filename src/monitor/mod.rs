@@ -1,12 +1,14 @@
 //! The monitor (L4): one process a container, forked from the command that starts it. It outlives
 //! that command; its own death loses nothing but what only it could have seen.
 
+mod acting;
 pub mod answers;
 mod care;
 mod health;
 pub mod journal;
 pub mod log;
 mod oom;
+mod people;
 mod probe;
 pub mod protocol;
 mod remember;

@@ -1,5 +1,5 @@
 //! Owners that are remembered (`--security-opt ownership=remembered`): with one id nobody's files can be somebody
-//! else's, but who asks can be told that they are.
+//! else's, but who asks can be told that they are; and that he is somebody else himself ([`super::acting`]).
 //!
 //! Nothing is allowed or kept from anybody by what is told here. Where something cannot be found out, the kernel
 //! makes the call, as it would without us.
@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use super::acting;
+use super::people::People;
 use crate::seccomp::answer::Consumer;
 use crate::seccomp::{Kernel, Told};
 use crate::sys::notify::{self, Answer, Call, Listener};
@@ -19,6 +21,8 @@ use crate::sys::{daemon, socket};
 #[derive(Debug)]
 pub struct Remember {
     eyes: Option<Eyes>,
+    /// The container's only user and group.
+    own: (u32, u32),
     /// Nobody else answers calls in this process, so that it may go into the container.
     alone: bool,
     /// Else another process does, with which this is the connection.
@@ -30,26 +34,32 @@ pub struct Remember {
 struct Eyes {
     first: OwnedFd,
     view: Option<View>,
+    people: People,
 }
 
 impl Eyes {
-    fn open(first: i32) -> io::Result<Self> {
+    fn open(first: i32, (uid, gid): (u32, u32)) -> io::Result<Self> {
         // Into its namespaces we can when it has become its program; what it asks for until then the kernel knows.
-        Ok(Self { first: process::pidfd_open(first)?, view: None })
+        Ok(Self { first: process::pidfd_open(first)?, view: None, people: People::new(uid, gid) })
     }
 
-    fn respond(&mut self, name: &str, call: &Call, listener: &Listener) -> Answer {
+    /// None if it has been said.
+    fn respond(&mut self, name: &str, call: &Call, listener: &Listener) -> Option<Answer> {
         if self.view.is_none() {
             self.view = View::enter(&self.first).ok();
         }
-        self.view.as_mut().map_or(Answer::Continue, |view| respond(view, name, call, listener))
+        let Some(view) = &mut self.view else { return Some(acting::unseen(&self.people, name, call)) };
+        if acting::is_ours(name) {
+            return acting::respond(&mut self.people, view, name, call, listener);
+        }
+        Some(respond(view, name, call, listener))
     }
 }
 
 impl Remember {
-    /// `alone`: nobody else answers calls in the process that this is for.
-    pub fn new(alone: bool) -> Self {
-        Self { eyes: None, alone, other: None }
+    /// `own`: the only user and group. `alone`: nobody else answers calls in the process that this is for.
+    pub fn new(own: (u32, u32), alone: bool) -> Self {
+        Self { eyes: None, own, alone, other: None }
     }
 }
 
@@ -59,7 +69,9 @@ fn serve(calls: &OwnedFd, mut eyes: Eyes) -> io::Result<()> {
         let (packet, listener) = socket::receive(calls)?;
         let Some(listener) = listener.map(Listener::copy) else { return Ok(()) };
         let Ok((name, call)) = serde_json::from_slice::<(String, Call)>(&packet) else { continue };
-        listener.answer(call.id, eyes.respond(&name, &call, &listener))?;
+        if let Some(answer) = eyes.respond(&name, &call, &listener) {
+            listener.answer(call.id, answer)?;
+        }
     }
 }
 
@@ -84,11 +96,11 @@ impl Consumer for Remember {
     fn told(&self) -> Vec<Told> {
         let devices =
             [("mknod", 1), ("mknodat", 2)].map(|(name, mode)| Told { name, kernel: Kernel::NoDevice(mode) });
-        ASKED.into_iter().map(Told::always).chain(devices).collect()
+        ASKED.into_iter().map(Told::always).chain(devices).chain(acting::told()).collect()
     }
 
     fn begin(&mut self, first: i32) -> io::Result<()> {
-        let eyes = Eyes::open(first)?;
+        let eyes = Eyes::open(first, self.own)?;
         if self.alone {
             self.eyes = Some(eyes);
             return Ok(());
@@ -106,7 +118,7 @@ impl Consumer for Remember {
 
     fn answer(&mut self, name: &'static str, call: &Call, listener: &Arc<Listener>) -> Option<Answer> {
         if let Some(eyes) = &mut self.eyes {
-            return Some(eyes.respond(name, call, listener));
+            return eyes.respond(name, call, listener);
         }
         let packet = serde_json::to_vec(&(name, call)).unwrap_or_default();
         let sent = self.other.as_ref().map(|other| socket::send(other, &packet, Some(listener.as_fd())));

@@ -8,14 +8,14 @@
 use std::ffi::OsStr;
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::{mount, namespace, process, userns};
+use super::{mount, namespace, process, pseudo, userns};
 
 /// The name of the attribute. Archives may not set it.
 pub const ATTRIBUTE: &str = "user.umiak.owner";
@@ -91,6 +91,8 @@ pub struct View {
     proc: OwnedFd,
     /// The number and the mount of this process's root directory.
     root: (u64, u64),
+    /// The container's user namespace.
+    home: (u64, u64),
 }
 
 /// An open file of a container (`O_PATH`).
@@ -114,7 +116,8 @@ impl View {
         process::set_undumpable()?;
         rustix::process::umask(Mode::empty());
         rustix::process::fchdir(&proc)?;
-        Ok(Self { proc, root: (0, 0) })
+        let home = user_namespace(&proc, "self")?;
+        Ok(Self { proc, root: (0, 0), home })
     }
 
     /// Opens what a thread of the container names. An error may be one of looking at that thread; what is wrong with
@@ -159,17 +162,33 @@ impl View {
         Ok(())
     }
 
+    /// Whether a thread is in the container's user namespace, and in none of its own.
+    pub fn is_at_home(&self, thread: i32) -> io::Result<bool> {
+        Ok(user_namespace(&self.proc, &thread.to_string())? == self.home)
+    }
+
     /// The mask of permissions of a thread (umask(2)).
     pub fn umask(&self, thread: i32) -> io::Result<u32> {
-        let status = rustix::fs::openat(
-            &self.proc,
-            format!("{thread}/status"),
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        let status = io::read_to_string(std::fs::File::from(status))?;
-        let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-        Ok(mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022))
+        let mask = self.status(thread, "Umask:")?;
+        Ok(mask.and_then(|mask| u32::from_str_radix(&mask, 8).ok()).unwrap_or(0o022))
+    }
+
+    /// Whether an exec gives a thread nothing (`PR_SET_NO_NEW_PRIVS`).
+    pub fn gains_nothing(&self, thread: i32) -> io::Result<bool> {
+        Ok(self.status(thread, "NoNewPrivs:")?.is_none_or(|value| value != "0"))
+    }
+
+    /// A line of a thread's status (proc_pid_status(5)).
+    fn status(&self, thread: i32, key: &str) -> io::Result<Option<String>> {
+        let mut bytes = Vec::new();
+        pseudo::read(&self.proc, &format!("{thread}/status"), &mut bytes)?;
+        let status = String::from_utf8_lossy(&bytes);
+        Ok(status.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim().to_owned()))
+    }
+
+    /// Keeps the owner beside an open file, which is named relative to the host's `/proc`.
+    pub(super) fn remember(&self, name: &str, owner: &Owner) -> io::Result<()> {
+        Ok(rustix::fs::setxattr(name, ATTRIBUTE, owner.text().as_bytes(), XattrFlags::empty())?)
     }
 
     /// Makes a file that stands for a device. Without room for attributes there is none, and no error. `waits` says
@@ -208,10 +227,29 @@ impl View {
     }
 }
 
+/// Which user namespace a process is in.
+fn user_namespace(proc: &OwnedFd, process: &str) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::statat(proc, format!("{process}/ns/user"), AtFlags::empty())?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+impl AsFd for Object {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl Object {
     fn new(fd: OwnedFd) -> Self {
         // Relative to the host's /proc.
         Self { name: format!("self/fd/{}", fd.as_raw_fd()), fd }
+    }
+
+    /// Whether it is run by an interpreter, whose bits count then. One that cannot be read is none.
+    pub fn is_script(&self) -> bool {
+        let mut start = [0; 2];
+        let read = rustix::fs::open(&*self.name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        read.and_then(|file| rustix::io::read(file, &mut start)).is_ok() && start == *b"#!"
     }
 
     /// Whom it is said to belong to, if not to whom the kernel says.

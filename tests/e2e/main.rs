@@ -41,6 +41,7 @@ mod net_relay;
 mod net_setup;
 mod net_shown;
 mod peers;
+mod people;
 mod push;
 mod registries;
 mod restart;
