@@ -47,7 +47,9 @@ impl Fixture {
             std::fs::create_dir_all(dir.join(sub)).unwrap();
         }
         std::fs::copy(busybox, lower.join("bin/busybox")).unwrap();
-        for applet in ["sh", "true", "id", "cat", "ps", "sleep", "tty", "stty", "pwd", "ls", "mkdir"] {
+        for applet in
+            ["sh", "true", "id", "cat", "ps", "sleep", "tty", "stty", "pwd", "ls", "mkdir", "readlink"]
+        {
             symlink("busybox", lower.join("bin").join(applet)).unwrap();
         }
         std::fs::write(lower.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:0:0::/home/web:/bin/sh\n")
@@ -150,6 +152,62 @@ fn overlay_and_copy_up(f: &Fixture) {
         !std::fs::read_to_string("/proc/self/mounts").unwrap().contains("umiak-api"),
         "nothing is on the host"
     );
+}
+
+/// Our children, dead ones too.
+fn children() -> Vec<i32> {
+    let own = std::process::id() as i32;
+    let all = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    all.filter(|pid| process::detailed_stat(*pid).is_ok_and(|stat| stat.parent == own)).collect()
+}
+
+fn namespaces_begun_before(f: &Fixture) {
+    let script = "cat /proc/self/uid_map /proc/self/gid_map; readlink /proc/self/ns/net; id -u";
+    let request = || f.request(&["sh", "-c", script]);
+    let own = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
+    let (told, _) = f.run(request());
+    let Some(begun) = runtime::begin(&request().spec) else {
+        // With one id, and for root, the maps are a matter of two writes.
+        return assert!(f.single || rustix::process::geteuid().is_root());
+    };
+    assert!(!f.single && children().len() == 3, "the keeper and two helpers");
+    drop(begun);
+    assert!(children().is_empty(), "all that was begun has ended");
+
+    let mut with = request();
+    with.begun = runtime::begin(&with.spec);
+    let (begun, status) = f.run(with);
+    assert_eq!(status, ExitStatus::Code(0), "{begun}");
+    let plain =
+        |text: &str| text.lines().filter(|line| !line.starts_with("net:")).collect::<Vec<_>>().join(" ");
+    assert_eq!(plain(&begun), plain(&told));
+    assert!(begun.contains("net:") && !begun.contains(own("net").to_str().unwrap()), "{begun}");
+    assert!(children().is_empty());
+
+    // What does not fit is let go of, and what is needed made.
+    let mut other = serde_json::to_value(&request().spec).unwrap();
+    let mapping = other["linux"]["uidMappings"].as_array_mut().unwrap().last_mut().unwrap();
+    mapping["size"] = json!(mapping["size"].as_u64().unwrap() - 1);
+    let other = serde_json::from_value(other).unwrap();
+    let mut with = request();
+    with.begun = runtime::begin(&other);
+    assert!(with.begun.is_some());
+    assert_eq!(plain(&f.run(with).0), plain(&told));
+    assert!(children().is_empty());
+
+    // Whoever has killed all that was begun: the container is not made, or made another way.
+    let mut with = f.request(&["true"]);
+    with.begun = runtime::begin(&with.spec);
+    for child in children() {
+        process::pidfd_signal(process::pidfd_open(child).unwrap(), libc::SIGKILL).unwrap();
+    }
+    if let Ok(mut created) = runtime::create(with) {
+        created.start().unwrap();
+        process::wait(&created.pidfd).unwrap();
+    }
+    assert!(children().is_empty());
 }
 
 fn users_by_name(f: &Fixture) {
@@ -344,8 +402,9 @@ fn calls_are_answered(f: &Fixture) {
 fn main() {
     let Some(fixture) = Fixture::new() else { return };
     type Test = fn(&Fixture);
-    let tests: [(&str, Test); 8] = [
+    let tests: [(&str, Test); 9] = [
         ("overlay_and_copy_up", overlay_and_copy_up),
+        ("namespaces_begun_before", namespaces_begun_before),
         ("users_by_name", users_by_name),
         ("errors_have_their_codes", errors_have_their_codes),
         ("a_dropped_container_dies", a_dropped_container_dies),

@@ -13,7 +13,8 @@ use rustix::termios::{self, OptionalActions, Termios};
 use crate::monitor::protocol::{Event, MAX_BODY, Request, Stream};
 use crate::storage::containers::ContainerConfig;
 use crate::sys::signal::{read_signal, signalfd};
-use crate::sys::socket::LEFT_UNREAD;
+use crate::sys::socket::{self, LEFT_UNREAD};
+use crate::sys::userns::Begun;
 
 /// Keys that leave a container's terminal without ending it; Podman's default is ctrl-p,ctrl-q.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +155,8 @@ pub struct Relay<'a> {
     pub keys: &'a DetachKeys,
     /// What is shown of the program's output.
     pub outputs: Outputs,
+    /// Namespaces that were begun for the program. Let go of when it has them.
+    pub begun: Option<Begun>,
 }
 
 /// Streams that are shown.
@@ -191,23 +194,18 @@ impl Backlog {
 
 /// Waits for the word that the program runs (its pid), or that it cannot.
 pub fn wait_started(socket: BorrowedFd<'_>) -> io::Result<Result<i32, Ending>> {
-    let mut buffer = vec![0; MAX_BODY + 1];
     loop {
-        match rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()) {
-            Err(Errno::INTR | LEFT_UNREAD) => {}
-            Ok((0, _)) => return Ok(Err(Ending::Lost)),
-            Err(error) => return Err(error.into()),
-            Ok((length, _)) => match Event::decode(&buffer[..length]) {
-                Some(Event::Started(pid)) => return Ok(Ok(pid)),
-                Some(Event::Failed { code, message, hint }) => {
-                    return Ok(Err(Ending::Failed {
-                        code,
-                        message: message.to_owned(),
-                        hint: hint.to_owned(),
-                    }));
-                }
-                _ => {}
-            },
+        let (packet, _) = socket::receive(socket)?;
+        if packet.is_empty() {
+            return Ok(Err(Ending::Lost));
+        }
+        match Event::decode(&packet) {
+            Some(Event::Started(pid)) => return Ok(Ok(pid)),
+            Some(Event::Failed { code, message, hint }) => {
+                let (message, hint) = (message.to_owned(), hint.to_owned());
+                return Ok(Err(Ending::Failed { code, message, hint }));
+            }
+            _ => {}
         }
     }
 }
@@ -398,7 +396,11 @@ impl Relay<'_> {
                 Some(Event::Failed { code, message, hint }) => {
                     Some(Ending::Failed { code, message: message.to_owned(), hint: hint.to_owned() })
                 }
-                Some(Event::Started(_) | Event::Checked(..) | Event::Networks { .. }) | None => None,
+                Some(Event::Started(_)) => {
+                    self.begun = None;
+                    None
+                }
+                Some(Event::Checked(..) | Event::Networks { .. }) | None => None,
             }),
         }
     }

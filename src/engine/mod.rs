@@ -119,7 +119,10 @@ impl Engine {
     fn layer_store(&self, record: &ContainerRecord) -> Store {
         let ownership = match &record.mapping {
             None => Ownership::Host,
-            _ if self.rung().kind == RungKind::Root => unshare::ownership().unwrap_or(Ownership::Host),
+            // Only root can be on that rung; the way to the others leads through some files.
+            _ if host::uid() == 0 && self.rung().kind == RungKind::Root => {
+                unshare::ownership().unwrap_or(Ownership::Host)
+            }
             Some(mapping) if mapping.is_single() => Ownership::Single,
             Some(_) => Ownership::Mapped,
         };

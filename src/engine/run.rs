@@ -29,6 +29,7 @@ use crate::storage::events::Event;
 use crate::storage::images::ImageRecord;
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
+use crate::sys::userns::Begun;
 use crate::sys::{child, daemon, host, process, socket};
 
 /// A container whose monitor has been started.
@@ -40,6 +41,8 @@ pub struct Started {
     pub socket: OwnedFd,
     /// The write end of its standard input, if it was asked to be interactive without a terminal.
     pub stdin: Option<OwnedFd>,
+    /// Namespaces that were begun for it: to be kept until it has started.
+    pub begun: Option<Begun>,
 }
 
 impl Engine {
@@ -265,7 +268,7 @@ impl Engine {
         let mut packet = Vec::new();
         Request::Go.encode(&mut packet);
         rustix::net::send(&socket, &packet, rustix::net::SendFlags::NOSIGNAL).map_err(|_| failed())?;
-        Ok(Started { id: record.id.clone(), socket, stdin: None })
+        Ok(Started { id: record.id.clone(), socket, stdin: None, begun: None })
     }
 
     fn launch(
@@ -282,7 +285,11 @@ impl Engine {
         // The addresses in shared networks are taken by the monitor, who lives as long as they are needed; its
         // files have them in it.
         let shared = record.config.network == NetworkMode::Shared;
-        let request = if shared { None } else { Some(self.create_request(&record)?) };
+        let begun = if shared { None } else { begin(&record) };
+        let mut request = if shared { None } else { Some(self.create_request(&record)?) };
+        if let Some(request) = &mut request {
+            request.begun = begun;
+        }
         self.containers.prepare_run_dir(&record.id)?;
         if may_restart(&record.config) {
             self.containers.set_stopped(&record.id, false)?;
@@ -308,7 +315,13 @@ impl Engine {
                 let given = Given { request, lock, client: theirs, stdin: stdin_read, passed, hold };
                 process::exit_now(monitor::run(self.job(record, given)))
             }
-            daemon::Fork::Parent(_) => Ok(Started { id, socket: ours, stdin: stdin_write }),
+            daemon::Fork::Parent(_) => {
+                let begun = request.as_mut().and_then(|request| request.begun.take());
+                // Each page of it that is written to now would have to be copied, for the monitor has it too; and the
+                // processors are wanted elsewhere. It goes with the command.
+                std::mem::forget((request, record));
+                Ok(Started { id, socket: ours, stdin: stdin_write, begun })
+            }
         }
     }
 
@@ -503,6 +516,23 @@ impl Engine {
 /// Whether overlayfs keeps its marks where a user namespace may write them: not where the host's root mounts it.
 pub(super) fn has_user_marks(record: &ContainerRecord) -> bool {
     record.mapping.is_some() && record.config.rootfs_ids.is_none()
+}
+
+/// Begins those of a container's namespaces that can be begun before more than its record is known, if it joins nobody's.
+fn begin(record: &ContainerRecord) -> Option<Begun> {
+    let config = &record.config;
+    let modes = [&config.pid, &config.ipc, &config.uts, &config.cgroupns];
+    let joins = modes.iter().any(|mode| !matches!(mode, NamespaceMode::Private | NamespaceMode::Host))
+        || matches!(config.network, NetworkMode::Container(_) | NetworkMode::Path(_))
+        || matches!(config.userns, UsernsMode::Container(_) | UsernsMode::Path(_));
+    let mapping = record.mapping.as_ref().filter(|_| !joins)?;
+    let own = [
+        (config.network.is_own(), libc::CLONE_NEWNET),
+        (config.ipc == NamespaceMode::Private, libc::CLONE_NEWIPC),
+        (config.uts == NamespaceMode::Private, libc::CLONE_NEWUTS),
+    ];
+    let kinds = own.iter().filter(|(own, _)| *own).fold(0, |all, (_, kind)| all | *kind as u64);
+    Begun::begin(mapping, kinds)
 }
 
 /// What a monitor has of the command that it is forked from.

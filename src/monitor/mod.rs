@@ -41,13 +41,14 @@ use crate::network::shared;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{
     ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthConfig, HealthRun, LogDriver,
-    NamespaceMode, RestartPolicy, RunEndpoint, RunState,
+    NamespaceMode, PreparedState, RestartPolicy, RunEndpoint, RunState,
 };
 use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::Lock;
 use crate::sys::process::{self, ExitStatus};
 pub use crate::sys::socket::connect;
+use crate::sys::userns::Begun;
 use crate::sys::{daemon, host, signal, socket};
 
 /// Why a container could not be started or supervised.
@@ -250,6 +251,8 @@ fn detach(job: &Job) {
     }
     let mut keep = vec![job.client.as_raw_fd(), job.lock.as_fd().as_raw_fd()];
     keep.extend(job.stdin.iter().chain(job.passed.iter().flatten()).map(AsRawFd::as_raw_fd));
+    let begun = job.request.iter().filter_map(|request| request.begun.as_ref());
+    keep.extend(begun.flat_map(Begun::descriptors).map(|fd| fd.as_raw_fd()));
     keep.extend(job.record.config.kernel.preserve_fds.iter().map(|fd| *fd as i32));
     daemon::close_fds_except(&keep);
     for ignored in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
@@ -324,7 +327,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
             Some((log, listener))
         }
     };
-    let Born { mut created, mut streams, plan, mut relay, answers, known } = create(job)?;
+    let Born { mut created, mut streams, plan, mut relay, answers, known, facts } = create(job, restarts)?;
     // The program has them now; a pipe is not to stay open because we hold an end of it.
     daemon::close_fds(&job.record.config.kernel.preserve_fds);
     // Against a look at our memory or at /proc/PID/exe from a container that sees the host's pids. Not
@@ -338,21 +341,18 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         let _ = rustix::termios::tcsetwinsize(terminal, size);
     }
     let id = &job.record.id;
-    let mut state = RunState::new(
-        host::boot_id().to_owned(),
-        created.pid,
-        created.start_time,
-        host::now(),
-        created.cgroup.clone(),
-    );
-    state.restarts = restarts;
-    let held = job.hold && restarts == 0;
-    state.held = held;
-    state.endpoint = plan.as_ref().and_then(endpoint);
+    let (mut state, prepared) = match facts {
+        Some(facts) => facts,
+        None => {
+            let of = (created.pid, created.start_time, created.cgroup.as_deref());
+            prepare_facts(job, restarts, plan.as_ref(), of)?
+        }
+    };
+    let held = state.held;
     // Before the gate opens: a program that runs is always one that `ps` knows of. If we die in
     // between, the gate's end closes and the program never begins. The end of the run before is the
     // truth until then.
-    job.containers.write_state(id, &state)?;
+    prepared.publish()?;
     job.containers.clear_exit(id)?;
     write_marks(job, created.pid).map_err(io_error(job, "writing the process IDs"))?;
     if let (Some(ours), Some(plan)) = (&relay, &plan) {
@@ -413,6 +413,22 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
         supervisor.tell(&Told::Started(created.pid));
     }
     Ok(Run { created, state, relay, answers })
+}
+
+/// The facts of a run, written down for the moment in which it begins.
+fn prepare_facts(
+    job: &Job,
+    restarts: u32,
+    plan: Option<&NetworkPlan>,
+    (pid, start_time, cgroup): (i32, u64, Option<&std::path::Path>),
+) -> Result<(RunState, PreparedState), Error> {
+    let (boot_id, cgroup) = (host::boot_id().to_owned(), cgroup.map(PathBuf::from));
+    let mut state = RunState::new(boot_id, pid, start_time, host::now(), cgroup);
+    state.restarts = restarts;
+    state.held = job.hold && restarts == 0;
+    state.endpoint = plan.and_then(endpoint);
+    let prepared = job.containers.prepare_state(&job.record.id, &state)?;
+    Ok((state, prepared))
 }
 
 /// Waits for the word that the program may begin; if it will not, the first process is ended.
@@ -640,10 +656,12 @@ struct Born {
     answers: Option<Answers>,
     /// The kind of queue that an earlier relay found.
     known: Option<QueueKind>,
+    /// What is to be recorded of it, if that could be written already.
+    facts: Option<(RunState, PreparedState)>,
 }
 
 /// Creates the container: over an overlay, or, where there can be none, over a copy of the layers.
-fn create(job: &mut Job) -> Result<Born, Error> {
+fn create(job: &mut Job, restarts: u32) -> Result<Born, Error> {
     let name = job.record.name.clone();
     let plan = job.networks.plan(&job.record).map_err(io_error(job, "planning the network"))?;
     let known = plan.as_ref().and_then(|_| known_queue(job));
@@ -651,6 +669,16 @@ fn create(job: &mut Job) -> Result<Born, Error> {
     // Who is alone may have a better way than one who shares a router has found.
     let known = known.filter(|kind| !(alone && *kind == QueueKind::Absent));
     let tried = forced_way().or(known);
+    let stdin = job.stdin.take();
+    let copy = || stdin.as_ref().and_then(|fd| fd.try_clone().ok());
+    let spare = copy();
+    if job.record.config.restart != RestartPolicy::No {
+        job.stdin = copy();
+    }
+    let request = match job.request.take() {
+        Some(request) => request,
+        None => (job.again)(&job.record).map_err(io_error(job, "preparing the start"))?,
+    };
     let attempt = |mut request: Box<CreateRequest>, stdin: Option<OwnedFd>| {
         let io = |source| Error::Io { action: "making the streams", name: name.clone(), source };
         let (stdio, streams) = match &job.passed {
@@ -692,20 +720,16 @@ fn create(job: &mut Job) -> Result<Born, Error> {
             Ok(())
         };
         let born: Option<runtime::Born<'_>> = plan.is_some().then_some(&mut begin);
-        let created = runtime::create_with(*request, born)
+        let mut facts = None;
+        let mut meanwhile = |pid: i32, start_time: Option<u64>, cgroup: Option<&std::path::Path>| {
+            // What goes wrong here goes wrong once more, and is told, when it is needed.
+            facts =
+                start_time.and_then(|at| prepare_facts(job, restarts, plan.as_ref(), (pid, at, cgroup)).ok());
+        };
+        let created = runtime::create_with(*request, born, &mut meanwhile)
             .map_err(|source| Error::Runtime { name: name.clone(), source })?;
         let relay = relay.transpose().map_err(failed)?;
-        Ok(Born { created, streams, plan: plan.clone(), relay, answers, known })
-    };
-    let stdin = job.stdin.take();
-    let copy = || stdin.as_ref().and_then(|fd| fd.try_clone().ok());
-    let spare = copy();
-    if job.record.config.restart != RestartPolicy::No {
-        job.stdin = copy();
-    }
-    let request = match job.request.take() {
-        Some(request) => request,
-        None => (job.again)(&job.record).map_err(io_error(job, "preparing the start"))?,
+        Ok(Born { created, streams, plan: plan.clone(), relay, answers, known, facts })
     };
     match attempt(request, stdin) {
         Err(Error::Runtime { source, .. }) if source.is_no_overlay() => {

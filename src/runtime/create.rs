@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Spec};
 
 use super::hooks::{self, HookState};
 use super::init::{self, Init};
@@ -17,7 +17,8 @@ use super::{CacheGroups, CreateRequest, Error, Gate, Stdio, cache, early, listen
 use crate::cgroup::{self, Group, Outcome, Scope, Unit};
 use crate::sys::mount::Held;
 use crate::sys::process::{self, Child, CloneOptions};
-use crate::sys::{ids, namespace, netdevice, socket, userns};
+use crate::sys::userns::{self, Begun};
+use crate::sys::{ids, namespace, netdevice, socket};
 
 /// A container whose init waits at the start gate. Dropping it before it is started or detached
 /// kills the init.
@@ -43,6 +44,8 @@ pub struct Created {
     outside: Option<Held>,
     /// The connection with the init until it is started or detached.
     gate: Option<OwnedFd>,
+    /// What it was made of. Taken apart when the gate has been opened: somebody waits until then.
+    made_of: Option<Box<(CreateRequest, InitPlan)>>,
 }
 
 impl Created {
@@ -61,7 +64,11 @@ impl Created {
 
     /// Opens a held gate; returns when the program has been executed, or its error.
     pub fn start(&mut self) -> Result<(), Error> {
-        open_gate(self.gate.as_ref().ok_or(Error::NotRunning)?)?;
+        let gate = self.gate.as_ref().ok_or(Error::NotRunning)?;
+        let said = say_start(gate);
+        self.made_of = None;
+        // Who has ended may have said why.
+        read_outcome(gate).and(said)?;
         // Only what was started is not ended when this is dropped.
         self.gate = None;
         Ok(())
@@ -100,9 +107,8 @@ fn discard(pidfd: &OwnedFd, cgroup: Option<(&Path, Option<&Unit>)>) {
     }
 }
 
-fn open_gate(socket: &OwnedFd) -> Result<(), Error> {
-    socket::send(socket, START, None).map_err(|_| Error::NotRunning)?;
-    read_outcome(socket)
+fn say_start(socket: &OwnedFd) -> Result<(), Error> {
+    socket::send(socket, START, None).map_err(|_| Error::NotRunning)
 }
 
 /// Reads what becomes of the exec: the socket is closed by it, or carries its error.
@@ -119,21 +125,36 @@ pub(super) fn read_outcome(socket: &OwnedFd) -> Result<(), Error> {
 /// its error. [`Error::NotRunning`] if nobody waits there.
 pub fn start(gate: &Path) -> Result<(), Error> {
     let socket = socket::connect(gate).map_err(|_| Error::NotRunning)?;
-    open_gate(&socket)
+    let said = say_start(&socket);
+    read_outcome(&socket).and(said)
 }
 
 /// Makes the container; its init waits at the gate when this returns. The caller must be
 /// single-threaded: the init is a fork of it.
 pub fn create(request: CreateRequest) -> Result<Created, Error> {
-    create_with(request, None)
+    create_with(request, None, &mut |_, _, _| {})
+}
+
+/// Begins what of a container's namespaces can be begun before the rest of it is known, for [`CreateRequest::begun`].
+pub fn begin(spec: &Spec) -> Option<Begun> {
+    let (mapping, kinds) = plan::to_begin(spec.linux().as_ref()?)?;
+    Begun::begin(&mapping, kinds)
 }
 
 /// Told the init's pid as soon as that has its namespaces and ids; it does nothing before this returns.
 pub type Born<'a> = &'a mut (dyn FnMut(i32) -> io::Result<()> + 'a);
 
+/// Told the init's pid, its start time if that is known, and the directory of its control group, when the init has all
+/// that it waits for: what is done there is done beside what the init does.
+pub type Meanwhile<'a> = &'a mut (dyn FnMut(i32, Option<u64>, Option<&Path>) + 'a);
+
 /// As [`create`]; with what shall be begun beside the container's own making.
-pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result<Created, Error> {
-    let ready = request.filter.take();
+pub fn create_with(
+    mut request: CreateRequest,
+    born: Option<Born<'_>>,
+    meanwhile: Meanwhile<'_>,
+) -> Result<Created, Error> {
+    let (ready, begun) = (request.filter.take(), request.begun.take());
     let linux = request.spec.linux().as_ref();
     let filter = match linux.and_then(|linux| linux.seccomp().as_ref()) {
         Some(profile) if ready.is_none() => Some(crate::seccomp::compile(profile)?),
@@ -141,7 +162,7 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
     };
     let terminal = matches!(request.stdio, Stdio::Terminal | Stdio::ConsoleSocket(_));
     let inputs = plan::Inputs { filter, terminal, root: ids::euid() == 0 };
-    let plan = plan::plan(&request, inputs)?;
+    let mut plan = plan::plan(&request, inputs)?;
     check_labels(&plan.process.labels)?;
     if linux.and_then(|linux| linux.mount_label().as_deref()).is_some_and(|label| !label.is_empty())
         && !Modules::present().selinux
@@ -164,6 +185,10 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
         Outcome::Later(scope) => (None, Some(scope), None),
         Outcome::None(reason) => (None, None, Some(reason)),
     };
+    let begun = begun.filter(|begun| plan.takes(begun.mapping(), begun.kinds()) && begun.is_there());
+    if let Some(begun) = &begun {
+        plan.namespaces.leave_out(begun.kinds() | libc::CLONE_NEWUSER as u64);
+    }
     let mut unit = None;
     let birth = Birth {
         request: &request,
@@ -172,7 +197,9 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
         console_socket,
         listener,
         early,
+        begun,
         born,
+        meanwhile,
     };
     let mut made = None;
     let born = birth.go(scope, &mut made).and_then(|born| match request.witnesses.iter().all(alive) {
@@ -202,6 +229,11 @@ pub fn create_with(mut request: CreateRequest, born: Option<Born<'_>>) -> Result
             cache,
             outside,
             gate: Some(gate),
+            made_of: Some({
+                // The program has these now; who holds them would keep them from ever ending.
+                (request.stdio, request.answerer) = (Stdio::Inherit, None);
+                Box::new((request, plan))
+            }),
         }),
         Err(error) => {
             let error = match starved(&request, group.as_ref()) {
@@ -264,14 +296,16 @@ pub(super) fn connect_console(stdio: &Stdio) -> Result<Option<OwnedFd>, Error> {
 }
 
 /// One container's birth.
-struct Birth<'a, 'b> {
+struct Birth<'a, 'b, 'c> {
     request: &'a CreateRequest,
     plan: &'a InitPlan,
     group: Option<&'a Group>,
     console_socket: Option<OwnedFd>,
     listener: Option<OwnedFd>,
     early: Vec<Option<OwnedFd>>,
+    begun: Option<Begun>,
     born: Option<Born<'b>>,
+    meanwhile: Meanwhile<'c>,
 }
 
 struct Made {
@@ -282,7 +316,7 @@ struct Made {
     cache: CacheGroups,
 }
 
-impl Birth<'_, '_> {
+impl Birth<'_, '_, '_> {
     /// A group that systemd makes around the init is told in `made`, also if the birth fails later.
     fn go(mut self, scope: Option<Scope>, made: &mut Option<(Group, Unit)>) -> Result<Made, Error> {
         let (ours, theirs) = socket::packet_pair().map_err(|e| Error::host("making a socket", e))?;
@@ -321,7 +355,8 @@ impl Birth<'_, '_> {
             None => Ok(CacheGroups::default()),
             Some(plan) => cache::apply(plan, &self.request.id, child.pid),
         };
-        let result = cache.and_then(|cache| match self.accompany(&child, &ours, late) {
+        let group = made.as_ref().map(|(group, _)| group).or(self.group).map(|group| &*group.path);
+        let result = cache.and_then(|cache| match self.accompany(&child, &ours, late, (start_time, group)) {
             Ok(terminal) => Ok((terminal, cache)),
             Err(error) => {
                 discard(&child.pidfd, None);
@@ -364,6 +399,9 @@ impl Birth<'_, '_> {
         };
         let options =
             CloneOptions { namespaces: namespaces.clone, cgroup, sibling: false, close: Some(ours.as_fd()) };
+        if let Some(begun) = &self.begun {
+            return spawn_in(begun, options, init);
+        }
         if namespaces.join.is_empty() {
             return process::spawn(options, || init::run(init)).map_err(Error::Namespaces);
         }
@@ -404,10 +442,19 @@ impl Birth<'_, '_> {
     }
 
     /// Does the parent's part until the init waits at the gate; returns the terminal.
-    fn accompany(&mut self, child: &Child, socket: &OwnedFd, late: bool) -> Result<Option<OwnedFd>, Error> {
+    fn accompany(
+        &mut self,
+        child: &Child,
+        socket: &OwnedFd,
+        late: bool,
+        (start_time, group): (Option<u64>, Option<&Path>),
+    ) -> Result<Option<OwnedFd>, Error> {
         let go = || socket::send(socket, GO, None).map_err(|_| Error::Died);
-        if let Some(mapping) = &self.plan.mapping {
-            userns::write_maps(child.pid, mapping)?;
+        let begun = self.begun.take();
+        match (&begun, &self.plan.mapping) {
+            (Some(begun), _) => begun.finish()?,
+            (None, Some(mapping)) => userns::write_maps(child.pid, mapping)?,
+            (None, None) => {}
         }
         let born = self.born.take();
         let waits = self.plan.mapping.is_some() || late || born.is_some();
@@ -423,6 +470,9 @@ impl Birth<'_, '_> {
         if waits {
             go()?;
         }
+        // Others are in the namespaces now.
+        drop(begun);
+        (self.meanwhile)(child.pid, start_time, group);
         let mut terminal = None;
         loop {
             let (bytes, fd) = socket::receive(socket).map_err(|e| Error::host("waiting for the init", e))?;
@@ -510,6 +560,27 @@ impl Birth<'_, '_> {
             annotations,
         }
     }
+}
+
+/// Has the init born in namespaces that are there already, by way of a short-lived process whose sibling it is. Their
+/// ids may still be being mapped.
+fn spawn_in(begun: &Begun, options: CloneOptions<'_>, init: Init<'_>) -> Result<Child, Error> {
+    let mut born = Err(io::ErrorKind::NotFound.into());
+    // Stays ours: what the one between closed would be closed in its own table alone.
+    let mut init = Some(init);
+    let between = process::spawn_sharing(CloneOptions { namespaces: 0, ..options }, || {
+        born = begun.join().and_then(|()| {
+            let second = CloneOptions { cgroup: None, sibling: true, close: None, ..options };
+            process::spawn(second, || init.take().map_or(125, init::run)).map(|child| child.pid)
+        });
+        0
+    })
+    .map_err(|e| Error::host("creating a process", e))?;
+    process::wait(&between.pidfd).map_err(|e| Error::host("joining namespaces", e))?;
+    let pid = born.map_err(Error::Namespaces)?;
+    // It is our child, so its pid stays its own until we reap it.
+    let pidfd = process::pidfd_open(pid).map_err(|e| Error::host("opening the init", e))?;
+    Ok(Child { pid, pidfd })
 }
 
 fn join_all(plan: &InitPlan) -> Result<(), (String, io::Error)> {

@@ -83,7 +83,6 @@ impl Channel {
         self.wait_for(DETACH)?;
         loop {
             let action = || "waiting at the start gate".to_owned();
-            // The new connection takes the old one's number, which the stub knows.
             self.socket = socket::accept(&listener).doing(action)?;
             // Who connects and goes away has not started anything.
             if self.wait_for(START).is_ok() {
@@ -166,7 +165,11 @@ fn become_program(
         load_filter(filter, channel)?;
     }
 
-    channel.pass_gate()?;
+    // Where nothing else is to be done then, the stub waits for the word, and is there already when it comes.
+    let waits = channel.gated && channel.listener.is_none() && start_hooks.is_empty() && program.is_some();
+    if !waits {
+        channel.pass_gate()?;
+    }
     let Some(program) = program else {
         let chain = vec!["process: the configuration has none to be started".to_owned()];
         return Err(Failure { kind: FailureKind::Setup, errno: 0, chain });
@@ -191,9 +194,8 @@ fn become_program(
     label::of_the_next_program(&plan.labels)?;
     let last = seal::Last {
         program: &program,
-        args: &plan.args,
-        env: &env,
         report: channel.socket.as_fd(),
+        waits,
         filter: late,
         init: plan.init,
     };
@@ -202,7 +204,10 @@ fn become_program(
     for limit in plan.limits.iter().filter(|limit| with_room(limit) != **limit) {
         set_limit(limit, plan.clamp_limits)?;
     }
-    let error = stub.execute();
+    if waits {
+        channel.say(&Message::Ready, None)?;
+    }
+    let error = stub.execute(channel.socket.as_fd(), &plan.args, &env);
     if error.raw_os_error() == Some(libc::E2BIG) {
         let shown = String::from_utf8_lossy(plan.args[0].as_bytes());
         return Err(Failure::new(FailureKind::NotExecutable, format!("exec: \"{shown}\""), &error));

@@ -37,8 +37,9 @@ use crate::base::idmap::IdMapping;
 use crate::cgroup;
 pub use crate::sys::mount::Overlay;
 use crate::sys::seccomp::Filter;
+use crate::sys::userns::Begun;
 pub use cache::{CacheGroups, update as update_cache};
-pub use create::{Born, Created, create, create_with, start};
+pub use create::{Born, Created, Meanwhile, begin, create, create_with, start};
 pub use error::Error;
 pub use exec::{Executed, exec};
 
@@ -181,6 +182,9 @@ pub struct CreateRequest {
     pub caller: u32,
     /// The filter of its profile, if that is compiled already; `spec.linux.seccomp` is not looked at then.
     pub filter: Option<Filter>,
+    /// Its user namespace and others, if they were begun before all this was known. Not used where they are not what
+    /// the spec says.
+    pub begun: Option<Begun>,
     /// Who gets the filter's listener, if it has one: as [`crate::seccomp::answer::serve`] does. Else it goes to the
     /// profile's `listenerPath`.
     pub answerer: Option<OwnedFd>,
@@ -240,6 +244,7 @@ impl CreateRequest {
             complete_cgroup: false,
             caller: crate::sys::ids::euid(),
             filter: None,
+            begun: None,
             answerer: None,
         }
     }

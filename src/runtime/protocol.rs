@@ -90,7 +90,7 @@ pub const GO: &[u8] = b"G";
 /// The parent's word that the container is recorded and will be started by another process.
 pub const DETACH: &[u8] = b"D";
 /// The word that opens the start gate.
-pub const START: &[u8] = b"S";
+pub const START: &[u8] = &[seal::BEGIN];
 
 /// What the init says.
 #[derive(Debug)]

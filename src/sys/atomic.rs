@@ -1,5 +1,6 @@
 //! Files that are there whole or not at all.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -19,31 +20,57 @@ pub enum Durability {
 /// content or the new, never a part. A writer that is killed may leave that file, whose name begins
 /// with a dot; it goes with its directory.
 pub fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
-    let (dir, name) = split(path)?;
-    let dir = fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let temporary = format!(".{}.{:016x}", name.display(), random()?);
-    let file = fs::openat(
-        &dir,
-        &temporary,
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,
-        Mode::from_raw_mode(mode),
-    )?;
-    let mut file = std::fs::File::from(file);
-    let result = (|| {
-        file.write_all(bytes)?;
-        if durability == Durability::Synced {
-            fs::fdatasync(&file)?;
-        }
-        fs::renameat(&dir, &temporary, &dir, name)?;
-        if durability == Durability::Synced {
-            sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        }
-        Ok(())
-    })();
-    if result.is_err() {
-        let _ = fs::unlinkat(&dir, &temporary, AtFlags::empty());
+    let written = Written::new(path, bytes, mode)?;
+    if durability == Durability::Synced {
+        fs::fdatasync(&written.file)?;
     }
-    result
+    written.publish()?;
+    if durability == Durability::Synced {
+        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// What [`write`] does before the moment in which a reader sees it: for who has time before that, and none then.
+/// Dropping it leaves everything as it was.
+#[derive(Debug)]
+pub struct Written {
+    file: std::fs::File,
+    dir: OwnedFd,
+    temporary: Option<String>,
+    name: OsString,
+}
+
+impl Written {
+    /// Writes the other file.
+    pub fn new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
+        let (dir, name) = split(path)?;
+        let dir = fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let temporary = format!(".{}.{:016x}", name.display(), random()?);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = fs::openat(&dir, &temporary, flags, Mode::from_raw_mode(mode))?;
+        let mut written =
+            Self { file: file.into(), dir, temporary: Some(temporary), name: name.as_os_str().to_owned() };
+        written.file.write_all(bytes)?;
+        Ok(written)
+    }
+
+    /// Gives it its name.
+    pub fn publish(mut self) -> io::Result<()> {
+        if let Some(temporary) = &self.temporary {
+            fs::renameat(&self.dir, temporary, &self.dir, &self.name)?;
+        }
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            let _ = fs::unlinkat(&self.dir, temporary, AtFlags::empty());
+        }
+    }
 }
 
 /// Makes `path` a symbolic link that points to `text` (not empty), which need be the name of nothing: as [`write`], for

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod atomic;
+pub mod beside;
 pub mod bpf;
 pub mod capability;
 pub mod child;

@@ -86,8 +86,8 @@ impl Root {
         self.open_in(path, flags, 0)
     }
 
-    /// Opens the file `path` with `O_PATH`, making an empty one, and its directories, where it is
-    /// missing, also where a link leads.
+    /// Opens the file `path`, with `O_PATH` if it is there already, making an empty one, and its directories, where
+    /// it is missing, also where a link leads. Only a handle: what can be done with it besides is not said.
     pub fn create_file(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         match self.open_in(path, OFlags::PATH, 0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -97,7 +97,8 @@ impl Root {
         let parent_fd = self.create_dir_all(&parent, 0o755)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match fs::openat(&parent_fd, name, flags, Mode::from_raw_mode(mode)) {
-            Ok(_) => {}
+            // Nobody else's: it was not there before.
+            Ok(made) => return Ok(made),
             Err(Errno::EXIST) => {
                 if let Some(path) = self.follow(&parent_fd, &parent, name)? {
                     return self.create_file(&path, mode);

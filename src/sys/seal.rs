@@ -17,6 +17,8 @@ use super::seccomp::Filter;
 
 /// First byte of the stub's message when the program could not be executed.
 pub const FAILED_EXEC: u8 = b'X';
+/// The word by which a stub begins that waits for it.
+pub const BEGIN: u8 = b'S';
 /// First byte of the stub's message when the filter could not be loaded.
 pub const FAILED_SECCOMP: u8 = b'S';
 
@@ -25,14 +27,13 @@ pub const FAILED_SECCOMP: u8 = b'S';
 pub struct Last<'a> {
     /// The program's path, as execve(2) takes it.
     pub program: &'a OsStr,
-    /// Its arguments with argument 0.
-    pub args: &'a [CString],
-    /// Its environment.
-    pub env: &'a [CString],
     /// Where failures are told: eight bytes, [`FAILED_EXEC`] or [`FAILED_SECCOMP`] and the error
     /// number as little-endian 32-bit integers. Closed by the exec of the program.
     pub report: BorrowedFd<'a>,
-    /// A filter to load first.
+    /// Wait on `report` for the word [`BEGIN`] first, unseen by others; whoever says anything else, or nothing any
+    /// more, ends it.
+    pub waits: bool,
+    /// A filter to load before the program.
     pub filter: Option<&'a Filter>,
     /// Stay as process 1 that reaps and forwards signals; the program is its child.
     pub init: bool,
@@ -40,25 +41,25 @@ pub struct Last<'a> {
 
 /// A stub in its file.
 #[derive(Debug)]
-pub struct Stub<'a> {
-    last: &'a Last<'a>,
+pub struct Stub {
     file: std::fs::File,
 }
 
 impl Last<'_> {
     /// Writes the stub.
-    pub fn written(&self) -> io::Result<Stub<'_>> {
-        Ok(Stub { last: self, file: prepare(self)? })
+    pub fn written(&self) -> io::Result<Stub> {
+        Ok(Stub { file: prepare(self)? })
     }
 }
 
-impl Stub<'_> {
-    /// Executes the stub in place of this process; returns only if that failed.
-    pub fn execute(&self) -> io::Error {
-        if let Err(error) = rustix::io::fcntl_setfd(self.last.report, rustix::io::FdFlags::empty()) {
+impl Stub {
+    /// Executes the stub in place of this process, with the program's arguments, its name first, and environment;
+    /// `report` is what it was written with. Returns only if that failed.
+    pub fn execute(&self, report: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io::Error {
+        if let Err(error) = rustix::io::fcntl_setfd(report, rustix::io::FdFlags::empty()) {
             return error.into();
         }
-        exec_fd(self.file.as_fd(), self.last.args, self.last.env)
+        exec_fd(self.file.as_fd(), args, env)
     }
 }
 
@@ -114,7 +115,7 @@ fn image(last: &Last<'_>) -> Vec<u8> {
     let mut file = Vec::with_capacity(size);
     elf_headers(&mut file, size as u64);
     file.extend_from_slice(code);
-    let flags = u32::from(last.filter.is_some()) | u32::from(last.init) << 1;
+    let flags = u32::from(last.filter.is_some()) | u32::from(last.init) << 1 | u32::from(last.waits) << 2;
     file.extend_from_slice(&last.report.as_raw_fd().to_ne_bytes());
     file.extend_from_slice(&flags.to_ne_bytes());
     file.extend_from_slice(&last.filter.map_or(0, |f| u64::from(f.flags)).to_ne_bytes());
@@ -174,7 +175,7 @@ fn code() -> &'static [u8] {
     }
 }
 
-// Parameters behind the end label: 0 report fd, 4 flags (1 filter, 2 init), 8 seccomp flags,
+// Parameters behind the end label: 0 report fd, 4 flags (1 filter, 2 init, 4 waits), 8 seccomp flags,
 // 16 filter length, 20 offset of the program's path, 24 offset of the filter.
 //
 // If marking the report descriptor fails, this is the second time that the stub runs: its program
@@ -196,6 +197,34 @@ std::arch::global_asm!(
     "syscall",
     "test eax, eax",
     "js 8f",
+    "test dword ptr [rbx + 4], 4",
+    "jz 20f",
+    // prctl(PR_SET_DUMPABLE, 0): nobody is to take the socket from it
+    "mov edi, 4",
+    "xor esi, esi",
+    "xor edx, edx",
+    "xor r10d, r10d",
+    "xor r8d, r8d",
+    "mov eax, 157",
+    "syscall",
+    // recvfrom(report, word, 1, 0, 0, 0), once more at EINTR
+    "19:",
+    "mov edi, [rbx]",
+    "mov rsi, rsp",
+    "mov edx, 1",
+    "xor r10d, r10d",
+    "xor r8d, r8d",
+    "xor r9d, r9d",
+    "mov eax, 45",
+    "syscall",
+    "cmp rax, -4",
+    "je 19b",
+    "mov edi, 125",
+    "cmp rax, 1",
+    "jne 9f",
+    "cmp byte ptr [rsp], 0x53",
+    "jne 9f",
+    "20:",
     // seccomp(SECCOMP_SET_MODE_FILTER, flags, &{length, filter})
     "test dword ptr [rbx + 4], 1",
     "jz 2f",
@@ -345,6 +374,33 @@ std::arch::global_asm!(
     "mov x8, #25",
     "svc #0",
     "tbnz x0, #63, 8f",
+    "ldr w9, [x19, #4]",
+    "tbz w9, #2, 20f",
+    "mov x0, #4",
+    "mov x1, #0",
+    "mov x2, #0",
+    "mov x3, #0",
+    "mov x4, #0",
+    "mov x8, #167",
+    "svc #0",
+    "19:",
+    "ldr w0, [x19]",
+    "mov x1, sp",
+    "mov x2, #1",
+    "mov x3, #0",
+    "mov x4, #0",
+    "mov x5, #0",
+    "mov x8, #207",
+    "svc #0",
+    "cmn x0, #4",
+    "b.eq 19b",
+    "cmp x0, #1",
+    "mov w0, #125",
+    "b.ne 9f",
+    "ldrb w9, [sp]",
+    "cmp w9, #0x53",
+    "b.ne 9f",
+    "20:",
     "ldr w9, [x19, #4]",
     "tbz w9, #0, 2f",
     "ldr w9, [x19, #16]",

@@ -52,6 +52,19 @@ pub fn reset() {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) };
 }
 
+/// Does something while every signal is blocked.
+pub fn blocked<T>(act: impl FnOnce() -> T) -> T {
+    // SAFETY: an all-zero set is one; sigfillset fills it. The mask is put back as it was.
+    unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &all, &mut before);
+        let done = act();
+        libc::sigprocmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        done
+    }
+}
+
 /// Ignores a signal.
 pub fn ignore(signal: i32) {
     // SAFETY: no handler of ours is installed.

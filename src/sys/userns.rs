@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use super::{capability, ids, namespace, process, socket};
+use super::{beside, capability, ids, namespace, process, socket};
 use crate::base::idmap::{IdMapping, IdRange, map_text};
 
 /// Ids could not be mapped.
@@ -150,6 +150,99 @@ impl Helper {
         1
     }
 }
+
+/// A user namespace, and others that belong to it, which were begun before anybody is to be born in them: the helpers
+/// map its ids beside what their caller does meanwhile, which takes them as long as all the rest of a container's
+/// making. Dropping it ends what was begun, if the namespaces have nobody else in them; its helpers are waited for.
+#[derive(Debug)]
+pub struct Begun {
+    mapping: IdMapping,
+    kinds: u64,
+    /// In the namespaces as long as someone has `ours`.
+    keeper: process::Child,
+    ours: OwnedFd,
+    /// Read by the helpers until they are executed, and then no more.
+    helpers: Vec<(beside::Program, process::Child)>,
+}
+
+impl Begun {
+    /// Begins a user namespace with this mapping, and namespaces of these kinds in it. None where no helpers are
+    /// needed, or where something stands in the way: who makes the namespaces then will hear what.
+    pub fn begin(mapping: &IdMapping, kinds: u64) -> Option<Self> {
+        if ids::euid() == 0 || is_single(mapping) {
+            return None;
+        }
+        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").ok()?;
+        let (ours, theirs) = socket::packet_pair().ok()?;
+        let user = libc::CLONE_NEWUSER as u64;
+        let keeper = beside::keeper(user, kinds, ours.as_fd(), theirs.as_fd()).ok()?;
+        let mut begun =
+            Self { mapping: mapping.clone(), kinds, keeper, ours, helpers: Vec::with_capacity(2) };
+        for (name, ranges) in HELPERS.into_iter().zip([&mapping.uids, &mapping.gids]) {
+            let helper = Helper::new(name, begun.keeper.pid, ranges).ok()?;
+            let program = beside::Program::new(&helper.path, helper.args).ok()?;
+            let child = program.start(null.as_fd()).ok()?;
+            begun.helpers.push((program, child));
+        }
+        Some(begun)
+    }
+
+    /// The mapping.
+    pub fn mapping(&self) -> &IdMapping {
+        &self.mapping
+    }
+
+    /// The kinds of namespaces beside the user namespace.
+    pub fn kinds(&self) -> u64 {
+        self.kinds
+    }
+
+    /// What a process forked from the caller needs of it.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let children = self.helpers.iter().map(|(_, child)| child).chain([&self.keeper]);
+        children.map(|child| child.pidfd.as_fd()).chain([self.ours.as_fd()])
+    }
+
+    /// Whether the namespaces are there, which is waited for; their ids need not be mapped yet.
+    pub fn is_there(&self) -> bool {
+        matches!(socket::receive(&self.ours), Ok((told, _)) if told == beside::KEPT)
+    }
+
+    /// Joins the namespaces. The caller has their powers then, and is nobody until the ids are mapped.
+    pub fn join(&self) -> io::Result<()> {
+        namespace::join(&self.keeper.pidfd, self.kinds | libc::CLONE_NEWUSER as u64)
+    }
+
+    /// Waits until the ids are mapped.
+    pub fn finish(&self) -> Result<(), Error> {
+        for (_, child) in &self.helpers {
+            // Another process may be its parent.
+            while !process::wait_end(&child.pidfd, u32::MAX).map_err(Error::Wait)? {}
+        }
+        let pid = self.keeper.pid;
+        let maps = [("uid_map", &self.mapping.uids), ("gid_map", &self.mapping.gids)];
+        for (name, (file, ranges)) in HELPERS.into_iter().zip(maps) {
+            let path = format!("/proc/{pid}/{file}");
+            if process::read_small(&path).is_ok_and(|map| !map.is_empty()) {
+                continue;
+            }
+            // Once more, if only to learn why.
+            finish_helper(name, Helper::new(name, pid, ranges)?.start()?, ranges)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        // Others may have its end, too. Only who made it has children there to wait for.
+        let _ = socket::send(&self.ours, b"e", None);
+        let children = self.helpers.iter().map(|(_, child)| child).chain([&self.keeper]);
+        children.for_each(|child| drop(process::wait(&child.pidfd)));
+    }
+}
+
+const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
 
 fn finish_helper(
     helper: &'static str,

@@ -62,10 +62,12 @@ def echo(c, peer):
     c.close()
 def ended(c, peer):
     c.sendall(b' '.join(ends)); c.close()
+def count(c, peer):
+    c.sendall(b'%d' % len(kept)); c.close()
 "#;
 
 /// Port 4000: who comes, by TCP and UDP; 4001: the digest of what comes, then 48 MB; 4002: a reset; 4003: never
-/// reads; 4004: an echo; 4005: how the echoes ended.
+/// reads; 4004: an echo; 4005: how the echoes ended; 4006: how many are not read.
 fn far_servers(internet: &mut Internet) {
     let mut program = SERVERS.to_owned();
     for ip in FAR {
@@ -76,6 +78,7 @@ fn far_servers(internet: &mut Internet) {
             program += &format!("tcp('{ip}', {port}, {server})\n");
         }
     }
+    program += &format!("tcp('{}', 4006, count)\n", FAR[0]);
     program += &format!("tcp('{}', 4005, ended)\nwhile True: time.sleep(1000)\n", FAR[0]);
     internet.serve(&program, FAR[0], 4005);
 }
@@ -302,6 +305,38 @@ print(ends.decode())
         FAR[0]
     );
     ran(&internet, &umiak, &[], &program).ok().says("ConnectionResetError\nConnectionResetError end");
+}
+
+/// The handshake's last packet is held until the container's program has been woken. Were it forgotten then, the kernel
+/// would send it some tenths of a second later, and count it.
+#[test]
+fn a_server_knows_of_a_client_that_says_nothing() {
+    requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
+    let (umiak, internet) = world();
+    let delayed = || -> u64 {
+        let counters = asked(internet.privileged(&["cat", "/proc/self/net/netstat"]));
+        let mut lines = counters.lines().filter(|line| line.starts_with("TcpExt:"));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let mut both = names.split(' ').zip(values.split(' '));
+        both.find(|(name, _)| *name == "DelayedACKs").unwrap().1.parse().unwrap()
+    };
+    let program = format!(
+        r#"
+import socket, time
+silent = [socket.create_connection((ip, 4003), 20) for ip in ('{}', '{}') for _ in range(10)]
+known = 0
+while known < 20:
+    time.sleep(0.02)
+    known = int(socket.create_connection(('{}', 4006), 20).recv(100))
+print(known)
+"#,
+        FAR[0], FAR[1], FAR[0]
+    );
+    let before = delayed();
+    assert_eq!(ran(&internet, &umiak, &[], &program).ok().stdout.trim(), "20");
+    // On a machine where nothing goes on for so long it may happen to some.
+    let late = delayed() - before;
+    assert!(late < 10, "{late} of 20");
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub(super) fn to_running(
     let socket = crate::monitor::connect(&engine.containers.attach_socket(&record.id))
         .map_err(|_| Error::MonitorGone(record.name.clone()))?;
     let outputs = Outputs { stdout: true, stderr: true };
-    let relay = Relay { socket, interactive, tty: record.config.tty, stdin: None, keys, outputs };
+    let relay =
+        Relay { socket, interactive, tty: record.config.tty, stdin: None, keys, outputs, begun: None };
     run::ended(relay.run(&signals).map_err(Error::Relay)?, engine, &record.id, &record.name)
 }

@@ -109,9 +109,9 @@ pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
         output::println(started.id.as_str())?;
         return Ok(0);
     };
-    let relay =
-        Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys: &keys, outputs };
-    ended(relay.run(&signals).map_err(engine::Error::Relay)?, &engine, &started.id, &name)
+    let Started { id, socket, stdin, begun } = started;
+    let relay = Relay { socket, interactive, tty, stdin, keys: &keys, outputs, begun };
+    ended(relay.run(&signals).map_err(engine::Error::Relay)?, &engine, &id, &name)
 }
 
 /// Says what a container's network gives up, once a start.

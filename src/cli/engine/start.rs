@@ -94,9 +94,9 @@ fn start(engine: &Engine, word: &str, attach: Option<(&StartArgs, &DetachKeys)>)
     let interactive = args.interactive && record.config.interactive;
     let outputs = Outputs::of(&record.config);
     let signals = attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?;
-    let started = begin(engine, record, lock, interactive)?;
-    let relay = Relay { socket: started.socket, interactive, tty, stdin: started.stdin, keys, outputs };
-    ended(relay.run(&signals).map_err(engine::Error::Relay)?, engine, &started.id, &name)
+    let Started { id, socket, stdin, begun } = begin(engine, record, lock, interactive)?;
+    let relay = Relay { socket, interactive, tty, stdin, keys, outputs, begun };
+    ended(relay.run(&signals).map_err(engine::Error::Relay)?, engine, &id, &name)
 }
 
 /// Starts it; without a lock it is one that only waits for the word.

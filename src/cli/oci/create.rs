@@ -149,11 +149,13 @@ pub(super) fn rootfs_of(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
 
 fn make(order: &Order<'_>, dir: &Dir) -> Result<(Created, Record), Error> {
     let Order { parsed, bundle, .. } = order;
+    let begun = runtime::begin(&order.spec);
     let rootfs = rootfs_of(&order.spec, bundle)?;
     let terminal = order.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
     let id = order.id.to_owned();
     let mut request =
         CreateRequest::new(id.clone(), order.spec.clone(), bundle.clone(), Rootfs::Dir(rootfs.clone()));
+    request.begun = begun;
     request.filter = order.filter.clone();
     request.clamp_limits = true;
     request.stdio = stdio(parsed, terminal, order.foreground)?;

@@ -181,7 +181,7 @@ impl Inner {
             let waited = match timeout {
                 Some(Duration::ZERO) => self.poll.wait(timeout, &mut events),
                 _ if self.pairs.busy() => self.poll.wait(timeout, &mut events),
-                _ => self.poll.wait_eagerly(timeout, &mut events),
+                _ => self.poll.wait_eagerly(timeout, &mut events, || {}),
             };
             waited.map_err(Error::Poll)?;
             let now = Instant::now();

@@ -154,7 +154,7 @@ impl<'a> Loop<'a> {
             let waited = match timeout {
                 Some(Duration::ZERO) => self.poll.wait(timeout, &mut events),
                 _ if self.pairs.busy() => self.poll.wait(timeout, &mut events),
-                _ => self.poll.wait_eagerly(timeout, &mut events),
+                _ => self.poll.wait_eagerly(timeout, &mut events, || self.dials.prepare()),
             };
             waited.map_err(Error::Poll)?;
             if timeout == Some(QUIET) && events.is_empty() && !settled {
@@ -163,7 +163,9 @@ impl<'a> Loop<'a> {
                 daemon::release_memory();
             }
             let now = Instant::now();
+            let mut dialled = false;
             for (token, flags) in &events {
+                dialled |= matches!(token.kind, QUEUE | DIAL);
                 match token.kind {
                     CONTROL if !self.order() => return Ok(()),
                     CONTROL => {}
@@ -172,6 +174,10 @@ impl<'a> Loop<'a> {
                 }
             }
             more = self.pairs.turn(&self.poll);
+            if !dialled {
+                // What a new connection says first goes before; its server has something to do now.
+                self.dials.prepare();
+            }
             let turned_away = super::TURNED_AWAY.load(Ordering::Relaxed);
             if turned_away > self.told {
                 self.told = turned_away;
@@ -305,7 +311,6 @@ impl<'a> Loop<'a> {
                         }
                     }
                 }
-                dials.prepare();
             }
             LISTENER => {
                 if let Some(listener) = &listeners[side] {

@@ -94,14 +94,16 @@ impl Poll {
     }
 
     /// As [`Self::wait`], for messages that may be answered at once: looks for a short while before it sleeps.
-    /// Other programs go first all the time.
+    /// Other programs go first all the time. What has no haste is done `before_sleep`.
     pub fn wait_eagerly(
         &mut self,
         timeout: Option<Duration>,
         into: &mut Vec<(Token, EventFlags)>,
+        before_sleep: impl FnOnce(),
     ) -> io::Result<()> {
         self.waits = self.waits.wrapping_add(1);
         if self.credit == 0 && !self.waits.is_multiple_of(PROBE) {
+            before_sleep();
             return self.wait(timeout, into);
         }
         let begin = Instant::now();
@@ -119,7 +121,11 @@ impl Poll {
             std::thread::yield_now();
         }
         self.credit = self.credit.saturating_sub(2);
-        if into.is_empty() { self.wait(timeout, into) } else { Ok(()) }
+        if into.is_empty() {
+            before_sleep();
+            return self.wait(timeout, into);
+        }
+        Ok(())
     }
 
     /// Waits until something happens or the time is over (never, if none is given); puts what happened into

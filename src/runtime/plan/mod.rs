@@ -22,7 +22,7 @@ pub use devices::{Node, NodeKind};
 pub use kernel::{CachePlan, MEMORY_FLAGS, MEMORY_MODES};
 pub(super) use kernel::{plan_memory_policy, plan_persona};
 pub use mounts::{Ids, Links, MountKind, MountOp, known_options};
-pub use namespaces::own_kinds;
+pub use namespaces::{own_kinds, to_begin};
 pub use process::{Affinity, Labels, Limit, Privileges, ProcessPlan, Scheduling, UserChoice};
 pub(super) use process::{plan_affinity, plan_process};
 
@@ -66,6 +66,22 @@ impl NamespacePlan {
     /// Whether the container has a namespace of this kind that is not its maker's, new or joined.
     pub fn has(&self, kind: u64) -> bool {
         (self.clone | self.unshare) & kind != 0 || self.join.iter().any(|(joined, _)| *joined == kind)
+    }
+}
+
+impl NamespacePlan {
+    /// Takes kinds out that somebody else has made already.
+    pub fn leave_out(&mut self, kinds: u64) {
+        self.clone &= !kinds;
+        self.unshare &= !kinds;
+    }
+}
+
+impl InitPlan {
+    /// Whether it can have a user namespace with this mapping and, in it, others of these kinds from who has begun them.
+    pub fn takes(&self, mapping: &IdMapping, kinds: u64) -> bool {
+        let plan = &self.namespaces;
+        plan.join.is_empty() && plan.unshare & kinds == kinds && self.mapping.as_ref() == Some(mapping)
     }
 }
 

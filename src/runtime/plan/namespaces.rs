@@ -53,6 +53,15 @@ pub(super) fn plan_namespaces(linux: &Linux) -> Result<NamespacePlan, PlanError>
     Ok(plan)
 }
 
+/// What can be begun of a container before the rest of it is planned: its user namespace with this mapping, and new
+/// namespaces of these kinds. Not a mount namespace: that is left to the init, whose root directory it keeps.
+pub fn to_begin(linux: &Linux) -> Option<(IdMapping, u64)> {
+    let plan = plan_namespaces(linux).ok().filter(|plan| plan.join.is_empty())?;
+    let mapping = plan_mapping(linux, plan.clone & libc::CLONE_NEWUSER as u64 != 0).ok()??;
+    let kinds = (libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64;
+    Some((mapping, plan.unshare & kinds))
+}
+
 fn flag(kind: LinuxNamespaceType) -> u64 {
     match kind {
         LinuxNamespaceType::User => libc::CLONE_NEWUSER as u64,

@@ -1,7 +1,8 @@
 //! Containers on disk: what was asked for, what happened, and who is in charge.
 //!
 //! ```text
-//! containers/<id>/record.json   what was asked for; written anew only by `rename` and `update`
+//! containers/<id>/record.json   what was asked for; written anew only by `rename` and `update`. Two lines: what
+//!                               lists show of it, and all of it
 //!                 exit          how it ended, as the target of a link; absent while it runs or was never
 //!                               started (`exit.json` where it is too long for a link)
 //!                 ctr.log       output, k8s-file format
@@ -34,6 +35,7 @@ pub use record::*;
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -46,7 +48,7 @@ use serde::de::DeserializeOwned;
 
 use super::names::Names;
 use crate::base::id::ContainerId;
-use crate::sys::atomic::{self, Durability};
+use crate::sys::atomic::{self, Durability, Written};
 use crate::sys::lock::Lock;
 use crate::sys::{host, process};
 
@@ -120,6 +122,21 @@ pub struct Created {
     pub lock: Lock,
 }
 
+/// The facts of a run that has not begun. Forgotten when it is dropped.
+#[derive(Debug)]
+pub struct PreparedState {
+    written: Written,
+    path: PathBuf,
+}
+
+impl PreparedState {
+    /// From now on they are the facts.
+    pub fn publish(self) -> Result<(), Error> {
+        let Self { written, path } = self;
+        written.publish().map_err(|source| Error::Io { action: "writing", path, source })
+    }
+}
+
 impl Containers {
     /// The containers of the store at `root` with its volatile side at `runroot`.
     pub fn new(root: &Path, runroot: &Path) -> Self {
@@ -136,11 +153,23 @@ impl Containers {
 
     /// Reads a record of a container; none if it is not there.
     fn read<T: DeserializeOwned>(&self, id: &ContainerId, name: &str) -> Result<Option<T>, Error> {
-        let Some(near) = &self.near else { return read(&self.dir(id).join(name)) };
+        self.read_line(id, name, Line::Only)
+    }
+
+    fn read_line<T: DeserializeOwned>(
+        &self,
+        id: &ContainerId,
+        name: &str,
+        line: Line,
+    ) -> Result<Option<T>, Error> {
         let path = || self.dir(id).join(name);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        match rustix::fs::openat(near, [id.as_str(), "/", name].concat(), flags, Mode::empty()) {
-            Ok(file) => parse(file.into(), &path),
+        let opened = match &self.near {
+            Some(near) => rustix::fs::openat(near, [id.as_str(), "/", name].concat(), flags, Mode::empty()),
+            None => rustix::fs::open(path(), flags, Mode::empty()),
+        };
+        match opened {
+            Ok(file) => parse(file, &path, line),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::Io { action: "reading", path: path(), source: errno.into() }),
         }
@@ -192,7 +221,7 @@ impl Containers {
             }
         };
         let renamed = ContainerRecord { name: name.to_owned(), ..record.clone() };
-        let written = write(&self.dir(id).join("record.json"), &renamed, Durability::Synced);
+        let written = write_record(&self.dir(id), &renamed, Durability::Synced);
         if written.is_err() {
             let _ = names.release(name, id);
         }
@@ -228,7 +257,7 @@ impl Containers {
     ) -> Result<ContainerRecord, E> {
         let (mut record, _serial) = self.record_alone(id)?;
         change(&mut record)?;
-        write(&self.dir(id).join("record.json"), &record, Durability::Synced)?;
+        write_record(&self.dir(id), &record, Durability::Synced)?;
         Ok(record)
     }
 
@@ -266,7 +295,7 @@ impl Containers {
                 // The container's root looks at this mode when it looks at "/".
                 DirBuilder::new().mode(0o755).create(&path).map_err(io("making", &path))?;
             }
-            write(&staging.join("record.json"), record, durability)?;
+            write_record(&staging, record, durability)?;
             let dir = self.dir(&record.id);
             fs::rename(&staging, &dir).map_err(io("publishing", &dir))?;
             if durability == Durability::Synced {
@@ -283,7 +312,7 @@ impl Containers {
 
     /// Reads a container's record.
     pub fn record(&self, id: &ContainerId) -> Result<ContainerRecord, Error> {
-        let record: Option<ContainerRecord> = self.read(id, "record.json")?;
+        let record: Option<ContainerRecord> = self.read_line(id, "record.json", Line::Last)?;
         let record = record.ok_or_else(|| Error::NotFound(id.to_string()))?;
         check_version(record.version, &|| self.dir(id).join("record.json"))?;
         Ok(record)
@@ -363,7 +392,17 @@ impl Containers {
 
     /// Records that the container's first process runs.
     pub fn write_state(&self, id: &ContainerId, state: &RunState) -> Result<(), Error> {
-        write(&self.dir(id).join("state.json"), state, Durability::Volatile)
+        self.prepare_state(id, state)?.publish()
+    }
+
+    /// Writes them for a moment that is still to come.
+    pub fn prepare_state(&self, id: &ContainerId, state: &RunState) -> Result<PreparedState, Error> {
+        let path = self.dir(id).join("state.json");
+        let bytes = to_bytes(&path, state)?;
+        match Written::new(&path, &bytes, 0o600) {
+            Ok(written) => Ok(PreparedState { written, path }),
+            Err(source) => Err(Error::Io { action: "writing", path, source }),
+        }
     }
 
     /// Notes that the container's user has stopped it, which ends its restart policy, or takes that back.
@@ -577,35 +616,60 @@ fn list_ids(dir: &Path) -> Result<Vec<ContainerId>, Error> {
     Ok(ids)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    match fs::File::open(path) {
-        Ok(file) => parse(file, &|| path.to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { action: "reading", path: path.to_owned(), source }),
-    }
+/// Which line of a file is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// There is only one.
+    Only,
+    First,
+    Last,
 }
 
 /// Reads a small file with as few system calls as can be: lists read hundreds.
-fn parse<T: DeserializeOwned>(mut file: fs::File, path: &dyn Fn() -> PathBuf) -> Result<Option<T>, Error> {
+fn parse<T: DeserializeOwned>(
+    file: OwnedFd,
+    path: &dyn Fn() -> PathBuf,
+    line: Line,
+) -> Result<Option<T>, Error> {
     use std::io::Read;
-    let mut buffer = [0; 4096];
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
     let mut whole = Vec::new();
-    let read = file.read(&mut buffer).and_then(|length| {
-        if length < buffer.len() {
-            return Ok(&buffer[..length]);
-        }
-        whole.extend_from_slice(&buffer);
-        file.read_to_end(&mut whole)?;
-        Ok(&whole[..])
-    });
-    let bytes = read.map_err(|source| Error::Io { action: "reading", path: path(), source })?;
-    serde_json::from_slice(bytes).map(Some).map_err(|source| Error::Damaged { path: path(), source })
+    let failed = |source| Error::Io { action: "reading", path: path(), source };
+    let (mut bytes, rest) = rustix::io::read(&file, &mut buffer).map_err(|errno| failed(errno.into()))?;
+    if rest.is_empty() && !(line == Line::First && bytes.contains(&b'\n')) {
+        whole.extend_from_slice(bytes);
+        fs::File::from(file).read_to_end(&mut whole).map_err(failed)?;
+        bytes = &mut whole;
+    }
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let wanted = match line {
+        Line::Only => Some(&*bytes),
+        Line::First => lines.next(),
+        Line::Last => lines.next_back(),
+    };
+    serde_json::from_slice(wanted.unwrap_or_default())
+        .map(Some)
+        .map_err(|source| Error::Damaged { path: path(), source })
 }
 
 fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
-    let bytes =
-        serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
-    atomic::write(path, &bytes, 0o600, durability).map_err(|source| Error::Io {
+    write_bytes(path, &to_bytes(path, value)?, durability)
+}
+
+/// Writes `record.json` in a container's directory.
+fn write_record(dir: &Path, record: &ContainerRecord, durability: Durability) -> Result<(), Error> {
+    let path = dir.join("record.json");
+    let brief = to_bytes(&path, &Brief::from(record.clone()))?;
+    let bytes = [&brief[..], b"\n", &to_bytes(&path, record)?].concat();
+    write_bytes(&path, &bytes, durability)
+}
+
+fn to_bytes<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })
+}
+
+fn write_bytes(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Error> {
+    atomic::write(path, bytes, 0o600, durability).map_err(|source| Error::Io {
         action: "writing",
         path: path.to_owned(),
         source,
