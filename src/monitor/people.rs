@@ -221,6 +221,11 @@ impl People {
     }
 }
 
+/// Whether a process with this mark may have confined itself: then it gets no help to make files.
+pub fn is_confined(mark: Mark) -> bool {
+    mark.most < FREE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -118,6 +118,7 @@ def tried(what):
     except ValueError: print("out of reach")
 tried(lambda: open("/tmp/after", "w"))
 tried(lambda: os.mkdir("/tmp/dir"))
+tried(lambda: os.mknod("/tmp/device", 0o20666, os.makedev(1, 3)))
 tried(lambda: resource.setrlimit(10, (mark, resource.getrlimit(10)[1])))
 if os.fork() == 0:
     tried(lambda: open("/tmp/child", "w")); os._exit(0)
@@ -131,7 +132,7 @@ print(os.getuid())
         support::skip("needs Landlock", false);
         return;
     }
-    output.says("42 True\n0\nrefused\nrefused\nout of reach\nrefused\n42");
+    output.says("42 True\n0\nrefused\nrefused\nrefused\nout of reach\nrefused\n42");
 }
 
 /// A program that refuses to be root, looks whose its directory is, and starts others that do the same.
