@@ -237,7 +237,9 @@ pub fn create_with(
         }),
         Err(error) => {
             let error = match starved(&request, group.as_ref()) {
-                Some(limit) if matches!(error, Error::Died) => Error::TooLittleMemory { limit },
+                Some(limit) if matches!(error, Error::Died) || error.is_want_of_memory() => {
+                    Error::TooLittleMemory { limit }
+                }
                 _ => error,
             };
             if let Some(group) = &group {

@@ -101,6 +101,13 @@ fn why(stage: Stage, errno: i32) -> String {
 }
 
 impl Error {
+    /// Whether the kernel had no memory left for something, as where a group may have none (clone(2) into it).
+    pub fn is_want_of_memory(&self) -> bool {
+        std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source())
+            .filter_map(|error| error.downcast_ref::<io::Error>())
+            .any(|error| error.raw_os_error() == Some(libc::ENOMEM))
+    }
+
     /// The exit status that engines give for this error: 127 if the program was not found, 126 if
     /// it cannot be executed, 125 for everything else.
     pub fn exit_code(&self) -> u8 {
@@ -135,5 +142,20 @@ impl Error {
 
     pub(crate) fn host(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Host { action: action.into(), source: source.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_memory_is_known_however_deep() {
+        let failed = |errno| io::Error::from_raw_os_error(errno);
+        assert!(Error::Namespaces(failed(libc::ENOMEM)).is_want_of_memory());
+        let mapping = crate::sys::userns::Error::Create(failed(libc::ENOMEM));
+        assert!(Error::Mapping(mapping).is_want_of_memory());
+        assert!(!Error::Namespaces(failed(libc::ENOSPC)).is_want_of_memory());
+        assert!(!Error::Died.is_want_of_memory());
     }
 }
