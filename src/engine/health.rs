@@ -131,7 +131,7 @@ impl Engine {
             {
                 return Err(Error::NoHealthCheck(record.name));
             }
-            let listed = self.listed(Box::new(record.into()), status);
+            let listed = self.listed(Box::new((&record).into()), status);
             if conditions.iter().any(|condition| condition.met(&listed.status, listed.health)) {
                 return Ok(match listed.status {
                     Status::Exited(exit) => Some(exit),

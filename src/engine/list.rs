@@ -69,9 +69,9 @@ impl Engine {
         for (id, looked) in ids.into_iter().zip(looked) {
             let found = match looked {
                 // To finish it takes processes, which are not made beside threads.
-                Ok((.., true)) => {
-                    self.load_one_of(&id, &may_run).map(|(record, status)| (Box::new(record.into()), status))
-                }
+                Ok((.., true)) => self
+                    .load_one_of(&id, &may_run)
+                    .map(|(record, status)| (Box::new((&record).into()), status)),
                 other => other.map(|(record, status, _)| (record, status)),
             };
             match found {

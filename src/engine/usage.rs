@@ -77,8 +77,10 @@ impl Engine {
         for id in self.containers.ids()? {
             // What is being removed, or cannot be read, is counted by nobody.
             if let Ok((record, status)) = self.load(&id) {
-                containers
-                    .push(ContainerUsage { listed: self.listed(Box::new(record.into()), status), size: 0 });
+                containers.push(ContainerUsage {
+                    listed: self.listed(Box::new((&record).into()), status),
+                    size: 0,
+                });
             }
         }
         let mut volumes: Vec<VolumeUsage> =

@@ -10,11 +10,11 @@
 
 use std::ffi::{CString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::process::Child;
+use super::process::{self, Child, CloneOptions, made};
 use super::signal;
 
 /// A program and its arguments, as execve(2) reads them.
@@ -258,19 +258,7 @@ fn clone_keeper(_: &libc::clone_args, _: u64, _: BorrowedFd<'_>, _: BorrowedFd<'
 }
 
 fn clone_args(namespaces: u64, pidfd: &mut RawFd) -> libc::clone_args {
-    // SAFETY: an all-zero clone_args asks for nothing; every field is an integer.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces | (libc::CLONE_VM | libc::CLONE_PIDFD) as u64;
-    args.pidfd = std::ptr::from_mut(pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    let mut args = process::clone_args(CloneOptions { namespaces, ..CloneOptions::default() }, pidfd);
+    args.flags |= libc::CLONE_VM as u64;
     args
-}
-
-fn made(result: isize, pidfd: RawFd) -> io::Result<Child> {
-    if result < 0 {
-        return Err(io::Error::from_raw_os_error(-result as i32));
-    }
-    // SAFETY: the kernel put a new descriptor there, and nobody else knows of it.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Child { pid: result as i32, pidfd })
 }

@@ -155,6 +155,11 @@ pub fn spawn_sharing<F: FnOnce() -> u8>(options: CloneOptions<'_>, child: F) -> 
     {
         return spawn(options, child);
     }
+    made(result, pidfd)
+}
+
+/// The child that a bare clone3(2) with `CLONE_PIDFD` has made, by what that returned and where it put the descriptor.
+pub(super) fn made(result: isize, pidfd: RawFd) -> io::Result<Child> {
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-result as i32));
     }
@@ -169,7 +174,7 @@ pub fn spawn_sharing<F: FnOnce() -> u8>(options: CloneOptions<'_>, child: F) -> 
     spawn(options, child)
 }
 
-fn clone_args(options: CloneOptions<'_>, pidfd: &mut RawFd) -> libc::clone_args {
+pub(super) fn clone_args(options: CloneOptions<'_>, pidfd: &mut RawFd) -> libc::clone_args {
     // SAFETY: an all-zero clone_args asks for nothing; every field is an integer.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = options.namespaces | libc::CLONE_PIDFD as u64;

@@ -111,35 +111,50 @@ impl Containers {
     }
 }
 
-impl From<ContainerRecord> for Brief {
-    fn from(record: ContainerRecord) -> Self {
+impl From<&ContainerRecord> for Brief {
+    fn from(record: &ContainerRecord) -> Self {
         let ContainerRecord { version, id, name, created, image_id, rootfs, waits, config, .. } = record;
-        Self { version, id, name, created, image_id, rootfs: rootfs.into(), waits, config: (*config).into() }
-    }
-}
-
-impl From<RootfsSource> for BriefRootfs {
-    fn from(rootfs: RootfsSource) -> Self {
-        match rootfs {
-            RootfsSource::Image { id, name, .. } => Self::Image { id, name },
-            RootfsSource::Directory(path) => Self::Directory(path),
+        Self {
+            version: *version,
+            id: id.clone(),
+            name: name.clone(),
+            created: *created,
+            image_id: *image_id,
+            rootfs: rootfs.into(),
+            waits: *waits,
+            config: (&**config).into(),
         }
     }
 }
 
-impl From<ContainerConfig> for BriefConfig {
-    fn from(config: ContainerConfig) -> Self {
-        let ContainerConfig { entrypoint, command, labels, network, net, mounts, .. } = config;
-        let ContainerConfig { restart, auto_remove, health, .. } = config;
-        let health = health.is_some();
-        let mounts = mounts.into_iter().map(BriefMount::from).collect();
-        Self { entrypoint, command, labels, network, net, mounts, restart, auto_remove, health }
+impl From<&RootfsSource> for BriefRootfs {
+    fn from(rootfs: &RootfsSource) -> Self {
+        match rootfs {
+            RootfsSource::Image { id, name, .. } => Self::Image { id: *id, name: name.clone() },
+            RootfsSource::Directory(path) => Self::Directory(path.clone()),
+        }
     }
 }
 
-impl From<MountRecord> for BriefMount {
-    fn from(MountRecord { name, source, destination, .. }: MountRecord) -> Self {
-        Self { name, source, destination }
+impl From<&ContainerConfig> for BriefConfig {
+    fn from(config: &ContainerConfig) -> Self {
+        Self {
+            entrypoint: config.entrypoint.clone(),
+            command: config.command.clone(),
+            labels: config.labels.clone(),
+            network: config.network.clone(),
+            net: config.net.clone(),
+            mounts: config.mounts.iter().map(BriefMount::from).collect(),
+            restart: config.restart,
+            auto_remove: config.auto_remove,
+            health: config.health.is_some(),
+        }
+    }
+}
+
+impl From<&MountRecord> for BriefMount {
+    fn from(MountRecord { name, source, destination, .. }: &MountRecord) -> Self {
+        Self { name: name.clone(), source: source.clone(), destination: destination.clone() }
     }
 }
 

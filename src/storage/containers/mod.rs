@@ -659,7 +659,7 @@ fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result
 /// Writes `record.json` in a container's directory.
 fn write_record(dir: &Path, record: &ContainerRecord, durability: Durability) -> Result<(), Error> {
     let path = dir.join("record.json");
-    let brief = to_bytes(&path, &Brief::from(record.clone()))?;
+    let brief = to_bytes(&path, &Brief::from(record))?;
     let bytes = [&brief[..], b"\n", &to_bytes(&path, record)?].concat();
     write_bytes(&path, &bytes, durability)
 }
