@@ -3,6 +3,7 @@
 pub mod apart;
 pub mod artifacts;
 pub mod attach;
+pub mod build;
 pub mod check;
 pub mod clone;
 pub mod commit;

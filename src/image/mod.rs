@@ -9,6 +9,7 @@ pub mod content;
 pub mod copy;
 pub mod create;
 pub mod destination;
+pub mod dockerfile;
 pub mod hello;
 pub mod instruction;
 pub mod layer;
