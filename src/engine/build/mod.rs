@@ -1,5 +1,6 @@
 //! `build`: images out of Dockerfiles.
 
+pub(super) mod changes;
 pub mod request;
 
 use self::request::BuildRequest;
