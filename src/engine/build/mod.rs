@@ -2,6 +2,8 @@
 
 pub(super) mod changes;
 pub mod request;
+mod stages;
+mod state;
 
 use self::request::BuildRequest;
 use super::Engine;
