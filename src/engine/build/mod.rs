@@ -1,6 +1,8 @@
 //! `build`: images out of Dockerfiles.
 
 pub(super) mod changes;
+pub mod context;
+pub mod copy;
 pub mod request;
 mod stages;
 mod state;
