@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::{context, copy, stages};
 use crate::engine;
 use crate::image::{create, dockerfile, instruction};
+use crate::sys::child;
 
 /// Why nothing is built.
 #[derive(Debug, thiserror::Error)]
@@ -91,9 +92,17 @@ pub enum Failed {
     /// Images, containers, the store.
     #[error(transparent)]
     Engine(Box<engine::Error>),
-    /// A process that worked on files.
+    /// What a process that worked on files has told.
+    #[error("{message}")]
+    Told {
+        /// The chain of errors.
+        message: String,
+        /// What may help.
+        hint: Option<String>,
+    },
+    /// It told nothing.
     #[error(transparent)]
-    Apart(#[from] engine::apart::Error),
+    Apart(#[from] child::Error),
     /// Making an image.
     #[error(transparent)]
     Create(#[from] create::Error),
@@ -161,7 +170,9 @@ impl Error {
             Self::Step { source, .. } | Self::Whole(source) => source.hint(),
             Self::Context(error) => error.hint(),
             Self::Name(error) => error.hint(),
-            Self::NoFile { .. } => Some("-f FILE names it; the last word is the context's directory".to_owned()),
+            Self::NoFile { .. } => {
+                Some("-f FILE names it; the last word is the context's directory".to_owned())
+            }
             _ => None,
         }
     }
@@ -182,10 +193,10 @@ impl Error {
 impl Failed {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Ended { hint, .. } | Self::NotStarted { hint, .. } => hint.clone(),
+            Self::Ended { hint, .. } | Self::NotStarted { hint, .. } | Self::Told { hint, .. } => {
+                hint.clone()
+            }
             Self::Engine(error) => error.hint(),
-            Self::Apart(error) => error.hint(),
-            Self::Copy(error) => error.hint(),
             Self::Context(error) => error.hint(),
             _ => None,
         }

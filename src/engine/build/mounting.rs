@@ -11,16 +11,15 @@ use super::error::Failed;
 use super::request::{BuildRequest, SecretSource};
 use super::state::State;
 use crate::base::digest::Digest;
-use crate::base::report;
+use crate::engine::Engine;
 use crate::engine::images::Failure;
 use crate::engine::mounts;
-use crate::engine::{Engine, apart};
 use crate::image::dockerfile::Mount;
 use crate::security::idmap::RungKind;
 use crate::storage::containers::MountRecord;
+use crate::sys::atomic;
 use crate::sys::lock::Lock;
 use crate::sys::path::Root;
-use crate::sys::{atomic, child};
 
 /// Most bytes of a secret: BuildKit's limit, too.
 const LARGEST_SECRET: u64 = 500 << 10;
@@ -51,7 +50,8 @@ impl Scratch {
     }
 
     fn within(dir: &Path, prefix: &str) -> Result<Self, Failed> {
-        let failed = |source| Failed::File { action: "creating a directory in", path: dir.to_owned(), source };
+        let failed =
+            |source| Failed::File { action: "creating a directory in", path: dir.to_owned(), source };
         let path = dir.join(format!("{prefix}{:016x}", atomic::random().map_err(failed)?));
         let lock = Lock::new_directory(&path, 0o700).map_err(failed)?;
         Ok(Self { path, _lock: lock })
@@ -62,7 +62,8 @@ impl Scratch {
         let path = self.path.join(name);
         let failed = |source| Failed::File { action: "writing", path: path.clone(), source };
         let _ = fs::remove_file(&path);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         file.write_all(bytes).map_err(failed)?;
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)).map_err(failed)?;
         Ok(path)
@@ -92,8 +93,8 @@ pub(super) struct Mounted {
 
 /// From where a mount of kind `bind` comes.
 pub(super) enum Source<'a> {
-    /// The context: its root, and where that is.
-    Context(&'a Root, &'a Path),
+    /// A context's root.
+    Context(&'a Root),
     /// A stage or an image.
     State(&'a State),
 }
@@ -113,7 +114,9 @@ impl Mounting<'_> {
 
     fn target(&self, mount: &Mount) -> Result<Option<String>, Failed> {
         let target = mount.target.as_deref().filter(|target| !target.is_empty());
-        Ok(target.map(|target| mounts::clean(&format!("{}/{target}", if target.starts_with('/') { "" } else { self.workdir }))))
+        Ok(target.map(|target| {
+            mounts::clean(&format!("{}/{target}", if target.starts_with('/') { "" } else { self.workdir }))
+        }))
     }
 
     fn needed_target(&self, mount: &Mount) -> Result<String, Failed> {
@@ -135,7 +138,12 @@ impl Mounting<'_> {
             "tmpfs" => {
                 let size = mount.size.map(|size| format!("size={size}"));
                 let options: Vec<&str> = ["notmpcopyup"].into_iter().chain(size.as_deref()).collect();
-                into.mounts.push(Self::record("tmpfs", PathBuf::new(), &self.needed_target(mount)?, &options)?);
+                into.mounts.push(Self::record(
+                    "tmpfs",
+                    PathBuf::new(),
+                    &self.needed_target(mount)?,
+                    &options,
+                )?);
                 Ok(())
             }
             "secret" => self.secret(into, mount),
@@ -150,11 +158,13 @@ impl Mounting<'_> {
         let read_only = mount.read_only.unwrap_or(true);
         match source {
             None => Err(Self::failed("bind", "there is no context")),
-            Some(Source::Context(root, place)) => {
+            Some(Source::Context(root)) => {
                 // Resolved beneath the context: a link that leads out of it leads to what has that name in it.
-                let found = root.open_in(Path::new(below), OFlags::PATH, 0).and_then(|found| root.place_of(found));
-                let found = found.map_err(|error| Self::failed("bind", format!("\"{below}\": {error}")))?;
-                let path = place.join(found.strip_prefix("/").unwrap_or(&found));
+                let found =
+                    root.open_in(Path::new(below), OFlags::PATH, 0).and_then(|found| root.place_of(found));
+                let place =
+                    found.and_then(|found| Ok(root.path()?.join(found.strip_prefix("/").unwrap_or(&found))));
+                let path = place.map_err(|error| Self::failed("bind", format!("\"{below}\": {error}")))?;
                 // What the step writes is its own, and gone when it ends.
                 let options: &[&str] = if read_only { &["ro"] } else { &["O"] };
                 into.mounts.push(Self::record("bind", path, &target, options)?);
@@ -162,9 +172,17 @@ impl Mounting<'_> {
             }
             Some(Source::State(state)) => {
                 if state.layers.is_empty() {
-                    return Err(Self::failed("bind", format!("\"{}\" has no files", mount.from.as_deref().unwrap_or_default())));
+                    return Err(Self::failed(
+                        "bind",
+                        format!("\"{}\" has no files", mount.from.as_deref().unwrap_or_default()),
+                    ));
                 }
-                let mut record = Self::record("image", "image".into(), &target, if read_only { &["ro"] } else { &["rw"] })?;
+                let mut record = Self::record(
+                    "image",
+                    "image".into(),
+                    &target,
+                    if read_only { &["ro"] } else { &["rw"] },
+                )?;
                 record.layers = state.layers.iter().map(|layer| layer.chain_id).collect();
                 record.subpath = Some(mounts::clean(below)).filter(|path| path != "/");
                 into.words.push(format!("{:?}", record.layers.last()));
@@ -189,7 +207,12 @@ impl Mounting<'_> {
                 "shared" => Lock::shared(&file).map(Some),
                 "locked" => Lock::exclusive(&file).map(Some),
                 "private" => Lock::try_exclusive(&file),
-                other => return Err(Self::failed("cache", format!("sharing \"{other}\": shared, private or locked"))),
+                other => {
+                    return Err(Self::failed(
+                        "cache",
+                        format!("sharing \"{other}\": shared, private or locked"),
+                    ));
+                }
             };
             let taken = taken.map_err(|source| Failed::File { action: "locking", path: file, source })?;
             match taken {
@@ -228,7 +251,11 @@ impl Mounting<'_> {
             fs::set_permissions(path, fs::Permissions::from_mode(mode))
         };
         let told = self.engine.in_child(true, || work().map_err(|error| Failure::new(&error, None)));
-        Ok(apart::told("preparing", &path.display().to_string(), told)?)
+        let failed = |Failure { message, hint, .. }| Failed::Told {
+            message: format!("preparing \"{}\": {message}", path.display()),
+            hint,
+        };
+        told?.map_err(failed)
     }
 
     fn secret(&self, into: &mut Mounted, mount: &Mount) -> Result<(), Failed> {
@@ -238,7 +265,9 @@ impl Mounting<'_> {
         let given = self.request.secrets.iter().find(|(name, _)| *name == id);
         let Some((_, source)) = given else {
             return match mount.required {
-                true => Err(Self::failed("secret", format!("\"{id}\" was not given: --secret id={id},src=FILE"))),
+                true => {
+                    Err(Self::failed("secret", format!("\"{id}\" was not given: --secret id={id},src=FILE")))
+                }
                 false => Ok(()),
             };
         };
@@ -279,8 +308,12 @@ impl Mounting<'_> {
         let is_socket = fs::metadata(socket).map(|found| found.file_type().is_socket());
         match is_socket {
             Ok(true) => {}
-            Ok(false) => return Err(Self::failed("ssh", format!("\"{}\" is no agent's socket", socket.display()))),
-            Err(source) => return Err(Failed::File { action: "looking for the agent", path: socket.clone(), source }),
+            Ok(false) => {
+                return Err(Self::failed("ssh", format!("\"{}\" is no agent's socket", socket.display())));
+            }
+            Err(source) => {
+                return Err(Failed::File { action: "looking for the agent", path: socket.clone(), source });
+            }
         }
         let number = into.env.iter().filter(|item| item.starts_with("SSH_AUTH_SOCK=")).count();
         let target = self.target(mount)?.unwrap_or_else(|| format!("/run/umiak/ssh-agent.{number}"));

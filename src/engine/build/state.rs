@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::base::digest::Digest;
 use crate::image::dockerfile::{Command, Healthcheck, Instruction};
 use crate::image::instruction::{self, Instruction as Change};
 use crate::storage::{ImageRecord, LayerRef};
@@ -45,6 +46,8 @@ pub(super) struct State {
     pub args: Vec<(String, String)>,
     /// The base's name, for people; empty for `scratch`.
     pub base: String,
+    /// Its manifest's digest.
+    pub base_digest: Option<Digest>,
     /// `CMD` was met in this stage.
     has_command: bool,
 }
@@ -216,7 +219,8 @@ impl State {
 
     /// Docker's `Healthcheck`: the command, and times in nanoseconds.
     fn health(&self, check: &Healthcheck) -> Value {
-        let Healthcheck::Command { command, interval, timeout, start_period, start_interval, retries } = check
+        let Healthcheck::Command { command, interval, timeout, start_period, start_interval, retries } =
+            check
         else {
             return json!({ "Test": ["NONE"] });
         };
@@ -249,7 +253,12 @@ impl State {
     }
 
     /// Adds a layer, and what it came of.
-    pub fn add(&mut self, layer: Option<LayerRef>, descriptor: impl FnOnce(&LayerRef) -> Value, entry: Entry) {
+    pub fn add(
+        &mut self,
+        layer: Option<LayerRef>,
+        descriptor: impl FnOnce(&LayerRef) -> Value,
+        entry: Entry,
+    ) {
         let empty = layer.is_none();
         if let Some(layer) = layer {
             self.descriptors.push(descriptor(&layer));
@@ -301,7 +310,8 @@ mod tests {
                 "Healthcheck": { "Test": ["CMD-SHELL", "ok"], "Interval": 5, "Retries": 2 },
             })
         );
-        let state = after(&[Instruction::Entrypoint(shell("x")), Instruction::Healthcheck(Healthcheck::None)]);
+        let state =
+            after(&[Instruction::Entrypoint(shell("x")), Instruction::Healthcheck(Healthcheck::None)]);
         assert_eq!(
             state.config["config"],
             json!({ "Entrypoint": ["/bin/sh", "-c", "x"], "Env": ["A=1"], "Healthcheck": { "Test": ["NONE"] } })

@@ -8,6 +8,7 @@ mod error;
 mod expand;
 mod flags;
 mod heredoc;
+pub mod ignore;
 mod lines;
 mod mount;
 mod parse;
