@@ -3,6 +3,7 @@
 pub mod access;
 pub mod artifact;
 pub mod attach;
+pub mod build;
 pub mod check;
 pub mod clone;
 pub mod commit;
@@ -225,6 +226,7 @@ fn faces() -> &'static [Face] {
         "artifact push" [], artifact::PushArgs, artifact::push, "Upload an artifact";
         "artifact rm" ["remove"], artifact::RmArgs, artifact::rm, "Remove artifacts";
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
+        "build" [], build::BuildArgs, build::run, "Build an image out of a Dockerfile";
         "commit" [], commit::CommitArgs, commit::run, "Make an image of a container's files";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
         "container cleanup" [], update::CleanupArgs, update::cleanup, "Finish what is left of containers that do not run";
@@ -423,6 +425,7 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
             "image",
             name @ ("history" | "import" | "load" | "pull" | "push" | "save" | "search" | "tag" | "untag"),
         ) => name,
+        ("builder" | "buildx" | "image", "build") => "build",
         ("system", "info") => "info",
         ("system", "events") => "events",
         (

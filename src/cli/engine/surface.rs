@@ -50,6 +50,26 @@ pub const FLAGS: &[(&str, &str)] = &[
      tmpdir= transient-store url= v,version volumepath=",
     ),
     (
+        "build",
+        "\
+     add-host= all-platforms annotation= arch= authfile= build-arg= build-arg-file= build-context= \
+     cache-from= cache-to= cache-ttl= cap-add= cap-drop= cert-dir= cgroup-parent= cgroupns= compat-volumes \
+     compress compression-format= compression-level= cpp-flag= cpu-period= cpu-quota= c,cpu-shares= \
+     cpuset-cpus= cpuset-mems= created-annotation creds= cw= decryption-key= device= \
+     D,disable-compression disable-content-trust dns= dns-option= dns-search= env= f,file= \
+     force-compression force-rm format= from= group-add= h,help hooks-dir= http-proxy identity-label \
+     ignorefile= iidfile= iidfile-raw= inherit-annotations= inherit-labels ipc= isolation= jobs= label= \
+     layer-label= layers logfile= logsplit= manifest= m,memory= memory-swap= metadata-file= mount= \
+     network,net= no-cache no-hostname no-hosts omit-history os= os-feature= os-version= o,output= pid= \
+     platform= pull= q,quiet retry= retry-delay= rewrite-timestamp rm runtime= runtime-flag= save-stages \
+     sbom= sbom-image-output= sbom-image-purl-output= sbom-merge-strategy= sbom-output= sbom-purl-output= \
+     sbom-scanner-command= sbom-scanner-image= secret= security-opt= shm-size= sign-by= \
+     skip-unused-stages source-date-epoch= source-policy-file= squash squash-all ssh= stage-labels stdin \
+     t,tag= target= timestamp= tls-verify ulimit= unsetannotation= unsetenv= unsetlabel= userns= \
+     userns-gid-map= userns-gid-map-group= userns-uid-map= userns-uid-map-user= uts= variant= v,volume= \
+     allow= attest= builder= call= check no-cache-filter=",
+    ),
+    (
         "pull",
         "\
      a,all-tags arch= authfile= cert-dir= creds= decryption-key= disable-content-trust h,help os= \

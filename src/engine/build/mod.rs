@@ -1,5 +1,6 @@
 //! `build`: images out of Dockerfiles.
 
+pub mod output;
 pub mod request;
 
 use self::request::BuildRequest;
