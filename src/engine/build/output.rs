@@ -394,7 +394,7 @@ mod tests {
             ("type=docker,dest=-", Output::Archive(ArchiveForm::Docker, None)),
             ("type=docker", image(&[], false)),
             ("type=image,name=x/y:1,push=true", image(&["x/y:1"], true)),
-            ("type=image,\"name=x\"", image(&[], false)),
+            ("type=image,\"name=x,y/z:1\"", image(&["x", "y/z:1"], false)),
             ("type=registry,name=x/y", image(&["x/y"], true)),
             ("type=image,name=a,b", image(&["a", "b"], false)),
         ] {
