@@ -1,5 +1,6 @@
 //! `build`: images out of Dockerfiles.
 
+pub(super) mod changes;
 pub mod output;
 pub mod request;
 
