@@ -152,7 +152,10 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
         history.push(draft.history);
     }
     let annotations = BTreeMap::new();
-    publish(store, Whole { layers, descriptors, config, annotations, names: draft.names, format: draft.format })
+    publish(
+        store,
+        Whole { layers, descriptors, config, annotations, names: draft.names, format: draft.format },
+    )
 }
 
 /// What a manifest says of a layer that was made here.
@@ -251,8 +254,7 @@ pub fn add_layer(
     let all: Vec<LayerRef> = below.iter().chain([&added]).cloned().collect();
     let pins = pin(store, &all)?;
     if let LayerSlot::Vacant(staged) = store.reserve_layer(chain_id)? {
-        let lower: Vec<PathBuf> =
-            below.iter().rev().map(|layer| store.layer_tree(&layer.chain_id)).collect();
+        let lower: Vec<PathBuf> = below.iter().rev().map(|layer| store.layer_tree(&layer.chain_id)).collect();
         let spool = |source| Error::Spool { path: store.path("staging"), source };
         spooled.file.rewind().map_err(spool)?;
         let blob = Descriptor { media_type: String::new(), digest: diff_id, size };

@@ -4,8 +4,8 @@
 /// Every command, words joined by a space; aliases stand as commands of their own.
 pub const COMMANDS: &str = "\
      artifact artifact/add artifact/extract artifact/inspect artifact/list artifact/ls artifact/pull \
-     artifact/push artifact/remove artifact/rm attach auto-update build builder buildx buildx/build \
-     buildx/inspect buildx/prune buildx/version commit completion compose container container/attach \
+     artifact/push artifact/remove artifact/rm attach auto-update build builder builder/build \
+     builder/prune buildx buildx/build buildx/inspect buildx/prune buildx/version commit completion compose container container/attach \
      container/checkpoint container/cleanup container/clone container/commit container/cp \
      container/create container/diff container/exec container/exists container/export container/init \
      container/inspect container/kill container/list container/logs container/ls container/mount \
@@ -68,6 +68,11 @@ pub const FLAGS: &[(&str, &str)] = &[
      t,tag= target= timestamp= tls-verify ulimit= unsetannotation= unsetenv= unsetlabel= userns= \
      userns-gid-map= userns-gid-map-group= userns-uid-map= userns-uid-map-user= uts= variant= v,volume= \
      allow= attest= builder= call= check no-cache-filter=",
+    ),
+    (
+        "builder prune",
+        "\
+     a,all f,force filter= keep-storage= max-used-space= min-free-space= reserved-space= verbose",
     ),
     (
         "pull",

@@ -106,7 +106,8 @@ fn names(path: &Path) -> Vec<CString> {
 pub(in crate::engine) fn stubs(lower: &[Tree], destinations: &[String]) -> io::Result<Vec<PathBuf>> {
     let mut stubs = Vec::new();
     for destination in destinations {
-        let path: PathBuf = names(Path::new(destination)).iter().map(|name| OsStr::from_bytes(name.to_bytes())).collect();
+        let path: PathBuf =
+            names(Path::new(destination)).iter().map(|name| OsStr::from_bytes(name.to_bytes())).collect();
         for above in path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
             if stat_of(lower, above)?.is_some() {
                 break;
@@ -130,7 +131,15 @@ mod tests {
     fn only_what_changed_is_in_the_layer() {
         let dir = std::env::temp_dir().join(format!("umiak-changes-{}", std::process::id()));
         let (upper, lower) = (dir.join("upper"), dir.join("lower"));
-        for path in ["lower/etc/ssl", "lower/var/log", "lower/opt", "upper/etc/ssl", "upper/var/log", "upper/opt", "upper/new/empty"] {
+        for path in [
+            "lower/etc/ssl",
+            "lower/var/log",
+            "lower/opt",
+            "upper/etc/ssl",
+            "upper/var/log",
+            "upper/opt",
+            "upper/new/empty",
+        ] {
             fs::create_dir_all(dir.join(path)).unwrap();
         }
         fs::write(upper.join("var/log/a"), "a").unwrap();

@@ -2,6 +2,7 @@
 
 pub(super) mod changes;
 pub mod output;
+pub mod prune;
 pub mod request;
 
 use self::request::BuildRequest;
