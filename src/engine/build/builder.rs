@@ -386,16 +386,14 @@ impl Builder<'_> {
         {
             return Ok(false);
         }
-        (self.face.tell)(Told::Cached);
-        self.tell_layer(built.layer.as_ref());
         self.put(state, built.layer, by, built.created);
+        self.tell_layer(state, true);
         Ok(true)
     }
 
-    fn tell_layer(&mut self, layer: Option<&LayerRef>) {
-        if let Some(layer) = layer {
-            (self.face.tell)(Told::Layer(layer.chain_id.0.short()));
-        }
+    fn tell_layer(&mut self, state: &State, cached: bool) {
+        let id = state.layers.last().map_or_else(String::new, |layer| layer.chain_id.0.short());
+        (self.face.tell)(Told::Layer { id, cached });
     }
 
     fn put(&self, state: &mut State, layer: Option<LayerRef>, by: &str, created: i64) {
@@ -433,8 +431,8 @@ impl Builder<'_> {
         };
         let built = BuiltStep::new(layer.clone(), text.to_owned(), self.made());
         self.store.put_built(key, &built)?;
-        self.tell_layer(layer.as_ref());
         self.put(state, layer, by, built.created);
+        self.tell_layer(state, false);
         Ok(())
     }
 

@@ -7,6 +7,8 @@ pub mod copy;
 pub mod error;
 mod finish;
 mod mounting;
+pub mod output;
+pub mod prune;
 pub mod request;
 pub mod stages;
 mod state;
@@ -43,10 +45,13 @@ pub enum Told {
         /// The instruction as it is written.
         text: String,
     },
-    /// The step was there from a former build.
-    Cached,
-    /// A layer was made; the first digits of what identifies it.
-    Layer(String),
+    /// A step came to this.
+    Layer {
+        /// The first digits of what identifies all files there are now; empty if there are none.
+        id: String,
+        /// It was there from a former build.
+        cached: bool,
+    },
     /// The image is being put together, under these names.
     Commit(Vec<String>),
     /// Something that is no error.
