@@ -4,6 +4,9 @@
 //! The language is that of <https://docs.docker.com/reference/dockerfile/>. [`parse`] reads a file, [`parse_step`] one
 //! instruction as `ONBUILD` keeps it.
 
+pub mod glob;
+pub mod ignore;
+
 mod error;
 mod expand;
 mod flags;
