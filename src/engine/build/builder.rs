@@ -469,6 +469,6 @@ pub(super) fn is_proxy(name: &str) -> bool {
 impl copy::Error {
     /// For the process that asked for it.
     pub(super) fn told(&self) -> Failure {
-        Failure::new(self, None)
+        Failure::new(self, self.hint())
     }
 }
