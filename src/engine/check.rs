@@ -217,6 +217,8 @@ impl Check<'_> {
                 used.extend(layers);
             }
         }
+        let built = self.engine.store.kept_steps()?;
+        used.extend(built.iter().filter_map(|kept| Some(kept.built.layer.as_ref()?.chain_id)));
         let max = self.options.max;
         let unused: Vec<ChainId> = self
             .survey

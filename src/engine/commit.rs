@@ -1,11 +1,13 @@
 //! Images that are made here: of a container (`commit`), of an archive (`import`).
 
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 use serde_json::{Map, Value, json};
 
+use super::build::changes::{self, Changes};
+use super::build::request::Times;
 use super::diff::OURS;
 use super::files::Files;
 use super::images::Failure;
@@ -23,6 +25,7 @@ use crate::storage::containers::{ContainerRecord, RootfsSource, Status};
 use crate::storage::events::Event;
 use crate::storage::{self, ImageRecord};
 use crate::sys::child;
+use crate::sys::path::Root;
 use crate::sys::visit::{self, Content, Found};
 
 /// Why no image is made.
@@ -109,6 +112,7 @@ pub struct CommitOptions {
 
 const COMMIT: &str = "committing container";
 const IMPORT: &str = "importing";
+const BUILD: &str = "taking the changes of";
 
 /// Most bytes of an archive that is imported.
 const MAX_IMPORT: u64 = 1 << 40;
@@ -204,33 +208,72 @@ impl Engine {
 
     /// What a container has changed, or all that it has, as an archive.
     fn pack(&self, record: &ContainerRecord, all: bool) -> Result<Spooled, Error> {
-        let Files { upper, lower, copied } = self.files(record);
-        let owner = self.owner_inside(record, copied);
+        let each = |packer: &mut Filling<'_, '_>, files: &Files| {
+            let Files { upper, lower, copied } = files;
+            if all {
+                let mut trees = vec![upper.clone()];
+                trees.extend(lower.iter().filter(|_| !*copied).cloned());
+                visit::visit(&trees, &mut |found| append(packer, found, false))
+            } else {
+                visit::visit_layer(upper, lower, *copied, &mut |found| append(packer, found, true))
+            }
+        };
+        Ok(self.pack_with(COMMIT, record, |packer, files| each(packer, files).map(|()| 1))?.0)
+    }
+
+    /// What a step of a build has changed, but for what was made to mount something at `destinations`; none if
+    /// that is nothing.
+    pub(super) fn pack_step(
+        &self,
+        record: &ContainerRecord,
+        destinations: &[String],
+        times: Times,
+    ) -> Result<Option<Spooled>, Error> {
+        let packed = self.pack_with(BUILD, record, |packer, Files { upper, lower, copied }| {
+            let at = |source| visit::Failed { path: PathBuf::from("/"), source };
+            let root = Root::open(&upper.path).map_err(at)?;
+            for stub in changes::stubs(lower, destinations).map_err(at)? {
+                root.remove_if_empty(&stub).map_err(|source| visit::Failed { path: stub, source })?;
+            }
+            let mut changes = Changes::new(packer, lower, times);
+            visit::visit_layer(upper, lower, *copied, &mut |found| {
+                if is_ours(&found, true) { Ok(()) } else { changes.take(found) }
+            })?;
+            Ok(changes.count)
+        })?;
+        Ok(Some(packed.0).filter(|_| packed.1 > 0))
+    }
+
+    /// An archive of a container's files as `fill` finds them, and what it gives: how many there are. It is called
+    /// in a process of its own.
+    fn pack_with(
+        &self,
+        action: &'static str,
+        record: &ContainerRecord,
+        fill: impl FnOnce(&mut Filling<'_, '_>, &Files) -> Result<u64, visit::Failed>,
+    ) -> Result<(Spooled, u64), Error> {
+        let files = self.files(record);
+        let owner = self.owner_inside(record, files.copied);
         let target = create::spool_file(&self.store)?;
-        let work = || -> Result<(Digest, u64), Failure> {
+        let work = || -> Result<(Digest, u64, u64), Failure> {
             let spool = BufWriter::with_capacity(1 << 17, Spool::new(&target));
             let one_id = record.mapping.as_ref().is_some_and(IdMapping::is_single);
             let mut packer = Packer::new(spool, &*owner).remembering(one_id);
-            let result = if all {
-                let mut trees = vec![upper.clone()];
-                trees.extend(lower.iter().filter(|_| !copied).cloned());
-                visit::visit(&trees, &mut |found| append(&mut packer, found, false))
-            } else {
-                visit::visit_layer(&upper, &lower, copied, &mut |found| append(&mut packer, found, true))
-            };
             let failed = |path: &Path, source: &io::Error| Failure {
                 message: format!("\"{}\": {}", path.display(), crate::base::report::chain(source)),
                 hint: full_disk(source),
                 misnamed: false,
             };
-            result.map_err(|visit::Failed { path, source }| failed(&path, &source))?;
+            let count =
+                fill(&mut packer, &files).map_err(|visit::Failed { path, source }| failed(&path, &source))?;
             let spool =
                 packer.finish().and_then(|out| out.into_inner().map_err(io::IntoInnerError::into_error));
-            Ok(spool.map_err(|source| failed(&self.paths.root, &source))?.finish())
+            let (digest, size) = spool.map_err(|source| failed(&self.paths.root, &source))?.finish();
+            Ok((digest, size, count))
         };
         let told = child::call(self.files_mapping(record).as_ref(), work);
-        let (diff_id, size) = apart::told(COMMIT, &record.name, told)?;
-        Ok(Spooled { file: target, diff_id, size })
+        let (diff_id, size, count) = apart::told(action, &record.name, told)?;
+        Ok((Spooled { file: target, diff_id, size }, count))
     }
 
     /// Unpacks the layer and records the image.
@@ -268,8 +311,16 @@ pub fn full_name(name: Option<&str>) -> Result<Vec<String>, Error> {
     Ok(source::local_name(name).into_iter().collect())
 }
 
+/// An archive that is being written.
+type Filling<'p, 'f> = Packer<'p, BufWriter<Spool<'f>>>;
+
 /// Writes a file into the archive, but for what was made only to mount something over it.
-fn append<W: Write>(packer: &mut Packer<'_, W>, found: Found<'_>, layer: bool) -> io::Result<()> {
+fn append(packer: &mut Filling<'_, '_>, found: Found<'_>, layer: bool) -> io::Result<()> {
+    if is_ours(&found, layer) { Ok(()) } else { packer.append(found) }
+}
+
+/// Whether a file was made only to mount something over it, or is of no use in an archive.
+fn is_ours(found: &Found<'_>, layer: bool) -> bool {
     let stat = found.stat;
     let ours = || {
         let path = found.path.as_os_str().as_encoded_bytes();
@@ -278,18 +329,13 @@ fn append<W: Write>(packer: &mut Packer<'_, W>, found: Found<'_>, layer: bool) -
     match &found.content {
         // The root's own directory: as every container's is, unless somebody has changed that.
         Content::Directory if found.path.as_os_str().is_empty() => {
-            let usual = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o755, 0, 0);
-            if usual { Ok(()) } else { packer.append(found) }
+            (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o755, 0, 0)
         }
-        Content::File(_) if layer && stat.st_size == 0 && ours() => Ok(()),
-        Content::Directory
-            if layer && ["dev", "proc", "sys"].iter().any(|own| found.path == Path::new(own)) =>
-        {
-            Ok(())
-        }
-        Content::Whiteout if ours() => Ok(()),
-        Content::Special if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => Ok(()),
-        _ => packer.append(found),
+        Content::File(_) if layer && stat.st_size == 0 => ours(),
+        Content::Directory if layer => ["dev", "proc", "sys"].iter().any(|own| found.path == Path::new(own)),
+        Content::Whiteout => ours(),
+        Content::Special => FileType::from_raw_mode(stat.st_mode) == FileType::Socket,
+        _ => false,
     }
 }
 

@@ -238,7 +238,8 @@ impl Engine {
             return Ok(());
         }
         let store = self.store.clone().with_ownership(self.ownership());
-        for mount in config.mounts.iter_mut().filter(|mount| mount.kind == "image") {
+        for mount in config.mounts.iter_mut().filter(|mount| mount.kind == "image" && mount.layers.is_empty())
+        {
             let found = store.image(&mount.source)?;
             let image = found.ok_or_else(|| super::images::Error::NoSuchImage(mount.source.clone()))?;
             mount.name = Some(image.id.to_string());

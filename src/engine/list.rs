@@ -24,6 +24,8 @@ pub struct ListOptions {
     pub filters: Vec<String>,
     /// Only so many, the newest first.
     pub last: Option<usize>,
+    /// The steps of builds that go on, too.
+    pub external: bool,
     /// `command`, `created`, `id`, `image`, `names`, `runningfor`, `size` or `status`.
     pub sort: String,
 }
@@ -85,6 +87,7 @@ impl Engine {
         // As with Podman a paused one is listed only among all.
         listed.retain(|c| {
             (all || matches!(c.status, Status::Running(_) | Status::Stopping(_) | Status::Restarting(_)))
+                && (options.external || !c.record.config.build)
                 && fits(c, &filters, &reference)
                 && filters.iter().all(|filter| match filter {
                     Filter::Boot(wanted) => self.starts_at_boot(&c.record) == *wanted,

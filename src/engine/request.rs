@@ -3,7 +3,15 @@
 use std::path::PathBuf;
 
 use super::config::{self, Error};
+use crate::storage::containers::MountRecord;
 use crate::sys::process;
+
+/// What a step of a build has that no flag gives.
+#[derive(Clone, Debug, Default)]
+pub struct BuildStep {
+    /// Mounts beside those that flags ask for.
+    pub mounts: Vec<MountRecord>,
+}
 
 /// The flags of `run` and `create`.
 #[derive(Clone, Debug, Default)]
@@ -103,6 +111,8 @@ pub struct RunRequest {
     pub limits: super::config::limits::Wanted,
     /// It is `create` that asks: the container is started later.
     pub waits: bool,
+    /// It is a step of a build.
+    pub build: Option<BuildStep>,
     /// The command line, for `inspect`.
     pub create_command: Vec<String>,
 }

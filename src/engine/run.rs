@@ -55,6 +55,8 @@ impl Engine {
         // Until the record says that the image and the volumes are used, nobody may remove them.
         let _lock = self.store.lock_shared()?;
         if let Some(image) = image
+            // What a build stands on is pinned by it, and no image yet.
+            && request.build.is_none()
             && !self.store.has_image(&image.id)
         {
             return Err(Error::ImageGone(request.image.clone()));
@@ -117,7 +119,7 @@ impl Engine {
             id: id.clone(),
             name: String::new(),
             created: host::now(),
-            image_id: image.map(|image| image.id),
+            image_id: image.filter(|_| request.build.is_none()).map(|image| image.id),
             rootfs,
             mapping,
             create_command: request.create_command.clone(),

@@ -1,5 +1,6 @@
 //! Images that are made here: a layer out of an archive of ours, a configuration, a manifest.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
@@ -109,6 +110,23 @@ pub struct Draft<'a> {
     pub format: Form,
 }
 
+/// An image whose layers are all there.
+#[derive(Debug)]
+pub struct Whole {
+    /// Lowest first.
+    pub layers: Vec<LayerRef>,
+    /// What the manifest says of them.
+    pub descriptors: Vec<Value>,
+    /// All of the configuration but `rootfs`.
+    pub config: serde_json::Map<String, Value>,
+    /// Of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Full names.
+    pub names: Vec<String>,
+    /// How it is described.
+    pub format: Form,
+}
+
 /// Makes the image: unpacks the new layer, then writes the record. Starts threads: the caller has entered
 /// the user namespace that owns the files of layers before. Nothing is synced to the disk but the record:
 /// [`Store::sync_layers`] does that.
@@ -120,31 +138,38 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
         None => Vec::new(),
     };
     let (_pins, added) = match draft.layer {
-        None => (pin(store, &layers, &[])?, None),
+        None => (pin(store, &layers)?, None),
         Some(spooled) => {
-            let diff_ids: Vec<Digest> =
-                layers.iter().map(|layer| layer.diff_id).chain([spooled.diff_id]).collect();
-            let chain = ChainId::chain(&diff_ids);
-            let pins = pin(store, &layers, &chain)?;
-            let lower: Vec<PathBuf> =
-                layers.iter().rev().map(|layer| store.layer_tree(&layer.chain_id)).collect();
-            (pins, Some(add_layer(store, spooled, &chain, &lower, ownership)?))
+            let (pins, layer) = add_layer(store, &layers, spooled, ownership)?;
+            (pins, Some(layer))
         }
     };
-    if let Some(layer) = &added {
-        let kind = draft.format.layer(Compression::None);
-        descriptors.push(json!({ "mediaType": kind, "digest": layer.diff_id, "size": layer.size }));
-    }
+    descriptors.extend(added.iter().map(|layer| new_descriptor(layer, draft.format)));
     layers.extend(added);
-
-    let platform = Platform::host();
     let mut config = draft.config;
-    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
-    config.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
     let history = config.entry("history").or_insert_with(|| json!([]));
     if let Value::Array(history) = history {
         history.push(draft.history);
     }
+    let annotations = BTreeMap::new();
+    publish(
+        store,
+        Whole { layers, descriptors, config, annotations, names: draft.names, format: draft.format },
+    )
+}
+
+/// What a manifest says of a layer that was made here.
+pub fn new_descriptor(layer: &LayerRef, format: Form) -> Value {
+    let kind = format.layer(Compression::None);
+    json!({ "mediaType": kind, "digest": layer.diff_id, "size": layer.size })
+}
+
+/// Writes the records of an image whose layers the caller has pinned.
+pub fn publish(store: &Store, whole: Whole) -> Result<ImageRecord, Error> {
+    let Whole { layers, descriptors, mut config, annotations, names, format } = whole;
+    let platform = Platform::host();
+    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
+    config.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
     let text = |key: &str| config.get(key).and_then(Value::as_str).map(str::to_owned);
     let (created, variant) = (text("created"), text("variant"));
     let architecture = text("architecture").unwrap_or(platform.architecture);
@@ -153,28 +178,31 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
     config.insert("os".to_owned(), os.clone().into());
     let config = Value::Object(config);
     let config_bytes = config.to_string().into_bytes();
-    let manifest = json!({
+    let mut manifest = json!({
         "schemaVersion": 2,
-        "mediaType": draft.format.media_type(),
+        "mediaType": format.media_type(),
         "config": {
-            "mediaType": draft.format.config(),
+            "mediaType": format.config(),
             "digest": Digest::of(&config_bytes), "size": config_bytes.len(),
         },
         "layers": descriptors,
     });
+    if !annotations.is_empty() {
+        manifest["annotations"] = json!(annotations);
+    }
 
     let _lock = store.lock_shared()?;
     let manifest_digest = store.write_blob(manifest.to_string().as_bytes())?;
     let id = store.write_blob(&config_bytes)?;
-    let repo_digests = draft.names.iter().map(|name| format!("{}@{manifest_digest}", untagged(name)));
+    let repo_digests = names.iter().map(|name| format!("{}@{manifest_digest}", untagged(name)));
     let record = ImageRecord {
         version: FORMAT,
         id,
         repo_digests: repo_digests.collect(),
-        names: draft.names,
+        names,
         manifest: manifest_digest,
         index: None,
-        media_type: draft.format.media_type().to_owned(),
+        media_type: format.media_type().to_owned(),
         size: layers.iter().map(|layer| layer.size).sum(),
         layers,
         created,
@@ -189,19 +217,17 @@ pub fn make(store: &Store, draft: Draft<'_>, ownership: Ownership) -> Result<Ima
     Ok(store.image_by_id(&id)?.unwrap_or(record))
 }
 
-/// Keeps what the image stands on, and what it will have, from being collected meanwhile.
-fn pin(store: &Store, below: &[LayerRef], chain: &[ChainId]) -> Result<Pins, Error> {
-    let layers: Vec<ChainId> =
-        below.iter().map(|layer| layer.chain_id).chain(chain.iter().copied()).collect();
-    let blobs: Vec<Digest> = below.iter().filter_map(|layer| layer.blob).collect();
-    Ok(store.pin(&layers, &blobs)?)
+/// Keeps layers, and the blobs that they came from, from being collected.
+pub fn pin(store: &Store, layers: &[LayerRef]) -> Result<Pins, Error> {
+    let chain: Vec<ChainId> = layers.iter().map(|layer| layer.chain_id).collect();
+    let blobs: Vec<Digest> = layers.iter().filter_map(|layer| layer.blob).collect();
+    Ok(store.pin(&chain, &blobs)?)
 }
 
 /// The descriptors of an image's layers, in the words of `format`.
-fn layer_descriptors(store: &Store, base: &ImageRecord, format: Form) -> Result<Vec<Value>, Error> {
+pub fn layer_descriptors(store: &Store, base: &ImageRecord, format: Form) -> Result<Vec<Value>, Error> {
     let missing = || Error::NoManifest(base.manifest);
-    let bytes = store.read_blob(&base.manifest)?.ok_or_else(missing)?;
-    let manifest: Value = serde_json::from_slice(&bytes).map_err(|_| missing())?;
+    let manifest: Value = serde_json::from_slice(&read_manifest(store, base)?).map_err(|_| missing())?;
     let layers = manifest.get("layers").and_then(Value::as_array).ok_or_else(missing)?;
     let described = |layer: &Value| {
         let kind = layer.get("mediaType").and_then(Value::as_str).unwrap_or_default();
@@ -211,16 +237,41 @@ fn layer_descriptors(store: &Store, base: &ImageRecord, format: Form) -> Result<
     if described.len() == base.layers.len() { Ok(described) } else { Err(missing()) }
 }
 
-fn add_layer(
+/// The layer that an archive makes upon others.
+pub fn layer_upon(below: &[LayerRef], Spooled { diff_id, size, .. }: &Spooled) -> LayerRef {
+    let diff_ids: Vec<Digest> = below.iter().map(|layer| layer.diff_id).chain([*diff_id]).collect();
+    let chain_id = ChainId::chain(&diff_ids).last().copied().unwrap_or(ChainId(*diff_id));
+    LayerRef { chain_id, diff_id: *diff_id, blob: Some(*diff_id), blob_size: *size, size: *size }
+}
+
+/// The annotations of an image's manifest.
+pub fn annotations(store: &Store, image: &ImageRecord) -> Result<BTreeMap<String, String>, Error> {
+    let manifest: Value = serde_json::from_slice(&read_manifest(store, image)?)
+        .map_err(|_| Error::NoManifest(image.manifest))?;
+    let annotations = manifest.get("annotations").and_then(Value::as_object).into_iter().flatten();
+    Ok(annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
+}
+
+fn read_manifest(store: &Store, image: &ImageRecord) -> Result<Vec<u8>, Error> {
+    store.read_blob(&image.manifest)?.ok_or(Error::NoManifest(image.manifest))
+}
+
+/// Unpacks an archive as the layer that comes upon `below`, unless it is there. Starts threads; the caller is as for
+/// [`make`].
+pub fn add_layer(
     store: &Store,
+    below: &[LayerRef],
     mut spooled: Spooled,
-    chain: &[ChainId],
-    lower: &[PathBuf],
     ownership: Ownership,
-) -> Result<LayerRef, Error> {
+) -> Result<(Pins, LayerRef), Error> {
     let (diff_id, size) = (spooled.diff_id, spooled.size);
-    let chain_id = chain.last().copied().unwrap_or(ChainId(diff_id));
+    let added = layer_upon(below, &spooled);
+    let chain_id = added.chain_id;
+    let chain: Vec<ChainId> = below.iter().map(|layer| layer.chain_id).chain([chain_id]).collect();
+    let all: Vec<LayerRef> = below.iter().chain([&added]).cloned().collect();
+    let pins = pin(store, &all)?;
     if let LayerSlot::Vacant(staged) = store.reserve_layer(chain_id)? {
+        let lower: Vec<PathBuf> = below.iter().rev().map(|layer| store.layer_tree(&layer.chain_id)).collect();
         let spool = |source| Error::Spool { path: store.path("staging"), source };
         spooled.file.rewind().map_err(spool)?;
         let blob = Descriptor { media_type: String::new(), digest: diff_id, size };
@@ -228,7 +279,7 @@ fn add_layer(
             ownership,
             max_file: size,
             max_entries: u64::MAX,
-            lower,
+            lower: &lower,
             staged: Some(&staged),
         };
         let expected = Expected { blob: &blob, diff_id, limit: size, unpack };
@@ -236,8 +287,8 @@ fn add_layer(
         let record = taken.record(diff_id, diff_id, ownership)?;
         staged.publish(&record)?;
     }
-    store.settle_layer(chain)?;
-    Ok(LayerRef { chain_id, diff_id, blob: Some(diff_id), blob_size: size, size })
+    store.settle_layer(&chain)?;
+    Ok((pins, added))
 }
 
 /// Writes an archive of any supported compression to a file of [`spool_file`], uncompressed and at most to

@@ -41,6 +41,8 @@ pub struct Care<'a> {
     pub oom: Option<Box<dyn FnMut() + 'a>>,
     /// Changes the container's networks, if it has a relay.
     pub networks: Option<Box<Change<'a>>>,
+    /// Whether the program ends when nobody is attached any more.
+    pub bound: bool,
     /// Whether the container is to be started again whatever its restart policy says.
     pub restart: bool,
     /// Whether it is to end for good whatever its restart policy says.

@@ -177,6 +177,11 @@ pub fn run(mut job: Box<Job>) -> u8 {
     job.networks.leave(&job.record);
     match result {
         Ok(code) => {
+            if let (true, Some(supervisor)) = (job.record.config.marks.build, &mut supervisor) {
+                // Who builds takes the files, and is gone when it has them.
+                supervisor.finish(&Told::Exited(code));
+                wait_for_end(&job.client);
+            }
             let trash = job.record.config.auto_remove.then(|| job.containers.remove(&job.record));
             if let Some(Ok(_)) = trash {
                 job.events.write(&[Event::container("remove", &job.record)]);
@@ -197,6 +202,18 @@ pub fn run(mut job: Box<Job>) -> u8 {
         Err(error) => {
             fail(&job, supervisor, &error);
             1
+        }
+    }
+}
+
+/// Waits until nobody has the other end of a socket any more.
+fn wait_for_end(socket: &OwnedFd) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut watched = [PollFd::new(socket, PollFlags::empty())];
+    while !watched[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+        match poll(&mut watched, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
         }
     }
 }
@@ -512,6 +529,7 @@ fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRe
     let mut care = Care {
         kill_at: (config.timeout > 0).then(|| Instant::now() + Duration::from_secs(config.timeout)),
         stop: (config.stop_signal, Duration::from_secs(config.stop_timeout)),
+        bound: config.marks.build,
         ..Care::default()
     };
     let note = move |course: &Course, run: Option<&HealthRun>| {

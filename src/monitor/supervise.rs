@@ -217,6 +217,9 @@ impl Supervisor {
             }
             self.clients.retain(|client| !client.gone);
             if exit.is_none() {
+                if care.bound && self.clients.is_empty() {
+                    let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
+                }
                 care.tick(pidfd);
             }
         }

@@ -10,6 +10,7 @@
 pub mod additional;
 mod artifacts;
 pub mod blobs;
+pub mod builds;
 pub mod containers;
 pub mod events;
 pub mod images;

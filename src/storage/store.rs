@@ -222,7 +222,7 @@ impl Store {
         Ok(Pins { path, _lock: lock })
     }
 
-    /// Removes the layers and blobs that neither an image nor a running pull refers to.
+    /// Removes the layers and blobs that neither an image, a step of a build nor a running pull refers to.
     pub fn collect(&self) -> Result<()> {
         let _lock = self.lock_exclusive()?;
         let mut layers = HashSet::new();
@@ -240,6 +240,7 @@ impl Store {
             blobs.insert(artifact.manifest);
             blobs.extend(artifact.blobs);
         }
+        layers.extend(self.kept_steps()?.iter().filter_map(|kept| Some(kept.built.layer.as_ref()?.chain_id)));
         // A container keeps its layers even if its image went by some other way.
         let of_store = Containers::new(&self.paths.root, &self.paths.runroot);
         let mut all_known = true;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// A directory that nothing resolved through it can leave.
@@ -124,6 +124,39 @@ impl Root {
             return Err(io::Error::from_raw_os_error(libc::ELOOP));
         }
         Ok(Some(path))
+    }
+
+    /// Removes a directory or a regular file if nothing is in it; whether it did. No link is followed on the way.
+    pub fn remove_if_empty(&self, path: &Path) -> io::Result<bool> {
+        let (parent, name) = parent_and_name(path)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = match self.open_strict(&parent, flags, 0) {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) =>
+            {
+                return Ok(false);
+            }
+            other => other?,
+        };
+        let stat = match fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(false),
+            other => other?,
+        };
+        let removed = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => fs::unlinkat(&parent, name, AtFlags::REMOVEDIR),
+            FileType::RegularFile if stat.st_size == 0 => fs::unlinkat(&parent, name, AtFlags::empty()),
+            _ => return Ok(false),
+        };
+        match removed {
+            Ok(()) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where this root is. Only to be given to what takes paths: it may be elsewhere by then.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        proc_link(self.fd.as_fd())
     }
 
     /// Where an open object is, as seen from this root. Only to be shown, or given to a program that

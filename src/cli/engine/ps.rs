@@ -16,7 +16,7 @@ pub struct PsArgs {
     /// Show stopped containers too
     #[arg(short, long)]
     all: bool,
-    /// Show containers of other programs in the store, too, of which there are none
+    /// Show the steps of builds that go on, too
     #[arg(long)]
     external: bool,
     /// Show only containers that fit: id, name, label, label!, command, status, exited, ancestor, before, since, until, network, volume
@@ -94,7 +94,13 @@ fn once(args: &PsArgs, globals: &Globals, clear: bool) -> Outcome {
         return Err(Failure::new("quiet and format cannot be used together"));
     }
     let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
-    let options = ListOptions { all: args.all, filters: args.filter.clone(), last, sort: args.sort.clone() };
+    let options = ListOptions {
+        all: args.all,
+        filters: args.filter.clone(),
+        last,
+        external: args.external,
+        sort: args.sort.clone(),
+    };
     let engine = globals.engine()?;
     let (mut listed, unreadable) = engine.list(&options)?;
     let wanted = args.size || args.sort == "size";

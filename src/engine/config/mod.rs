@@ -201,7 +201,7 @@ pub fn resolve(
         timeout: 0,
         health: None,
         one_id: OneId::default(),
-        auto_remove: request.rm || request.rmi,
+        auto_remove: request.rm || request.rmi || request.build.is_some(),
         log: logging::resolve(request.log_driver.as_deref(), &request.log_opts)?,
         cgroups,
         limits,
@@ -255,6 +255,7 @@ fn marks(request: &RunRequest, around: &Surroundings<'_>) -> Marks {
         pidfile: place(&request.pidfile),
         monitor_pidfile: place(&request.conmon_pidfile),
         rmi: request.rmi,
+        build: request.build.is_some(),
     }
 }
 
@@ -414,6 +415,7 @@ fn all_mounts(
     for value in &request.tmpfs {
         all.push(mounts::tmpfs(value)?);
     }
+    all.extend(request.build.iter().flat_map(|step| &step.mounts).cloned());
     mounts::check_unique(&all)?;
     // What stands in several places is taken from the last; what was told in full counts more.
     for value in request.volumes_from.iter().rev() {

@@ -142,4 +142,7 @@ pub struct Marks {
     /// The image goes with the container.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rmi: bool,
+    /// It is a step of a build: it goes when who builds is gone, and lists leave it out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub build: bool,
 }

@@ -60,6 +60,9 @@ pub struct BriefConfig {
     pub restart: RestartPolicy,
     #[serde(default, skip_serializing_if = "is_default")]
     pub auto_remove: bool,
+    /// Of `marks`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub build: bool,
     /// Only whether there is one.
     #[serde(default, deserialize_with = "is_there", skip_serializing_if = "is_default")]
     health: bool,
@@ -147,6 +150,7 @@ impl From<&ContainerConfig> for BriefConfig {
             mounts: config.mounts.iter().map(BriefMount::from).collect(),
             restart: config.restart,
             auto_remove: config.auto_remove,
+            build: config.marks.build,
             health: config.health.is_some(),
         }
     }
