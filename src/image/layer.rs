@@ -435,8 +435,19 @@ fn zstd_error(source: &mut PipeReader) -> Inflate {
 
 /// Decompresses a whole file of any supported compression, at most to `limit` bytes.
 pub fn decompress(source: &mut (dyn Read + Send), into: &mut dyn Write, limit: u64) -> io::Result<()> {
+    let (written, inflated) = inflated(source, limit, |stream| io::copy(stream, into));
+    inflated.and(written.map(drop))
+}
+
+/// Gives a file of any supported compression, decompressed and at most `limit` bytes of it, to `work`, which need not
+/// read it to its end. What was wrong with the file comes with the answer; to `work` it is a stream that breaks off.
+pub fn inflated<T>(
+    source: &mut (dyn Read + Send),
+    limit: u64,
+    work: impl FnOnce(&mut dyn BufRead) -> T,
+) -> (T, io::Result<()>) {
     let (to_inflate, inflate_from) = pipe();
-    let (to_write, mut write_from) = pipe();
+    let (to_work, mut work_from) = pipe();
     thread::scope(|scope| {
         let reading = scope.spawn(move || -> io::Result<()> {
             loop {
@@ -450,16 +461,15 @@ pub fn decompress(source: &mut (dyn Read + Send), into: &mut dyn Write, limit: u
                 }
             }
         });
-        let inflating = scope.spawn(move || inflate(inflate_from, to_write, limit));
-        let written = io::copy(&mut write_from, into);
-        drop(write_from);
-        let inflated = join(inflating);
-        join(reading)?;
-        match inflated {
+        let inflating = scope.spawn(move || inflate(inflate_from, to_work, limit));
+        let done = work(&mut work_from);
+        drop(work_from);
+        let inflated = match join(inflating) {
             Err(Inflate::Failed(error)) => Err(error),
             Err(Inflate::TooLarge) => Err(io::ErrorKind::FileTooLarge.into()),
-            _ => written.map(drop),
-        }
+            _ => Ok(()),
+        };
+        (done, join(reading).and(inflated))
     })
 }
 

@@ -2,8 +2,10 @@
 //! for big numbers. Whiteouts and opaque directories become what OCI layers have for them (OCI image
 //! specification, `layer.md`).
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::fs::FileType;
 use tar::{Builder, EntryType, Header};
@@ -15,6 +17,9 @@ use crate::sys::visit::{Content, Found};
 
 /// How long a path or a link's target may be in the header itself.
 const NAME: usize = 100;
+const BLOCK: usize = 512;
+/// Bytes of a file that are read at a time.
+const PIECE: usize = 128 << 10;
 
 /// The owner and group in the archive, from those that are seen.
 pub type Owner<'a> = dyn Fn(u32, u32) -> (u32, u32) + 'a;
@@ -24,12 +29,56 @@ pub struct Packer<'a, W: Write> {
     builder: Builder<W>,
     owner: &'a Owner<'a>,
     remembering: bool,
+    /// For the bytes of files on their way.
+    buffer: Vec<u8>,
+}
+
+/// An entry, wherever it comes from.
+pub struct Piece<'a, 'b> {
+    /// Its path below the root.
+    pub path: &'a Path,
+    /// Permissions with setuid, setgid and sticky bits (12 bits).
+    pub mode: u32,
+    /// Owner and group.
+    pub owner: (u32, u32),
+    /// Modification time: seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+    /// Extended attributes; those that unpacking would not take are left out.
+    pub attributes: &'a [(OsString, Vec<u8>)],
+    /// What it has in it.
+    pub body: Body<'b>,
+}
+
+/// What an entry has in it.
+pub enum Body<'a> {
+    /// What is told after it.
+    Directory,
+    /// Bytes.
+    File {
+        /// How many.
+        size: u64,
+        /// They themselves; if there are fewer, that is an error (`UnexpectedEof`).
+        content: &'a mut dyn Read,
+    },
+    /// It is another name of this entry, which was written before.
+    Link(&'a Path),
+    /// The path of another file, which may mean anything.
+    Symlink(&'a OsStr),
+    /// A named pipe.
+    Fifo,
+    /// A device.
+    Device {
+        /// A block device, not a character device.
+        block: bool,
+        /// Which, as makedev(3) has it.
+        number: u64,
+    },
 }
 
 impl<'a, W: Write> Packer<'a, W> {
     /// An archive that is written to `out`, with the owners that `owner` makes of those that are seen.
     pub fn new(out: W, owner: &'a Owner<'a>) -> Self {
-        Self { builder: Builder::new(out), owner, remembering: false }
+        Self { builder: Builder::new(out), owner, remembering: false, buffer: Vec::new() }
     }
 
     /// With the owners that are kept beside files ([`owners`]). Only where all files are one user's: who can write
@@ -53,46 +102,68 @@ impl<'a, W: Write> Packer<'a, W> {
             stat.st_rdev = device;
             content = Content::Special;
         }
+        let kernels = || (self.owner)(stat.st_uid, stat.st_gid);
+        let owner = beside.map_or_else(kernels, |owner| (owner.uid, owner.gid));
+        let mut endless;
+        let body = match &content {
+            Content::Directory => Body::Directory,
+            Content::File(file) => {
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                // The header promises so many bytes, whatever becomes of the file meanwhile.
+                endless = file.chain(io::repeat(0));
+                Body::File { size, content: &mut endless }
+            }
+            Content::Link(first) => Body::Link(first),
+            Content::Symlink(target) => Body::Symlink(target),
+            Content::Special => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Fifo => Body::Fifo,
+                kind => Body::Device { block: kind == FileType::BlockDevice, number: stat.st_rdev },
+            },
+            Content::Whiteout => return self.mark(hidden(path.as_os_str().as_bytes())),
+            Content::Opaque => {
+                return self.mark([path.as_os_str().as_bytes(), b"/", OPAQUE.as_bytes()].concat());
+            }
+        };
+        let mtime = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0));
+        self.write(Piece { path, mode: stat.st_mode & 0o7777, owner, mtime, attributes: &attributes, body })
+    }
+
+    /// Writes one entry as it is told.
+    pub fn write(&mut self, piece: Piece<'_, '_>) -> io::Result<()> {
+        let Piece { path, mode, owner: (uid, gid), mtime, attributes, body } = piece;
         let mut path = path.as_os_str().as_bytes().to_vec();
-        let (kind, target) = match &content {
-            Content::Directory => {
+        let (kind, target) = match &body {
+            Body::Directory => {
                 path.extend(if path.is_empty() { b"./".as_slice() } else { b"/" });
                 (EntryType::Directory, None)
             }
-            Content::File(_) => (EntryType::Regular, None),
-            Content::Link(first) => (EntryType::Link, Some(first.as_os_str().as_bytes().to_vec())),
-            Content::Symlink(target) => (EntryType::Symlink, Some(target.as_bytes().to_vec())),
-            Content::Special => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Fifo => (EntryType::Fifo, None),
-                FileType::BlockDevice => (EntryType::Block, None),
-                _ => (EntryType::Char, None),
-            },
-            Content::Whiteout => return self.mark(hidden(&path)),
-            Content::Opaque => return self.mark([&path, b"/".as_slice(), OPAQUE.as_bytes()].concat()),
+            Body::File { .. } => (EntryType::Regular, None),
+            Body::Link(first) => (EntryType::Link, Some(first.as_os_str().as_bytes())),
+            Body::Symlink(target) => (EntryType::Symlink, Some(target.as_bytes())),
+            Body::Fifo => (EntryType::Fifo, None),
+            Body::Device { block: true, .. } => (EntryType::Block, None),
+            Body::Device { block: false, .. } => (EntryType::Char, None),
         };
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
-        header.set_mode(stat.st_mode & 0o7777);
-        let kernels = || (self.owner)(stat.st_uid, stat.st_gid);
-        let (uid, gid) = beside.map_or_else(kernels, |owner| (owner.uid, owner.gid));
+        header.set_mode(mode & 0o7777);
         header.set_uid(uid.into());
         header.set_gid(gid.into());
-        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-        let size = if let Content::File(_) = content { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
-        header.set_size(size);
-        if matches!(kind, EntryType::Char | EntryType::Block) {
-            header.set_device_major(rustix::fs::major(stat.st_rdev))?;
-            header.set_device_minor(rustix::fs::minor(stat.st_rdev))?;
+        header.set_mtime(u64::try_from(mtime.0).unwrap_or(0));
+        header.set_size(if let Body::File { size, .. } = body { size } else { 0 });
+        if let Body::Device { number, .. } = body {
+            header.set_device_major(rustix::fs::major(number))?;
+            header.set_device_minor(rustix::fs::minor(number))?;
         }
         let mut extensions: Vec<(String, &[u8])> = Vec::new();
-        let time = time(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+        let time = time(mtime.0, mtime.1.into());
         if let Some(time) = &time {
             extensions.push(("mtime".to_owned(), time.as_bytes()));
         }
         if path.len() > NAME {
             extensions.push(("path".to_owned(), &path));
         }
-        if let Some(target) = &target {
+        if let Some(target) = target {
             header.set_link_name_literal(&target[..target.len().min(NAME)])?;
             if target.len() > NAME {
                 extensions.push(("linkpath".to_owned(), target));
@@ -104,25 +175,38 @@ impl<'a, W: Write> Packer<'a, W> {
                 extensions.push((format!("SCHILY.xattr.{name}"), value));
             }
         }
-        self.entry(header, &path, &extensions, content, size)
+        self.header(header, &path, &extensions)?;
+        match body {
+            Body::File { size, content } => self.content(size, content),
+            _ => Ok(()),
+        }
     }
 
-    fn entry(
-        &mut self,
-        mut header: Header,
-        path: &[u8],
-        extensions: &[(String, &[u8])],
-        content: Content,
-        size: u64,
-    ) -> io::Result<()> {
+    fn header(&mut self, mut header: Header, path: &[u8], extensions: &[(String, &[u8])]) -> io::Result<()> {
         self.builder.append_pax_extensions(extensions.iter().map(|(key, value)| (key.as_str(), *value)))?;
         header.as_old_mut().name[..path.len().min(NAME)].copy_from_slice(&path[..path.len().min(NAME)]);
         header.set_cksum();
-        match content {
-            // The header has promised so many bytes, whatever becomes of the file meanwhile.
-            Content::File(file) => self.builder.append(&header, file.chain(io::repeat(0)).take(size)),
-            _ => self.builder.append(&header, io::empty()),
+        self.builder.get_mut().write_all(header.as_bytes())
+    }
+
+    /// The bytes of a file, and what fills its last block.
+    fn content(&mut self, size: u64, content: &mut dyn Read) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            self.buffer.resize(PIECE, 0);
         }
+        let (out, mut left) = (self.builder.get_mut(), size);
+        while left > 0 {
+            let most = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = match content.read(&mut self.buffer[..most]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            out.write_all(&self.buffer[..count])?;
+            left -= count as u64;
+        }
+        let padding = size.next_multiple_of(BLOCK as u64) - size;
+        out.write_all(&[0; BLOCK][..padding as usize])
     }
 
     /// An empty file whose name says it all.
@@ -135,7 +219,7 @@ impl<'a, W: Write> Packer<'a, W> {
         header.set_mtime(0);
         header.set_size(0);
         let extensions = if path.len() > NAME { vec![("path".to_owned(), &*path)] } else { Vec::new() };
-        self.entry(header, &path, &extensions, Content::Whiteout, 0)
+        self.header(header, &path, &extensions)
     }
 }
 
@@ -159,8 +243,6 @@ fn time(seconds: i64, nanoseconds: i64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

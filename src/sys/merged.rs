@@ -152,7 +152,7 @@ impl Level {
     }
 
     /// An open directory (`O_PATH` will do) as it is shown, layers or none.
-    pub fn of(directory: &OwnedFd) -> io::Result<Self> {
+    pub fn of(directory: impl AsFd) -> io::Result<Self> {
         Ok(Self(vec![Layer { dir: open_dir(directory, ".")?, plain: false }]))
     }
 

@@ -203,35 +203,64 @@ impl Visit<'_, '_> {
             }
             self.links.insert(key, path.to_owned());
         }
-        let (stat, attributes, content) = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {
-                let Some(file) = open_regular(dir, name)? else { return Ok(()) };
-                let stat = fs::fstat(&file)?;
-                if stat.st_size > 0
-                    && stat.st_blocks == 0
-                    && has_attribute(&file, "trusted.overlay.metacopy")?
-                {
-                    return Err(io::Error::other(
-                        "overlayfs has left what is in it in a layer below (metacopy)",
-                    ));
-                }
-                (stat, attributes(&file)?, Content::File(file.into()))
-            }
-            FileType::Symlink => {
-                let target = match fs::readlinkat(dir, name, Vec::new()) {
-                    // It is no link any more.
-                    Err(Errno::INVAL) => return Ok(()),
-                    other => other?.into_bytes(),
-                };
-                (stat, Vec::new(), Content::Symlink(OsString::from_vec(target)))
-            }
-            FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
-                (stat, Vec::new(), Content::Special)
-            }
-            _ => return Ok(()),
-        };
+        let Some(Looked { stat, attributes, content }) = contents(dir, name, stat)? else { return Ok(()) };
         (self.each)(Found { path, stat, attributes, content })
     }
+}
+
+/// What one file turned out to be.
+#[derive(Debug)]
+pub struct Looked {
+    /// What the kernel says of it; of a regular file since it is open.
+    pub stat: Stat,
+    /// As [`Found::attributes`].
+    pub attributes: Vec<(OsString, Vec<u8>)>,
+    /// What it has in it: never [`Content::Link`] or a mark.
+    pub content: Content,
+}
+
+/// Looks at what was found in a directory, and opens it if it is a regular file. `None` is a socket; what has become
+/// another kind of file since is an error (`ESTALE`), what is gone another (`ENOENT`).
+pub fn look(level: &Level, name: &CStr, entry: &Entry) -> io::Result<Option<Looked>> {
+    match entry.kind() {
+        FileType::Socket => Ok(None),
+        FileType::Directory => look_at_directory(&level.enter(name, entry)?).map(Some),
+        _ => contents(level.directory(entry), name, entry.stat)?.ok_or(Errno::STALE.into()).map(Some),
+    }
+}
+
+/// The same for a directory that is open.
+pub fn look_at_directory(level: &Level) -> io::Result<Looked> {
+    // Without layers: another file, of the same name, has taken its place.
+    let top = level.top().ok_or(Errno::STALE)?;
+    Ok(Looked { attributes: attributes(top)?, stat: fs::fstat(top)?, content: Content::Directory })
+}
+
+/// What is no directory; `None` if it is a socket, or another kind of file by now.
+fn contents(dir: &OwnedFd, name: &CStr, stat: Stat) -> io::Result<Option<Looked>> {
+    let (stat, attributes, content) = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            let Some(file) = open_regular(dir, name)? else { return Ok(None) };
+            let stat = fs::fstat(&file)?;
+            if stat.st_size > 0 && stat.st_blocks == 0 && has_attribute(&file, "trusted.overlay.metacopy")? {
+                return Err(io::Error::other("overlayfs has left what is in it in a layer below (metacopy)"));
+            }
+            (stat, attributes(&file)?, Content::File(file.into()))
+        }
+        FileType::Symlink => {
+            let target = match fs::readlinkat(dir, name, Vec::new()) {
+                // It is no link any more.
+                Err(Errno::INVAL) => return Ok(None),
+                other => other?.into_bytes(),
+            };
+            (stat, Vec::new(), Content::Symlink(OsString::from_vec(target)))
+        }
+        FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
+            (stat, Vec::new(), Content::Special)
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Looked { stat, attributes, content }))
 }
 
 /// Goes through one layer, beside the merged ones below it.

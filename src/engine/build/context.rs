@@ -1,12 +1,30 @@
 //! The build context: the directory whose files `COPY` and `ADD` take.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{getegid, geteuid};
+use serde::{Deserialize, Serialize};
+
+use super::copy::{At, Remote, remote};
 use super::request::ContextSource;
+use crate::base::report;
+use crate::image::archive::Reader;
+use crate::image::{create, registry};
 use crate::storage::{self, Store};
 use crate::sys::lock::Lock;
 use crate::sys::path::Root;
+use crate::sys::transfer::{Owners, Replace, Sink};
+use crate::sys::{atomic, child};
+
+/// Most bytes of an archive, and of a Dockerfile.
+const MAX_ARCHIVE: u64 = 1 << 40;
+const MAX_DOCKERFILE: u64 = 16 << 20;
+
+/// Where the files are in a context's place in the staging area: the place itself has a mode of its own.
+const FILES: &str = "files";
 
 /// There is no such context.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +93,8 @@ pub struct Context {
 #[derive(Debug)]
 enum Place {
     Directory(Root),
-    Staged(Root, #[allow(dead_code)] Staged),
+    /// Of an archive; its files go with it.
+    Staged(Root, #[expect(dead_code, reason = "it is dropped")] Staged),
     /// None, but a Dockerfile.
     Dockerfile(Vec<u8>),
 }
@@ -86,6 +105,71 @@ struct Staged {
     store: Store,
     path: PathBuf,
     lock: Lock,
+}
+
+impl Staged {
+    fn new(store: &Store) -> Result<Self, Error> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Stage { path, source }
+        };
+        let staging = store.path("staging");
+        let number = atomic::random().map_err(failed(&staging))?;
+        let path = staging.join(format!("context-{number:016x}"));
+        // While it is locked nobody takes it for rubbish.
+        let lock = Lock::new_directory(&path, 0o700).map_err(failed(&path))?;
+        let staged = Self { store: store.clone(), path, lock };
+        let files = staged.path.join(FILES);
+        std::fs::create_dir(&files).map_err(failed(&files))?;
+        Ok(staged)
+    }
+}
+
+/// What came.
+#[derive(Serialize, Deserialize)]
+enum Taken {
+    /// Not a byte.
+    Nothing,
+    /// An archive, which is in the file without its compression.
+    Archive,
+    /// Something else.
+    Text,
+    /// Compressed in a way that we cannot undo.
+    Bzip2,
+    /// The same.
+    Xz,
+}
+
+/// Writes a stream into a file without its compression, and says what it is.
+fn take(file: &File, stream: &mut (dyn Read + Send)) -> io::Result<Taken> {
+    let mut start = Vec::new();
+    (&mut *stream).take(6).read_to_end(&mut start)?;
+    if start.starts_with(b"BZh") {
+        return Ok(Taken::Bzip2);
+    }
+    if start.starts_with(b"\xfd7zXZ\0") {
+        return Ok(Taken::Xz);
+    }
+    create::spool(file, &mut start.chain(stream), MAX_ARCHIVE)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(Taken::Nothing);
+    }
+    let mut reader = Reader::new(BufReader::new(At { file, offset: 0 }));
+    Ok(if matches!(reader.next_entry(), Ok(Some(_))) { Taken::Archive } else { Taken::Text })
+}
+
+/// Unpacks the archive of a context. Its files are ours, whoever they belonged to.
+fn unpack(file: &File, into: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| error.to_string();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(into, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+    let mut input = file.try_clone().map_err(failed)?;
+    input.rewind().map_err(failed)?;
+    // Those of the new files; their modes stay as they are, which nobody else can make use of here.
+    let owners = Owners::All(geteuid().as_raw(), getegid().as_raw());
+    let mut sink = Sink::new(dir, None, owners, Replace::Anything);
+    sink.follow_links(Root::open(into).map_err(failed)?, PathBuf::from("/"));
+    crate::engine::copy::unpack(input.into(), sink).map(drop).map_err(|problem| report::chain(&problem))
 }
 
 impl Drop for Staged {
@@ -100,13 +184,47 @@ impl Drop for Staged {
 impl Context {
     /// Opens it; an archive is fetched and unpacked by processes of their own. The caller must be single-threaded.
     pub fn open(store: &Store, source: &ContextSource) -> Result<Self, Error> {
-        let _ = store;
         match source {
             ContextSource::Directory(path) => {
                 let root = Root::open(path).map_err(|source| Error::Open { path: path.clone(), source })?;
                 Ok(Self { place: Place::Directory(root) })
             }
-            _ => unreachable!(),
+            ContextSource::Stdin => Self::read_from(store, "standard input", &mut io::stdin()),
+            ContextSource::Url(url) if remote(url) == Some(Remote::Git) => Err(Error::Git(url.clone())),
+            ContextSource::Url(url) => {
+                Self::read_from(store, &format!("\"{url}\""), &mut registry::Download::new(url))
+            }
+        }
+    }
+
+    /// Takes an archive, or a Dockerfile.
+    fn read_from(store: &Store, from: &str, stream: &mut (dyn Read + Send)) -> Result<Self, Error> {
+        let failed = |message: String| Error::Read { from: from.to_owned(), message };
+        let file = create::spool_file(store).map_err(|error| failed(report::chain(&error)))?;
+        // Decompressing takes threads, and what comes then must not have any.
+        let told = child::call(None, || take(&file, stream).map_err(|error| report::chain(&error)));
+        let taken = told.map_err(|error| failed(report::chain(&error)))?.map_err(failed)?;
+        match taken {
+            Taken::Nothing => Err(Error::Empty(from.to_owned())),
+            Taken::Bzip2 => Err(Error::Compression { from: from.to_owned(), how: "bzip2" }),
+            Taken::Xz => Err(Error::Compression { from: from.to_owned(), how: "xz" }),
+            Taken::Text => {
+                let mut text = Vec::new();
+                let read = At { file: &file, offset: 0 }.take(MAX_DOCKERFILE + 1).read_to_end(&mut text);
+                read.map_err(|error| failed(error.to_string()))?;
+                if text.len() as u64 > MAX_DOCKERFILE {
+                    return Err(failed("it is neither an archive nor a Dockerfile".to_owned()));
+                }
+                Ok(Self { place: Place::Dockerfile(text) })
+            }
+            Taken::Archive => {
+                let staged = Staged::new(store)?;
+                let files = staged.path.join(FILES);
+                let told = child::call(None, || unpack(&file, &files));
+                told.map_err(|error| failed(report::chain(&error)))?.map_err(failed)?;
+                let root = Root::open(&files).map_err(|source| Error::Stage { path: files, source })?;
+                Ok(Self { place: Place::Staged(root, staged) })
+            }
         }
     }
 

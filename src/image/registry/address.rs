@@ -35,20 +35,40 @@ fn ask(url: &str) -> Result<(Registry, Response<Body>), Error> {
     Ok((server, response))
 }
 
+/// What a server says of a file beside its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// `Content-Disposition`, as it is written.
+    pub disposition: Option<String>,
+    /// `Last-Modified`, as it is written.
+    pub modified: Option<String>,
+}
+
 /// A file of any size, which is asked for when it is read first.
 pub struct Download {
     url: String,
     body: Option<Box<dyn Read + Send>>,
+    said: Said,
 }
 
 impl Download {
     /// Of this address.
     pub fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), body: None }
+        Self { url: url.to_owned(), body: None, said: Said::default() }
     }
 
-    fn open(&self) -> Result<Box<dyn Read + Send>, Error> {
+    /// What the server said, once something was read.
+    pub fn said(&self) -> &Said {
+        &self.said
+    }
+
+    fn open(&mut self) -> Result<Box<dyn Read + Send>, Error> {
         let (server, response) = ask(&self.url)?;
+        let header = |name: &str| {
+            let value = response.headers().get(name);
+            value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        self.said = Said { disposition: header("content-disposition"), modified: header("last-modified") };
         match response.status().is_success() {
             true => Ok(Box::new(response.into_body().into_reader())),
             false => Err(server.failed(response, &self.url)),

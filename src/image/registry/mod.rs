@@ -10,7 +10,7 @@ mod search;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use address::{Download, fetch, is_address};
+pub use address::{Download, Said, fetch, is_address};
 pub use client::Registry;
 pub use error::{Error, HttpError};
 pub use push::{Content, Mounted, Referrer};

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use crate::base::digest::Digest;
 use crate::image::archive;
+use crate::image::dockerfile::glob::GlobError;
+use crate::image::dockerfile::ignore::IgnoreError;
 use crate::security::passwd;
 
 /// Nothing is copied. Which line of the Dockerfile it is about is added by who has it.
@@ -38,8 +40,17 @@ pub enum Error {
     #[error("copying \"{0}\": there is no build context, only a Dockerfile")]
     NoContext(String),
     /// A pattern that is none.
-    #[error("\"{0}\" is not a pattern: a bracket, or the backslash at its end, lacks what follows")]
-    Pattern(String),
+    #[error("\"{pattern}\" is not a pattern")]
+    Pattern {
+        /// As written.
+        pattern: String,
+        /// Why.
+        #[source]
+        source: GlobError,
+    },
+    /// A pattern of `--exclude` that is none.
+    #[error("--exclude")]
+    Exclude(#[source] IgnoreError),
     /// Several files for one name.
     #[error("copying {count} files to \"{destination}\", which is not a directory")]
     Several {
@@ -77,6 +88,12 @@ pub enum Error {
     /// Links lead in a circle.
     #[error("following \"{0}\": too many links")]
     Loop(String),
+    /// What a pattern matches is a link to nothing.
+    #[error("copying the link \"{0}\": it leads to nothing that is there")]
+    Dangling(String),
+    /// Directories in directories in directories.
+    #[error("copying \"{0}\": directories are nested too deeply")]
+    TooDeep(String),
     /// The name of a file means something else in a layer.
     #[error("copying \"{0}\": in a layer a name that begins with .wh. says that another file is gone")]
     Whiteout(String),
@@ -138,6 +155,16 @@ pub enum Error {
         /// The entry.
         entry: String,
     },
+    /// A hard link in an archive to what was not in it before.
+    #[error("unpacking \"{name}\": \"{entry}\" is a hard link to \"{target}\", which is not in it")]
+    NoTarget {
+        /// The archive.
+        name: String,
+        /// The entry.
+        entry: String,
+        /// Its target.
+        target: String,
+    },
     /// Compressed in a way that we cannot undo.
     #[error("unpacking \"{name}\": archives compressed with {how} are not supported yet")]
     Compression {
@@ -161,7 +188,7 @@ pub enum Error {
         /// What was fetched, or read.
         url: String,
         /// What `--checksum` says.
-        expected: String,
+        expected: Digest,
         /// What it is.
         found: Digest,
     },
@@ -184,4 +211,27 @@ pub enum Error {
         /// As "ADD of addresses".
         only: &'static str,
     },
+}
+
+impl Error {
+    /// How to mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Several { destination, .. } => {
+                format!("a slash at its end makes it one: \"{destination}/\"")
+            }
+            Self::NoDirectory { what, .. } if what.starts_with("a link") => {
+                "name the directory that the link leads to in the place of the link".to_owned()
+            }
+            Self::Compression { .. } => {
+                "COPY, and ADD --unpack=false, copy it as it is; gzip and zstd are unpacked".to_owned()
+            }
+            Self::Git(_) => "clone it into the build context, and COPY it".to_owned(),
+            Self::Ignored { .. } | Self::NoMatch { ignored: true, .. } => {
+                "an exception in the ignore file brings it back: a line with ! and its path".to_owned()
+            }
+            Self::Changed(_) | Self::AnyChanged => "build again once nothing writes to them".to_owned(),
+            _ => return None,
+        })
+    }
 }

@@ -7,19 +7,39 @@
 
 mod error;
 mod fetch;
+mod files;
+mod layer;
+mod mode;
 mod owner;
+mod pattern;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod unpack;
+mod view;
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 pub use self::error::Error;
 pub use self::fetch::{Fetched, Remote, fetch, remote};
+use self::files::{Destination, Files};
+pub(super) use self::layer::At;
+use self::layer::{Facts, Layer, Stamp};
+use self::mode::Chmod;
 pub use self::owner::user_of;
+pub use self::pattern::verdict;
+use self::sources::{Match, Sources};
+use self::view::{Child, View};
 use super::request::Times;
 use crate::base::digest::Digest;
-use crate::image::dockerfile::Copy;
+use crate::image::dockerfile::ignore::Ignore;
+use crate::image::dockerfile::{Copy, Heredoc};
 use crate::sys::merged::Tree;
 use crate::sys::path::Root;
 
@@ -93,17 +113,140 @@ pub struct Copied {
     pub warnings: Vec<String>,
 }
 
+/// What a source stands for.
+enum Item<'a> {
+    Path(Match),
+    Fetched(&'a Fetched),
+    Inline(&'a Heredoc),
+}
+
 impl Job<'_> {
-    /// Reads everything once, and says what it is. May start threads (`ADD` of a compressed archive).
+    /// Reads everything once, and says what it is. May start threads (`ADD` of an archive).
     pub fn examine(&self) -> Result<Copied, Error> {
-        unreachable!()
+        let (hash, mut copied) = self.run(Hash(Sha256::new()), Stamp::Zero)?;
+        copied.digest = Digest::from_bytes(hash.0.finalize().into());
+        Ok(copied)
     }
 
     /// Writes the archive of a layer. `before` is what [`Job::examine`] said: it is an error if files have changed
     /// since. May start threads.
     pub fn write<W: Write>(&self, out: W, before: Option<&Copied>) -> Result<W, Error> {
-        let _ = (&out, before);
-        unreachable!()
+        let (out, now) = self.run(out, Stamp::Real { times: self.times, now: self.now })?;
+        match before {
+            Some(before) if before.seen != now.seen || before.entries != now.entries => {
+                Err(Error::AnyChanged)
+            }
+            _ => Ok(out),
+        }
+    }
+
+    /// Writes the archive; the digest of what it says is left to others.
+    fn run<W: Write>(&self, out: W, stamp: Stamp) -> Result<(W, Copied), Error> {
+        let copy = self.copy;
+        let chown = copy.chown.as_deref().map(|text| user_of(self.below, text)).transpose()?;
+        let chmod = copy.chmod.as_deref().map(Chmod::parse).transpose()?;
+        let image = |source| Error::Image { path: "/".into(), source };
+        let view = View::of_trees(self.below).map_err(image)?.blind(copy.link);
+        let excludes = Ignore::patterns(&copy.exclude).map_err(Error::Exclude)?;
+        let sources = Sources::open(self.origin)?;
+        let items = self.items(sources.as_ref())?;
+        let mut files = Files {
+            layer: Layer::new(out, view, stamp, chown, chmod),
+            destination: Destination::new(self.workdir, &copy.destination),
+            excludes: &excludes,
+            blind: copy.link,
+            unpacks: copy.add && copy.unpack != Some(false),
+            links: HashMap::new(),
+        };
+        if items.len() > 1 && !copy.parents {
+            files.check_several(items.len(), &copy.destination)?;
+        }
+        for item in items {
+            match (item, &sources) {
+                (Item::Path(found), Some(sources)) => files.copy(sources, found)?,
+                (Item::Path(found), None) => return Err(Error::NoContext(found.path.display().to_string())),
+                (Item::Fetched(fetched), _) => self.fetched(&mut files, fetched)?,
+                (Item::Inline(text), _) => {
+                    let to = files.place_for(OsStr::new(&text.name), &text.name)?;
+                    let facts = Facts { mode: 0o644, ..Facts::default() };
+                    let bytes = text.text.as_bytes();
+                    files.layer.put_file(&to, &facts, bytes.len() as u64, &mut &*bytes, Error::Write)?;
+                }
+            }
+        }
+        let mut layer = files.layer;
+        let warnings = std::mem::take(&mut layer.warnings);
+        let (entries, bytes) = (layer.entries, layer.bytes);
+        let (out, seen) = layer.finish()?;
+        let seen = Digest::from_bytes(seen);
+        Ok((out, Copied { digest: seen, seen, entries, bytes, warnings }))
+    }
+
+    /// What there is to copy, in the order of the sources.
+    fn items(&self, sources: Option<&Sources<'_>>) -> Result<Vec<Item<'_>>, Error> {
+        let mut items = Vec::new();
+        let (mut ignored, mut paths) = (false, 0);
+        for source in &self.copy.sources {
+            match remote(source).filter(|_| self.copy.add) {
+                Some(Remote::Git) => return Err(Error::Git(source.clone())),
+                Some(Remote::File) => {
+                    let fetched = self.fetched.iter().find(|fetched| fetched.url == *source);
+                    items.push(Item::Fetched(fetched.ok_or_else(|| Error::NotFetched(source.clone()))?));
+                }
+                None => {
+                    paths += 1;
+                    let sources = sources.ok_or_else(|| Error::NoContext(source.clone()))?;
+                    let found = sources.find(source, self.copy.parents)?;
+                    ignored |= found.ignored;
+                    items.extend(found.matches.into_iter().map(Item::Path));
+                }
+            }
+        }
+        if self.copy.checksum.is_some() && paths > 0 {
+            return Err(Error::Flag { flag: "--checksum", only: "ADD of addresses" });
+        }
+        items.extend(self.copy.inline.iter().map(Item::Inline));
+        match sources {
+            Some(sources) if items.is_empty() => {
+                let patterns: Vec<String> =
+                    self.copy.sources.iter().map(|source| format!("\"{source}\"")).collect();
+                Err(Error::NoMatch { patterns: patterns.join(" or "), place: sources.place, ignored })
+            }
+            _ => Ok(items),
+        }
+    }
+
+    fn fetched<W: Write>(&self, files: &mut Files<'_, W>, fetched: &Fetched) -> Result<(), Error> {
+        if self.copy.unpack == Some(true)
+            && unpack::unpack(&mut files.layer, &fetched.file, &fetched.url, &files.destination.path)?
+        {
+            return Ok(());
+        }
+        // Only a directory has to be told it.
+        let to = match &fetched.name {
+            Some(name) => files.place_for(OsStr::new(name), &fetched.url)?,
+            None if files.is_directory()? => return Err(Error::NoName(fetched.url.clone())),
+            None => files.place_for(OsStr::new(""), &fetched.url)?,
+        };
+        let mtime = Some((fetched.modified.unwrap_or(0), 0));
+        let facts = Facts { mode: 0o600, mtime, ..Facts::default() };
+        let mut content = At { file: &fetched.file, offset: 0 };
+        let failed = |error: io::Error| Error::Fetch { url: fetched.url.clone(), message: error.to_string() };
+        files.layer.put_file(&to, &facts, fetched.size, &mut content, failed)
+    }
+}
+
+/// Hashes what is written.
+struct Hash(Sha256);
+
+impl Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -126,7 +269,15 @@ impl Directory<'_> {
     /// Writes the archive of a layer with this directory and those above it that are missing; `None`, and nothing
     /// is written, if it is there.
     pub fn write<W: Write>(&self, out: W) -> Result<Option<W>, Error> {
-        let _ = &out;
-        unreachable!()
+        let image = |source| Error::Image { path: "/".into(), source };
+        let view = View::of_trees(self.below).map_err(image)?;
+        let stamp = Stamp::Real { times: self.times, now: self.now };
+        let mut layer = Layer::new(out, view, stamp, Some(self.owner), None);
+        let path = Destination::new("/", self.path).path;
+        if let Child::Directory(_) = layer.find(&path, true)?.child {
+            return Ok(None);
+        }
+        layer.directory(&path, self.path)?;
+        Ok(Some(layer.finish()?.0))
     }
 }
