@@ -107,10 +107,10 @@ impl Dockerfile {
     ) -> Result<(), Problem> {
         match (statement, self.stages.last_mut()) {
             (Statement::From { base, platform, name }, _) => {
-                if let Some(name) = &name {
-                    if let Some(line) = names.insert(name.clone(), logical.line) {
-                        return Err(Problem::StageTwice { name: name.clone(), line });
-                    }
+                if let Some(name) = &name
+                    && let Some(line) = names.insert(name.clone(), logical.line)
+                {
+                    return Err(Problem::StageTwice { name: name.clone(), line });
                 }
                 let (line, text) = (logical.line, logical.text.trim().to_owned());
                 self.stages.push(Stage { line, text, base, platform, name, steps: Vec::new() });

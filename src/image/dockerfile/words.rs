@@ -23,7 +23,7 @@ pub(super) fn split(text: &str, escape: char, arithmetic: bool) -> (Vec<&str>, b
             ('"' | '\'', None) => quote = Some(c),
             ('$', None) if arithmetic && depth == 0 && text[at..].starts_with("$((") => {
                 depth = 2;
-                (chars.next(), chars.next());
+                chars.nth(1);
             }
             ('(', None) if depth > 0 => depth += 1,
             (')', None) if depth > 0 => depth -= 1,
