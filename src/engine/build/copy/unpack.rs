@@ -13,9 +13,9 @@ use super::Error;
 use super::layer::{At, Facts, Layer};
 use super::view::{Child, Dir, Made};
 use crate::image::archive::{self, Entry, Kind, Reader, Skip};
+use crate::image::layer;
 use crate::image::pack::Body;
 use crate::image::unpack::clean;
-use crate::image::{layer, pipe};
 
 /// Unpacks an archive, compressed or not, into a directory of the image; `false`, and nothing is done, if the file is
 /// none. What is in the way of an entry is replaced, but directories are filled. Starts threads.
@@ -37,7 +37,7 @@ pub fn unpack<W: Write>(
         let mut reader = Reader::new(Stream(stream));
         let first = match reader.next_entry() {
             Ok(Some(first)) => first,
-            Err(archive::Error::Read(error)) if pipe::is_cut(&error) => {
+            Err(archive::Error::Read(error)) if layer::is_cut(&error) => {
                 return Err(damaged(archive::Error::Read(error)));
             }
             // What begins like no archive is a file like others.
