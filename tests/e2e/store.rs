@@ -138,7 +138,7 @@ fn what_everything_takes() {
     umiak
         .run(&["system", "df", "--format", "{{.Type}} {{.TotalCount}}"])
         .ok()
-        .says("Images 2\nContainers 1\nLocal Volumes 1");
+        .says("Images 2\nContainers 1\nLocal Volumes 1\nBuild Cache 0");
     let long = umiak.run(&["system", "df", "-v"]).ok();
     let long = long.has("Images space usage:").has("UNIQUE SIZE").has("VOLUME NAME").has("data");
     assert!(
@@ -160,7 +160,7 @@ fn what_everything_takes() {
         assert!(said.contains(line), "{line}: {said}");
     }
     assert!(layers(&umiak.dir.join("store")).is_empty());
-    umiak.run(&["system", "df", "--format", "{{.Size}}"]).ok().says("0 B\n0 B\n0 B");
+    umiak.run(&["system", "df", "--format", "{{.Size}}"]).ok().says("0 B\n0 B\n0 B\n0 B");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 pub mod access;
 pub mod artifact;
 pub mod attach;
+pub mod build;
+pub mod builder;
 pub mod check;
 pub mod clone;
 pub mod commit;
@@ -225,6 +227,8 @@ fn faces() -> &'static [Face] {
         "artifact push" [], artifact::PushArgs, artifact::push, "Upload an artifact";
         "artifact rm" ["remove"], artifact::RmArgs, artifact::rm, "Remove artifacts";
         "attach" [], attach::AttachArgs, attach::run, "Attach to a running container";
+        "build" [], build::BuildArgs, build::run, "Build an image out of a Dockerfile";
+        "builder prune" [], builder::PruneArgs, builder::prune, "Remove what builds keep for later ones";
         "commit" [], commit::CommitArgs, commit::run, "Make an image of a container's files";
         "completion" [], completion::CompletionArgs, completion::run, "Print a shell's completion script";
         "container cleanup" [], update::CleanupArgs, update::cleanup, "Finish what is left of containers that do not run";
@@ -399,8 +403,9 @@ fn command_of(words: &[OsString]) -> Option<(&'static Face, Command, usize)> {
 
 /// Commands with a second word. Those of `container` and `image` that stand here are the ones that
 /// have no name of one word ([`ungroup`]).
-const GROUPS: [(&str, &str); 8] = [
+const GROUPS: [(&str, &str); 9] = [
     ("artifact", "Commands about artifacts: any files under a name"),
+    ("builder", "Commands about builds"),
     ("container", "Commands about containers"),
     ("healthcheck", "Commands about containers' health"),
     ("image", "Commands about images"),
@@ -423,6 +428,7 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
             "image",
             name @ ("history" | "import" | "load" | "pull" | "push" | "save" | "search" | "tag" | "untag"),
         ) => name,
+        ("builder" | "buildx" | "image", "build") => "build",
         ("system", "info") => "info",
         ("system", "events") => "events",
         (
@@ -431,6 +437,10 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
             | "mount" | "pause" | "port" | "rename" | "restart" | "rm" | "run" | "start" | "stats"
             | "stop" | "top" | "umount" | "unmount" | "unpause" | "update" | "wait"),
         ) => name,
+        ("buildx", "prune") => {
+            words[at] = "builder".into();
+            return words;
+        }
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");
             words.splice(at..=at + 1, ["inspect".into(), kind.into()]);
@@ -641,6 +651,10 @@ mod tests {
             ("umiak volume list", "volume ls", 3),
             ("umiak container prune", "container prune", 3),
             ("umiak image rm x", "rmi", 2),
+            ("umiak buildx build .", "build", 2),
+            ("umiak image build", "build", 2),
+            ("umiak buildx prune -f", "builder prune", 3),
+            ("umiak builder prune", "builder prune", 3),
         ] {
             assert_eq!(named(line), Some((name, from)), "{line}");
         }

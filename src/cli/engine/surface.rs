@@ -4,8 +4,8 @@
 /// Every command, words joined by a space; aliases stand as commands of their own.
 pub const COMMANDS: &str = "\
      artifact artifact/add artifact/extract artifact/inspect artifact/list artifact/ls artifact/pull \
-     artifact/push artifact/remove artifact/rm attach auto-update build builder buildx buildx/build \
-     buildx/inspect buildx/prune buildx/version commit completion compose container container/attach \
+     artifact/push artifact/remove artifact/rm attach auto-update build builder builder/build \
+     builder/prune buildx buildx/build buildx/inspect buildx/prune buildx/version commit completion compose container container/attach \
      container/checkpoint container/cleanup container/clone container/commit container/cp \
      container/create container/diff container/exec container/exists container/export container/init \
      container/inspect container/kill container/list container/logs container/ls container/mount \
@@ -48,6 +48,31 @@ pub const FLAGS: &[(&str, &str)] = &[
      imagestore= log-level= module= network-config-dir= out= r,remote root= runroot= runtime= \
      runtime-flag= ssh= storage-driver= storage-opt= syslog tls-ca= tls-cert= tls-details= tls-key= \
      tmpdir= transient-store url= v,version volumepath=",
+    ),
+    (
+        "build",
+        "\
+     add-host= all-platforms annotation= arch= authfile= build-arg= build-arg-file= build-context= \
+     cache-from= cache-to= cache-ttl= cap-add= cap-drop= cert-dir= cgroup-parent= cgroupns= compat-volumes \
+     compress compression-format= compression-level= cpp-flag= cpu-period= cpu-quota= c,cpu-shares= \
+     cpuset-cpus= cpuset-mems= created-annotation creds= cw= decryption-key= device= \
+     D,disable-compression disable-content-trust dns= dns-option= dns-search= env= f,file= \
+     force-compression force-rm format= from= group-add= h,help hooks-dir= http-proxy identity-label \
+     ignorefile= iidfile= iidfile-raw= inherit-annotations= inherit-labels ipc= isolation= jobs= label= \
+     layer-label= layers logfile= logsplit= manifest= m,memory= memory-swap= metadata-file= mount= \
+     network,net= no-cache no-hostname no-hosts omit-history os= os-feature= os-version= o,output= pid= \
+     platform= pull= q,quiet retry= retry-delay= rewrite-timestamp rm runtime= runtime-flag= save-stages \
+     sbom= sbom-image-output= sbom-image-purl-output= sbom-merge-strategy= sbom-output= sbom-purl-output= \
+     sbom-scanner-command= sbom-scanner-image= secret= security-opt= shm-size= sign-by= \
+     skip-unused-stages source-date-epoch= source-policy-file= squash squash-all ssh= stage-labels stdin \
+     t,tag= target= timestamp= tls-verify ulimit= unsetannotation= unsetenv= unsetlabel= userns= \
+     userns-gid-map= userns-gid-map-group= userns-uid-map= userns-uid-map-user= uts= variant= v,volume= \
+     allow= attest= builder= call= check no-cache-filter=",
+    ),
+    (
+        "builder prune",
+        "\
+     a,all f,force filter= keep-storage= max-used-space= min-free-space= reserved-space= verbose",
     ),
     (
         "pull",

@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::prune::confirmed;
-use super::{Failure, Globals, Outcome};
+use super::{Failure, Globals, Outcome, builder};
 use crate::base::{size, time};
 use crate::cli::output::{self, Listing};
+use crate::engine::build::prune::{CacheFilter, CacheUsage};
 use crate::engine::list::Fields;
 use crate::engine::prune::{ImageFilter, Pruned};
 use crate::engine::usage::{ImageUsage, Usage};
@@ -29,6 +30,9 @@ pub struct ImagePruneArgs {
     /// Remove images with names too
     #[arg(short, long)]
     all: bool,
+    /// Remove also what builds keep for later ones
+    #[arg(long)]
+    build_cache: bool,
     /// Remove only those that fit: until, label, label!, dangling
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -43,6 +47,9 @@ pub struct PruneArgs {
     /// Remove images with names too
     #[arg(short, long)]
     all: bool,
+    /// Remove also what builds keep for later ones
+    #[arg(long)]
+    build: bool,
     /// Remove only what fits: until, label
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -58,8 +65,9 @@ pub struct PruneArgs {
 pub fn df(args: DfArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let usage = engine.usage()?;
+    let cache = engine.build_cache()?;
     if args.verbose {
-        return verbose(&usage);
+        return verbose(&usage, &cache);
     }
     let row = |kind: &str, total: usize, active: usize, bytes: u64, free: u64| {
         let percent = (free * 100).checked_div(bytes).unwrap_or(0);
@@ -94,6 +102,13 @@ pub fn df(args: DfArgs, globals: &Globals) -> Outcome {
             usage.volumes.iter().map(|volume| volume.size).sum(),
             unused.map(|volume| volume.size).sum(),
         ),
+        row(
+            "Build Cache",
+            cache.kept.len(),
+            cache.kept.iter().filter(|kept| !kept.own).count(),
+            cache.bytes,
+            cache.reclaimable,
+        ),
     ];
     let listing =
         Listing { default: "{{.Type}}\t{{.Total}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}", headers: &[] };
@@ -101,7 +116,7 @@ pub fn df(args: DfArgs, globals: &Globals) -> Outcome {
     Ok(0)
 }
 
-fn verbose(usage: &Usage) -> Outcome {
+fn verbose(usage: &Usage, cache: &CacheUsage) -> Outcome {
     let now = Timestamp::now();
     let images: Vec<Value> = usage.images.iter().flat_map(|image| image_rows(image, now)).collect();
     let default = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
@@ -134,6 +149,8 @@ fn verbose(usage: &Usage) -> Outcome {
         .collect();
     text += "\nLocal Volumes space usage:\n\n";
     text += &table("{{.VolumeName}}\t{{.Links}}\t{{.Size}}", &[], &volumes)?;
+    text += "\nBuild cache usage:\n\n";
+    text += &builder::LISTING.render(None, true, &builder::rows(&cache.kept, false))?;
     output::print(&text)?;
     Ok(0)
 }
@@ -159,15 +176,32 @@ fn image_rows(usage: &ImageUsage, now: Timestamp) -> Vec<Value> {
     image.names.iter().map(split).collect()
 }
 
+/// What of it goes that builds keep, together with other things that fit `filters`.
+fn cache_filter(flag: &str, filters: &[String]) -> Result<CacheFilter, Failure> {
+    match filters.iter().find(|filter| !filter.starts_with("until=")) {
+        Some(filter) => {
+            let why = format!("--filter \"{filter}\" says nothing of what builds keep: leave {flag} out");
+            Err(Failure::new(why))
+        }
+        None => Ok(CacheFilter::parse(true, filters)?),
+    }
+}
+
 /// `image prune`: prints the IDs of what it removed.
 pub fn image_prune(args: ImagePruneArgs, globals: &Globals) -> Outcome {
     let filter = ImageFilter::parse(args.all, &args.filter)?;
+    let cache = args.build_cache.then(|| cache_filter("--build-cache", &args.filter)).transpose()?;
     let what = if args.all { "all images that no container uses" } else { "all images without a name" };
-    if !args.force && !confirmed(what)? {
+    let kept = if args.build_cache { " and all that builds keep" } else { "" };
+    if !args.force && !confirmed(&format!("{what}{kept}"))? {
         return Ok(0);
     }
-    for id in globals.engine()?.prune_images(&filter)?.images {
+    let engine = globals.engine()?;
+    for id in engine.prune_images(&filter)?.images {
         output::println(&id.hex())?;
+    }
+    if let Some(filter) = cache {
+        engine.prune_build_cache(&filter)?;
     }
     Ok(0)
 }
@@ -183,10 +217,13 @@ pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
         return Err(Failure::new("--filter until=… says nothing of volumes: leave --volumes out"));
     }
     let filter = ImageFilter::parse(args.all, &args.filter)?;
+    let cache = args.build.then(|| cache_filter("--build", &args.filter)).transpose()?;
     let images = if args.all { "all images that no container uses" } else { "all images without a name" };
     let volumes = if args.volumes { ", all volumes that no container uses" } else { "" };
-    let what =
-        format!("all containers that do not run{volumes}, all networks that no container uses and {images}");
+    let kept = if args.build { ", all that builds keep" } else { "" };
+    let what = format!(
+        "all containers that do not run{volumes}{kept}, all networks that no container uses and {images}"
+    );
     if !args.force && !confirmed(&what)? {
         return Ok(0);
     }
@@ -199,6 +236,13 @@ pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
     }
     let networks = super::network::prune_those(&engine, &args.filter)?;
     let Pruned { images, bytes, .. } = engine.prune_images(&filter)?;
+    sum.bytes += bytes;
+    let mut steps = Vec::new();
+    if let Some(filter) = cache {
+        let (gone, bytes) = engine.prune_build_cache(&filter)?;
+        sum.bytes += bytes;
+        steps = gone;
+    }
     let mut text = String::new();
     let mut section = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
@@ -209,7 +253,8 @@ pub fn prune(args: PruneArgs, globals: &Globals) -> Outcome {
     section("Volumes", sum.volumes);
     section("Networks", networks);
     section("Images", images.iter().map(|id| id.hex()).collect());
-    text += &format!("Total reclaimed space: {}\n", size::human(sum.bytes + bytes));
+    section("build cache objects", steps.into_iter().map(|kept| kept.id).collect());
+    text += &format!("Total reclaimed space: {}\n", size::human(sum.bytes));
     output::print(&text)?;
     Ok(0)
 }

@@ -5,12 +5,12 @@
 //! instruction as `ONBUILD` keeps it.
 
 pub mod glob;
-pub mod ignore;
 
 mod error;
 mod expand;
 mod flags;
 mod heredoc;
+pub mod ignore;
 mod lines;
 mod mount;
 mod parse;

@@ -1,5 +1,8 @@
 //! The flags of `run` and `create`, by what they are about.
 
+pub mod build;
+pub mod build_refused;
+pub mod build_run;
 mod image;
 mod life;
 pub mod limits;
