@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::archive;
 use super::manifest::{Compression, Descriptor};
+pub use super::pipe::is_cut;
 use super::pipe::{self, BUFFER, PipeReader, pipe};
 use super::unpack::{self, Report};
 use crate::base::digest::Digest;

@@ -270,7 +270,7 @@ impl Search<'_, '_> {
             // Only what is being made can be in neither.
             _ => return Ok(()),
         };
-        let kept = place.path.components().count().saturating_sub(self.top);
+        let kept = if self.follow { 0 } else { place.path.components().count().saturating_sub(self.top) };
         self.found.matches.push(Match { path: place.path, name, what, kept });
         Ok(())
     }

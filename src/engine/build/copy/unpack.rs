@@ -35,8 +35,14 @@ pub fn unpack<W: Write>(
     }
     let work = |stream: &mut dyn BufRead| -> Result<bool, Error> {
         let mut reader = Reader::new(Stream(stream));
-        // What begins like no archive is a file like others.
-        let Ok(Some(first)) = reader.next_entry() else { return Ok(false) };
+        let first = match reader.next_entry() {
+            Ok(Some(first)) => first,
+            Err(archive::Error::Read(error)) if layer::is_cut(&error) => {
+                return Err(damaged(archive::Error::Read(error)));
+            }
+            // What begins like no archive is a file like others.
+            _ => return Ok(false),
+        };
         let (top, dir) = layer.directory(destination, name)?;
         let open = vec![Open { path: PathBuf::new(), real: top.clone(), dir }];
         let mut unpacking = Unpacking { layer, name, open };

@@ -105,11 +105,6 @@ impl View {
         Self { blind, ..self }
     }
 
-    /// The root directory.
-    pub fn root(&self) -> Dir {
-        self.root.clone()
-    }
-
     /// Something was made at a path that [`View::resolve`] gave. What was made there, or in it, before is gone unless
     /// both are directories.
     pub fn make(&mut self, path: &Path, made: Made) {
