@@ -154,6 +154,12 @@ pub enum Error {
     Images(#[from] images::Error),
     #[error(transparent)]
     Commit(#[from] commit::Error),
+    #[error("building \"{context}\"")]
+    Build {
+        context: String,
+        #[source]
+        source: Box<build::Error>,
+    },
     #[error(transparent)]
     Copy(#[from] copy::Error),
     #[error(transparent)]
@@ -427,6 +433,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Exec { source, .. } => source.exit_code(),
+            Self::Build { source, .. } => source.exit_code(),
             _ => 125,
         }
     }
@@ -481,6 +488,7 @@ impl Error {
             Self::Network(error) => error.hint(),
             Self::Images(error) => error.hint(),
             Self::Commit(error) => error.hint(),
+            Self::Build { source, .. } => source.hint(),
             Self::Lists(error) => error.hint(),
             Self::Artifacts(error) => error.hint(),
             Self::Push(error) => error.hint(),

@@ -227,8 +227,7 @@ pub fn pin(store: &Store, layers: &[LayerRef]) -> Result<Pins, Error> {
 /// The descriptors of an image's layers, in the words of `format`.
 pub fn layer_descriptors(store: &Store, base: &ImageRecord, format: Form) -> Result<Vec<Value>, Error> {
     let missing = || Error::NoManifest(base.manifest);
-    let bytes = store.read_blob(&base.manifest)?.ok_or_else(missing)?;
-    let manifest: Value = serde_json::from_slice(&bytes).map_err(|_| missing())?;
+    let manifest: Value = serde_json::from_slice(&read_manifest(store, base)?).map_err(|_| missing())?;
     let layers = manifest.get("layers").and_then(Value::as_array).ok_or_else(missing)?;
     let described = |layer: &Value| {
         let kind = layer.get("mediaType").and_then(Value::as_str).unwrap_or_default();
@@ -236,6 +235,25 @@ pub fn layer_descriptors(store: &Store, base: &ImageRecord, format: Form) -> Res
     };
     let described: Vec<Value> = layers.iter().map(described).collect();
     if described.len() == base.layers.len() { Ok(described) } else { Err(missing()) }
+}
+
+/// The layer that an archive makes upon others.
+pub fn layer_upon(below: &[LayerRef], Spooled { diff_id, size, .. }: &Spooled) -> LayerRef {
+    let diff_ids: Vec<Digest> = below.iter().map(|layer| layer.diff_id).chain([*diff_id]).collect();
+    let chain_id = ChainId::chain(&diff_ids).last().copied().unwrap_or(ChainId(*diff_id));
+    LayerRef { chain_id, diff_id: *diff_id, blob: Some(*diff_id), blob_size: *size, size: *size }
+}
+
+/// The annotations of an image's manifest.
+pub fn annotations(store: &Store, image: &ImageRecord) -> Result<BTreeMap<String, String>, Error> {
+    let manifest: Value = serde_json::from_slice(&read_manifest(store, image)?)
+        .map_err(|_| Error::NoManifest(image.manifest))?;
+    let annotations = manifest.get("annotations").and_then(Value::as_object).into_iter().flatten();
+    Ok(annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
+}
+
+fn read_manifest(store: &Store, image: &ImageRecord) -> Result<Vec<u8>, Error> {
+    store.read_blob(&image.manifest)?.ok_or(Error::NoManifest(image.manifest))
 }
 
 /// Unpacks an archive as the layer that comes upon `below`, unless it is there. Starts threads; the caller is as for
@@ -247,10 +265,9 @@ pub fn add_layer(
     ownership: Ownership,
 ) -> Result<(Pins, LayerRef), Error> {
     let (diff_id, size) = (spooled.diff_id, spooled.size);
-    let diff_ids: Vec<Digest> = below.iter().map(|layer| layer.diff_id).chain([diff_id]).collect();
-    let chain = ChainId::chain(&diff_ids);
-    let chain_id = chain.last().copied().unwrap_or(ChainId(diff_id));
-    let added = LayerRef { chain_id, diff_id, blob: Some(diff_id), blob_size: size, size };
+    let added = layer_upon(below, &spooled);
+    let chain_id = added.chain_id;
+    let chain: Vec<ChainId> = below.iter().map(|layer| layer.chain_id).chain([chain_id]).collect();
     let all: Vec<LayerRef> = below.iter().chain([&added]).cloned().collect();
     let pins = pin(store, &all)?;
     if let LayerSlot::Vacant(staged) = store.reserve_layer(chain_id)? {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::dockerfile;
 use crate::base::signal;
 
 /// The instructions that [`Instruction::parse`] knows.
@@ -218,20 +219,23 @@ fn command(value: &str) -> Vec<String> {
 }
 
 fn expose(instruction: &'static str, value: &str) -> Result<Instruction, Error> {
-    let mut ports = Vec::new();
+    let mut list = Vec::new();
     for word in words(instruction, value)? {
-        let (range, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
-        let protocol = protocol.to_ascii_lowercase();
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-        match (port(first), port(last)) {
-            (Some(first), Some(last)) if first <= last && matches!(&*protocol, "tcp" | "udp" | "sctp") => {
-                ports.extend((first..=last).map(|port| format!("{port}/{protocol}")));
-            }
-            _ => return Err(wrong(instruction, &word, "it takes PORT[-PORT][/tcp|udp|sctp]")),
-        }
+        let form = || wrong(instruction, &word, "it takes PORT[-PORT][/tcp|udp|sctp]");
+        list.extend(ports(&word).ok_or_else(form)?);
     }
-    Ok(Instruction::Expose(ports))
+    Ok(Instruction::Expose(list))
+}
+
+/// The ports that `PORT[-PORT][/protocol]` stands for, each as `port/protocol`; the protocol is TCP where none is named.
+pub fn ports(word: &str) -> Option<impl Iterator<Item = String> + use<>> {
+    let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let (first, last) = (port(first)?, port(last)?);
+    let good = first <= last && matches!(&*protocol, "tcp" | "udp" | "sctp");
+    good.then(|| (first..=last).map(move |port| format!("{port}/{protocol}")))
 }
 
 /// `KEY=value KEY2="another value"`, or `KEY value` for a single one.
@@ -248,39 +252,14 @@ fn pairs(instruction: &'static str, value: &str) -> Result<Vec<(String, String)>
     words.into_iter().map(pair).collect()
 }
 
+/// A text without its quotes; what is no well-formed text of a shell's is taken as it is.
 fn unquoted(value: &str) -> String {
-    match words("", value) {
-        Ok(words) if words.len() == 1 => words.into_iter().next().unwrap_or_default(),
-        _ => value.to_owned(),
-    }
+    dockerfile::unquoted(value).unwrap_or_else(|_| value.to_owned())
 }
 
-/// Words as a shell parts them: by blanks that are neither quoted nor behind a backslash.
+/// Words as a Dockerfile parts them.
 fn words(instruction: &'static str, value: &str) -> Result<Vec<String>, Error> {
-    let mut list = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote: Option<char> = None;
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            ('"' | '\'', None) => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            ('\\', None | Some('"')) => {
-                let next = chars.next().ok_or_else(|| wrong(instruction, value, "it ends in a backslash"))?;
-                word.get_or_insert_default().push(next);
-            }
-            (c, None) if c.is_whitespace() => list.extend(word.take()),
-            (c, _) => word.get_or_insert_default().push(c),
-        }
-    }
-    if quote.is_some() {
-        return Err(wrong(instruction, value, "a quote is not closed"));
-    }
-    list.extend(word);
-    Ok(list)
+    dockerfile::unquoted_words(value).map_err(|_| wrong(instruction, value, "a quote is not closed"))
 }
 
 /// A path without `.`, `..` and empty parts.
@@ -359,7 +338,7 @@ mod tests {
             ("EXPOSE 80/icmp", "PORT"),
             ("EXPOSE 9-8", "PORT"),
             ("STOPSIGNAL SIGNONE", "signal"),
-            ("VOLUME a\\", "backslash"),
+            ("VOLUME 'a", "quote"),
         ] {
             let error = Instruction::parse(line).unwrap_err().to_string();
             assert!(error.contains(part), "{line}: {error}");

@@ -90,6 +90,21 @@ pub trait Progress: Sync {
     fn ended(&self);
 }
 
+impl<P: Progress + ?Sized> Progress for Box<P> {
+    fn started(&self, digest: &Digest, size: u64) {
+        (**self).started(digest, size);
+    }
+    fn advanced(&self, digest: &Digest, bytes: u64) {
+        (**self).advanced(digest, bytes);
+    }
+    fn finished(&self, digest: &Digest, existed: bool) {
+        (**self).finished(digest, existed);
+    }
+    fn ended(&self) {
+        (**self).ended();
+    }
+}
+
 /// Tells nobody.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;

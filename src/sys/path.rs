@@ -154,6 +154,11 @@ impl Root {
         }
     }
 
+    /// Where this root is. Only to be given to what takes paths: it may be elsewhere by then.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        proc_link(self.fd.as_fd())
+    }
+
     /// Where an open object is, as seen from this root. Only to be shown, or given to a program that
     /// takes paths: what is there may change.
     pub fn place_of(&self, fd: impl AsFd) -> io::Result<PathBuf> {

@@ -1,8 +1,8 @@
 //! Going through all files of merged trees, for archives of them. The trees may belong to a container that
 //! runs and changes them meanwhile: nothing is opened but what was seen to be a directory or a regular file.
 
-use std::collections::HashMap;
-use std::ffi::{CStr, OsStr, OsString};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -106,10 +106,47 @@ pub fn visit_layer(upper: &Tree, lower: &[Tree], whole: bool, each: &mut Each<'_
     let at_root = |source| Failed { path: PathBuf::from("/"), source };
     let level = Level::open(std::slice::from_ref(upper)).map_err(at_root)?;
     let below = Level::open(lower).map_err(at_root)?;
+    let is = if whole { Upper::Whole } else { Upper::Layer };
+    changes((&level, &below), is, each)
+}
+
+/// As [`visit_layer`], for what the merged trees have that their own lower part, `lower`, has not.
+pub fn visit_stack(trees: &[Tree], lower: &[Tree], each: &mut Each<'_>) -> Result<(), Failed> {
+    let at_root = |source| Failed { path: PathBuf::from("/"), source };
+    let level = Level::open(trees).map_err(at_root)?;
+    let below = if lower.is_empty() { Level::empty() } else { Level::open(lower).map_err(at_root)? };
+    changes((&level, &below), Upper::Stack, each)
+}
+
+fn changes((level, below): (&Level, &Level), is: Upper, each: &mut Each<'_>) -> Result<(), Failed> {
     let mut visit = Visit { each, links: HashMap::new() };
-    let mut layer = Layer { visit: &mut visit, whole, pending: Vec::new() };
-    layer.directory(&level, Path::new("")).map_err(at_root)?;
-    layer.level(&level, &below, Path::new(""), DEPTH)
+    let mut layer = Layer { visit: &mut visit, is, pending: Vec::new() };
+    let root = Path::new("");
+    layer.directory(level, root).map_err(|source| failed(Path::new("/"), source))?;
+    layer.level(level, below, root, DEPTH)
+}
+
+/// What a tree is that is compared with others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upper {
+    /// A layer upon them.
+    Layer,
+    /// A copy of what they show, which has changed since.
+    Whole,
+    /// What they show with further layers upon them.
+    Stack,
+}
+
+impl Upper {
+    /// Whether what is found above and below is the same file, as it was.
+    fn is_same(self, above: &Stat, below: &Stat) -> bool {
+        match self {
+            Self::Layer => false,
+            Self::Whole => same(above, below),
+            // The layers below are in it themselves.
+            Self::Stack => (above.st_dev, above.st_ino) == (below.st_dev, below.st_ino),
+        }
+    }
 }
 
 struct Visit<'a, 'b> {
@@ -200,7 +237,7 @@ impl Visit<'_, '_> {
 /// Goes through one layer, beside the merged ones below it.
 struct Layer<'a, 'b, 'c> {
     visit: &'a mut Visit<'b, 'c>,
-    whole: bool,
+    is: Upper,
     /// Directories that are the same below, told when something in them turns out not to be: without them
     /// what unpacks the layer would make them anew.
     pending: Vec<(PathBuf, OwnedFd)>,
@@ -229,9 +266,8 @@ impl Layer<'_, '_, '_> {
         if depth == 0 {
             return Err(failed(path, Errno::LOOP.into()));
         }
-        let names = unless_gone(upper.own_names()).map_err(|source| failed(path, source))?;
-        let mut names = names.unwrap_or_default();
-        if self.whole {
+        let mut names = self.names(upper).map_err(|source| failed(path, source))?;
+        if self.is != Upper::Layer {
             for name in lower.entries().map_err(|source| failed(path, source))?.into_keys() {
                 names.entry(name).or_insert(None);
             }
@@ -242,14 +278,13 @@ impl Layer<'_, '_, '_> {
             match (found, below) {
                 (None, None) => {}
                 (None, Some(below)) => self.mark(&path, below.stat, Content::Whiteout)?,
-                (Some(stat), below) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                    self.inside((upper, lower), (&name, &path), (stat, below), depth)?;
+                (Some(entry), below) if entry.kind() == FileType::Directory => {
+                    self.inside((upper, lower), (&name, &path), (entry, below), depth)?;
                 }
-                (Some(stat), Some(below)) if self.whole && same(&stat, &below.stat) => {}
-                (Some(stat), _) => {
+                (Some(entry), Some(below)) if self.is.is_same(&entry.stat, &below.stat) => {}
+                (Some(entry), _) => {
                     self.flush()?;
-                    let entry = Entry { layer: 0, stat };
-                    let told = self.visit.one(upper.directory(&entry), &name, &path, stat);
+                    let told = self.visit.one(upper.directory(&entry), &name, &path, entry.stat);
                     unless_gone(told).map_err(|source| failed(&path, source))?;
                 }
             }
@@ -257,15 +292,31 @@ impl Layer<'_, '_, '_> {
         Ok(())
     }
 
+    /// What is there, and what the layer says is gone.
+    fn names(&self, upper: &Level) -> io::Result<BTreeMap<CString, Option<Entry>>> {
+        if self.is == Upper::Stack {
+            let entries = unless_gone(upper.entries())?.unwrap_or_default();
+            return Ok(entries.into_iter().map(|(name, entry)| (name, Some(entry))).collect());
+        }
+        let names = unless_gone(upper.own_names())?.unwrap_or_default();
+        let entry = |stat: Option<Stat>| stat.map(|stat| Entry { layer: 0, stat });
+        Ok(names.into_iter().map(|(name, stat)| (name, entry(stat))).collect())
+    }
+
     fn inside(
         &mut self,
         (upper, lower): (&Level, &Level),
         (name, path): (&CStr, &Path),
-        (stat, below): (Stat, Option<Entry>),
+        (entry, below): (Entry, Option<Entry>),
         depth: u32,
     ) -> Result<(), Failed> {
         let wrong = |source| failed(path, source);
-        let Some(inside) = unless_gone(upper.enter(name, &Entry { layer: 0, stat })).map_err(wrong)? else {
+        let same = below.is_some_and(|below| self.is.is_same(&entry.stat, &below.stat));
+        if same && self.is == Upper::Stack {
+            // No layer above has this directory.
+            return Ok(());
+        }
+        let Some(inside) = unless_gone(upper.enter(name, &entry)).map_err(wrong)? else {
             return Ok(());
         };
         let Some(top) = inside.top() else { return Ok(()) };
@@ -274,10 +325,10 @@ impl Layer<'_, '_, '_> {
             None => None,
         };
         // In a whole tree nothing says so; what is gone is told one by one.
-        let opaque = !self.whole && inside.is_opaque().map_err(wrong)?;
+        let opaque = self.is == Upper::Layer && inside.is_opaque().map_err(wrong)?;
         let depth_of = self.pending.len();
         match &beneath {
-            Some((below, _)) if self.whole && same(&stat, &below.stat) => {
+            Some(_) if same => {
                 self.pending.push((path.to_owned(), top.try_clone().map_err(wrong)?));
             }
             _ => {
@@ -287,7 +338,7 @@ impl Layer<'_, '_, '_> {
         }
         let hidden = match beneath {
             Some(_) if opaque => {
-                self.mark(path, stat, Content::Opaque)?;
+                self.mark(path, entry.stat, Content::Opaque)?;
                 Level::empty()
             }
             Some((_, beneath)) => beneath,

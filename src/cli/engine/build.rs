@@ -15,9 +15,10 @@ use super::flags::build_run::Running;
 use super::{Failure, Globals, Outcome};
 use crate::base::report;
 use crate::cli::{output, progress};
-use crate::engine::build::Told;
+use crate::engine::attach::Outputs;
 use crate::engine::build::output::{HandOut, Output};
 use crate::engine::build::request::{BuildRequest, CacheUse, ContextSource, Squash, Times};
+use crate::engine::build::{Face, Told};
 use crate::engine::export::Archive;
 use crate::engine::images::{PullOptions, PullPolicy};
 use crate::engine::lists::AddOptions;
@@ -370,8 +371,6 @@ impl Drop for Streams {
 /// Tells how far it is, in the lines that scripts know from Podman.
 #[derive(Default)]
 struct Teller {
-    /// The step was there; what identifies it comes next.
-    cached: bool,
     /// Nobody reads any more.
     broken: Option<output::Error>,
 }
@@ -383,12 +382,8 @@ impl Teller {
                 let stage = stage.map_or_else(String::new, |(stage, of)| format!("[{stage}/{of}] "));
                 format!("{stage}STEP {step}/{of}: {}", output::one_line(&text))
             }
-            Told::Cached => {
-                self.cached = true;
-                return;
-            }
-            Told::Layer(id) if std::mem::take(&mut self.cached) => format!("--> Using cache {id}\n--> {id}"),
-            Told::Layer(id) => format!("--> {id}"),
+            Told::Layer { id, cached: true } => format!("--> Using cache {id}\n--> {id}"),
+            Told::Layer { id, .. } => format!("--> {id}"),
             Told::Commit(names) if names.is_empty() => "COMMIT".to_owned(),
             Told::Commit(names) => format!("COMMIT {}", names[0]),
             Told::Warning(text) => return output::warning(&text),
@@ -472,7 +467,12 @@ pub fn run(args: BuildArgs, globals: &Globals) -> Outcome {
     let stdout_taken = outputs.iter().any(Output::is_stdout);
     let streams = Streams::lead(args.results.logfile.as_deref(), stdout_taken, quiet)?;
     let mut teller = Teller::default();
-    let image = engine.build(&request, &mut |told| teller.told(told))?;
+    let face = Face {
+        tell: &mut |told| teller.told(told),
+        progress: &|| Box::new(progress::for_pull(quiet)),
+        outputs: Outputs { stdout: !quiet, stderr: true },
+    };
+    let image = engine.build(&request, face)?;
     let tagged = names.iter().map(|name| format!("Successfully tagged {name}\n"));
     if let (Err(error), None) = (output::print(&tagged.collect::<String>()), &teller.broken) {
         teller.broken = Some(error);

@@ -222,6 +222,26 @@ pub fn image_volume(destination: &str) -> Result<MountRecord, Error> {
     Reading { flag: "the image's VOLUME", value: destination, mount, cwd: Path::new("/") }.finish()
 }
 
+/// A mount of a build's step (`bind`, `image` or `tmpfs`): its source is a path, whatever stands in it, and
+/// `options` are words of `-v`.
+pub fn of_step(
+    kind: &str,
+    source: String,
+    destination: &str,
+    options: &[&str],
+) -> Result<MountRecord, Error> {
+    let flag = "RUN --mount";
+    let path = destination_path(destination).map_err(|why| Error::Syntax {
+        flag,
+        value: destination.into(),
+        why: why.into(),
+    })?;
+    let mount = MountRecord { source, ..plain(kind, path) };
+    let mut reading = Reading { flag, value: destination, mount, cwd: Path::new("/") };
+    options.iter().try_for_each(|option| reading.apply(option))?;
+    reading.finish()
+}
+
 /// The volume of a `-v` or `--mount` that names no source.
 fn anonymous_volume(destination: String) -> MountRecord {
     MountRecord { anonymous: true, ..named_volume("", destination) }

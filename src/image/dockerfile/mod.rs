@@ -1,5 +1,28 @@
 //! Dockerfiles (Containerfiles): what they say, stage by stage. Pure: variables are replaced when an instruction's
 //! turn comes ([`Instruction::expand`]), by whoever knows their values then.
+//!
+//! The language is that of <https://docs.docker.com/reference/dockerfile/>. [`parse`] reads a file, [`parse_step`] one
+//! instruction as `ONBUILD` keeps it.
+
+pub mod glob;
+pub mod ignore;
+
+mod error;
+mod expand;
+mod flags;
+mod heredoc;
+pub mod ignore;
+mod lines;
+mod mount;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use error::{Error, MountError, Problem};
+pub use expand::{ExpandError, WordError, expand_word, expand_words};
+pub use parse::{parse, parse_step};
+pub(in crate::image) use words::{unquoted, unquoted_words};
 
 /// A whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,10 +156,11 @@ pub enum Healthcheck {
 /// `RUN`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// What is run. With heredocs and nothing else on the line it is their first one's text ([`Heredoc::text`]), which
-    /// runs as a script: by the program that its `#!` names, by the shell else.
+    /// What is run. With one heredoc and nothing else on the line it is that one's text ([`Heredoc::text`]), which
+    /// runs as a script: by the program that its `#!` names, by the shell else. Where the line has more than that, it
+    /// is the line and all texts as they are written, which is what the shell gets.
     pub command: Command,
-    /// Its heredocs. Where the line has more than them, the shell gets the line and all texts as they are written.
+    /// Its heredocs.
     pub heredocs: Vec<Heredoc>,
     /// `--mount`
     pub mounts: Vec<Mount>,
@@ -146,9 +170,12 @@ pub struct Run {
     pub security: Option<String>,
 }
 
-/// `RUN --mount`: its members as they are written; [`Mount::kind`] is checked, the others are what that kind takes.
+/// `RUN --mount`; whether a member is one that its kind takes is checked. Before [`Instruction::expand`], members that
+/// are numbers or yes and no are missing if they have variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
+    /// As it is written, of which [`Instruction::expand`] makes the other members anew.
+    pub written: String,
     /// `bind` (the default), `cache`, `tmpfs`, `secret`, `ssh`.
     pub kind: String,
     /// `target`, `dst`, `destination`.
@@ -157,7 +184,7 @@ pub struct Mount {
     pub source: Option<String>,
     /// A stage, an image or another context.
     pub from: Option<String>,
-    /// `id`
+    /// `id`; of a secret `source`, too.
     pub id: Option<String>,
     /// `rw`, `readwrite`, `ro`, `readonly`
     pub read_only: Option<bool>,
@@ -206,4 +233,29 @@ pub struct Copy {
     pub keep_git_dir: bool,
     /// `--unpack` (`ADD`).
     pub unpack: Option<bool>,
+}
+
+impl Instruction {
+    /// The word that it begins with, in capital letters.
+    pub fn keyword(&self) -> &'static str {
+        match self {
+            Self::Arg(_) => "ARG",
+            Self::Env(_) => "ENV",
+            Self::Label(_) => "LABEL",
+            Self::Run(_) => "RUN",
+            Self::Copy(copy) if copy.add => "ADD",
+            Self::Copy(_) => "COPY",
+            Self::Cmd(_) => "CMD",
+            Self::Entrypoint(_) => "ENTRYPOINT",
+            Self::Expose(_) => "EXPOSE",
+            Self::Volume(_) => "VOLUME",
+            Self::User(_) => "USER",
+            Self::Workdir(_) => "WORKDIR",
+            Self::StopSignal(_) => "STOPSIGNAL",
+            Self::OnBuild(_) => "ONBUILD",
+            Self::Shell(_) => "SHELL",
+            Self::Healthcheck(_) => "HEALTHCHECK",
+            Self::Maintainer(_) => "MAINTAINER",
+        }
+    }
 }
