@@ -110,11 +110,10 @@ fn row(entry: &HistoryEntry, args: &HistoryArgs, now: Timestamp) -> Value {
     let whole = id(entry);
     let short = |text: &str, length: usize| text.chars().take(length).collect::<String>();
     let id = if args.no_trunc || entry.image.is_none() { whole } else { short(&whole, 12) };
-    let command = if args.no_trunc || entry.created_by.chars().count() <= COMMAND {
-        entry.created_by.clone()
-    } else {
-        short(&entry.created_by, COMMAND - 3) + "..."
-    };
+    // A step may be a script of many lines.
+    let by = output::one_line(&entry.created_by);
+    let whole = args.no_trunc || by.chars().count() <= COMMAND;
+    let command = if whole { by } else { short(&by, COMMAND - 3) + "..." };
     let exact = to_the_second(entry.created.as_deref());
     let created = match entry.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok()) {
         Some(time) if args.human => time::ago(time, now),

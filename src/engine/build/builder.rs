@@ -1,6 +1,7 @@
 //! Going through a Dockerfile: stage by stage, step by step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -123,10 +124,9 @@ impl Builder<'_> {
         }
         let mut steps = Vec::new();
         for text in state.take_triggers() {
-            let parsed = dockerfile::parse(format!("FROM scratch\n{text}").as_bytes());
-            let parsed = parsed.map_err(|error| failed(Failed::Trigger(text.clone(), error)))?;
-            let of_trigger = parsed.stages.into_iter().flat_map(|stage| stage.steps);
-            steps.extend(of_trigger.map(|step| Step { line: stage.line, ..step }));
+            let step = dockerfile::parse_step(&text, file.escape);
+            let step = step.map_err(|error| failed(Failed::Trigger(text.clone(), error.into_problem())))?;
+            steps.push(Step { line: stage.line, ..step });
         }
         steps.extend(stage.steps.iter().cloned());
         for (position, step) in steps.iter().enumerate() {
@@ -443,9 +443,9 @@ impl Builder<'_> {
 
     /// What the ignore file says of a path.
     pub fn verdict(ignore: &Ignore, path: &std::path::Path, directory: bool) -> Verdict {
-        if !ignore.excludes(path) {
+        if !ignore.excluded(path.as_os_str().as_bytes()) {
             Verdict::Kept
-        } else if directory && ignore.may_keep_below(path) {
+        } else if directory && !ignore.excluded_with_all(path.as_os_str().as_bytes()) {
             Verdict::Sifted
         } else {
             Verdict::Hidden

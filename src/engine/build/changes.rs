@@ -147,8 +147,8 @@ mod tests {
         let tree = |path: &Path| Tree { path: path.to_owned(), plain: false };
         let lower = [tree(&lower)];
         assert_eq!(
-            stubs(&lower, &["/run/secrets/x".into(), "/etc/y/../ssl".into(), "etc/ssl".into()]).unwrap(),
-            ["run/secrets/x", "run/secrets", "etc/y/ssl", "run", "etc/y"].map(PathBuf::from),
+            stubs(&lower, &["/run/secrets/x".into(), "/etc/y/z".into(), "etc/ssl".into()]).unwrap(),
+            ["run/secrets/x", "etc/y/z", "run/secrets", "etc/y", "run"].map(PathBuf::from),
         );
         let owner = |uid, gid| (uid, gid);
         let mut packer = Packer::new(Vec::new(), &owner);

@@ -30,13 +30,15 @@ pub enum Error {
         context: String,
     },
     /// The Dockerfile is none.
-    #[error("{file}")]
+    #[error("{file} line {line}")]
     Parse {
         /// Its name.
         file: String,
+        /// From 1.
+        line: usize,
         /// Why.
         #[source]
-        source: dockerfile::Error,
+        source: dockerfile::Problem,
     },
     /// The ignore file is none.
     #[error("{file}")]
@@ -45,7 +47,7 @@ pub enum Error {
         file: String,
         /// Why.
         #[source]
-        source: dockerfile::ignore::Error,
+        source: dockerfile::ignore::IgnoreError,
     },
     /// A name of a stage.
     #[error(transparent)]
@@ -82,7 +84,7 @@ pub enum Failed {
     Instruction(#[from] instruction::Error),
     /// An instruction that the base image wants carried out.
     #[error("the base image's \"ONBUILD {0}\"")]
-    Trigger(String, #[source] dockerfile::Error),
+    Trigger(String, #[source] dockerfile::Problem),
     /// Copying.
     #[error(transparent)]
     Copy(#[from] copy::Error),
@@ -169,6 +171,7 @@ impl Error {
         match self {
             Self::Step { source, .. } | Self::Whole(source) => source.hint(),
             Self::Context(error) => error.hint(),
+            Self::Parse { source, .. } => source.hint(),
             Self::Name(error) => error.hint(),
             Self::NoFile { .. } => {
                 Some("-f FILE names it; the last word is the context's directory".to_owned())

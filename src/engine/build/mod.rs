@@ -92,8 +92,10 @@ impl Engine {
         let store = self.store.clone().with_ownership(self.ownership());
         let context = Context::open(&store, &request.context)?;
         let (file_name, text) = read_dockerfile(request, &context)?;
-        let file =
-            dockerfile::parse(&text).map_err(|source| Error::Parse { file: file_name.clone(), source })?;
+        let file = dockerfile::parse(&text).map_err(|error| {
+            let (file, line) = (file_name.clone(), error.line());
+            Error::Parse { file, line, source: error.into_problem() }
+        })?;
         let ignore = Rc::new(read_ignore(request, &context)?);
         let mut builder = Builder {
             engine: self,

@@ -5,7 +5,6 @@
 //! instruction as `ONBUILD` keeps it.
 
 pub mod glob;
-pub mod ignore;
 
 mod error;
 mod expand;
