@@ -371,6 +371,8 @@ impl Drop for Streams {
 /// Tells how far it is, in the lines that scripts know from Podman.
 #[derive(Default)]
 struct Teller {
+    /// The image's first name, as it was typed.
+    name: String,
     /// Nobody reads any more.
     broken: Option<output::Error>,
 }
@@ -384,8 +386,7 @@ impl Teller {
             }
             Told::Layer { id, cached: true } => format!("--> Using cache {id}\n--> {id}"),
             Told::Layer { id, .. } => format!("--> {id}"),
-            Told::Commit(names) if names.is_empty() => "COMMIT".to_owned(),
-            Told::Commit(names) => format!("COMMIT {}", names[0]),
+            Told::Commit(_) => format!("COMMIT {}", self.name).trim_end().to_owned(),
             Told::Warning(text) => return output::warning(&text),
         };
         if let (Err(error), None) = (output::println(&line), &self.broken) {
@@ -466,7 +467,8 @@ pub fn run(args: BuildArgs, globals: &Globals) -> Outcome {
     let files = Files::create(&args.results)?;
     let stdout_taken = outputs.iter().any(Output::is_stdout);
     let streams = Streams::lead(args.results.logfile.as_deref(), stdout_taken, quiet)?;
-    let mut teller = Teller::default();
+    let name = request.tags.first().cloned().unwrap_or_default();
+    let mut teller = Teller { name, broken: None };
     let face = Face {
         tell: &mut |told| teller.told(told),
         progress: &|| Box::new(progress::for_pull(quiet)),
@@ -474,7 +476,8 @@ pub fn run(args: BuildArgs, globals: &Globals) -> Outcome {
     };
     let image = engine.build(&request, face)?;
     let tagged = names.iter().map(|name| format!("Successfully tagged {name}\n"));
-    if let (Err(error), None) = (output::print(&tagged.collect::<String>()), &teller.broken) {
+    let text = format!("--> {}\n{}", image.id.short(), tagged.collect::<String>());
+    if let (Err(error), None) = (output::print(&text), &teller.broken) {
         teller.broken = Some(error);
     }
     if let Some(name) = &args.results.manifest {

@@ -12,7 +12,7 @@ use crate::engine::build::prune::{CacheFilter, Kept};
 /// Remove what builds keep for later ones.
 #[derive(Args, Debug, Clone)]
 pub struct PruneArgs {
-    /// Remove also steps whose layers are those of images: they are carried out anew
+    /// Remove also what takes no space of its own, as layers that images have: all steps are carried out anew
     #[arg(short, long)]
     all: bool,
     /// Remove only what no build has taken for so long: until=24h

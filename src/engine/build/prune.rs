@@ -15,7 +15,7 @@ use crate::sys::lock::Lock;
 /// What of it is removed.
 #[derive(Clone, Debug, Default)]
 pub struct CacheFilter {
-    /// Steps whose layers images have too: there is nothing to gain but that the steps are carried out anew.
+    /// Steps without layers of their own, too: there is nothing to gain but that they are carried out anew.
     all: bool,
     /// Only what no build has taken for so long.
     until: Option<Duration>,
@@ -139,10 +139,11 @@ impl Engine {
         let mut gone = Vec::new();
         let mut freed: BTreeMap<ChainId, u64> = BTreeMap::new();
         let used = self.layers_in_use()?;
-        let (leave, stay): (Vec<_>, Vec<_>) = self.store.kept_steps()?.into_iter().partition(|step| {
-            let shared = step.built.layer.as_ref().is_some_and(|layer| used.contains(&layer.chain_id));
-            (filter.all || !shared) && filter.fits(step.unused)
-        });
+        let (leave, stay): (Vec<_>, Vec<_>) = self
+            .store
+            .kept_steps()?
+            .into_iter()
+            .partition(|step| (filter.all || kept(step, &used).own) && filter.fits(step.unused));
         let stay: HashSet<ChainId> =
             stay.iter().filter_map(|step| Some(step.built.layer.as_ref()?.chain_id)).collect();
         for step in leave {
@@ -175,7 +176,7 @@ fn kept(step: &KeptStep, used: &HashSet<ChainId>) -> Kept {
         text: step.built.step.clone(),
         size: layer.map_or(0, |layer| layer.size),
         unused: step.unused,
-        own: layer.is_none_or(|layer| !used.contains(&layer.chain_id)),
+        own: layer.is_some_and(|layer| !used.contains(&layer.chain_id)),
     }
 }
 

@@ -60,17 +60,23 @@ fn archive() -> Vec<u8> {
 fn all_of_them() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let files = [("Dockerfile", ALL), ("file", "content\n"), ("with space", "spaced\n"), ("dir/sub/x", "x\n")];
+    let files =
+        [("Dockerfile", ALL), ("file", "content\n"), ("with space", "spaced\n"), ("dir/sub/x", "x\n")];
     let dir = context(&umiak, &files);
     std::fs::write(dir.join("archive.tar"), archive()).unwrap();
-    let told = build(&umiak, &dir, &["-t", "made", "--build-arg", "WITHOUT=given", "--format", "docker"]).ok();
+    let told =
+        build(&umiak, &dir, &["-t", "made", "--build-arg", "WITHOUT=given", "--format", "docker"]).ok();
     let last = told.stdout.lines().last().unwrap().to_owned();
-    assert_eq!(last, umiak.run(&["images", "-q", "--no-trunc", "made"]).ok().stdout.trim().replace("sha256:", ""));
+    assert_eq!(
+        last,
+        umiak.run(&["images", "-q", "--no-trunc", "made"]).ok().stdout.trim().replace("sha256:", "")
+    );
     let steps = ALL.lines().filter(|line| !line.starts_with('#') && !line.starts_with("yes")).count() - 1;
-    let told = told.has(&format!("STEP 1/{steps}: FROM busybox")).has(&format!("STEP {steps}/{steps}: MAINTAINER"));
+    let told = told.has(&format!("STEP 1/{steps}: FROM ")).has(&format!("STEP {steps}/{steps}: MAINTAINER"));
     told.has("COMMIT made\n").has("Successfully tagged localhost/made:latest\n");
     let read = "cat /seen /exec /where /work/deep/file '/with space' /copied/sub/x /unpacked/in/link";
-    let expected = "default/given/1/a b/$PLAIN/12/style value\nword /\n/work/deep\ncontent\nspaced\nx\nunpacked";
+    let expected =
+        "default/given/1/a b/$PLAIN/12/style value\nword /\n/work/deep\ncontent\nspaced\nx\nunpacked";
     assert_eq!(sh(&umiak, "made", read), expected);
     umiak.run(&["run", "--rm", "--network", "none", "made"]).ok().says("ran");
     umiak.run(&["run", "--rm", "--network", "none", "made", "pwd"]).ok().says("/work/deep");
@@ -90,7 +96,10 @@ fn all_of_them() {
     assert_eq!(config["Volumes"], json!({"/data": {}, "/more": {}}));
     assert_eq!(config["OnBuild"], json!(["RUN echo triggered > /triggered"]));
     let labels = &config["Labels"];
-    assert_eq!((&labels["a"], &labels["b c"], &labels["continued"]), (&json!("1"), &json!("d e"), &json!("yes")));
+    assert_eq!(
+        (&labels["a"], &labels["b c"], &labels["continued"]),
+        (&json!("1"), &json!("d e"), &json!("yes"))
+    );
     let check = &config["Healthcheck"];
     assert_eq!(check["Test"], json!(["CMD-SHELL", "test -e /seen"]));
     assert_eq!((&check["Interval"], &check["Retries"]), (&json!(5_000_000_000_u64), &json!(2)));
@@ -107,7 +116,8 @@ fn the_shell_is_the_one_that_is_named() {
     made(&umiak, "FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN echo $0 $- > /flags\nCMD echo $-");
     assert!(sh(&umiak, "made", "cat /flags").contains('e'));
     assert_eq!(config(&umiak, "made")["Cmd"], json!(["/bin/sh", "-ec", "echo $-"]));
-    let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN false; true")]);
+    let dir =
+        context(&umiak, &[("Dockerfile", "FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN false; true")]);
     build(&umiak, &dir, &[]).exits(1).tells("line 3");
 }
 
@@ -137,8 +147,10 @@ fn stages() {
         FROM scratch\nCOPY --from=3 / /\nCMD [\"sh\", \"-c\", \"cat /d/two /from-name/link /from-number\"]\n";
     let dir = context(&umiak, &[("Dockerfile", text)]);
     let told = build(&umiak, &dir, &["-t", "made"]).ok();
-    let told = told.has("[1/5] STEP 1/3: FROM busybox AS one").has("[5/5] STEP 3/3: CMD");
-    told.lacks("[2/5]");
+    // What nobody needs is passed over.
+    told.has("[1/4] STEP 1/3: FROM busybox AS one")
+        .has("[4/4] STEP 3/3: CMD")
+        .lacks("FROM busybox AS unused");
     umiak.run(&["run", "--rm", "--network", "none", "made"]).ok().says("one two\none\none");
     assert_eq!(layers(&umiak, "made"), 1);
     // One of them alone; and all, which fails in the one that nobody needs.
@@ -150,8 +162,12 @@ fn stages() {
     // Another base for all that is based on it.
     build(&umiak, &dir, &["-q", "-t", "other", "--build-arg", "KIND=one"]).ok();
     assert_eq!(sh(&umiak, "other", "test -e /d/two || echo none"), "none");
-    build(&umiak, &context(&umiak, &[("Dockerfile", "FROM nothing-that-is\nCMD x")]), &["-q", "-t", "x", "--from", "configured"])
-        .ok();
+    build(
+        &umiak,
+        &context(&umiak, &[("Dockerfile", "FROM nothing-that-is\nCMD x")]),
+        &["-q", "-t", "x", "--from", "configured"],
+    )
+    .ok();
     assert_eq!(config(&umiak, "x")["Cmd"], json!(["/bin/sh", "-c", "x"]));
 }
 
@@ -160,12 +176,12 @@ fn heredocs() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     let text = "FROM busybox\nENV NAME=value\nRUN <<EOF\necho first $NAME > /run-text\necho second >> /run-text\nEOF\n\
-        RUN <<EOF\n#!/bin/busybox awk -f\nBEGIN { print \"awk\" > \"/awk\" }\nEOF\n\
+        RUN <<EOF\n#!/bin/busybox sh\ncase $0 in /bin/sh) exit 1; esac; echo own > /own\nEOF\n\
         RUN cat <<EOF > /of-the-shell; cat <<-'TWO' >> /of-the-shell\nan $NAME\nEOF\n\ta $NAME\nTWO\n\
         COPY <<one <<-\"two\" /made/\nexpanded: $NAME\none\n\tnot: $NAME\ntwo\nCOPY --chmod=755 <<EOF /script\n#!/bin/sh\necho ran\nEOF\n";
     made(&umiak, text);
-    let read = "cat /run-text /awk /of-the-shell /made/one /made/two; /script";
-    let expected = "first value\nsecond\nawk\nan value\na $NAME\nexpanded: value\nnot: $NAME\nran";
+    let read = "cat /run-text /own /of-the-shell /made/one /made/two; /script";
+    let expected = "first value\nsecond\nown\nan value\na $NAME\nexpanded: value\nnot: $NAME\nran";
     assert_eq!(sh(&umiak, "made", read), expected);
 }
 
@@ -173,7 +189,10 @@ fn heredocs() {
 fn times_and_history() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nRUN echo 1 > /one\nCOPY file /\nCMD true"), ("file", "x")]);
+    let dir = context(
+        &umiak,
+        &[("Dockerfile", "FROM busybox\nRUN echo 1 > /one\nCOPY file /\nCMD true"), ("file", "x")],
+    );
     let id = |name: &str, options: &[&str]| {
         build(&umiak, &dir, &[&["-q", "--no-cache", "-t", name], options].concat()).ok().stdout
     };
@@ -187,7 +206,7 @@ fn times_and_history() {
     id("d", &["--source-date-epoch", "1000000000", "--rewrite-timestamp"]);
     assert_eq!(sh(&umiak, "d", "stat -c %Y /one"), "1000000000");
     let history = umiak.run(&["history", "--no-trunc", "--format", "{{.CreatedBy}}", "a"]).ok();
-    history.has("RUN echo 1 > /one").has("COPY").has("CMD");
+    history.has("/bin/sh -c echo 1 > /one").has("COPY").has("CMD");
     id("e", &["--omit-history"]);
     assert!(umiak.inspect_json("e")["History"].as_array().is_none_or(Vec::is_empty));
 }
@@ -196,7 +215,10 @@ fn times_and_history() {
 fn layers_are_as_many_as_wanted() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nRUN echo 1 > /one\nRUN rm /one; echo 2 > /two\nENV X=1")]);
+    let dir = context(
+        &umiak,
+        &[("Dockerfile", "FROM busybox\nRUN echo 1 > /one\nRUN rm /one; echo 2 > /two\nENV X=1")],
+    );
     let base = layers(&umiak, "busybox");
     for (options, expected) in [
         (&[][..], base + 2),
@@ -231,7 +253,7 @@ fn a_user_of_the_image_runs_what_follows() {
     let umiak = Umiak::with_busybox();
     made(
         &umiak,
-        "FROM busybox\nRUN adduser -D -u 1234 worker && mkdir /own && chown worker /own\nUSER worker\nWORKDIR /own\n\
+        "FROM busybox\nRUN echo worker:x:1234:1234::/home/worker:/bin/sh >> /etc/passwd && mkdir /own && chown worker /own\nUSER worker\nWORKDIR /own\n\
          RUN id -u > who && echo ~ > home\nCOPY --chown=worker:7 --chmod=640 Dockerfile /own/copied\nUSER 0\nRUN id -u > root\n",
     );
     let read = "cat who home root; stat -c '%u %g %a' copied; stat -c %u who";

@@ -64,7 +64,7 @@ pub struct Description {
     /// Attach a label to the images that the steps make
     #[arg(long, value_name = "NAME[=VALUE]")]
     layer_label: Vec<String>,
-    /// Say who built it (the label io.buildah.version)
+    /// Say who built it (the label io.umiak.version)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true",
         default_missing_value = "true", action = ArgAction::Set)]
     identity_label: bool,
@@ -329,7 +329,7 @@ impl Description {
     fn times(&self) -> Result<Times, Failure> {
         let rewrite = self.rewrite_timestamp.unwrap_or(false);
         if let Some(seconds) = self.timestamp {
-            return Ok(Times { created: Some(seconds), clamp: None, exact: true });
+            return Ok(Times { created: Some(seconds), clamp: Some(seconds), exact: true });
         }
         let text = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty());
         let epoch = match (self.source_date_epoch, text) {
