@@ -89,6 +89,13 @@ fn lines_and_comments() {
         assert_eq!(parse(text.as_bytes()).unwrap().escape, '\\', "{text:?}");
     }
     assert_eq!(parse(b"FROM a\\\n").unwrap().stages[0].base, "a");
+    let twice = parse(b"FROM a AS b\nFROM c as B").unwrap();
+    assert_eq!(twice.stages[1].name.as_deref(), Some("b"));
+    assert!(
+        twice.warnings[0].starts_with("line 2: the stage of line 1 is named \"b\""),
+        "{:?}",
+        twice.warnings
+    );
     assert_eq!(parse(b"\\\n\\\nFROM a").unwrap().stages[0].base, "a");
 }
 
@@ -418,7 +425,6 @@ fn what_is_wrong_is_told_with_its_line() {
         ("FROM a b", 1, "IMAGE [AS NAME], not \"a b\"", ""),
         ("FROM a AS 1b", 1, "cannot be named \"1b\"", ""),
         ("FROM a AS $B", 1, "cannot be named", ""),
-        ("FROM a AS b\nRUN x\nFROM c as B", 3, "\"b\" belongs to the stage of line 1", "another name"),
         ("FROM --platfrom=x a", 1, "FROM has no flag \"--platfrom\"", "--platform?"),
         ("# escape=x\nFROM a", 1, "\"x\" cannot be the escape", ""),
         ("# escape=`\n# escape=`\nFROM a", 2, "twice", ""),
