@@ -177,7 +177,7 @@ pub struct Mount {
     pub written: String,
     /// `bind` (the default), `cache`, `tmpfs`, `secret`, `ssh`.
     pub kind: String,
-    /// `target`, `dst`, `destination`.
+    /// `target`, `dst`, `destination`: relative to the working directory, which it is itself for a `bind` without one.
     pub target: Option<String>,
     /// `source`, `src`: below `from`, or below the context.
     pub source: Option<String>,

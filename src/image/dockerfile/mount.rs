@@ -155,8 +155,13 @@ impl Mount {
             }
         }
         match &*self.kind {
-            "bind" | "cache" | "tmpfs" if self.target.is_none() => {
+            "cache" | "tmpfs" if self.target.is_none() => {
                 Err(MountError::Needs { kind: kind(), member: "target" })
+            }
+            "bind" => {
+                // Others mount on the working directory then.
+                self.target.get_or_insert_with(|| ".".to_owned());
+                Ok(())
             }
             "secret" => {
                 // Other builders take either for the secret's name.

@@ -407,6 +407,7 @@ fn mounts() {
     let mount = &open.mounts[0];
     assert_eq!((&*mount.kind, mount.target.as_deref()), ("cache", Some("/a/x y")));
     assert_eq!((mount.uid, mount.mode), (Some(7), Some(0o700)));
+    assert_eq!(run("RUN --mount=from=b a").mounts[0].target.as_deref(), Some("."));
     let error = step("RUN --mount=type=$A,target=/x a").expand('\\', &lookup).unwrap_err();
     assert_eq!(
         told(&error),
