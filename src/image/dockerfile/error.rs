@@ -196,6 +196,9 @@ pub enum MountError {
         /// What may be meant.
         similar: Option<&'static str>,
     },
+    /// A member that others know.
+    #[error("\"{0}\" of a mount is not supported yet")]
+    Unsupported(&'static str),
     /// A member of another kind.
     #[error("a mount of the type {kind} takes no \"{member}\"")]
     NotOfKind {

@@ -445,6 +445,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ("FROM a\nRUN --mount=type=secret a", 2, "needs id", ""),
         ("FROM a\nRUN --mount=type=tmpfs,target=/x,from=b a", 2, "tmpfs takes no \"from\"", ""),
         ("FROM a\nRUN --mount=target=/x,mode=8 a", 2, "mode takes an octal mode, not \"8\"", ""),
+        ("FROM a\nRUN --mount=target=/x,nosuid a", 2, "\"nosuid\" of a mount is not supported yet", ""),
         ("FROM a\nRUN --mount=target a", 2, "\"target\" lacks its value", ""),
         ("FROM a\nCOPY a", 2, "COPY lacks where to", ""),
         ("FROM a\nCOPY", 2, "COPY lacks what", ""),
