@@ -45,10 +45,6 @@ impl Scratch {
     }
 }
 
-fn kept(_: &Path, _: bool) -> Verdict {
-    Verdict::Kept
-}
-
 /// A copy that is being tried: the context is `context`, the image `image`, the stage that files come from `stage`.
 struct Try<'a> {
     scratch: &'a Scratch,
@@ -466,7 +462,7 @@ fn odd_files_are_copied_or_said() {
     let _socket = std::os::unix::net::UnixListener::bind(dir.join("s")).unwrap();
     fs::write(dir.join(OsStr::from_bytes(b"n\n\xff")), "odd").unwrap();
     set_mode(&scratch, "context/a", 0o644);
-    let odd = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o600));
+    let odd = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(dir.join(OsStr::from_bytes(b"n\n\xff")), odd).unwrap();
     set_mode(&scratch, "context/fifo", 0o600);
     let all = Try::new(&scratch, &["."], "/");
