@@ -167,7 +167,8 @@ impl Job<'_> {
                 (Item::Path(found), None) => return Err(Error::NoContext(found.path.display().to_string())),
                 (Item::Fetched(fetched), _) => self.fetched(&mut files, fetched)?,
                 (Item::Inline(text), _) => {
-                    let to = files.place_for(OsStr::new(&text.name), &text.name)?;
+                    let name = sources::names(&text.name).pop().unwrap_or_default();
+                    let to = files.place_for(&name, &text.name)?;
                     let facts = Facts { mode: 0o644, ..Facts::default() };
                     let bytes = text.text.as_bytes();
                     files.layer.put_file(&to, &facts, bytes.len() as u64, &mut &*bytes, Error::Write)?;
