@@ -232,7 +232,9 @@ impl Engine {
         let packed = self.pack_with(BUILD, record, |packer, Files { upper, lower, copied }| {
             let at = |source| visit::Failed { path: PathBuf::from("/"), source };
             let root = Root::open(&upper.path).map_err(at)?;
-            for stub in changes::stubs(lower, destinations).map_err(at)? {
+            let ours = OURS.iter().map(|path| String::from_utf8_lossy(path).into_owned());
+            let destinations: Vec<String> = destinations.iter().cloned().chain(ours).collect();
+            for stub in changes::stubs(lower, &destinations).map_err(at)? {
                 root.remove_if_empty(&stub).map_err(|source| visit::Failed { path: stub, source })?;
             }
             let mut changes = Changes::new(packer, lower, times);

@@ -5,6 +5,7 @@
 mod support;
 
 mod artifacts;
+mod build;
 mod callers;
 mod cgroups;
 mod chunked;

@@ -5,6 +5,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use umiak::image::archive::Reader;
+use umiak::image::dockerfile::{self, glob::Glob, ignore::Ignore};
 use umiak::image::manifest::{Config, Document};
 use umiak::image::trust::{Lookaside, Policy, openpgp, payload, sigstore, yaml};
 use umiak::image::{Reference, Registries, Transport, chunked};
@@ -288,4 +289,87 @@ fn policies_and_signatures() {
     let pem = b"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"
         .to_vec();
     fuzz(12, 10_000, &[pem], &["MFkw", "\n", "=", "-----"], |bytes| drop(sigstore::Key::parse(bytes)));
+}
+
+#[test]
+fn dockerfiles() {
+    let texts = texts(&[
+        "# escape=`\nARG A=b\nFROM --platform=$P ${A:-x} AS one\nRUN a `\n # c\n\n && b\nFROM one\nCMD [\"a\", \"b\"]\n",
+        "FROM a\nRUN --mount=type=cache,target=/x,id=${A} --network=none <<EOF\na\nEOF\nCOPY <<-\"X\" <<Y b /c\n\td\n\tX\ne $A \\$\nY\n",
+        "FROM a\nENV A=${B:-'c'} D=\"${E##*/}\" F=${G//a?b/\\/}\nLABEL a b\nEXPOSE 80/udp $P\nSTOPSIGNAL ${S%x}\nVOLUME [\"/a\"]\n",
+        "FROM a\nHEALTHCHECK --interval=3s --retries=2 CMD [\"x\"]\nONBUILD COPY --from=x --exclude=*.o a b c/\nSHELL [\"a\"]\nARG A B=c\n",
+    ]);
+    let words = [
+        "${",
+        "}",
+        "${A:-",
+        "${A/",
+        "\\\n",
+        "`\n",
+        "<<E",
+        "<<-'E F'\n",
+        "\nE\n",
+        "--",
+        "--mount=",
+        ",",
+        "\"",
+        "'",
+        "\\",
+        "$",
+        "FROM a\n",
+        "ONBUILD ",
+        "[\"",
+        "\u{feff}",
+        "é",
+        "# escape=`\n",
+        "$((",
+    ];
+    let value = |name: &str| match name.len() % 3 {
+        0 => None,
+        1 => Some(format!("{name}/*é ")),
+        _ => Some(String::new()),
+    };
+    fuzz(13, 20_000, &texts, &words, |bytes| {
+        let Ok(file) = dockerfile::parse(bytes) else { return };
+        assert!(!file.stages.is_empty());
+        for stage in &file.stages {
+            let _ = dockerfile::expand_words(&stage.base, file.escape, &value);
+            for step in &stage.steps {
+                assert!(step.line > stage.line && !step.text.contains('\n'), "{step:?}");
+                let Ok(expanded) = step.instruction.expand(file.escape, &value) else { continue };
+                assert_eq!(expanded.keyword(), step.instruction.keyword());
+                if let dockerfile::Instruction::OnBuild(text) = expanded {
+                    // What is kept for later can be read then.
+                    let later = dockerfile::parse_step(&text, file.escape);
+                    assert!(later.is_ok(), "{text:?}: {later:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn patterns() {
+    let texts = texts(&["# a\n*.o\n!**/keep/*\n/a/../b/[^a-c]?\n\\*\n**", "a*b?c[d-f]/**/é"]);
+    let words = ["**", "*", "/", "!", "[", "]", "\\", "[^", "..", "\u{ff}", "\r\n"];
+    let paths = ["a", "a/b", "keep/x", "x/keep/a/b", "é/a.o", "*"];
+    fuzz(14, 20_000, &texts, &words, |bytes| {
+        if let Ok(ignore) = Ignore::parse(bytes) {
+            for path in paths {
+                if ignore.excluded(path) && ignore.excluded_with_all(path) {
+                    for name in ["x", "keep", "keep/x", "a.o"] {
+                        assert!(ignore.excluded(format!("{path}/{name}")), "{bytes:?}: {path}/{name}");
+                    }
+                }
+            }
+        }
+        if let Ok(glob) = Glob::deep(bytes) {
+            for path in paths.iter().filter(|path| glob.matches(path)) {
+                assert!(
+                    (0..=path.len()).all(|end| glob.may_begin(&path.as_bytes()[..end])),
+                    "{bytes:?} {path}"
+                );
+            }
+        }
+    });
 }

@@ -23,7 +23,7 @@ pub(super) fn split(text: &str, escape: char, arithmetic: bool) -> (Vec<&str>, b
             ('"' | '\'', None) => quote = Some(c),
             ('$', None) if arithmetic && depth == 0 && text[at..].starts_with("$((") => {
                 depth = 2;
-                (chars.next(), chars.next());
+                chars.nth(1);
             }
             ('(', None) if depth > 0 => depth += 1,
             (')', None) if depth > 0 => depth -= 1,
@@ -32,6 +32,19 @@ pub(super) fn split(text: &str, escape: char, arithmetic: bool) -> (Vec<&str>, b
     }
     list.extend(start.map(|start| &text[start..]));
     (list, quote.is_none())
+}
+
+/// `KEY=value KEY2="another value"`, or `KEY value` for a single one; keys and values are as they are written. Fails
+/// with the word that is neither.
+pub(in crate::image) fn pairs(text: &str, escape: char) -> Result<Vec<(&str, &str)>, &str> {
+    let words = split(text, escape, false).0;
+    if words.first().is_some_and(|first| !first.contains('=')) {
+        let (key, value) = text.trim_start().split_once(char::is_whitespace).ok_or(text)?;
+        return Ok(vec![(key, value.trim())]);
+    }
+    let pair =
+        words.into_iter().map(|word| word.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or(word));
+    pair.collect()
 }
 
 /// The words of a line without their quotes; variables are left as they are.
