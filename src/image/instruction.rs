@@ -238,18 +238,14 @@ pub fn ports(word: &str) -> Option<impl Iterator<Item = String> + use<>> {
     good.then(|| (first..=last).map(move |port| format!("{port}/{protocol}")))
 }
 
-/// `KEY=value KEY2="another value"`, or `KEY value` for a single one.
+/// Keys and values without their quotes.
 fn pairs(instruction: &'static str, value: &str) -> Result<Vec<(String, String)>, Error> {
-    let first_end = value.find(|c: char| c == '=' || c.is_whitespace());
-    if let Some(at) = first_end.filter(|at| !value[*at..].starts_with('=')) {
-        return Ok(vec![(value[..at].to_owned(), unquoted(value[at..].trim()))]);
-    }
-    let words = words(instruction, value)?;
-    let pair = |word: String| match word.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(wrong(instruction, &word, "it takes KEY=VALUE")),
+    let form = |word: &str| wrong(instruction, word, "it takes KEY=VALUE");
+    let plain = |text: &str| {
+        dockerfile::unquoted(text).map_err(|_| wrong(instruction, text, "a quote is not closed"))
     };
-    words.into_iter().map(pair).collect()
+    let pairs = dockerfile::pairs(value, '\\').map_err(form)?;
+    pairs.into_iter().map(|(key, value)| Ok((plain(key)?, plain(value)?))).collect()
 }
 
 /// A text without its quotes; what is no well-formed text of a shell's is taken as it is.

@@ -257,3 +257,151 @@ impl Context {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::storage::Paths;
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = crate::sys::tree::remove_all(&self.0);
+        }
+    }
+
+    impl Scratch {
+        fn new() -> Self {
+            let name = format!("umiak-context-{:x}", atomic::random().unwrap());
+            let dir = std::env::temp_dir().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            Self(dir)
+        }
+
+        fn store(&self) -> Store {
+            Store::open(&Paths::new(self.0.join("root"), self.0.join("run"))).unwrap()
+        }
+
+        fn file(&self) -> File {
+            File::options().read(true).write(true).create(true).truncate(true).open(self.0.join("f")).unwrap()
+        }
+    }
+
+    fn archive(entries: &[(&str, &str, u32)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, text, mode) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(*mode);
+            header.set_uid(12345);
+            header.set_gid(12345);
+            header.set_mtime(7);
+            header.set_size(text.len() as u64);
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            if let Some(target) = text.strip_prefix("->") {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                header.set_link_name(target).unwrap();
+                header.set_cksum();
+                builder.append(&header, io::empty()).unwrap();
+                continue;
+            }
+            header.set_cksum();
+            builder.append(&header, text.as_bytes()).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn what_comes_is_an_archive_or_a_dockerfile() {
+        let scratch = Scratch::new();
+        let kind = |bytes: &[u8]| match take(&scratch.file(), &mut &*bytes) {
+            Ok(Taken::Nothing) => "nothing".to_owned(),
+            Ok(Taken::Archive) => "archive".to_owned(),
+            Ok(Taken::Text) => "text".to_owned(),
+            Ok(Taken::Bzip2) => "bzip2".to_owned(),
+            Ok(Taken::Xz) => "xz".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let bytes = archive(&[("Dockerfile", "FROM x", 0o644)]);
+        assert_eq!(kind(b""), "nothing");
+        assert_eq!(kind(b"FROM"), "text");
+        assert_eq!(kind(&b"FROM x\n".repeat(200)), "text");
+        assert_eq!(kind(&gzip(b"FROM x\n")), "text");
+        assert_eq!(kind(&bytes), "archive");
+        assert_eq!(kind(&gzip(&bytes)), "archive");
+        assert_eq!(kind(b"BZh91AY&SY"), "bzip2");
+        assert_eq!(kind(b"\xfd7zXZ\0\0"), "xz");
+        let whole = gzip(&bytes);
+        assert_eq!(kind(&whole[..whole.len() - 9]), "the gzip stream is cut off");
+    }
+
+    #[test]
+    fn archives_become_directories_that_go_away() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let entries = [
+            ("d/f", "text", 0o4755),
+            ("secret", "s", 0o600),
+            ("up", "->../../../../d", 0o777),
+            ("up/g", "x", 0o644),
+            (".wh.d", "", 0o644),
+        ];
+        let mut file = scratch.file();
+        file.write_all(&archive(&entries)).unwrap();
+        let staged = Staged::new(&store).unwrap();
+        let files = staged.path.join(FILES);
+        unpack(&file, &files).unwrap();
+        let mode = std::fs::metadata(files.join("d/f")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o4755);
+        assert!(files.join(".wh.d").exists(), "in a context the name means nothing");
+        assert!(files.join("d/g").exists(), "links stay inside");
+        store.sweep().unwrap();
+        let place = Place::Staged(Root::open(&files).unwrap(), staged);
+        let context = Context { place };
+        assert_eq!(context.read(Path::new("d/f"), 10).unwrap().unwrap(), b"text");
+        assert_eq!(context.read(Path::new("up/g"), 10).unwrap().unwrap(), b"x");
+        drop(context);
+        assert_eq!(std::fs::read_dir(scratch.0.join("root/staging")).unwrap().count(), 0);
+        let hostile = scratch.0.join("hostile");
+        std::fs::create_dir(&hostile).unwrap();
+        let mut file = scratch.file();
+        file.write_all(&archive(&[("../x", "x", 0o644)])).unwrap();
+        assert!(unpack(&file, &hostile).unwrap_err().contains("hostile"));
+    }
+
+    #[test]
+    fn a_directory_is_read_from_the_inside() {
+        let scratch = Scratch::new();
+        let dir = scratch.0.join("context");
+        std::fs::create_dir_all(dir.join("sub")).unwrap();
+        std::fs::write(scratch.0.join("outside"), "secret").unwrap();
+        std::fs::write(dir.join("Dockerfile"), "FROM x").unwrap();
+        symlink("../outside", dir.join("out")).unwrap();
+        symlink("/Dockerfile", dir.join("sub/in")).unwrap();
+        let context = Context::open(&scratch.store(), &ContextSource::Directory(dir)).unwrap();
+        let read = |path: &str| context.read(Path::new(path), 6).unwrap();
+        assert_eq!(read("Dockerfile").unwrap(), b"FROM x");
+        assert_eq!(read("sub/in").unwrap(), b"FROM x");
+        assert_eq!(
+            [read("out"), read("../outside"), read("none"), read("Dockerfile/x")],
+            [const { None }; 4]
+        );
+        assert!(context.read(Path::new("sub"), 6).is_err());
+        let error = context.read(Path::new("Dockerfile"), 5).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert!(context.root().is_some() && context.dockerfile().is_none());
+        let source = ContextSource::Url("https://x/y.git#main".to_owned());
+        let error = Context::open(&scratch.store(), &source).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("git clone")), "{error}");
+    }
+}

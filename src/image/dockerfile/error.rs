@@ -134,14 +134,6 @@ pub enum Problem {
         plain(.0)
     )]
     StageName(String),
-    /// A stage's name that is there already.
-    #[error("the name \"{name}\" belongs to the stage of line {line} already")]
-    StageTwice {
-        /// The name.
-        name: String,
-        /// Where the other one is.
-        line: usize,
-    },
     /// `ONBUILD` of what cannot be kept for later.
     #[error("ONBUILD cannot keep {0} for later")]
     OnBuild(&'static str),
@@ -174,7 +166,6 @@ impl Problem {
             ),
             Self::Flag { similar: Some(similar), .. } => Some(format!("did you mean --{similar}?")),
             Self::Mount { source, .. } => source.hint(),
-            Self::StageTwice { .. } => Some("give one of them another name".to_owned()),
             Self::NoFrom => {
                 Some("begin with \"FROM IMAGE\", or \"FROM scratch\" for an empty one".to_owned())
             }
@@ -205,6 +196,9 @@ pub enum MountError {
         /// What may be meant.
         similar: Option<&'static str>,
     },
+    /// A member that others know.
+    #[error("\"{0}\" of a mount is not supported yet")]
+    Unsupported(&'static str),
     /// A member of another kind.
     #[error("a mount of the type {kind} takes no \"{member}\"")]
     NotOfKind {

@@ -21,7 +21,7 @@ mod words;
 pub use error::{Error, MountError, Problem};
 pub use expand::{ExpandError, WordError, expand_word, expand_words};
 pub use parse::{parse, parse_step};
-pub(in crate::image) use words::{unquoted, unquoted_words};
+pub(in crate::image) use words::{pairs, unquoted, unquoted_words};
 
 /// A whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct Stage {
     pub base: String,
     /// `--platform`, with variables.
     pub platform: Option<String>,
-    /// `AS name`, in small letters.
+    /// `AS name`, in small letters. Several stages may have the same: the last one before counts.
     pub name: Option<String>,
     /// What follows.
     pub steps: Vec<Step>,
@@ -177,7 +177,7 @@ pub struct Mount {
     pub written: String,
     /// `bind` (the default), `cache`, `tmpfs`, `secret`, `ssh`.
     pub kind: String,
-    /// `target`, `dst`, `destination`.
+    /// `target`, `dst`, `destination`: relative to the working directory, which it is itself for a `bind` without one.
     pub target: Option<String>,
     /// `source`, `src`: below `from`, or below the context.
     pub source: Option<String>,

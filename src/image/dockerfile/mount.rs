@@ -32,6 +32,26 @@ const MEMBERS: &[(&str, &str, &[&str])] = &[
     // Labels of SELinux, which we do not set anywhere.
     ("z", "relabel", &["bind", "cache"]),
     ("relabel", "relabel", &["bind", "cache"]),
+    // Means something on macOS alone.
+    ("consistency", "consistency", &["bind"]),
+];
+
+/// What Podman's users may write besides.
+const UNSUPPORTED: &[&str] = &[
+    "bind-nonrecursive",
+    "bind-propagation",
+    "no-dereference",
+    "nodev",
+    "noexec",
+    "nosuid",
+    "private",
+    "rprivate",
+    "rshared",
+    "rslave",
+    "shared",
+    "slave",
+    "tmpcopyup",
+    "u",
 ];
 
 /// Replaces variables in a member's value.
@@ -67,6 +87,9 @@ impl Mount {
             };
             let known = MEMBERS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name));
             let Some((_, name, _)) = known else {
+                if let Some(name) = UNSUPPORTED.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+                    return Err(MountError::Unsupported(name));
+                }
                 let names: Vec<_> = MEMBERS.iter().map(|(name, ..)| *name).collect();
                 return Err(MountError::Member { member: name.to_owned(), similar: similar(name, &names) });
             };
@@ -155,8 +178,13 @@ impl Mount {
             }
         }
         match &*self.kind {
-            "bind" | "cache" | "tmpfs" if self.target.is_none() => {
+            "cache" | "tmpfs" if self.target.is_none() => {
                 Err(MountError::Needs { kind: kind(), member: "target" })
+            }
+            "bind" => {
+                // Others mount on the working directory then.
+                self.target.get_or_insert_with(|| ".".to_owned());
+                Ok(())
             }
             "secret" => {
                 // Other builders take either for the secret's name.

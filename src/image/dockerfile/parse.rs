@@ -8,7 +8,7 @@ use super::error::similar;
 use super::flags::Flags;
 use super::heredoc::{self, Begin, Texts, Token};
 use super::lines::{Lines, Logical};
-use super::words::split;
+use super::words::{self, split};
 use super::{
     Argument, Command, Copy, Dockerfile, Error, Healthcheck, Instruction, Mount, Problem, Run, Stage, Step,
 };
@@ -46,7 +46,7 @@ pub fn parse(text: &[u8]) -> Result<Dockerfile, Error> {
         let line = logical.line;
         let mut warnings = Vec::new();
         statement(&logical, &mut lines, &mut warnings)
-            .and_then(|statement| file.add(statement, &logical, &mut names))
+            .and_then(|statement| file.add(statement, &logical, &mut names, &mut warnings))
             .map_err(|problem| Error { line, problem })?;
         file.warnings.extend(warnings.into_iter().map(|warning| format!("line {line}: {warning}")));
     }
@@ -104,13 +104,17 @@ impl Dockerfile {
         statement: Statement,
         logical: &Logical,
         names: &mut HashMap<String, usize>,
+        warnings: &mut Vec<String>,
     ) -> Result<(), Problem> {
         match (statement, self.stages.last_mut()) {
             (Statement::From { base, platform, name }, _) => {
+                // As everywhere: who refers to the name gets the last one before him.
                 if let Some(name) = &name
                     && let Some(line) = names.insert(name.clone(), logical.line)
                 {
-                    return Err(Problem::StageTwice { name: name.clone(), line });
+                    warnings.push(format!(
+                        "the stage of line {line} is named \"{name}\", too; from here on the name means this one"
+                    ));
                 }
                 let (line, text) = (logical.line, logical.text.trim().to_owned());
                 self.stages.push(Stage { line, text, base, platform, name, steps: Vec::new() });
@@ -399,21 +403,13 @@ fn arguments(source: &Source) -> Result<Vec<Argument>, Problem> {
     words.into_iter().map(argument).collect()
 }
 
-/// `KEY=value KEY2="another value"`, or `KEY value` for a single one.
 fn pairs(source: &Source) -> Result<Vec<(String, String)>, Problem> {
-    let words = source.words();
-    let Some(first) = words.first() else { return Err(source.lacks("a name and a value")) };
-    if !first.contains('=') {
-        return match source.rest.split_once(char::is_whitespace) {
-            Some((key, value)) => Ok(vec![(key.to_owned(), value.trim().to_owned())]),
-            None => Err(source.form("KEY=VALUE")),
-        };
+    if source.rest.is_empty() {
+        return Err(source.lacks("a name and a value"));
     }
-    let pair = |word: &str| match word.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(source.form_of("KEY=VALUE", word)),
-    };
-    words.into_iter().map(pair).collect()
+    let pairs = words::pairs(source.rest, source.escape);
+    let pairs = pairs.map_err(|word| source.form_of("KEY=VALUE", word))?;
+    Ok(pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
 }
 
 fn exposed(source: &Source) -> Result<Vec<String>, Problem> {

@@ -34,6 +34,19 @@ pub(super) fn split(text: &str, escape: char, arithmetic: bool) -> (Vec<&str>, b
     (list, quote.is_none())
 }
 
+/// `KEY=value KEY2="another value"`, or `KEY value` for a single one; keys and values are as they are written. Fails
+/// with the word that is neither.
+pub(in crate::image) fn pairs(text: &str, escape: char) -> Result<Vec<(&str, &str)>, &str> {
+    let words = split(text, escape, false).0;
+    if words.first().is_some_and(|first| !first.contains('=')) {
+        let (key, value) = text.trim_start().split_once(char::is_whitespace).ok_or(text)?;
+        return Ok(vec![(key, value.trim())]);
+    }
+    let pair =
+        words.into_iter().map(|word| word.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or(word));
+    pair.collect()
+}
+
 /// The words of a line without their quotes; variables are left as they are.
 pub(in crate::image) fn unquoted_words(text: &str) -> Result<Vec<String>, WordError> {
     let (words, _) = split(text, '\\', false);

@@ -14,7 +14,6 @@ const WRONG: &[(&str, usize, &str, i32)] = &[
     ("FROM busybox\nRNU true", 2, "RNU", 125),
     ("FROM", 1, "FROM", 125),
     ("FROM busybox AS", 1, "AS", 125),
-    ("FROM busybox AS a\nFROM busybox AS a", 2, "\"a\"", 125),
     ("FROM nothing-here:1", 1, "nothing-here", 125),
     ("FROM Busybox:UPPER:x", 1, "Busybox", 125),
     ("ARG EMPTY\nFROM $EMPTY", 2, "EMPTY", 125),

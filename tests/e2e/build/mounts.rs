@@ -25,7 +25,7 @@ fn binds_and_tmpfs() {
     assert!(!dir.join("sub/new").exists() && !dir.join("x").exists());
     for (line, why) in [
         ("--mount=type=strange,target=/x", "strange"),
-        ("--mount=type=bind", "target"),
+        ("--mount=type=bind", "root"),
         ("--mount=type=bind,target=/x,source=nothing", "nothing"),
         ("--mount=type=bind,target=/x,source=../../etc", "etc"),
         ("--mount=type=bind,target=/x,colour=red", "colour"),

@@ -81,17 +81,8 @@ fn comparable(config: &Value) -> Value {
         labels.remove("io.buildah.version");
         labels.remove("io.umiak.version");
     }
-    let keys = [
-        "Env",
-        "Cmd",
-        "Entrypoint",
-        "ExposedPorts",
-        "Labels",
-        "StopSignal",
-        "User",
-        "Volumes",
-        "WorkingDir",
-    ];
+    let keys =
+        ["Env", "Cmd", "Entrypoint", "ExposedPorts", "Labels", "StopSignal", "User", "Volumes", "WorkingDir"];
     keys.iter().map(|key| ((*key).to_owned(), config[*key].clone())).collect::<serde_json::Map<_, _>>().into()
 }
 

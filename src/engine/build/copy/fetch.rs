@@ -79,14 +79,18 @@ pub fn fetch(store: &Store, url: &str, checksum: Option<&str>) -> Result<Fetched
         return Err(Error::Checksum { url: url.to_owned(), expected, found: digest });
     }
     let name = disposition.as_deref().and_then(name_in).or_else(|| name_of(url));
-    let modified = modified.and_then(|text| jiff::fmt::rfc2822::parse(&text).ok());
-    let modified = modified.map(|time| time.timestamp().as_second());
+    let modified = modified.as_deref().and_then(seconds);
     Ok(Fetched { url: url.to_owned(), name, file, size, modified, digest })
 }
 
 /// Reads `--checksum`.
 fn expected(text: &str) -> Result<Digest, Error> {
     text.parse().map_err(|_| Error::NoChecksum(text.to_owned()))
+}
+
+/// A time as HTTP has it (RFC 9110, 5.6.7): seconds since 1970.
+fn seconds(text: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|time| time.timestamp().as_second())
 }
 
 fn get(file: &File, url: &str) -> io::Result<Answer> {
@@ -209,6 +213,40 @@ mod tests {
         ] {
             assert_eq!(remote(text), expected, "{text}");
         }
+    }
+
+    /// Answers once, over plain HTTP.
+    fn served(answer: &'static str) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 4096];
+            let _ = stream.read(&mut asked).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        format!("http://{address}/dir/file")
+    }
+
+    #[test]
+    fn what_the_server_says_comes_with_the_file() {
+        let path =
+            std::env::temp_dir().join(format!("umiak-fetch-{:x}", crate::sys::atomic::random().unwrap()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let url = served(
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Content-Disposition: attachment; filename=x\r\nConnection: close\r\n\r\ntext",
+        );
+        let answer = get(&file, &url).unwrap();
+        assert_eq!((answer.digest, answer.size), (Digest::of(b"text"), 4));
+        assert_eq!(answer.modified.as_deref().and_then(seconds), Some(784_111_777));
+        assert_eq!(answer.disposition.as_deref().and_then(name_in).as_deref(), Some("x"));
+        let url = served("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        assert!(get(&file, &url).is_err());
+        let url = served("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntext");
+        assert!(get(&file, &url).is_err(), "it is cut off");
+        assert_eq!(seconds("yesterday"), None);
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub struct Copied {
 
 /// What a source stands for.
 enum Item<'a> {
-    Path(Match),
+    Path(Box<Match>),
     Fetched(&'a Fetched),
     Inline(&'a Heredoc),
 }
@@ -163,11 +163,12 @@ impl Job<'_> {
         }
         for item in items {
             match (item, &sources) {
-                (Item::Path(found), Some(sources)) => files.copy(sources, found)?,
+                (Item::Path(found), Some(sources)) => files.copy(sources, *found)?,
                 (Item::Path(found), None) => return Err(Error::NoContext(found.path.display().to_string())),
                 (Item::Fetched(fetched), _) => self.fetched(&mut files, fetched)?,
                 (Item::Inline(text), _) => {
-                    let to = files.place_for(OsStr::new(&text.name), &text.name)?;
+                    let name = sources::names(&text.name).pop().unwrap_or_default();
+                    let to = files.place_for(&name, &text.name)?;
                     let facts = Facts { mode: 0o644, ..Facts::default() };
                     let bytes = text.text.as_bytes();
                     files.layer.put_file(&to, &facts, bytes.len() as u64, &mut &*bytes, Error::Write)?;
@@ -198,7 +199,7 @@ impl Job<'_> {
                     let sources = sources.ok_or_else(|| Error::NoContext(source.clone()))?;
                     let found = sources.find(source, self.copy.parents)?;
                     ignored |= found.ignored;
-                    items.extend(found.matches.into_iter().map(Item::Path));
+                    items.extend(found.matches.into_iter().map(|found| Item::Path(Box::new(found))));
                 }
             }
         }

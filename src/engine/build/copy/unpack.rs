@@ -17,6 +17,9 @@ use crate::image::layer;
 use crate::image::pack::Body;
 use crate::image::unpack::clean;
 
+/// Longer paths, and targets of links, are none to the kernel (`PATH_MAX`).
+const LONGEST: usize = 4095;
+
 /// Unpacks an archive, compressed or not, into a directory of the image; `false`, and nothing is done, if the file is
 /// none. What is in the way of an entry is replaced, but directories are filled. Starts threads.
 pub fn unpack<W: Write>(
@@ -117,6 +120,10 @@ impl<W: Write> Unpacking<'_, W> {
             name: self.name.to_owned(),
             entry: String::from_utf8_lossy(path).into_owned(),
         };
+        if entry.path.len().max(entry.link.len()) > LONGEST {
+            let start = entry.path[..entry.path.len().min(100)].to_vec();
+            return Err(hostile(&start));
+        }
         let path = clean(&entry.path).ok_or_else(|| hostile(&entry.path))?;
         if path.as_os_str().is_empty() {
             // The destination stays what it is.

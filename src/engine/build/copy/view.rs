@@ -83,21 +83,34 @@ pub struct Spot {
 #[derive(Debug)]
 pub struct View {
     root: Dir,
-    made: BTreeMap<PathBuf, Made>,
+    made: Node,
     /// Only directories are seen: what else is there gives way.
     blind: bool,
+}
+
+/// What was made at a path, if anything, and beneath it. A tree, so that deep paths take no more room than their parts.
+#[derive(Debug, Default)]
+struct Node {
+    made: Option<Made>,
+    below: BTreeMap<OsString, Node>,
+}
+
+impl Node {
+    fn find(&self, path: &Path) -> Option<&Self> {
+        path.iter().try_fold(self, |node, name| node.below.get(name))
+    }
 }
 
 impl View {
     /// Of these trees, the topmost first.
     pub fn of_trees(trees: &[Tree]) -> io::Result<Self> {
         let root = if trees.is_empty() { None } else { Some(Rc::new(Level::open(trees)?)) };
-        Ok(Self { root, made: BTreeMap::new(), blind: false })
+        Ok(Self { root, made: Node::default(), blind: false })
     }
 
     /// Of one directory.
     pub fn of_root(root: &Root) -> io::Result<Self> {
-        Ok(Self { root: Some(Rc::new(Level::of(root)?)), made: BTreeMap::new(), blind: false })
+        Ok(Self { root: Some(Rc::new(Level::of(root)?)), made: Node::default(), blind: false })
     }
 
     /// Nothing but directories is seen.
@@ -108,22 +121,17 @@ impl View {
     /// Something was made at a path that [`View::resolve`] gave. What was made there, or in it, before is gone unless
     /// both are directories.
     pub fn make(&mut self, path: &Path, made: Made) {
+        let node =
+            path.iter().fold(&mut self.made, |node, name| node.below.entry(name.to_owned()).or_default());
         if made != Made::Directory {
-            let below: Vec<PathBuf> = self.made_below(path).map(Path::to_owned).collect();
-            below.iter().for_each(|path| drop(self.made.remove(path)));
+            node.below.clear();
         }
-        self.made.insert(path.to_owned(), made);
+        node.made = Some(made);
     }
 
     /// What was made at a path.
     pub fn made(&self, path: &Path) -> Option<&Made> {
-        self.made.get(path)
-    }
-
-    fn made_below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> {
-        let from = (std::ops::Bound::Excluded(path), std::ops::Bound::Unbounded);
-        let after = self.made.range::<Path, _>(from).map(|(path, _)| &**path);
-        after.take_while(move |below| below.starts_with(path))
+        self.made.find(path)?.made.as_ref()
     }
 
     /// What is called `name` in the directory that is at `path` (without links).
@@ -132,7 +140,7 @@ impl View {
     }
 
     fn look(&self, dir: &Dir, path: &Path, name: &OsStr) -> io::Result<(Child, Option<Spot>)> {
-        let made = if self.made.is_empty() { None } else { self.made.get(&path.join(name)) };
+        let made = self.made.find(path).and_then(|node| node.below.get(name)?.made.as_ref());
         match made {
             Some(Made::Link(target)) => return Ok((self.seen(Child::Link(target.clone())), None)),
             Some(Made::Other) => return Ok((self.seen(Child::Other), None)),
