@@ -46,7 +46,8 @@ fn steps_are_taken_from_former_builds() {
     write(&dir, "other", "x");
     assert_eq!(cached(&umiak, &dir, &[]).0, 3);
     // Not at all; not what is older; without layers there are none to be taken.
-    for options in [&["--no-cache"][..], &["--cache-ttl", "0"], &["--cache-ttl", "1ns"], &["--layers=false"]] {
+    for options in [&["--no-cache"][..], &["--cache-ttl", "0"], &["--cache-ttl", "1ns"], &["--layers=false"]]
+    {
         assert_eq!(cached(&umiak, &dir, options).0, 0, "{options:?}");
     }
     assert_eq!(cached(&umiak, &dir, &["--cache-ttl", "24h"]).0, 3);
@@ -78,7 +79,12 @@ fn variables_count_where_they_are_used() {
     let file = umiak.file("args", "# of a file\nA=3\n");
     build(&umiak, &dir, &["-q", "-t", "made", "--build-arg-file", file.to_str().unwrap()]).ok();
     assert_eq!(sh(&umiak, "made", "cat /after"), "3");
-    build(&umiak, &dir, &["-q", "-t", "made", "--build-arg-file", file.to_str().unwrap(), "--build-arg", "A=4"]).ok();
+    build(
+        &umiak,
+        &dir,
+        &["-q", "-t", "made", "--build-arg-file", file.to_str().unwrap(), "--build-arg", "A=4"],
+    )
+    .ok();
     assert_eq!(sh(&umiak, "made", "cat /after"), "4");
     // One that nobody declares is told, and does no harm.
     let told = build(&umiak, &dir, &["-q", "--build-arg", "UNKNOWN=1"]).ok();
@@ -92,8 +98,10 @@ fn what_is_kept_is_counted_and_goes() {
     let text = "FROM busybox\nRUN --mount=type=cache,target=/c dd if=/dev/zero of=/x bs=1000 count=300 2>/dev/null; echo kept >> /c/y\n";
     let dir = context(&umiak, &[("Dockerfile", text)]);
     let (_, id) = cached(&umiak, &dir, &[]);
-    let row = || umiak.run(&["system", "df", "--format", "{{.Type}} {{.Total}} {{.Reclaimable}}"]).ok().stdout;
-    let of_cache = |text: String| text.lines().find(|line| line.starts_with("Build Cache")).unwrap().to_owned();
+    let row =
+        || umiak.run(&["system", "df", "--format", "{{.Type}} {{.Total}} {{.Reclaimable}}"]).ok().stdout;
+    let of_cache =
+        |text: String| text.lines().find(|line| line.starts_with("Build Cache")).unwrap().to_owned();
     // Its layer is the image's: only what is mounted would be had back.
     assert_eq!(of_cache(row()), "Build Cache 2 5 B (0%)");
     umiak.run(&["system", "df", "-v"]).ok().has("RUN --mount=type=cache,target=/c dd");
@@ -102,7 +110,11 @@ fn what_is_kept_is_counted_and_goes() {
     umiak.run(&["system", "prune", "-f", "--build", "--filter", "label=x"]).exits(125).tells("--build");
     // Without an answer nothing goes.
     umiak.run(&["builder", "prune"]).ok().says("");
-    umiak.run(&["buildx", "prune", "-f"]).ok().has("RUN --mount=type=cache").has("Total reclaimed space: 5 B");
+    umiak
+        .run(&["buildx", "prune", "-f"])
+        .ok()
+        .has("RUN --mount=type=cache")
+        .has("Total reclaimed space: 5 B");
     assert_eq!(cached(&umiak, &dir, &[]).0, 1);
     // Of an image that is gone the step is kept, until it is said otherwise.
     umiak.run(&["rmi", "-f", &id]).ok();

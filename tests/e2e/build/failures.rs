@@ -61,7 +61,8 @@ fn wrong_files_are_told_by_their_lines() {
             assert!(told.stderr.contains(&format!("Dockerfile line {line}")), "{text:?}: {}", told.stderr);
         }
         let lines: Vec<&str> = told.stderr.lines().collect();
-        let known = |line: &&str| ["error: ", "hint: ", "warning: "].iter().any(|kind| line.starts_with(kind));
+        let known =
+            |line: &&str| ["error: ", "hint: ", "warning: "].iter().any(|kind| line.starts_with(kind));
         assert!(lines.iter().all(|line| known(&line)), "{text:?}: {}", told.stderr);
     }
     umiak.run(&["image", "exists", "wrong"]).exits(1);
@@ -100,9 +101,7 @@ fn endless(umiak: &Umiak) -> (std::path::PathBuf, Child) {
 }
 
 fn goes_on(umiak: &Umiak, dir: &std::path::Path) {
-    eventually("no step is left", || {
-        umiak.run(&["ps", "-aq", "--external"]).ok().stdout.is_empty()
-    });
+    eventually("no step is left", || umiak.run(&["ps", "-aq", "--external"]).ok().stdout.is_empty());
     umiak.run(&["image", "exists", "made"]).exits(1);
     write(dir, "Dockerfile", "FROM busybox\nRUN echo done > /first\nRUN echo begun > /second\n");
     build(umiak, dir, &["-t", "made"]).ok().has("Using cache");
@@ -158,7 +157,17 @@ fn several_at_a_time() {
     let builds: Vec<_> = (0..4)
         .map(|number| {
             let (name, arg) = (format!("made-{number}"), format!("N={number}"));
-            umiak.spawn(&["build", "--network", "none", "-q", "-t", &name, "--build-arg", &arg, dir.to_str().unwrap()])
+            umiak.spawn(&[
+                "build",
+                "--network",
+                "none",
+                "-q",
+                "-t",
+                &name,
+                "--build-arg",
+                &arg,
+                dir.to_str().unwrap(),
+            ])
         })
         .collect();
     // Meanwhile what seems to be nobody's is removed.

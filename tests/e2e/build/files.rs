@@ -45,7 +45,8 @@ fn listed(umiak: &Umiak) -> String {
 fn the_dockerfile_and_its_context() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nCOPY a /which"), ("a", "docker"), ("sub/a", "sub")]);
+    let dir =
+        context(&umiak, &[("Dockerfile", "FROM busybox\nCOPY a /which"), ("a", "docker"), ("sub/a", "sub")]);
     let place = dir.to_str().unwrap();
     let which = |options: &[&str]| {
         umiak.run(&[&["build", "--network", "none", "-q", "-t", "made"], options].concat()).ok();
@@ -86,7 +87,11 @@ fn of_standard_input() {
     build_of(&umiak, &["-f", "-", dir.to_str().unwrap()], b"FROM busybox\nCOPY a /which").ok();
     assert_eq!(sh(&umiak, "made", "cat /which"), "of the directory");
     // An archive, also a compressed one, also with another file of it.
-    let files = [("Dockerfile", "FROM busybox\nCOPY a /which"), ("a", "of the archive"), ("d/F", "FROM busybox\nCOPY d/F /which")];
+    let files = [
+        ("Dockerfile", "FROM busybox\nCOPY a /which"),
+        ("a", "of the archive"),
+        ("d/F", "FROM busybox\nCOPY d/F /which"),
+    ];
     let bytes = archive(&files);
     build_of(&umiak, &["-"], &bytes).ok();
     assert_eq!(sh(&umiak, "made", "cat /which"), "of the archive");
@@ -112,7 +117,10 @@ fn what_is_left_out() {
     let umiak = Umiak::with_busybox();
     let files = [
         ("Dockerfile", COPY_ALL),
-        (".dockerignore", "# a word\n*.log\n!kept.log\n/deep/**/x\nDockerfile\n.dockerignore\nsecret*\n!secret-not/in\n"),
+        (
+            ".dockerignore",
+            "# a word\n*.log\n!kept.log\n/deep/**/x\nDockerfile\n.dockerignore\nsecret*\n!secret-not/in\n",
+        ),
         ("a", "a"),
         ("b.log", "b"),
         ("kept.log", "kept"),
@@ -166,7 +174,11 @@ fn links_do_not_lead_out() {
     assert_eq!(sh(&umiak, "made", "readlink /all/up /all/inner"), "../../../../../../etc/passwd\nreal");
     // A link of the image's is followed in the image.
     let before = std::fs::read("/etc/passwd").unwrap();
-    write(&dir, "Dockerfile", "FROM busybox\nRUN ln -s /etc /link && ln -s /root/.. /top\nCOPY real/file /link/passwd\nWORKDIR /top/made\nCOPY real/file .");
+    write(
+        &dir,
+        "Dockerfile",
+        "FROM busybox\nRUN ln -s /etc /link && ln -s /root/.. /top\nCOPY real/file /link/passwd\nWORKDIR /top/made\nCOPY real/file .",
+    );
     build(&umiak, &dir, &["-q", "-t", "made"]).ok();
     assert_eq!(sh(&umiak, "made", "cat /etc/passwd /made/file"), "x\nx");
     assert_eq!(std::fs::read("/etc/passwd").unwrap(), before);
@@ -186,9 +198,12 @@ fn copies_and_their_flags() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     let files = [
-        ("Dockerfile", "FROM busybox\nCOPY *.txt one/?? /several/\nCOPY one /dir\nCOPY --chmod=u=rwX,go=rX a.txt /mode\n\
+        (
+            "Dockerfile",
+            "FROM busybox\nCOPY *.txt one/?? /several/\nCOPY one /dir\nCOPY --chmod=u=rwX,go=rX a.txt /mode\n\
             COPY --parents one/sub/x ./one/./ab /parents/\nCOPY --exclude=*.txt --exclude=sub . /without/\nCOPY --link a.txt /deep/er/link\n\
-            COPY a.txt one/ab /deep/\nRUN mkdir -m 700 /there\nCOPY one/sub /there\n"),
+            COPY a.txt one/ab /deep/\nRUN mkdir -m 700 /there\nCOPY one/sub /there\n",
+        ),
         ("a.txt", "a"),
         ("b.txt", "b"),
         ("one/ab", "ab"),
@@ -229,10 +244,19 @@ fn further_contexts() {
     let umiak = Umiak::with_busybox();
     umiak.pull("configured");
     let other = context(&umiak, &[("x", "other\n"), (".dockerignore", "y\n"), ("y", "y\n")]);
-    let text = "FROM base\nCOPY --from=other x /x\nRUN --mount=type=bind,from=other,target=/m cat /m/x > /y\n";
+    let text =
+        "FROM base\nCOPY --from=other x /x\nRUN --mount=type=bind,from=other,target=/m cat /m/x > /y\n";
     let dir = context(&umiak, &[("Dockerfile", text)]);
     let other = format!("other={}", other.display());
-    let options = ["-q", "-t", "made", "--build-context", &other, "--build-context", "base=docker-image://localhost/busybox"];
+    let options = [
+        "-q",
+        "-t",
+        "made",
+        "--build-context",
+        &other,
+        "--build-context",
+        "base=docker-image://localhost/busybox",
+    ];
     build(&umiak, &dir, &options).ok();
     assert_eq!(sh(&umiak, "made", "cat /x /y"), "other\nother");
     for (wrong, why) in [("other", "NAME=PLACE"), ("other=/nowhere", "/nowhere")] {
@@ -244,7 +268,10 @@ fn further_contexts() {
 fn files_of_any_kind_keep_what_they_are() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let dir = context(&umiak, &[("Dockerfile", COPY_ALL), ("tree/a", "a"), ("tree/with space", "b"), ("tree/empty/.keep", "")]);
+    let dir = context(
+        &umiak,
+        &[("Dockerfile", COPY_ALL), ("tree/a", "a"), ("tree/with space", "b"), ("tree/empty/.keep", "")],
+    );
     std::fs::hard_link(dir.join("tree/a"), dir.join("tree/linked")).unwrap();
     symlink("a", dir.join("tree/symbolic")).unwrap();
     let long = "n".repeat(250);

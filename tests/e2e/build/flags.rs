@@ -69,8 +69,23 @@ fn what_is_not_done_is_refused() {
         build(&umiak, &dir, options).exits(125).tells(part);
     }
     // What is so anyway may be asked for.
-    let anyway = ["-q", "--rm", "--force-rm", "--load", "--provenance=false", "--sbom=false", "--jobs=1", "--compress"];
-    let more = ["--isolation=oci", "--progress=plain", "--disable-compression", "--layers", "--compat-volumes=false"];
+    let anyway = [
+        "-q",
+        "--rm",
+        "--force-rm",
+        "--load",
+        "--provenance=false",
+        "--sbom=false",
+        "--jobs=1",
+        "--compress",
+    ];
+    let more = [
+        "--isolation=oci",
+        "--progress=plain",
+        "--disable-compression",
+        "--layers",
+        "--compat-volumes=false",
+    ];
     build(&umiak, &dir, &[&anyway[..], &more].concat()).ok();
     for words in [&["buildx", "build"][..], &["builder", "build"], &["image", "build"]] {
         umiak.run(&[words, &["-q", "--network", "none", dir.to_str().unwrap()]].concat()).ok();
@@ -83,10 +98,25 @@ fn how_the_image_is_described() {
     requires!(Need::Image("busybox"));
     let mut umiak = Umiak::with_busybox();
     umiak.set_env("OURS", "of our environment");
-    let base = context(&umiak, &[("Dockerfile", "FROM busybox\nLABEL kept=1 gone=2\nENV STAYS=1 LEAVES=2\n")]);
-    build(&umiak, &base, &["-q", "-t", "base", "--annotation", "of.base=1", "--annotation", "not.this=1"]).ok();
+    let base =
+        context(&umiak, &[("Dockerfile", "FROM busybox\nLABEL kept=1 gone=2\nENV STAYS=1 LEAVES=2\n")]);
+    build(&umiak, &base, &["-q", "-t", "base", "--annotation", "of.base=1", "--annotation", "not.this=1"])
+        .ok();
     let dir = context(&umiak, &[("Dockerfile", "FROM base\nRUN echo $NEW/$OURS/$LEAVES > /env\n")]);
-    let flags = ["--label", "a=b=c", "--label", "bare", "--unsetlabel", "gone", "--env", "NEW=x", "--env", "OURS", "--unsetenv", "LEAVES"];
+    let flags = [
+        "--label",
+        "a=b=c",
+        "--label",
+        "bare",
+        "--unsetlabel",
+        "gone",
+        "--env",
+        "NEW=x",
+        "--env",
+        "OURS",
+        "--unsetenv",
+        "LEAVES",
+    ];
     let notes = ["--annotation", "n.a=1", "--unsetannotation", "not.this"];
     build(&umiak, &dir, &[&["-q", "-t", "made"], &flags[..], &notes].concat()).ok();
     let found = config(&umiak, "made");
@@ -95,7 +125,10 @@ fn how_the_image_is_described() {
     assert!(labels["gone"].is_null(), "{labels}");
     let env = found["Env"].as_array().unwrap();
     assert!(env.contains(&json!("NEW=x")) && env.contains(&json!("OURS=of our environment")), "{env:?}");
-    assert!(env.contains(&json!("STAYS=1")) && !env.iter().any(|one| one.as_str().unwrap().starts_with("LEAVES")), "{env:?}");
+    assert!(
+        env.contains(&json!("STAYS=1")) && !env.iter().any(|one| one.as_str().unwrap().starts_with("LEAVES")),
+        "{env:?}"
+    );
     assert!(sh(&umiak, "made", "cat /env").starts_with("x/of our environment/"));
     umiak.run(&["save", "-q", "--format", "oci-dir", "-o", "layout", "made"]).ok();
     let read = |path: &str| {
@@ -105,14 +138,25 @@ fn how_the_image_is_described() {
     let digest = read("index.json")["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
     let annotations = read(&format!("blobs/{digest}"))["annotations"].clone();
     assert_eq!((&annotations["n.a"], &annotations["of.base"]), (&json!("1"), &json!("1")), "{annotations}");
-    assert!(annotations["not.this"].is_null() && annotations["org.opencontainers.image.created"].is_string(), "{annotations}");
-    build(&umiak, &dir, &["-q", "-t", "bare", "--inherit-labels=false", "--identity-label=false", "--label", "own=1"]).ok();
+    assert!(
+        annotations["not.this"].is_null() && annotations["org.opencontainers.image.created"].is_string(),
+        "{annotations}"
+    );
+    build(
+        &umiak,
+        &dir,
+        &["-q", "-t", "bare", "--inherit-labels=false", "--identity-label=false", "--label", "own=1"],
+    )
+    .ok();
     assert_eq!(config(&umiak, "bare")["Labels"], json!({"own": "1"}));
     let kind = |name: &str| umiak.inspect(name, "{{.ManifestType}}");
     assert_eq!(kind("made"), "application/vnd.oci.image.manifest.v1+json");
     umiak.set_env("BUILDAH_FORMAT", "docker");
     build(&umiak, &dir, &["-q", "-t", "made"]).ok();
-    assert_eq!(umiak.inspect("made", "{{.ManifestType}}"), "application/vnd.docker.distribution.manifest.v2+json");
+    assert_eq!(
+        umiak.inspect("made", "{{.ManifestType}}"),
+        "application/vnd.docker.distribution.manifest.v2+json"
+    );
 }
 
 #[test]
@@ -126,9 +170,22 @@ fn what_run_gets() {
         RUN grep CapEff /proc/self/status > /caps; hostname >> /b; test ! -s /etc/hosts || echo hosts\n";
     let dir = context(&umiak, &[("Dockerfile", text)]);
     let volume = format!("{}:/host:ro", host.display());
-    let options = ["-q", "-t", "made", "-v", &volume, "--add-host", "other.test:10.9.8.7", "--ulimit", "nofile=123:123"];
+    let options = [
+        "-q",
+        "-t",
+        "made",
+        "-v",
+        &volume,
+        "--add-host",
+        "other.test:10.9.8.7",
+        "--ulimit",
+        "nofile=123:123",
+    ];
     build(&umiak, &dir, &[&options[..], &["--shm-size", "2m", "--cap-drop", "all"]].concat()).ok();
-    assert_eq!(sh(&umiak, "made", "cat /a; grep -c other.test /hosts.seen; head -3 /b"), "of the host\nro\n1\n123\n2048\nhttp://proxy.test:1");
+    assert_eq!(
+        sh(&umiak, "made", "cat /a; grep -c other.test /hosts.seen; head -3 /b"),
+        "of the host\nro\n1\n123\n2048\nhttp://proxy.test:1"
+    );
     assert_eq!(sh(&umiak, "made", "cat /caps"), "CapEff:\t0000000000000000");
     // Neither the volume nor the proxy is the image's.
     assert_eq!(sh(&umiak, "made", "test -e /host || echo none"), "none");
@@ -147,7 +204,9 @@ fn limits_are_kept_or_refused() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nRUN cat /sys/fs/cgroup/pids.max > /max\n")]);
-    for limit in [&["--pids-limit", "9"][..], &["--memory", "64m"], &["--cpus", "0.5"], &["--cpuset-cpus", "0"]] {
+    for limit in
+        [&["--pids-limit", "9"][..], &["--memory", "64m"], &["--cpus", "0.5"], &["--cpuset-cpus", "0"]]
+    {
         let run = umiak.run(&[&["run", "--rm", "--network", "none"], limit, &["busybox", "true"]].concat());
         let built = build(&umiak, &dir, &[&["-q", "--no-cache", "-t", "made"], limit].concat());
         match run.code {
@@ -166,12 +225,25 @@ fn limits_are_kept_or_refused() {
 fn what_is_read_and_shown() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nRUN echo to-stdout; echo to-stderr >&2\nRUN read line; echo got:$line\n")]);
+    let dir = context(
+        &umiak,
+        &[(
+            "Dockerfile",
+            "FROM busybox\nRUN echo to-stdout; echo to-stderr >&2\nRUN read line; echo got:$line\n",
+        )],
+    );
     let words = ["build", "--network", "none", "--stdin", "--no-cache", dir.to_str().unwrap()];
     let told = umiak.run_with_input(&words, b"a line\n").ok();
     let at = |part: &str| told.stdout.find(part).unwrap_or_else(|| panic!("{part}: {}", told.stdout));
-    assert!(at("STEP 1/3: FROM busybox") < at("STEP 2/3: RUN echo to-stdout") && at("STEP 2/3") < at("\nto-stdout\n"));
-    assert!(at("\nto-stdout\n") < at("STEP 3/3") && at("STEP 3/3") < at("got:a line\n") && at("got:a line") < at("COMMIT\n"));
+    assert!(
+        at("STEP 1/3: FROM busybox") < at("STEP 2/3: RUN echo to-stdout")
+            && at("STEP 2/3") < at("\nto-stdout\n")
+    );
+    assert!(
+        at("\nto-stdout\n") < at("STEP 3/3")
+            && at("STEP 3/3") < at("got:a line\n")
+            && at("got:a line") < at("COMMIT\n")
+    );
     assert!(told.stderr.contains("to-stderr") && !told.stdout.contains("to-stderr"), "{}", told.stderr);
     // Without, there is nothing to be read.
     build(&umiak, &dir, &["--no-cache"]).exits(1).tells("line 3");

@@ -60,17 +60,24 @@ fn archive() -> Vec<u8> {
 fn all_of_them() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let files = [("Dockerfile", ALL), ("file", "content\n"), ("with space", "spaced\n"), ("dir/sub/x", "x\n")];
+    let files =
+        [("Dockerfile", ALL), ("file", "content\n"), ("with space", "spaced\n"), ("dir/sub/x", "x\n")];
     let dir = context(&umiak, &files);
     std::fs::write(dir.join("archive.tar"), archive()).unwrap();
-    let told = build(&umiak, &dir, &["-t", "made", "--build-arg", "WITHOUT=given", "--format", "docker"]).ok();
+    let told =
+        build(&umiak, &dir, &["-t", "made", "--build-arg", "WITHOUT=given", "--format", "docker"]).ok();
     let last = told.stdout.lines().last().unwrap().to_owned();
-    assert_eq!(last, umiak.run(&["images", "-q", "--no-trunc", "made"]).ok().stdout.trim().replace("sha256:", ""));
+    assert_eq!(
+        last,
+        umiak.run(&["images", "-q", "--no-trunc", "made"]).ok().stdout.trim().replace("sha256:", "")
+    );
     let steps = ALL.lines().filter(|line| !line.starts_with('#') && !line.starts_with("yes")).count() - 1;
-    let told = told.has(&format!("STEP 1/{steps}: FROM busybox")).has(&format!("STEP {steps}/{steps}: MAINTAINER"));
+    let told =
+        told.has(&format!("STEP 1/{steps}: FROM busybox")).has(&format!("STEP {steps}/{steps}: MAINTAINER"));
     told.has("COMMIT made\n").has("Successfully tagged localhost/made:latest\n");
     let read = "cat /seen /exec /where /work/deep/file '/with space' /copied/sub/x /unpacked/in/link";
-    let expected = "default/given/1/a b/$PLAIN/12/style value\nword /\n/work/deep\ncontent\nspaced\nx\nunpacked";
+    let expected =
+        "default/given/1/a b/$PLAIN/12/style value\nword /\n/work/deep\ncontent\nspaced\nx\nunpacked";
     assert_eq!(sh(&umiak, "made", read), expected);
     umiak.run(&["run", "--rm", "--network", "none", "made"]).ok().says("ran");
     umiak.run(&["run", "--rm", "--network", "none", "made", "pwd"]).ok().says("/work/deep");
@@ -90,7 +97,10 @@ fn all_of_them() {
     assert_eq!(config["Volumes"], json!({"/data": {}, "/more": {}}));
     assert_eq!(config["OnBuild"], json!(["RUN echo triggered > /triggered"]));
     let labels = &config["Labels"];
-    assert_eq!((&labels["a"], &labels["b c"], &labels["continued"]), (&json!("1"), &json!("d e"), &json!("yes")));
+    assert_eq!(
+        (&labels["a"], &labels["b c"], &labels["continued"]),
+        (&json!("1"), &json!("d e"), &json!("yes"))
+    );
     let check = &config["Healthcheck"];
     assert_eq!(check["Test"], json!(["CMD-SHELL", "test -e /seen"]));
     assert_eq!((&check["Interval"], &check["Retries"]), (&json!(5_000_000_000_u64), &json!(2)));
@@ -107,7 +117,8 @@ fn the_shell_is_the_one_that_is_named() {
     made(&umiak, "FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN echo $0 $- > /flags\nCMD echo $-");
     assert!(sh(&umiak, "made", "cat /flags").contains('e'));
     assert_eq!(config(&umiak, "made")["Cmd"], json!(["/bin/sh", "-ec", "echo $-"]));
-    let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN false; true")]);
+    let dir =
+        context(&umiak, &[("Dockerfile", "FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN false; true")]);
     build(&umiak, &dir, &[]).exits(1).tells("line 3");
 }
 
@@ -150,8 +161,12 @@ fn stages() {
     // Another base for all that is based on it.
     build(&umiak, &dir, &["-q", "-t", "other", "--build-arg", "KIND=one"]).ok();
     assert_eq!(sh(&umiak, "other", "test -e /d/two || echo none"), "none");
-    build(&umiak, &context(&umiak, &[("Dockerfile", "FROM nothing-that-is\nCMD x")]), &["-q", "-t", "x", "--from", "configured"])
-        .ok();
+    build(
+        &umiak,
+        &context(&umiak, &[("Dockerfile", "FROM nothing-that-is\nCMD x")]),
+        &["-q", "-t", "x", "--from", "configured"],
+    )
+    .ok();
     assert_eq!(config(&umiak, "x")["Cmd"], json!(["/bin/sh", "-c", "x"]));
 }
 
@@ -173,7 +188,10 @@ fn heredocs() {
 fn times_and_history() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nRUN echo 1 > /one\nCOPY file /\nCMD true"), ("file", "x")]);
+    let dir = context(
+        &umiak,
+        &[("Dockerfile", "FROM busybox\nRUN echo 1 > /one\nCOPY file /\nCMD true"), ("file", "x")],
+    );
     let id = |name: &str, options: &[&str]| {
         build(&umiak, &dir, &[&["-q", "--no-cache", "-t", name], options].concat()).ok().stdout
     };
@@ -196,7 +214,10 @@ fn times_and_history() {
 fn layers_are_as_many_as_wanted() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
-    let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nRUN echo 1 > /one\nRUN rm /one; echo 2 > /two\nENV X=1")]);
+    let dir = context(
+        &umiak,
+        &[("Dockerfile", "FROM busybox\nRUN echo 1 > /one\nRUN rm /one; echo 2 > /two\nENV X=1")],
+    );
     let base = layers(&umiak, "busybox");
     for (options, expected) in [
         (&[][..], base + 2),

@@ -44,7 +44,10 @@ fn caches_last() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     let run = |word: &str, mount: &str| {
-        made(&umiak, &format!("FROM busybox\nRUN --mount=type=cache,{mount} echo {word} >> /c/log; cat /c/log > /log"));
+        made(
+            &umiak,
+            &format!("FROM busybox\nRUN --mount=type=cache,{mount} echo {word} >> /c/log; cat /c/log > /log"),
+        );
         sh(&umiak, "made", "cat /log; ls -A /c 2>/dev/null | wc -l")
     };
     assert_eq!(run("one", "target=/c"), "one\n0");
@@ -69,7 +72,11 @@ fn secrets_stay_secret() {
     let dir = context(&umiak, &[("Dockerfile", text)]);
     let one = format!("id=one,src={}", secret.display());
     build(&umiak, &dir, &["-q", "-t", "made", "--secret", &one, "--secret", "id=two,env=TOKEN"]).ok();
-    let expected = sh(&umiak, "busybox", "printf of-a-file | md5sum; printf of-the-environment | md5sum; echo of-the-environment | md5sum");
+    let expected = sh(
+        &umiak,
+        "busybox",
+        "printf of-a-file | md5sum; printf of-the-environment | md5sum; echo of-the-environment | md5sum",
+    );
     assert_eq!(sh(&umiak, "made", "cat /one /two /three"), expected);
     assert_eq!(sh(&umiak, "made", "cat /mode"), "400 0");
     // Neither in the image's files and configuration, nor anywhere in the store.
@@ -77,14 +84,18 @@ fn secrets_stay_secret() {
     for words in ["of-a-file", "of-the-environment"] {
         let found = |bytes: &[u8]| bytes.windows(words.len()).any(|window| window == words.as_bytes());
         assert!(!found(&std::fs::read(umiak.dir.join("made.tar")).unwrap()), "{words} is in the image");
-        let grep = std::process::Command::new("grep").args(["-rlF", words]).arg(umiak.dir.join("store")).output();
+        let grep =
+            std::process::Command::new("grep").args(["-rlF", words]).arg(umiak.dir.join("store")).output();
         let places = String::from_utf8(grep.unwrap().stdout).unwrap();
         assert_eq!(places, "", "{words} is in the store");
-        let run = std::process::Command::new("grep").args(["-rlF", words]).arg(umiak.dir.join("run")).output();
+        let run =
+            std::process::Command::new("grep").args(["-rlF", words]).arg(umiak.dir.join("run")).output();
         assert_eq!(String::from_utf8(run.unwrap().stdout).unwrap(), "");
     }
     // Another value is no reason to run it again.
-    let told = build(&umiak, &dir, &["-t", "made", "--secret", "id=one,env=TOKEN", "--secret", "id=two,env=TOKEN"]).ok();
+    let told =
+        build(&umiak, &dir, &["-t", "made", "--secret", "id=one,env=TOKEN", "--secret", "id=two,env=TOKEN"])
+            .ok();
     told.has("Using cache");
     build(&umiak, &dir, &["--secret", "id=x,src=/nowhere"]).exits(125).tells("/nowhere");
     build(&umiak, &dir, &["--secret", "id=x,env=NOWHERE"]).exits(125).tells("NOWHERE");

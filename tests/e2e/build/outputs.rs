@@ -50,7 +50,10 @@ fn files_in_a_directory_and_in_an_archive() {
         names
     };
     let of_file = listed(&std::fs::read(umiak.dir.join("files.tar")).unwrap());
-    assert!(["d/", "d/file x", "d/link", "d/pipe"].iter().all(|name| of_file.contains(&(*name).to_owned())), "{of_file:?}");
+    assert!(
+        ["d/", "d/file x", "d/link", "d/pipe"].iter().all(|name| of_file.contains(&(*name).to_owned())),
+        "{of_file:?}"
+    );
     for output in ["-", "type=tar,dest=-"] {
         let told = build(&umiak, &dir, &["--no-cache", "-o", output]).ok();
         assert_eq!(listed(&told.bytes), of_file);
@@ -93,7 +96,10 @@ fn names_lists_and_files_that_tell() {
     let lines: Vec<&str> = told.lines().collect();
     let [.., first, second, third, id] = lines[..] else { panic!("{told}") };
     let said = |name: &str| format!("Successfully tagged {name}");
-    assert_eq!([first, second, third].map(str::to_owned), ["localhost/one:latest", "localhost/two:v2", "example.com/x/three:latest"].map(said));
+    assert_eq!(
+        [first, second, third].map(str::to_owned),
+        ["localhost/one:latest", "localhost/two:v2", "example.com/x/three:latest"].map(said)
+    );
     let read = |name: &str| std::fs::read_to_string(umiak.dir.join(name)).unwrap();
     assert_eq!((read("iid"), read("raw")), (format!("sha256:{id}"), id.to_owned()));
     let meta: serde_json::Value = serde_json::from_str(&read("meta")).unwrap();
@@ -132,9 +138,24 @@ fn to_a_registry() {
     let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nRUN echo pushed > /x\n")]);
     let name = |tag: &str| format!("{}/made/image:{tag}", registry.address);
     build(&umiak, &dir, &["-q", "--tls-verify=false", "-t", &name("one"), "--push"]).ok();
-    build(&umiak, &dir, &["-q", "--tls-verify=false", "-o", &format!("type=image,name={},push=true", name("two"))]).ok();
-    build(&umiak, &dir, &["-q", "--tls-verify=false", "-o", &format!("type=registry,name={}", name("three")), "--compression-format=zstd"])
-        .ok();
+    build(
+        &umiak,
+        &dir,
+        &["-q", "--tls-verify=false", "-o", &format!("type=image,name={},push=true", name("two"))],
+    )
+    .ok();
+    build(
+        &umiak,
+        &dir,
+        &[
+            "-q",
+            "--tls-verify=false",
+            "-o",
+            &format!("type=registry,name={}", name("three")),
+            "--compression-format=zstd",
+        ],
+    )
+    .ok();
     for tag in ["one", "two", "three"] {
         let other = Umiak::new();
         other.run(&["pull", "-q", "--tls-verify=false", &name(tag)]).ok();

@@ -27,9 +27,22 @@ impl Podman<'_> {
         let dir = |name: &str| self.umiak.dir.join(format!("podman-{name}"));
         let mut command = Command::new(tool("podman").unwrap());
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("HOME", &self.umiak.dir).env("XDG_RUNTIME_DIR", dir("xdg")).env("TMPDIR", &self.umiak.dir);
-        command.arg("--root").arg(dir("root")).arg("--runroot").arg(&self.runroot).arg("--tmpdir").arg(dir("tmp"));
-        command.args(["--storage-driver", "vfs"]).args(args).current_dir(&self.umiak.dir).stdin(Stdio::null());
+        command
+            .env("HOME", &self.umiak.dir)
+            .env("XDG_RUNTIME_DIR", dir("xdg"))
+            .env("TMPDIR", &self.umiak.dir);
+        command
+            .arg("--root")
+            .arg(dir("root"))
+            .arg("--runroot")
+            .arg(&self.runroot)
+            .arg("--tmpdir")
+            .arg(dir("tmp"));
+        command
+            .args(["--storage-driver", "vfs"])
+            .args(args)
+            .current_dir(&self.umiak.dir)
+            .stdin(Stdio::null());
         let output = command.output().unwrap();
         assert!(output.status.success(), "podman {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -67,7 +80,18 @@ fn comparable(config: &Value) -> Value {
     if let Some(labels) = config["Labels"].as_object_mut() {
         labels.remove("io.buildah.version");
     }
-    let keys = ["Env", "Cmd", "Entrypoint", "ExposedPorts", "Labels", "OnBuild", "StopSignal", "User", "Volumes", "WorkingDir"];
+    let keys = [
+        "Env",
+        "Cmd",
+        "Entrypoint",
+        "ExposedPorts",
+        "Labels",
+        "OnBuild",
+        "StopSignal",
+        "User",
+        "Volumes",
+        "WorkingDir",
+    ];
     keys.iter().map(|key| ((*key).to_owned(), config[*key].clone())).collect::<serde_json::Map<_, _>>().into()
 }
 
@@ -76,7 +100,10 @@ fn the_same_dockerfile_gives_the_same_image() {
     requires!(Need::Root, Need::Image("busybox"), Need::Tool("podman"));
     let umiak = Umiak::with_busybox();
     let podman = Podman { umiak: &umiak, runroot: format!("/tmp/umiak-build-{}", std::process::id()).into() };
-    let dir = context(&umiak, &[("Dockerfile", TEXT), ("a.txt", "a\n"), ("dir/b.txt", "b\n"), ("dir/sub/c", "c\n")]);
+    let dir = context(
+        &umiak,
+        &[("Dockerfile", TEXT), ("a.txt", "a\n"), ("dir/b.txt", "b\n"), ("dir/sub/c", "c\n")],
+    );
     write(&dir, ".dockerignore", "ignored*\nmade.tar.not\n**/*.tmp\n!kept.tmp\n");
     for name in ["ignored-file", "ignored/x", "dir/x.tmp", "kept.tmp"] {
         write(&dir, name, name);
@@ -91,7 +118,9 @@ fn the_same_dockerfile_gives_the_same_image() {
     let pulled = podman.run(&["pull", "-q", "oci:busybox"]);
     podman.run(&["tag", &pulled, "localhost/busybox:latest"]);
     let place = dir.to_str().unwrap();
-    for options in [&["--build-arg", "VALUE=given"][..], &["--squash"], &["--target", "one", "--format", "docker"]] {
+    for options in
+        [&["--build-arg", "VALUE=given"][..], &["--squash"], &["--target", "one", "--format", "docker"]]
+    {
         let words = ["build", "-q", "--isolation", "chroot", "--network", "host", "-t", "made"];
         podman.run(&[&words[..], options, &[place]].concat());
         build(&umiak, &dir, &[&["-q", "-t", "made"], options].concat()).ok();
@@ -131,6 +160,8 @@ fn census(root: &std::path::Path) -> std::collections::BTreeMap<PathBuf, String>
         }
     }
     // What each engine makes to mount something over it, in steps that run with the other's own means.
-    found.retain(|path, _| !["dev", "proc", "sys", "run", "etc/resolv.conf", "etc/hosts"].iter().any(|own| path.starts_with(own)));
+    found.retain(|path, _| {
+        !["dev", "proc", "sys", "run", "etc/resolv.conf", "etc/hosts"].iter().any(|own| path.starts_with(own))
+    });
     found
 }
