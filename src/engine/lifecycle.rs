@@ -71,7 +71,8 @@ impl Engine {
         id: &ContainerId,
         may_run: &dyn Fn(&ContainerId) -> bool,
     ) -> Result<(Box<Brief>, Status, bool), Error> {
-        let (record, status) = (Box::new(containers.brief(id)?), pause::told(containers.status(id)?));
+        let (record, status) = containers.brief_and_status(id)?;
+        let (record, status) = (Box::new(record), pause::told(status));
         let goes = record.config.auto_remove && !record.waits;
         let left_behind = is_left_behind(&status, goes, || may_run(id));
         Ok((record, status, left_behind))

@@ -247,6 +247,7 @@ impl BuildArgs {
             secrets: Vec::new(),
             ssh: Vec::new(),
             skip_unused_stages: true,
+            allow: self.running.allowed()?,
             stdin: false,
         };
         self.sources.fill(self.context.as_deref(), &mut request)?;

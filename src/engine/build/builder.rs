@@ -47,6 +47,8 @@ pub(super) struct Builder<'a> {
     pub face: Face<'a>,
     /// Stages that are done.
     pub done: BTreeMap<usize, State>,
+    /// Variables of `ARG`s before the first `FROM`; none if nothing gives them a value.
+    pub globals: BTreeMap<String, Option<String>>,
     /// Images that files were taken of.
     pub images: BTreeMap<String, State>,
     /// Other contexts.
@@ -72,6 +74,7 @@ pub(super) enum From {
 impl Builder<'_> {
     /// Builds all stages that are needed; the state of the last.
     pub fn all(&mut self) -> Result<State, Error> {
+        self.resolve_globals()?;
         let request = self.request;
         let expand = |word: &str| self.expand_global(word).ok();
         let needed =
@@ -124,7 +127,7 @@ impl Builder<'_> {
         }
         let mut steps = Vec::new();
         for text in state.take_triggers() {
-            let step = dockerfile::parse_step(&text, file.escape);
+            let step = dockerfile::parse_step(&text, '\\');
             let step = step.map_err(|error| failed(Failed::Trigger(text.clone(), error.into_problem())))?;
             steps.push(Step { line: stage.line, ..step });
         }
@@ -143,26 +146,34 @@ impl Builder<'_> {
         Ok(state)
     }
 
+    /// Gives the `ARG`s before the first `FROM` their values, each knowing those before it.
+    pub fn resolve_globals(&mut self) -> Result<(), Error> {
+        for argument in &self.file.arguments {
+            let given = self.given(&argument.name);
+            if given.is_some() {
+                self.used.insert(argument.name.clone());
+            }
+            let text = argument.default.as_deref();
+            let default = || text.map(|text| self.expand_global(text)).transpose();
+            let value = match given {
+                Some(value) => Some(value),
+                None => default().map_err(|error| self.at(1, &format!("ARG {}", argument.name))(error.into()))?,
+            };
+            self.globals.insert(argument.name.clone(), value);
+        }
+        Ok(())
+    }
+
     /// The value of a variable that stands before the first `FROM`, or that every build has.
     fn global(&self, name: &str) -> Option<String> {
-        let declared = self.file.arguments.iter().rev().find(|argument| argument.name == name);
-        if let Some(argument) = declared {
-            return self.given(name).or_else(|| self.expand_global(argument.default.as_deref()?).ok());
+        match self.globals.get(name) {
+            Some(Some(value)) => Some(value.clone()),
+            _ => self.predefined(name),
         }
-        self.predefined(name)
     }
 
     fn expand_global(&self, text: &str) -> Result<String, dockerfile::ExpandError> {
-        // A default may name what stands before it, and not itself.
-        let before = |name: &str| {
-            let position =
-                self.file.arguments.iter().position(|argument| argument.default.as_deref() == Some(text));
-            let known = self.file.arguments[..position.unwrap_or(self.file.arguments.len())]
-                .iter()
-                .any(|a| a.name == name);
-            if known || position.is_none() { self.global(name) } else { self.predefined(name) }
-        };
-        expand_word(text, self.file.escape, &before)
+        expand_word(text, self.file.escape, &|name: &str| self.global(name))
     }
 
     /// `--build-arg`.
@@ -192,11 +203,6 @@ impl Builder<'_> {
 
     /// What `FROM` says.
     fn base(&mut self, file: &Dockerfile, stage: &Stage, index: usize) -> Result<State, Failed> {
-        for argument in &file.arguments {
-            if self.given(&argument.name).is_some() {
-                self.used.insert(argument.name.clone());
-            }
-        }
         let base = match (&self.request.from, index) {
             (Some(from), 0) => from.clone(),
             _ => self.expand_global(&stage.base)?,
@@ -214,7 +220,12 @@ impl Builder<'_> {
             return Ok(State::scratch(platform.architecture, platform.os));
         }
         let platform = stage.platform.as_deref().map(|platform| self.expand_global(platform)).transpose()?;
-        self.of_image(&base, platform)
+        // An architecture alone is one of this system's.
+        let whole = |platform: String| match platform.is_empty() || platform.contains('/') {
+            true => platform,
+            false => format!("{}/{platform}", Platform::host().os),
+        };
+        self.of_image(&base, platform.map(whole))
     }
 
     /// The image of this name, pulled where that is missing.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::request::Allowed;
 use super::{context, copy, stages};
 use crate::engine;
 use crate::image::{create, dockerfile, instruction};
@@ -126,6 +127,9 @@ pub enum Failed {
         /// The cure, if it is known.
         hint: Option<String>,
     },
+    /// It reaches beyond the container, and the user has not said that it may.
+    #[error("{0} is not allowed")]
+    NotAllowed(&'static str, Allowed),
     /// Known, and not done here.
     #[error("{0} is not supported yet")]
     Unsupported(String),
@@ -200,6 +204,9 @@ impl Failed {
                 hint.clone()
             }
             Self::Engine(error) => error.hint(),
+            Self::NotAllowed(_, allowed) => {
+                Some(format!("--allow {} lets the Dockerfile do that", allowed.word()))
+            }
             Self::Context(error) => error.hint(),
             _ => None,
         }

@@ -107,6 +107,7 @@ impl Engine {
             ignore,
             face,
             done: BTreeMap::new(),
+            globals: BTreeMap::new(),
             images: BTreeMap::new(),
             contexts: BTreeMap::new(),
             used: BTreeSet::new(),

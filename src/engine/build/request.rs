@@ -27,6 +27,30 @@ pub enum SecretSource {
     Env(String),
 }
 
+/// What a Dockerfile may ask for only if the user lets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// `RUN --network=host`
+    HostNetwork,
+    /// `RUN --security=insecure`
+    Insecure,
+}
+
+impl Allowed {
+    /// Docker's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::HostNetwork => "network.host",
+            Self::Insecure => "security.insecure",
+        }
+    }
+
+    /// What a word means.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::HostNetwork, Self::Insecure].into_iter().find(|allowed| allowed.word() == word)
+    }
+}
+
 /// Which layers become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Squash {
@@ -100,6 +124,8 @@ pub struct BuildRequest {
     /// `--ssh ID[=SOCKET]`: the socket of an agent.
     pub ssh: Vec<(String, PathBuf)>,
     pub skip_unused_stages: bool,
+    /// `--allow`: what a Dockerfile may ask for that reaches beyond its container.
+    pub allow: Vec<Allowed>,
     /// Standard input of `RUN` is ours.
     pub stdin: bool,
 }

@@ -9,6 +9,7 @@ use super::builder::{Builder, From, is_proxy};
 use super::copy::{self, Directory, Fetched, Job, Origin, Remote};
 use super::error::Failed;
 use super::mounting::{Mounted, Mounting, Source};
+use super::request::Allowed;
 use super::state::State;
 use crate::base::digest::Digest;
 use crate::engine::attach::{DetachKeys, Ending, Relay};
@@ -106,6 +107,8 @@ impl Builder<'_> {
         let engine = self.engine;
         let mut request: RunRequest = self.request.run.clone();
         request.log_driver = Some("none".to_owned());
+        // What the step adds to them is the image's.
+        request.passwd = false;
         request.interactive = self.request.stdin;
         request.command = words;
         request.env.extend(
@@ -117,9 +120,16 @@ impl Builder<'_> {
         request.build = Some(BuildStep { mounts: mounted.mounts.clone() });
         match run.network.as_deref() {
             None | Some("default") => {}
+            Some("host") => {
+                if request.networks != ["host"] {
+                    self.allowed("RUN --network=host", Allowed::HostNetwork)?;
+                }
+                request.networks = vec!["host".to_owned()];
+            }
             Some(network) => request.networks = vec![network.to_owned()],
         }
         if run.security.as_deref() == Some("insecure") {
+            self.allowed("RUN --security=insecure", Allowed::Insecure)?;
             request.privileged = true;
         }
         let (record, lock) = engine.create(&request, Some(&standing_for(state)))?;
@@ -163,6 +173,11 @@ impl Builder<'_> {
         };
         drop(held);
         Ok(packed.map_err(crate::engine::Error::from)?)
+    }
+
+    /// A Dockerfile, which may be anybody's, does not decide what reaches beyond its container.
+    fn allowed(&self, what: &'static str, needed: Allowed) -> Result<(), Failed> {
+        if self.request.allow.contains(&needed) { Ok(()) } else { Err(Failed::NotAllowed(what, needed)) }
     }
 
     fn hint_of(&self, code: u8) -> Option<String> {

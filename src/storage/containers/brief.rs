@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use rustix::fs::Stat;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::exit::Last;
 use super::{
     ContainerConfig, ContainerRecord, Containers, Error, Line, MountRecord, NetworkDetails, NetworkMode,
-    RestartPolicy, RootfsSource, check_version, is_default,
+    RECORD, RestartPolicy, RootfsSource, Status, check_version, is_default,
 };
 use crate::base::digest::Digest;
 use crate::base::id::ContainerId;
@@ -104,13 +106,72 @@ impl BriefConfig {
     }
 }
 
+/// What lists show of a record, and of which file that was said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Shown {
+    stamp: Stamp,
+    brief: Brief,
+}
+
+/// Which file it is: a record is never written to, but replaced by another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    inode: u64,
+    size: i64,
+    /// Seconds and nanoseconds since 1970.
+    modified: (i64, i64),
+}
+
+impl From<Stat> for Stamp {
+    fn from(stat: Stat) -> Self {
+        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        Self { inode: stat.st_ino, size: stat.st_size, modified: (stat.st_mtime, nanoseconds) }
+    }
+}
+
 impl Containers {
     /// Reads what lists show of a container's record.
     pub fn brief(&self, id: &ContainerId) -> Result<Brief, Error> {
-        let brief: Option<Brief> = self.read_line(id, "record.json", Line::First)?;
-        let brief = brief.ok_or_else(|| Error::NotFound(id.to_string()))?;
-        check_version(brief.version, &|| self.dir(id).join("record.json"))?;
+        let brief: Option<Brief> = self.read_line(id, RECORD, Line::First)?;
+        self.checked(id, brief.ok_or_else(|| Error::NotFound(id.to_string()))?)
+    }
+
+    fn checked(&self, id: &ContainerId, brief: Brief) -> Result<Brief, Error> {
+        check_version(brief.version, &|| self.dir(id).join(RECORD))?;
         Ok(brief)
+    }
+
+    /// The same with what the container is doing ([`Containers::status`]): for lists, with as few system calls as
+    /// can be.
+    pub fn brief_and_status(&self, id: &ContainerId) -> Result<(Brief, Status), Error> {
+        let last = self.last(id)?;
+        if let Some(Last { exit, shown: Some(Shown { stamp, brief }) }) = last
+            && !exit.again
+            && self.stat(id, RECORD).is_ok_and(|stat| Stamp::from(stat) == stamp)
+        {
+            return Ok((self.checked(id, brief)?, Status::Exited(exit)));
+        }
+        Ok((self.brief(id)?, self.status(id)?))
+    }
+
+    /// What lists show of the record that is there now.
+    pub(super) fn shown(&self, id: &ContainerId) -> Result<Option<Shown>, Error> {
+        // The record may be replaced in between: it is the same one if it was before and after.
+        let stamp = |stat: rustix::io::Result<Stat>| stat.ok().map(Stamp::from);
+        let Some(before) = stamp(self.stat(id, RECORD)) else { return Ok(None) };
+        let brief = self.brief(id)?;
+        let same = stamp(self.stat(id, RECORD)) == Some(before);
+        Ok(same.then_some(Shown { stamp: before, brief }))
+    }
+
+    fn stat(&self, id: &ContainerId, name: &str) -> rustix::io::Result<Stat> {
+        match &self.near {
+            Some(near) => {
+                let path = [id.as_str(), "/", name].concat();
+                rustix::fs::statat(near, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+            }
+            None => rustix::fs::lstat(self.dir(id).join(name)),
+        }
     }
 }
 
@@ -166,7 +227,8 @@ impl From<&MountRecord> for BriefMount {
 mod tests {
     use std::fs;
 
-    use super::super::{Durability, write_record};
+    use super::super::exit::LONGEST;
+    use super::super::{Durability, Exit, ExitRecord, write_record};
     use super::*;
     use crate::sys::atomic;
 
@@ -205,6 +267,28 @@ mod tests {
             assert_eq!(format!("{new:?}"), format!("{old:?}"));
             assert!(new.config.has_health_checks() && new.config.mounts[0].destination == "/d");
         }
+        // At the end it is said with it, and believed as long as the record is the same file.
+        let exit = ExitRecord::new(Exit::Code(3), 1, 2);
+        containers.write_exit(&id, &exit, Durability::Volatile).unwrap();
+        let shown = |containers: &Containers| {
+            let known = containers.last(&id).unwrap().unwrap().shown.is_some();
+            let (brief, status) = containers.brief_and_status(&id).unwrap();
+            assert_eq!(status, Status::Exited(exit.clone()));
+            (known, brief.name)
+        };
+        for containers in [containers.clone(), containers.near()] {
+            assert_eq!(shown(&containers), (true, "box".into()));
+        }
+        let renamed = ContainerRecord { name: "bag".into(), ..record };
+        write_record(&containers.dir(&id), &renamed, Durability::Volatile).unwrap();
+        assert_eq!(shown(&containers.near()), (true, "bag".into()));
+        fs::write(&path, "").unwrap();
+        assert!(containers.brief_and_status(&id).is_err());
+        containers.clear_exit(&id).unwrap();
+        let long = ContainerRecord { name: "x".repeat(LONGEST), ..renamed };
+        write_record(&containers.dir(&id), &long, Durability::Volatile).unwrap();
+        containers.write_exit(&id, &exit, Durability::Volatile).unwrap();
+        assert_eq!(shown(&containers), (false, long.name));
         fs::remove_dir_all(root).unwrap();
     }
 }

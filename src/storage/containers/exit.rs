@@ -2,7 +2,8 @@
 //!
 //! The record is what a symbolic link, `exit`, points to: made whole by one call, without a file to be synced, and read
 //! by one where a file takes three, which lists of hundreds of stopped containers feel. One that is longer than every
-//! file system takes is in a file, `exit.json`.
+//! file system takes is in a file, `exit.json`. A second line of the link, where there is room for it, is what lists show
+//! of the container's record ([`Brief`]), and which file that stood in: while it is the same, nobody need read that.
 
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::{fs, io};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::brief::Shown;
 use super::{Containers, Error, VERSION, is_default, write};
 use crate::base::id::ContainerId;
 use crate::sys::atomic::{self, Durability};
@@ -18,7 +20,7 @@ use crate::sys::atomic::{self, Durability};
 /// The link, and the file for what is too long for it.
 const NAMES: [&str; 2] = ["exit", "exit.json"];
 /// Bytes that a link may have on XFS; others take more.
-const LONGEST: usize = 1000;
+pub(super) const LONGEST: usize = 1000;
 
 /// How a container's first process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,15 +86,24 @@ impl Containers {
         durability: Durability,
     ) -> Result<(), Error> {
         let [link, file] = NAMES.map(|name| self.dir(id).join(name));
-        let text =
-            serde_json::to_string(exit).map_err(|source| Error::Damaged { path: link.clone(), source })?;
+        let to_text = |value: serde_json::Result<String>| {
+            value.map_err(|source| Error::Damaged { path: link.clone(), source })
+        };
+        let mut text = to_text(serde_json::to_string(exit))?;
         if text.len() > LONGEST {
             write(&file, exit, durability)?;
             return remove(link);
         }
+        // Lists do without.
+        if let Ok(Some(shown)) = self.shown(id) {
+            let line = to_text(serde_json::to_string(&shown))?;
+            if text.len() + 1 + line.len() <= LONGEST {
+                text = [text, line].join("\n");
+            }
+        }
         atomic::write_link(&link, &text, durability).map_err(|source| Error::Io {
             action: "writing",
-            path: link,
+            path: link.clone(),
             source,
         })
     }
@@ -104,8 +115,13 @@ impl Containers {
 
     /// How it ended; none while it runs or was never started.
     pub(super) fn exit(&self, id: &ContainerId) -> Result<Option<ExitRecord>, Error> {
+        Ok(self.last(id)?.map(|last| last.exit))
+    }
+
+    /// The same, with what lists show of its record.
+    pub(super) fn last(&self, id: &ContainerId) -> Result<Option<Last>, Error> {
         let read = match self.read_link(id) {
-            Ok(None) => self.read(id, NAMES[1]),
+            Ok(None) => self.read(id, NAMES[1]).map(|exit| exit.map(|exit| Last { exit, shown: None })),
             other => other,
         };
         // A power cut may leave something that was not synced empty: an end nobody knows.
@@ -114,13 +130,13 @@ impl Containers {
                 use std::os::unix::fs::MetadataExt;
                 let written = fs::symlink_metadata(&path);
                 let written = written.map_or(0, |m| m.mtime() * 1_000_000_000 + m.mtime_nsec());
-                Ok(Some(ExitRecord::new(Exit::Unknown, 0, written)))
+                Ok(Some(Last { exit: ExitRecord::new(Exit::Unknown, 0, written), shown: None }))
             }
             other => other,
         }
     }
 
-    fn read_link(&self, id: &ContainerId) -> Result<Option<ExitRecord>, Error> {
+    fn read_link(&self, id: &ContainerId) -> Result<Option<Last>, Error> {
         let path = || self.dir(id).join(NAMES[0]);
         let mut buffer = [MaybeUninit::<u8>::uninit(); LONGEST + 1];
         let read = match &self.near {
@@ -129,15 +145,26 @@ impl Containers {
             }
             None => rustix::fs::readlinkat_raw(rustix::fs::CWD, path(), &mut buffer),
         };
-        match read {
-            Ok((text, _)) => {
-                let parsed = serde_json::from_slice(text).map(Some);
-                parsed.map_err(|source| Error::Damaged { path: path(), source })
-            }
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(Error::Io { action: "reading", path: path(), source: errno.into() }),
-        }
+        let text: &[u8] = match read {
+            Ok((text, _)) => text,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Error::Io { action: "reading", path: path(), source: errno.into() }),
+        };
+        let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
+        let exit = serde_json::from_slice(&text[..end]);
+        let exit = exit.map_err(|source| Error::Damaged { path: path(), source })?;
+        let shown = text.get(end + 1..).and_then(|line| serde_json::from_slice(line).ok());
+        Ok(Some(Last { exit, shown }))
     }
+}
+
+/// What is known of a container that ended.
+#[derive(Debug)]
+pub(super) struct Last {
+    /// How it ended.
+    pub exit: ExitRecord,
+    /// What lists showed of its record when it did.
+    pub shown: Option<Shown>,
 }
 
 fn remove(path: PathBuf) -> Result<(), Error> {

@@ -106,6 +106,9 @@ pub enum Error {
     },
 }
 
+/// The file of a container's record.
+const RECORD: &str = "record.json";
+
 /// Every container of one store.
 #[derive(Clone, Debug)]
 pub struct Containers {
@@ -312,9 +315,9 @@ impl Containers {
 
     /// Reads a container's record.
     pub fn record(&self, id: &ContainerId) -> Result<ContainerRecord, Error> {
-        let record: Option<ContainerRecord> = self.read_line(id, "record.json", Line::Last)?;
+        let record: Option<ContainerRecord> = self.read_line(id, RECORD, Line::Last)?;
         let record = record.ok_or_else(|| Error::NotFound(id.to_string()))?;
-        check_version(record.version, &|| self.dir(id).join("record.json"))?;
+        check_version(record.version, &|| self.dir(id).join(RECORD))?;
         Ok(record)
     }
 
@@ -658,7 +661,7 @@ fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result
 
 /// Writes `record.json` in a container's directory.
 fn write_record(dir: &Path, record: &ContainerRecord, durability: Durability) -> Result<(), Error> {
-    let path = dir.join("record.json");
+    let path = dir.join(RECORD);
     let brief = to_bytes(&path, &Brief::from(record))?;
     let bytes = [&brief[..], b"\n", &to_bytes(&path, record)?].concat();
     write_bytes(&path, &bytes, durability)

@@ -2,7 +2,9 @@
 
 use clap::{ArgAction, Args};
 
+use super::super::Failure;
 use super::limits::Limits;
+use crate::engine::build::request::Allowed;
 use crate::engine::request::RunRequest;
 
 /// What each `RUN` gets.
@@ -13,6 +15,9 @@ pub struct Running {
     /// Mount a directory of the host or a named volume for RUN
     #[arg(short, long, value_name = "[SOURCE:]DIR[:OPTIONS]")]
     volume: Vec<String>,
+    /// Let the Dockerfile do what reaches beyond its containers: network.host, security.insecure
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    allow: Vec<String>,
     /// Mount something for RUN, told in full
     #[arg(long, value_name = "type=TYPE,…")]
     mount: Vec<String>,
@@ -98,6 +103,16 @@ fn mode(text: Option<String>) -> Option<String> {
 }
 
 impl Running {
+    /// What a Dockerfile may ask for.
+    pub fn allowed(&self) -> Result<Vec<Allowed>, Failure> {
+        let allowed = |word: &String| {
+            Allowed::of_word(word).ok_or_else(|| {
+                Failure::new(format!("--allow \"{word}\": it takes network.host and security.insecure"))
+            })
+        };
+        self.allow.iter().map(allowed).collect()
+    }
+
     /// What they ask for, for every `RUN`.
     pub fn request(&self) -> RunRequest {
         let mut request = RunRequest { passwd: true, read_only_tmpfs: true, ..RunRequest::default() };
