@@ -1,14 +1,13 @@
 //! Going through a Dockerfile: stage by stage, step by step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::context::Context;
-use super::copy::{self, Verdict};
+use super::copy;
 use super::error::{Error, Failed};
 use super::mounting::Scratch;
 use super::request::{BuildRequest, ContextSource};
@@ -377,7 +376,8 @@ impl Builder<'_> {
     /// The key of a step upon a state.
     pub fn key(&self, state: &State, what: &impl Serialize) -> Digest {
         let below = state.layers.last().map(|layer| layer.chain_id);
-        Digest::of(&serde_json::to_vec(&(below, what)).unwrap_or_default())
+        let times = (self.request.times.clamp, self.request.times.exact);
+        Digest::of(&serde_json::to_vec(&(below, what, times)).unwrap_or_default())
     }
 
     /// Takes what a former build came to, if that is known and wanted.
@@ -452,17 +452,6 @@ impl Builder<'_> {
     /// When what is made now was made.
     fn made(&self) -> i64 {
         host::now()
-    }
-
-    /// What the ignore file says of a path.
-    pub fn verdict(ignore: &Ignore, path: &std::path::Path, directory: bool) -> Verdict {
-        if !ignore.excluded(path.as_os_str().as_bytes()) {
-            Verdict::Kept
-        } else if directory && !ignore.excluded_with_all(path.as_os_str().as_bytes()) {
-            Verdict::Sifted
-        } else {
-            Verdict::Hidden
-        }
     }
 
     /// Waits until nothing is left of the containers that ran.
