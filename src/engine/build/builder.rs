@@ -182,7 +182,13 @@ impl Builder<'_> {
         self.request.args.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value.clone())
     }
 
-    /// The variables about platforms; who builds and whom it is built for are the same machine.
+    /// What the image is for, if not for this machine.
+    fn target(&self) -> Platform {
+        // Flags that make no sense were refused before.
+        self.request.pull_options.platform().unwrap_or_else(|_| Platform::host())
+    }
+
+    /// The variables about platforms: of who builds, and of whom it is built for.
     fn predefined(&self, name: &str) -> Option<String> {
         let (side, what) =
             ["TARGET", "BUILD"].iter().find_map(|side| Some((side, name.strip_prefix(side)?)))?;
@@ -191,7 +197,7 @@ impl Builder<'_> {
         {
             return Some(given);
         }
-        let platform = Platform::host();
+        let platform = if *side == "TARGET" { self.target() } else { Platform::host() };
         match what {
             "PLATFORM" => Some(platform.to_string()),
             "OS" => Some(platform.os),
@@ -217,8 +223,7 @@ impl Builder<'_> {
             return Ok(State::of_stage(done));
         }
         if base == "scratch" {
-            let platform = Platform::host();
-            return Ok(State::scratch(platform.architecture, platform.os));
+            return Ok(State::scratch(self.target()));
         }
         let platform = stage.platform.as_deref().map(|platform| self.expand_global(platform)).transpose()?;
         // An architecture alone is one of this system's.

@@ -197,6 +197,33 @@ fn what_run_gets() {
     nothing_is_left(&umiak);
 }
 
+#[test]
+fn for_another_machine() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let text = "ARG TARGETPLATFORM\nFROM scratch\nARG TARGETARCH\nARG BUILDARCH\nLABEL for=$TARGETARCH on=$BUILDARCH all=$TARGETPLATFORM\nCOPY Dockerfile /\n";
+    let dir = context(&umiak, &[("Dockerfile", text)]);
+    let told = |options: &[&str]| {
+        build(&umiak, &dir, &[&["-q", "-t", "made"], options].concat()).ok();
+        umiak.inspect("made", "{{.Os}}/{{.Architecture}} {{.Labels.for}}")
+    };
+    let own = told(&[]);
+    let machine = own.rsplit(' ').next().unwrap().to_owned();
+    assert_eq!(own, format!("linux/{machine} {machine}"));
+    assert_eq!(umiak.inspect("made", "{{.Labels.on}}"), machine);
+    assert_eq!(told(&["--platform", "linux/s390x"]), "linux/s390x s390x");
+    assert_eq!(told(&["--arch", "riscv64"]), "linux/riscv64 riscv64");
+    for (options, part) in [
+        (&["--platform", "strange"][..], "strange"),
+        (&["--platform", "linux/arm64", "--arch", "arm64"], "--platform"),
+    ] {
+        build(&umiak, &dir, options).exits(125).tells(part);
+    }
+    // What is here is for this machine; another is asked for, and there is none.
+    write(&dir, "Dockerfile", "FROM busybox\n");
+    build(&umiak, &dir, &["--pull=never", "--platform", "linux/s390x"]).exits(125).tells("busybox");
+}
+
 /// As those of `run`: kept, or refused; never passed over. That they are kept is tried in a machine that delegates
 /// control groups (`tests/guest/build.sh`).
 #[test]
