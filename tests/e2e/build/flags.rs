@@ -198,6 +198,44 @@ fn what_run_gets() {
 }
 
 #[test]
+fn what_reaches_out_is_allowed_first() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    for (line, word) in [
+        ("RUN --network=host ls /sys/class/net > /seen", "network.host"),
+        ("RUN --security=insecure grep CapEff /proc/self/status > /seen", "security.insecure"),
+    ] {
+        let dir = context(&umiak, &[("Dockerfile", &format!("FROM busybox\n{line}\n"))]);
+        build(&umiak, &dir, &["-q"]).exits(125).tells("line 2").hints(word);
+        build(&umiak, &dir, &["-q", "-t", "made", "--allow", word]).ok();
+        assert!(!sh(&umiak, "made", "cat /seen").is_empty());
+    }
+    let dir = context(
+        &umiak,
+        &[("Dockerfile", "FROM busybox\nRUN --network=none ls /sys/class/net | xargs > /seen\n")],
+    );
+    umiak.run(&["build", "-q", "-t", "made", dir.to_str().unwrap()]).ok();
+    assert_eq!(sh(&umiak, "made", "cat /seen"), "lo");
+    build(&umiak, &dir, &["--allow", "all"]).exits(125).tells("network.host");
+}
+
+#[test]
+fn ids_of_steps() {
+    requires!(Need::Image("busybox"), Need::ManyIds);
+    let umiak = Umiak::with_busybox();
+    let text = "FROM busybox\nRUN cat /proc/self/uid_map > /map; touch /x; chown 5:6 /x\nRUN stat -c '%u %g' /x > /seen\n";
+    let dir = context(&umiak, &[("Dockerfile", text)]);
+    // Whatever ids a step has outside: the image has those that the step sees.
+    for options in
+        [&["--userns", "host"][..], &["--userns-uid-map", "0:1:1000", "--userns-gid-map", "0:1:1000"]]
+    {
+        build(&umiak, &dir, &[&["-q", "--no-cache", "-t", "made"], options].concat()).ok();
+        assert_eq!(sh(&umiak, "made", "cat /seen; stat -c '%u %g' /x /seen"), "5 6\n5 6\n0 0", "{options:?}");
+    }
+    nothing_is_left(&umiak);
+}
+
+#[test]
 fn for_another_machine() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
