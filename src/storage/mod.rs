@@ -31,7 +31,7 @@ pub use artifacts::ArtifactRecord;
 pub use images::{ContainerConfig, ImageList, ImageRecord, LayerRef, ListEntry};
 pub use layers::{LayerFiles, LayerRecord, LayerSlot, Ownership, StagedLayer};
 pub use paths::Paths;
-pub use store::{FORMAT, Pins, Store, StoreLock};
+pub use store::{BUILDING, FORMAT, Pins, Store, StoreLock};
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]

@@ -33,6 +33,9 @@ pub struct Store {
     pub(super) ownership: Option<Ownership>,
 }
 
+/// In the volatile part: a locked directory for each build that goes on, with the secrets of its steps.
+pub const BUILDING: &str = "builds";
+
 /// A held lock of the whole store; dropping it releases it.
 #[derive(Debug)]
 pub struct StoreLock {
@@ -187,7 +190,10 @@ impl Store {
             let _ = self.bury(&entry.path());
         }
         let staging = self.path("staging");
-        for entry in fs::read_dir(&staging).context("listing", &staging)?.flatten() {
+        let staged = fs::read_dir(&staging).context("listing", &staging)?;
+        // That of builds may not be there.
+        let building = fs::read_dir(self.paths.runroot.join(BUILDING)).into_iter().flatten();
+        for entry in staged.chain(building).flatten() {
             let path = entry.path();
             // Not one that would make the file: this entry may have been published since.
             let Ok(Some(lock)) = Lock::try_exclusive_existing(&path) else { continue };

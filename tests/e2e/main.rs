@@ -23,6 +23,7 @@ mod files;
 mod flags;
 mod friendly;
 mod health;
+mod hostile_builds;
 mod images;
 mod ladder;
 mod lifecycle;

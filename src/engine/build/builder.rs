@@ -85,7 +85,10 @@ impl Builder<'_> {
             let stage = &file.stages[*index];
             self.file =
                 Dockerfile { escape: file.escape, arguments: file.arguments.clone(), ..Default::default() };
-            last = self.stage(&file, stage, *index, number)?;
+            last = match self.done.get(index) {
+                Some(done) => done.clone(),
+                None => self.stage(&file, stage, *index, number)?,
+            };
             self.done.insert(*index, last.clone());
         }
         self.file = file;
@@ -319,10 +322,16 @@ impl Builder<'_> {
 
     /// What a `--from` means, in a stage. What is no stage and no other context is an image.
     pub fn source(&mut self, word: &str, file: &Dockerfile, index: usize) -> Result<From, Failed> {
-        if let Some(found) = stages::find(&file.stages, word, index, true)
-            && let Some(done) = self.done.get(&found)
-        {
-            return Ok(From::State(Box::new(done.clone())));
+        if let Some(found) = stages::find(&file.stages, word, index, true) {
+            if !self.done.contains_key(&found) {
+                // Only now it is known that it is needed: a variable has its name, or the base's `ONBUILD`.
+                let state = self.stage(file, &file.stages[found], found, None);
+                let state = state.map_err(|error| Failed::Stage(Box::new(error)))?;
+                self.done.insert(found, state);
+            }
+            if let Some(done) = self.done.get(&found) {
+                return Ok(From::State(Box::new(done.clone())));
+            }
         }
         let named = self.request.contexts.iter().rev().find(|(context, _)| context == word);
         if let Some((_, value)) = named.filter(|(_, value)| {

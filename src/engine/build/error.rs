@@ -130,6 +130,9 @@ pub enum Failed {
     /// It reaches beyond the container, and the user has not said that it may.
     #[error("{0} is not allowed")]
     NotAllowed(&'static str, Allowed),
+    /// A stage that it takes files of.
+    #[error(transparent)]
+    Stage(Box<Error>),
     /// Known, and not done here.
     #[error("{0} is not supported yet")]
     Unsupported(String),
@@ -190,6 +193,7 @@ impl Error {
             Self::Step { source, .. } => match &**source {
                 Failed::Ended { code, .. } | Failed::NotStarted { code, .. } => *code,
                 Failed::Engine(error) => error.exit_code(),
+                Failed::Stage(error) => error.exit_code(),
                 _ => 125,
             },
             _ => 125,
@@ -204,6 +208,7 @@ impl Failed {
                 hint.clone()
             }
             Self::Engine(error) => error.hint(),
+            Self::Stage(error) => error.hint(),
             Self::NotAllowed(_, allowed) => {
                 Some(format!("--allow {} lets the Dockerfile do that", allowed.word()))
             }

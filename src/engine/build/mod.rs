@@ -6,6 +6,7 @@ pub mod context;
 pub mod copy;
 pub mod error;
 mod finish;
+mod keys;
 mod mounting;
 pub mod output;
 pub mod prune;
@@ -87,6 +88,8 @@ impl Engine {
 
     fn build_here<'a>(&'a self, request: &'a BuildRequest, face: Face<'a>) -> Result<ImageRecord, Error> {
         self.sweep_steps();
+        // What cannot be removed now can be by the next build.
+        drop(self.store.clone().with_mapping(self.default_mapping()).sweep());
         let tags = request.tags.iter().map(|tag| commit::full_name(Some(tag))).collect::<Result<Vec<_>, _>>();
         let names: Vec<String> = tags?.into_iter().flatten().collect();
         let store = self.store.clone().with_ownership(self.ownership());

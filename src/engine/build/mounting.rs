@@ -16,6 +16,7 @@ use crate::engine::images::Failure;
 use crate::engine::mounts;
 use crate::image::dockerfile::Mount;
 use crate::security::idmap::RungKind;
+use crate::storage::BUILDING;
 use crate::storage::containers::MountRecord;
 use crate::sys::atomic;
 use crate::sys::lock::Lock;
@@ -25,7 +26,7 @@ use crate::sys::path::Root;
 const LARGEST_SECRET: u64 = 500 << 10;
 
 /// A directory for what only this build may have: it goes with it. That of a build that was killed has a lock that is
-/// free, and anybody may remove it.
+/// free: [`crate::storage::Store::sweep`] removes it.
 #[derive(Debug)]
 pub(super) struct Scratch {
     path: PathBuf,
@@ -33,19 +34,14 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one in the volatile part of the store, where secrets may be, and removes those that others left.
+    /// Makes one in the volatile part of the store, where secrets may be.
     pub fn new(runroot: &Path) -> Result<Self, Failed> {
-        let dir = runroot.join("builds");
+        let dir = runroot.join(BUILDING);
         let failed = |action| {
             let path = dir.clone();
             move |source| Failed::File { action, path, source }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed("creating"))?;
-        for entry in fs::read_dir(&dir).map_err(failed("listing"))?.flatten() {
-            if let Ok(Some(_lock)) = Lock::try_exclusive_existing(&entry.path()) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
         Self::within(&dir, "")
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::builder::{Builder, From, is_proxy};
 use super::copy::{self, Directory, Fetched, Job, Origin, Remote};
 use super::error::Failed;
+use super::keys;
 use super::mounting::{Mounted, Mounting, Source};
 use super::request::Allowed;
 use super::state::State;
@@ -44,6 +45,7 @@ impl Builder<'_> {
         let what = json!({
             "run": words, "env": state.env(), "args": args, "user": state.user(), "workdir": state.workdir(),
             "mounts": mounted.words, "network": run.network, "security": run.security,
+            "with": keys::surroundings(self.request),
             "heredocs": run.heredocs.iter().map(|heredoc| &heredoc.text).collect::<Vec<_>>(),
         });
         let key = self.key(state, &what);
@@ -78,6 +80,9 @@ impl Builder<'_> {
             let workdir = state.workdir();
             let mounting = Mounting { engine: self.engine, request: self.request, scratch, workdir };
             mounting.add(&mut mounted, mount, source.as_ref())?;
+            if let Some(From::Context(context)) = &from {
+                mounted.words.push(self.content(context, mount, state));
+            }
         }
         Ok(mounted)
     }
@@ -226,7 +231,7 @@ impl Builder<'_> {
         let job = Job { copy, origin, fetched: &fetched, below: &below, workdir: &workdir, times, now };
         let examined = self.apart(|| job.examine().map_err(|error| error.told()))?;
         let by = format!("/bin/sh -c #(nop) {}", step.text);
-        let key = self.key(state, &json!({ "copy": examined.digest }));
+        let key = self.key(state, &json!({ "copy": examined.digest, "times": keys::times(self.request) }));
         for warning in &examined.warnings {
             (self.face.tell)(super::Told::Warning(warning.clone()));
         }
@@ -245,20 +250,30 @@ impl Builder<'_> {
         self.take_new(state, &key, spooled, (&by, &step.text))
     }
 
-    /// The directory of `WORKDIR` is made if it is not there.
+    /// The directory of `WORKDIR` is made if it is not there, and is then that of `USER`.
     pub(super) fn workdir(&mut self, state: &mut State, step: &Step) -> Result<(), Failed> {
         let by = format!("/bin/sh -c #(nop) {}", step.text);
         let path = state.workdir().to_owned();
-        let key = self.key(state, &json!({ "workdir": path }));
+        let below = self.trees(state);
+        let user = state.user().to_owned();
+        let owner = self.apart(|| match &*user {
+            "" => Ok((0, 0)),
+            user => match copy::user_of(&below, user) {
+                // Who nobody knows is told when something is to run as him.
+                Err(copy::Error::Owner { .. }) => Ok((0, 0)),
+                other => other.map_err(|error| error.told()),
+            },
+        })?;
+        let key =
+            self.key(state, &json!({ "workdir": path, "owner": owner, "times": keys::times(self.request) }));
         if self.take_former(state, &key, &by)? {
             return Ok(());
         }
-        let below = self.trees(state);
         let now = u64::try_from(self.now / 1_000_000_000).unwrap_or(0);
         let times = self.request.times;
         let target = create::spool_file(&self.store)?;
         let made = self.apart(|| {
-            let directory = Directory { path: &path, below: &below, owner: (0, 0), times, now };
+            let directory = Directory { path: &path, below: &below, owner, times, now };
             let out = BufWriter::with_capacity(1 << 13, Spool::new(&target));
             directory.write(out).map_err(|error| error.told())?.map(finish).transpose()
         })?;
