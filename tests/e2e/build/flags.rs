@@ -227,7 +227,7 @@ fn ids_of_steps() {
     let dir = context(&umiak, &[("Dockerfile", text)]);
     // Whatever ids a step has outside: the image has those that the step sees.
     for options in
-        [&["--userns", "host"][..], &["--userns-uid-map", "0:1:1000", "--userns-gid-map", "0:1:1000"]]
+        [&["--userns", "host"][..], &["--userns-uid-map", "0:1:65535", "--userns-gid-map", "0:1:65535"]]
     {
         build(&umiak, &dir, &[&["-q", "--no-cache", "-t", "made"], options].concat()).ok();
         assert_eq!(sh(&umiak, "made", "cat /seen; stat -c '%u %g' /x /seen"), "5 6\n5 6\n0 0", "{options:?}");

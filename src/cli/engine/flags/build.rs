@@ -89,7 +89,7 @@ pub struct Description {
     #[arg(long, value_name = "NAME")]
     unsetenv: Vec<String>,
     /// How the image is described: oci or docker (default: $BUILDAH_FORMAT, or oci)
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(id = "form", long = "format", value_name = "FORMAT")]
     format: Option<String>,
     /// Keep no history
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
