@@ -24,6 +24,7 @@ fn what_is_not_done_is_refused() {
         "--hooks-dir=x",
         "--isolation=chroot",
         "--jobs=2",
+        "--layer-label=x",
         "--load=false",
         "--no-cache-filter=x",
         "--os-feature=x",
