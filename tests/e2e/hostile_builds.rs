@@ -122,3 +122,53 @@ fn secrets_of_killed_builds_go_with_the_next_command() {
         .output();
     assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
 }
+
+/// Swaps two names of a directory as fast as it can until it is dropped.
+struct Swapping {
+    end: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Swapping {
+    fn of(dir: &Path, one: &str, other: &str) -> Self {
+        let end = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (ended, one, other) = (end.clone(), dir.join(one), dir.join(other));
+        let work = move || {
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, exchange).unwrap();
+            }
+        };
+        Self { end, thread: Some(std::thread::spawn(work)) }
+    }
+}
+
+impl Drop for Swapping {
+    fn drop(&mut self) {
+        self.end.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn links_put_in_the_place_of_what_is_mounted_do_not_lead_out() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let text = "FROM busybox\nRUN --mount=type=bind,source=d,target=/m ls /m\n";
+    let dir = context(&umiak, "context", text);
+    std::fs::create_dir(dir.join("d")).unwrap();
+    std::fs::write(dir.join("d/of-the-context"), "").unwrap();
+    let outside = umiak.dir.join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("of-the-host"), "").unwrap();
+    std::os::unix::fs::symlink(&outside, dir.join("l")).unwrap();
+    let swapping = Swapping::of(&dir, "d", "l");
+    for _ in 0..15 {
+        // It succeeds, or finds nothing.
+        let told = build(&umiak, &dir, &["--no-cache"]);
+        assert!(matches!(told.code, Some(0 | 125)), "{:?}: {}", told.code, told.stderr);
+        told.lacks("of-the-host");
+    }
+    drop(swapping);
+    umiak.check_nothing_left();
+}

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Stat};
 use super::request::Times;
 use crate::image::pack::Packer;
 use crate::sys::merged::{Level, Tree};
-use crate::sys::visit::{Content, Found};
+use crate::sys::visit::{self, Content, Found};
 
 /// Writes what changed, but for directories of which only the time is another: files that came and went again leave
 /// that, and so does everything that we mount.
@@ -19,13 +19,10 @@ pub(in crate::engine) struct Changes<'a, 'p, W: Write> {
     lower: &'a [Tree],
     times: Times,
     /// Directories that are as they were, each within the one before, until something in them is not.
-    pending: Vec<Directory>,
+    pending: Vec<(PathBuf, Stat, Attributes)>,
     /// How many files were written.
     pub count: u64,
 }
-
-/// A directory that may not be told: its path, what it is, its attributes.
-type Directory = (PathBuf, Stat, Vec<(OsString, Vec<u8>)>);
 
 impl<'a, 'p, W: Write> Changes<'a, 'p, W> {
     pub(in crate::engine) fn new(packer: &'a mut Packer<'p, W>, lower: &'a [Tree], times: Times) -> Self {
@@ -62,8 +59,11 @@ impl<'a, 'p, W: Write> Changes<'a, 'p, W> {
             before.st_mode == found.stat.st_mode
                 && (before.st_uid, before.st_gid) == (found.stat.st_uid, found.stat.st_gid)
         };
-        // What has attributes is rare: it is always written.
-        Ok(found.attributes.is_empty() && before.is_some_and(same))
+        if !before.is_some_and(same) {
+            return Ok(false);
+        }
+        // What has attributes is rare, but where owners are kept in them.
+        Ok(found.attributes.is_empty() || attributes_of(self.lower, found.path)? == sorted(&found.attributes))
     }
 }
 
@@ -93,6 +93,24 @@ fn stat_of(trees: &[Tree], path: &Path) -> io::Result<Option<Stat>> {
         }
     }
     Ok(level.find(last)?.map(|entry| entry.stat))
+}
+
+type Attributes = Vec<(OsString, Vec<u8>)>;
+
+fn sorted(attributes: &Attributes) -> Attributes {
+    let mut attributes = attributes.clone();
+    attributes.sort();
+    attributes
+}
+
+/// The attributes, sorted, of a directory of merged trees (the topmost first) that is there.
+fn attributes_of(trees: &[Tree], path: &Path) -> io::Result<Attributes> {
+    let mut level = Level::open(trees)?;
+    for name in names(path) {
+        let entry = level.find(&name)?.ok_or(io::ErrorKind::NotFound)?;
+        level = level.enter(&name, &entry)?;
+    }
+    Ok(sorted(&visit::look_at_directory(&level)?.attributes))
 }
 
 /// The parts of a path that are names.
@@ -135,6 +153,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("umiak-changes-{}", std::process::id()));
         let (upper, lower) = (dir.join("upper"), dir.join("lower"));
         for path in [
+            "lower/kept",
+            "upper/kept",
             "lower/etc/ssl",
             "lower/var/log",
             "lower/opt",
@@ -147,6 +167,12 @@ mod tests {
         }
         fs::write(upper.join("var/log/a"), "a").unwrap();
         fs::set_permissions(upper.join("opt"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        for (path, value) in
+            [("lower/kept", "1"), ("upper/kept", "1"), ("lower/etc", "1"), ("upper/etc", "2")]
+        {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(dir.join(path), "user.umiak-test", value.as_bytes(), flags).unwrap();
+        }
         let tree = |path: &Path| Tree { path: path.to_owned(), plain: false };
         let lower = [tree(&lower)];
         assert_eq!(
@@ -158,13 +184,16 @@ mod tests {
         let times = Times { clamp: Some(7), exact: true, ..Times::default() };
         let mut changes = Changes::new(&mut packer, &lower, times);
         visit_layer(&tree(&upper), &lower, false, &mut |found| changes.take(found)).unwrap();
-        assert_eq!(changes.count, 6);
+        assert_eq!(changes.count, 7);
         let bytes = packer.finish().unwrap();
         let mut archive = tar::Archive::new(&*bytes);
         let entries: Vec<_> = archive.entries().unwrap().map(|entry| entry.unwrap()).collect();
         assert!(entries.iter().all(|entry| entry.header().mtime().unwrap() == 7));
         let names: Vec<PathBuf> = entries.iter().map(|entry| entry.path().unwrap().into_owned()).collect();
-        assert_eq!(names, ["new/", "new/empty/", "opt/", "var/", "var/log/", "var/log/a"].map(PathBuf::from));
+        assert_eq!(
+            names,
+            ["etc/", "new/", "new/empty/", "opt/", "var/", "var/log/", "var/log/a"].map(PathBuf::from)
+        );
         fs::remove_dir_all(&dir).unwrap();
     }
 }

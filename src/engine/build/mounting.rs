@@ -158,12 +158,18 @@ impl Mounting<'_> {
                 // Resolved beneath the context: a link that leads out of it leads to what has that name in it.
                 let found =
                     root.open_in(Path::new(below), OFlags::PATH, 0).and_then(|found| root.place_of(found));
-                let place =
-                    found.and_then(|found| Ok(root.path()?.join(found.strip_prefix("/").unwrap_or(&found))));
-                let path = place.map_err(|error| Self::failed("bind", format!("\"{below}\": {error}")))?;
+                let place = found.and_then(|found| Ok((root.path()?, found)));
+                let (path, found) =
+                    place.map_err(|error| Self::failed("bind", format!("\"{below}\": {error}")))?;
+                let found = found.into_os_string().into_string();
+                let found =
+                    found.map_err(|path| Self::failed("bind", format!("the path {path:?} is no UTF-8")))?;
                 // What the step writes is its own, and gone when it ends.
                 let options: &[&str] = if read_only { &["ro"] } else { &["O"] };
-                into.mounts.push(Self::record("bind", path, &target, options)?);
+                let mut record = Self::record("bind", path, &target, options)?;
+                // Resolved once more when it is mounted, so that nothing is won by putting a link in its place now.
+                record.subpath = Some(mounts::clean(&found)).filter(|path| path != "/");
+                into.mounts.push(record);
                 Ok(())
             }
             Some(Source::State(state)) => {

@@ -166,10 +166,12 @@ impl State {
         self.env().into_iter().find_map(of_env).or_else(of_args)
     }
 
-    /// Gives an `ARG` its value.
+    /// Gives an `ARG` its value. One that is told again without any keeps what it had.
     pub fn set_arg(&mut self, name: &str, value: Option<String>) {
-        self.args.retain(|(known, _)| known != name);
-        self.args.extend(value.map(|value| (name.to_owned(), value)));
+        if let Some(value) = value {
+            self.args.retain(|(known, _)| known != name);
+            self.args.push((name.to_owned(), value));
+        }
     }
 
     /// The variables of `ARG`s that a command sees, as `NAME=value`.
@@ -335,7 +337,7 @@ mod tests {
         assert_eq!(state.lookup("C"), None);
         assert_eq!(state.visible_args(), ["B=3"]);
         state.set_arg("B", None);
-        assert!(state.visible_args().is_empty());
+        assert_eq!(state.visible_args(), ["B=3"], "it is told again, and has what it had");
         assert!(State::of_stage(&state).args.is_empty());
     }
 

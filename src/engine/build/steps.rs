@@ -120,7 +120,6 @@ impl Builder<'_> {
             self.request.args.iter().filter(|(name, _)| is_proxy(name)).map(|(n, v)| format!("{n}={v}")),
         );
         request.env.extend(state.visible_args());
-        request.env.extend(mounted.env.iter().cloned());
         request.image.clone_from(&state.base);
         request.build = Some(BuildStep { mounts: mounted.mounts.clone() });
         match run.network.as_deref() {
@@ -137,7 +136,13 @@ impl Builder<'_> {
             self.allowed("RUN --security=insecure", Allowed::Insecure)?;
             request.privileged = true;
         }
-        let (record, lock) = engine.create(&request, Some(&standing_for(state)))?;
+        let (mut record, lock) = engine.create(&request, Some(&standing_for(state)))?;
+        // Secrets among them are not written to the disk: only who starts the container knows of them.
+        for item in &mounted.env {
+            let name = item.split('=').next();
+            record.config.env.retain(|known| known.split('=').next() != name);
+            record.config.env.push(item.clone());
+        }
         let id = record.id.clone();
         self.ended.push(id.clone());
         let destinations: Vec<String> =
