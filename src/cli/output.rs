@@ -202,6 +202,39 @@ impl Listing<'_> {
         Ok(table(&lines.collect::<Result<Vec<_>, _>>()?))
     }
 
+    /// The default columns of many things, by their fields' texts: what [`Listing::render_made`] gives without a
+    /// format, in a third of the time.
+    pub fn render_default<T>(
+        &self,
+        heading: bool,
+        things: &[T],
+        field: impl Fn(&T, &str) -> Value,
+    ) -> String {
+        let fields: Vec<String> = template_fields(self.default).collect();
+        let mut lines = Vec::with_capacity(things.len() + 1);
+        if heading {
+            let known = |field: &String| self.headers.iter().find(|(name, _)| name == field);
+            let titles = fields
+                .iter()
+                .map(|field| known(field).map_or_else(|| title(field), |(_, t)| (*t).to_owned()));
+            lines.push(titles.collect::<Vec<_>>().join("\t"));
+        }
+        for thing in things {
+            let mut line = String::with_capacity(128);
+            for (column, name) in fields.iter().enumerate() {
+                if column > 0 {
+                    line.push('\t');
+                }
+                match field(thing, name) {
+                    Value::String(text) => line.push_str(&text),
+                    other => line.push_str(&other.to_string()),
+                }
+            }
+            lines.push(line);
+        }
+        table(&lines)
+    }
+
     /// The row that renders to the header: each field's value is its title.
     fn header(&self, row: Option<&Value>) -> Value {
         let mut header = Map::new();
@@ -271,6 +304,7 @@ fn title(field: &str) -> String {
 /// Lines whose cells are parted by tabs, laid out like Podman's tabwriter: each column but the
 /// last is at least 12 wide and ends in at least two spaces.
 pub fn table(lines: &[String]) -> String {
+    const SPACES: &str = "                                ";
     let lines: Vec<Cow<'_, str>> = lines.iter().map(|line| shown(line)).collect();
     let rows = || lines.iter().flat_map(|line| line.split('\n'));
     // Most texts are plain: their bytes are their characters.
@@ -293,7 +327,12 @@ pub fn table(lines: &[String]) -> String {
         while let Some((column, cell)) = cells.next() {
             text.push_str(cell);
             if cells.peek().is_some() {
-                text.extend(std::iter::repeat_n(' ', widths[column] - width(cell)));
+                let mut missing = widths[column] - width(cell);
+                while missing > 0 {
+                    let some = missing.min(SPACES.len());
+                    text.push_str(&SPACES[..some]);
+                    missing -= some;
+                }
             }
         }
         text.push('\n');
@@ -325,6 +364,10 @@ ba9876543210  b                             db
 ";
         assert_eq!(LISTING.render(None, true, &rows()).unwrap(), expected);
         assert_eq!(LISTING.render(Some("table"), true, &rows()).unwrap(), expected);
+        for heading in [true, false] {
+            let plain = LISTING.render_default(heading, &rows(), |row, name| row[name].clone());
+            assert_eq!(plain, LISTING.render(None, heading, &rows()).unwrap());
+        }
         let body = expected.split_once('\n').unwrap().1;
         assert_eq!(LISTING.render(None, false, &rows()).unwrap(), body);
         assert_eq!(LISTING.render(None, true, &[]).unwrap(), "CONTAINER ID  IMAGE       NAMES\n");

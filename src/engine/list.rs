@@ -490,7 +490,8 @@ impl Listed {
         fields.0.iter().map(value).collect::<serde_json::Map<_, _>>().into()
     }
 
-    fn field(&self, name: &str, now: Timestamp, truncate: bool) -> Value {
+    /// One field of it.
+    pub fn field(&self, name: &str, now: Timestamp, truncate: bool) -> Value {
         let record = &self.record;
         let created = timestamp(record.created);
         match name {

@@ -14,6 +14,7 @@ pub mod protocol;
 mod remember;
 mod restart;
 mod rewire;
+mod streams;
 mod supervise;
 
 use std::cell::{Cell, RefCell};
@@ -25,14 +26,12 @@ use std::time::{Duration, Instant};
 use self::answers::Answers;
 use self::care::{Care, Checks};
 use self::health::Course;
-use self::journal::JournalWriter;
-use self::log::{Keeper, LogWriter};
 use self::oom::OomWatch;
 use self::protocol::Event as Told;
 use self::restart::Backoff;
+use self::streams::{open_log, pass, streams};
 use self::supervise::{Streams, Supervisor};
 use crate::base::report;
-use crate::base::template::Template;
 use crate::cgroup::Unit;
 use crate::network::birth::{self, Namespaces, Relay};
 use crate::network::nft::QueueKind;
@@ -40,8 +39,8 @@ use crate::network::plan::{Network, NetworkPlan};
 use crate::network::shared;
 use crate::runtime::{self, CreateRequest, Created, Stdio};
 use crate::storage::containers::{
-    ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthConfig, HealthRun, LogDriver,
-    NamespaceMode, PreparedState, RestartPolicy, RunEndpoint, RunState,
+    ContainerConfig, ContainerRecord, Containers, Exit, ExitRecord, HealthConfig, HealthRun, NamespaceMode,
+    PreparedState, RestartPolicy, RunEndpoint, RunState,
 };
 use crate::storage::events::{Event, EventLog};
 use crate::sys::atomic::{self, Durability};
@@ -479,41 +478,6 @@ fn endpoint(plan: &NetworkPlan) -> Option<RunEndpoint> {
         .then(|| RunEndpoint { addresses: eth0.addresses.clone(), gateways: eth0.gateways.clone() })
 }
 
-/// Who keeps the output; none if nobody does.
-fn open_log(job: &Job) -> io::Result<Option<Keeper>> {
-    let config = &job.record.config.log;
-    match config.driver {
-        LogDriver::K8sFile | LogDriver::JsonFile => {
-            let path = job.containers.log_path(&job.record);
-            let log = LogWriter::open(&path, config.size_max, config.file_max.unwrap_or(1))?;
-            Ok(Some(Keeper::File(log)))
-        }
-        LogDriver::Journald => {
-            let socket = journal::connect(journal::SOCKET.as_ref())?;
-            let tag = config.tag.as_deref().map(|tag| render(tag, &job.record)).transpose()?;
-            let tag = tag.unwrap_or_default();
-            Ok(Some(Keeper::Journal(JournalWriter::new(socket, &job.record, &tag))))
-        }
-        LogDriver::Passthrough | LogDriver::None => Ok(None),
-    }
-}
-
-/// A tag, with the names that Docker and Podman have for what can be in it.
-fn render(tag: &str, record: &ContainerRecord) -> io::Result<String> {
-    let image = record.image_id.map(|id| id.hex()).unwrap_or_default();
-    let data = serde_json::json!({
-        "ID": record.id.short(),
-        "Id": record.id,
-        "FullID": record.id,
-        "Name": record.name,
-        "ImageName": record.image_name(),
-        "ImageID": image.get(..12).unwrap_or_default(),
-        "ImageFullID": image,
-        "Image": image,
-    });
-    Template::parse(tag).and_then(|template| template.render(&data)).map_err(io::Error::other)
-}
-
 /// Watches a run to its end, and records that; whether another one follows.
 fn watch(job: &mut Job, supervisor: &mut Supervisor, run: Run) -> Result<(ExitRecord, bool), Error> {
     let Run { created, state, relay, answers } = run;
@@ -779,30 +743,4 @@ fn exit_of(status: ExitStatus) -> Exit {
         ExitStatus::Code(code) => Exit::Code(code),
         ExitStatus::Signal(signal) => Exit::Signal(signal),
     }
-}
-
-/// The command's streams for the program. Kept for a further run.
-fn pass([stdin, stdout, stderr]: &[OwnedFd; 3]) -> io::Result<Stdio> {
-    Ok(Stdio::Fds { stdin: stdin.try_clone()?, stdout: stdout.try_clone()?, stderr: stderr.try_clone()? })
-}
-
-/// The program's ends of its streams, and ours.
-fn streams(config: &ContainerConfig, stdin: Option<OwnedFd>) -> io::Result<(Stdio, Streams)> {
-    if config.tty {
-        return Ok((Stdio::Terminal, Streams::default()));
-    }
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-    let (stdout_read, stdout) = pipe()?;
-    let (stderr_read, stderr) = pipe()?;
-    let mut streams = Streams { stdout: Some(stdout_read), stderr: Some(stderr_read), ..Streams::default() };
-    let stdin = match stdin {
-        Some(read) => read,
-        None if config.interactive => {
-            let (read, write) = pipe()?;
-            streams.stdin = Some(write);
-            read
-        }
-        None => std::fs::File::open("/dev/null")?.into(),
-    };
-    Ok((Stdio::Fds { stdin, stdout, stderr }, streams))
 }

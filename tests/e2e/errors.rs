@@ -10,7 +10,6 @@ use crate::support::{Need, Umiak, eventually, images};
 fn unknown_and_unsupported_words() {
     let umiak = Umiak::new();
     umiak.run(&["rnu"]).exits(125).tells("unknown command `rnu`").hints("run");
-    umiak.run(&["build", "."]).exits(125).tells("`umiak build` is not supported yet");
     umiak.run(&["pod", "create"]).exits(125).tells("`umiak pod create` is not supported yet");
     umiak.run(&["run", "--gpus", "all", "x"]).exits(125).tells("`--gpus` of `run` is not supported yet");
     umiak.run(&["run", "--gpus", "x"]).exits(125).tells("`--gpus` of `run` is not supported yet");

@@ -23,8 +23,8 @@ use crate::engine::export::Archive;
 use crate::engine::images::{PullOptions, PullPolicy};
 use crate::engine::lists::AddOptions;
 use crate::engine::{self, Engine, commit};
+use crate::image::PushOptions;
 use crate::image::rewrite::Form;
-use crate::image::{Platform, PushOptions};
 use crate::storage::ImageRecord;
 
 /// Build an image out of a Dockerfile.
@@ -147,24 +147,16 @@ impl Bases {
             .with_hint("build for each, with --manifest NAME, which puts them into one list"));
         }
         let this = self.clone();
-        Ok(PullOptions {
+        let options = PullOptions {
             platform: this.platform.filter(|platform| !platform.is_empty()),
             os: this.os,
             arch: this.arch,
             variant: this.variant,
             reach: this.access.reach(Some(&self.retry))?,
             signature_policy: this.signature_policy,
-        })
-    }
-
-    /// Says so if what is built cannot run here: only `RUN` suffers from that.
-    fn warn(&self) {
-        let platform: Option<Platform> = self.platform.as_deref().and_then(|text| text.parse().ok());
-        let asked = platform.map(|platform| platform.architecture).or(self.arch.clone());
-        let Some(architecture) = asked else { return };
-        if let Some(missing) = foreign(&architecture) {
-            output::warning(&missing);
-        }
+        };
+        options.platform().map_err(engine::Error::from)?;
+        Ok(options)
     }
 }
 
@@ -224,9 +216,7 @@ impl BuildArgs {
             from: None,
             target: None,
             tags: self.results.tag.clone(),
-            manifest: None,
             labels: Vec::new(),
-            layer_labels: Vec::new(),
             annotations: Vec::new(),
             unset_annotations: Vec::new(),
             env: Vec::new(),
@@ -463,7 +453,9 @@ pub fn run(args: BuildArgs, globals: &Globals) -> Outcome {
     if let Some(name) = &args.results.manifest {
         commit::full_name(Some(name)).map_err(engine::Error::from)?;
     }
-    args.bases.warn();
+    // Only RUN suffers from it.
+    let platform = request.pull_options.platform().map_err(engine::Error::from)?;
+    foreign(&platform.architecture).inspect(|missing| output::warning(missing));
     let engine = globals.engine()?;
     let files = Files::create(&args.results)?;
     let stdout_taken = outputs.iter().any(Output::is_stdout);

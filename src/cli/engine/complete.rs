@@ -205,6 +205,9 @@ fn values(arg: &Arg, before: &[String]) -> Vec<Offer> {
     match arg.get_id().as_str() {
         "network" => [words(&["default", "host", "none"]), names(Named::Networks, before)].concat(),
         "format" => words(&["json", "table"]),
+        "form" => words(&["docker", "oci"]),
+        "progress" => words(&["auto", "plain", "quiet"]),
+        "allow" => words(&["network.host", "security.insecure"]),
         "pull" => words(&["always", "missing", "never", "newer"]),
         "restart" => words(&["always", "no", "on-failure", "unless-stopped"]),
         "signal" | "stop_signal" => words(&["HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2"]),
@@ -356,6 +359,11 @@ mod tests {
         assert_eq!(offered("umiak --root /nowhere ps --noh"), ["--noheading"]);
         assert_eq!(offered("umiak --root /nowhere run --network "), ["default", "host", "none"]);
         assert_eq!(offered("umiak run --network=h"), ["--network=host"]);
+        assert_eq!(offered("umiak build --format "), ["docker", "oci"]);
+        assert_eq!(offered("umiak builder "), ["build", "prune"]);
+        assert_eq!(offered("umiak buildx build --iidfile-r"), ["--iidfile-raw"]);
+        // Directories are the shell's affair.
+        assert_eq!(offered("umiak --root /nowhere build "), [""; 0]);
         assert_eq!(offered("umiak --root "), [""; 0]);
         assert_eq!(offered("umiak --root /nowhere run image --r"), [""; 0]);
         assert_eq!(offered("umiak --root /nowhere rm "), [""; 0]);

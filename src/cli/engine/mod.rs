@@ -418,6 +418,10 @@ const GROUPS: [(&str, &str); 9] = [
 /// `container run` is `run`, `image ls` is `images`: the words with the group taken off.
 fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
     let Some(at) = first_word(&base(), &words, 1) else { return words };
+    let other = |word: &OsString| word == "inspect" || word == "version";
+    if words[at] == "buildx" && !words.get(at + 1).is_some_and(other) {
+        words[at] = "builder".into();
+    }
     let group = words[at].to_str().unwrap_or_default().to_owned();
     let Some(word) = words.get(at + 1).and_then(|w| w.to_str()).map(str::to_owned) else { return words };
     let replacement = match (group.as_str(), word.as_str()) {
@@ -428,7 +432,7 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
             "image",
             name @ ("history" | "import" | "load" | "pull" | "push" | "save" | "search" | "tag" | "untag"),
         ) => name,
-        ("builder" | "buildx" | "image", "build") => "build",
+        ("builder" | "image", "build") => "build",
         ("system", "info") => "info",
         ("system", "events") => "events",
         (
@@ -437,10 +441,6 @@ fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
             | "mount" | "pause" | "port" | "rename" | "restart" | "rm" | "run" | "start" | "stats"
             | "stop" | "top" | "umount" | "unmount" | "unpause" | "update" | "wait"),
         ) => name,
-        ("buildx", "prune") => {
-            words[at] = "builder".into();
-            return words;
-        }
         (kind @ ("container" | "image"), "inspect") => {
             let kind = format!("--type={kind}");
             words.splice(at..=at + 1, ["inspect".into(), kind.into()]);

@@ -135,12 +135,15 @@ fn once(args: &PsArgs, globals: &Globals, clear: bool) -> Outcome {
     }
     let format = format.as_deref();
     let heading = !args.noheading;
+    let truncate = !args.no_trunc;
     let text = if format == Some("json") {
         LISTING.render_made(format, heading, &listed, |one| Cow::Owned(one.json(now)))
+    } else if format.is_none_or(|format| format.trim() == "table") {
+        Ok(LISTING.render_default(heading, &listed, |one, name| one.field(name, now, truncate)))
     } else {
         let bare = format.is_none_or(|format| format.starts_with("table") && !format.contains("{{"));
         let fields = Fields::of(format.filter(|_| !bare).unwrap_or(LISTING.default));
-        LISTING.render_made(format, heading, &listed, |one| Cow::Owned(one.row(now, !args.no_trunc, &fields)))
+        LISTING.render_made(format, heading, &listed, |one| Cow::Owned(one.row(now, truncate, &fields)))
     };
     output::print(&text?)?;
     // The process is about to end, and giving back thousands of pieces takes a tenth of the time.

@@ -1,14 +1,13 @@
 //! Going through a Dockerfile: stage by stage, step by step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::context::Context;
-use super::copy::{self, Verdict};
+use super::copy;
 use super::error::{Error, Failed};
 use super::mounting::Scratch;
 use super::request::{BuildRequest, ContextSource};
@@ -186,7 +185,13 @@ impl Builder<'_> {
         self.request.args.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value.clone())
     }
 
-    /// The variables about platforms; who builds and whom it is built for are the same machine.
+    /// What the image is for, if not for this machine.
+    fn target(&self) -> Platform {
+        // Flags that make no sense were refused before.
+        self.request.pull_options.platform().unwrap_or_else(|_| Platform::host())
+    }
+
+    /// The variables about platforms: of who builds, and of whom it is built for.
     fn predefined(&self, name: &str) -> Option<String> {
         let (side, what) =
             ["TARGET", "BUILD"].iter().find_map(|side| Some((side, name.strip_prefix(side)?)))?;
@@ -195,7 +200,7 @@ impl Builder<'_> {
         {
             return Some(given);
         }
-        let platform = Platform::host();
+        let platform = if *side == "TARGET" { self.target() } else { Platform::host() };
         match what {
             "PLATFORM" => Some(platform.to_string()),
             "OS" => Some(platform.os),
@@ -221,8 +226,7 @@ impl Builder<'_> {
             return Ok(State::of_stage(done));
         }
         if base == "scratch" {
-            let platform = Platform::host();
-            return Ok(State::scratch(platform.architecture, platform.os));
+            return Ok(State::scratch(self.target()));
         }
         let platform = stage.platform.as_deref().map(|platform| self.expand_global(platform)).transpose()?;
         // An architecture alone is one of this system's.
@@ -386,7 +390,8 @@ impl Builder<'_> {
     /// The key of a step upon a state.
     pub fn key(&self, state: &State, what: &impl Serialize) -> Digest {
         let below = state.layers.last().map(|layer| layer.chain_id);
-        Digest::of(&serde_json::to_vec(&(below, what)).unwrap_or_default())
+        let times = (self.request.times.clamp, self.request.times.exact);
+        Digest::of(&serde_json::to_vec(&(below, what, times)).unwrap_or_default())
     }
 
     /// Takes what a former build came to, if that is known and wanted.
@@ -461,17 +466,6 @@ impl Builder<'_> {
     /// When what is made now was made.
     fn made(&self) -> i64 {
         host::now()
-    }
-
-    /// What the ignore file says of a path.
-    pub fn verdict(ignore: &Ignore, path: &std::path::Path, directory: bool) -> Verdict {
-        if !ignore.excluded(path.as_os_str().as_bytes()) {
-            Verdict::Kept
-        } else if directory && !ignore.excluded_with_all(path.as_os_str().as_bytes()) {
-            Verdict::Sifted
-        } else {
-            Verdict::Hidden
-        }
     }
 
     /// Waits until nothing is left of the containers that ran.

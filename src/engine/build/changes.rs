@@ -20,10 +20,13 @@ pub(in crate::engine) struct Changes<'a, 'p, W: Write> {
     lower: &'a [Tree],
     times: Times,
     /// Directories that are as they were, each within the one before, until something in them is not.
-    pending: Vec<(PathBuf, Stat, Attributes)>,
+    pending: Vec<Directory>,
     /// How many files were written.
     pub count: u64,
 }
+
+/// A directory that may not be told: its path, what it is, its attributes.
+type Directory = (PathBuf, Stat, Attributes);
 
 impl<'a, 'p, W: Write> Changes<'a, 'p, W> {
     pub(in crate::engine) fn new(packer: &'a mut Packer<'p, W>, lower: &'a [Tree], times: Times) -> Self {

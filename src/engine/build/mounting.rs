@@ -275,7 +275,7 @@ impl Mounting<'_> {
         };
         let bytes = match source {
             SecretSource::Env(name) => std::env::var_os(name)
-                .map(|value| std::os::unix::ffi::OsStringExt::into_vec(value))
+                .map(std::os::unix::ffi::OsStringExt::into_vec)
                 .ok_or_else(|| Self::failed("secret", format!("the variable {name} is not set")))?,
             SecretSource::File(path) => read_secret(path).map_err(|source| Failed::File {
                 action: "reading the secret",

@@ -136,6 +136,8 @@ impl Engine {
     /// Removes what builds keep and `filter` fits, and the layers that are nobody's then; returns that, and how many
     /// bytes were had back. What a build uses this moment stays. The caller must be single-threaded.
     pub fn prune_build_cache(&self, filter: &CacheFilter) -> Result<(Vec<Kept>, u64), Error> {
+        // Of builds that were killed.
+        self.sweep_steps();
         let mut gone = Vec::new();
         let mut freed: BTreeMap<ChainId, u64> = BTreeMap::new();
         let used = self.layers_in_use()?;

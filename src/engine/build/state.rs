@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::base::digest::Digest;
 use crate::image::dockerfile::{Command, Healthcheck, Instruction};
 use crate::image::instruction::{self, Instruction as Change};
+use crate::image::manifest::{Platform, go_architecture};
 use crate::storage::{ImageRecord, LayerRef};
 
 /// The shell of `RUN`, `CMD` and `ENTRYPOINT` where `SHELL` says no other.
@@ -54,10 +55,13 @@ pub(super) struct State {
 
 impl State {
     /// The state after `FROM scratch`.
-    pub fn scratch(architecture: String, os: String) -> Self {
+    pub fn scratch(platform: Platform) -> Self {
         let mut config = Map::new();
-        config.insert("architecture".to_owned(), architecture.into());
-        config.insert("os".to_owned(), os.into());
+        config.insert("architecture".to_owned(), go_architecture(&platform.architecture).into());
+        config.insert("os".to_owned(), platform.os.into());
+        if let Some(variant) = platform.variant {
+            config.insert("variant".to_owned(), variant.into());
+        }
         Self { config, ..Self::default() }
     }
 
@@ -275,7 +279,7 @@ mod tests {
     use super::*;
 
     fn after(instructions: &[Instruction]) -> State {
-        let mut state = State::scratch("amd64".into(), "linux".into());
+        let mut state = State::scratch("linux/amd64".parse().unwrap());
         state.container_mut().insert("Cmd".into(), json!(["old"]));
         state.container_mut().insert("Env".into(), json!(["A=1"]));
         for instruction in instructions {

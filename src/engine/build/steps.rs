@@ -219,7 +219,7 @@ impl Builder<'_> {
         let own = copy.from.is_none();
         let ignore = self.ignore.clone();
         let ignored = |path: &Path, directory: bool| match own {
-            true => Self::verdict(&ignore, path, directory),
+            true => copy::verdict(&ignore, path, directory),
             false => copy::Verdict::Kept,
         };
         let remembered = self.engine.ownership() == Ownership::Single;

@@ -37,7 +37,7 @@ pub struct PullOptions {
 
 impl PullOptions {
     /// The platform that the flags name, the machine's else.
-    pub(super) fn platform(&self) -> Result<Platform, Error> {
+    pub fn platform(&self) -> Result<Platform, Error> {
         let apart = self.os.is_some() || self.arch.is_some() || self.variant.is_some();
         if let Some(platform) = &self.platform {
             if apart {

@@ -168,7 +168,7 @@ impl Containers {
         match &self.near {
             Some(near) => {
                 let path = [id.as_str(), "/", name].concat();
-                rustix::fs::statat(near, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+                rustix::fs::statat(near, &*path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
             }
             None => rustix::fs::lstat(self.dir(id).join(name)),
         }

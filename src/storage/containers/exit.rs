@@ -141,7 +141,7 @@ impl Containers {
         let mut buffer = [MaybeUninit::<u8>::uninit(); LONGEST + 1];
         let read = match &self.near {
             Some(near) => {
-                rustix::fs::readlinkat_raw(near, [id.as_str(), "/", NAMES[0]].concat(), &mut buffer)
+                rustix::fs::readlinkat_raw(near, &*[id.as_str(), "/", NAMES[0]].concat(), &mut buffer)
             }
             None => rustix::fs::readlinkat_raw(rustix::fs::CWD, path(), &mut buffer),
         };

@@ -168,7 +168,7 @@ impl Containers {
         let path = || self.dir(id).join(name);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let opened = match &self.near {
-            Some(near) => rustix::fs::openat(near, [id.as_str(), "/", name].concat(), flags, Mode::empty()),
+            Some(near) => rustix::fs::openat(near, &*[id.as_str(), "/", name].concat(), flags, Mode::empty()),
             None => rustix::fs::open(path(), flags, Mode::empty()),
         };
         match opened {

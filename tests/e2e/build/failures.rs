@@ -62,7 +62,7 @@ fn wrong_files_are_told_by_their_lines() {
         let lines: Vec<&str> = told.stderr.lines().collect();
         let known =
             |line: &&str| ["error: ", "hint: ", "warning: "].iter().any(|kind| line.starts_with(kind));
-        assert!(lines.iter().all(|line| known(&line)), "{text:?}: {}", told.stderr);
+        assert!(lines.iter().all(known), "{text:?}: {}", told.stderr);
     }
     umiak.run(&["image", "exists", "wrong"]).exits(1);
     assert_eq!(umiak.run(&["images", "-aq"]).ok().stdout, images);

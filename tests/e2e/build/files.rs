@@ -241,6 +241,76 @@ fn copies_and_their_flags() {
     nothing_is_left(&umiak);
 }
 
+/// Serves files at the address that it returns, as long as the test's process is there.
+fn serve(files: Vec<(&'static str, Vec<u8>)>) -> String {
+    use std::io::{BufRead, BufReader};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let first = lines.next().unwrap_or(Ok(String::new())).unwrap_or_default();
+            // The rest of what is asked, up to the empty line.
+            let _ = lines.map_while(Result::ok).find(String::is_empty);
+            let name = first.split(' ').nth(1).unwrap_or_default();
+            let found = files.iter().find(|(known, _)| *known == name);
+            let (status, body) =
+                found.map_or(("404 Not Found", &b"no such file"[..]), |(_, body)| ("200 OK", body));
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nLast-Modified: Tue, 02 Jan 2001 03:04:05 GMT\r\n\
+                 Connection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        }
+    });
+    address
+}
+
+#[test]
+fn from_an_address() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let whole = archive(&[("Dockerfile", "FROM busybox\nCOPY a /which"), ("a", "of the archive")]);
+    let inner = archive(&[("in/file", "unpacked")]);
+    let digest = umiak::base::digest::Digest::of(b"fetched");
+    let server = serve(vec![
+        ("/context.tar.gz", gzip(&whole)),
+        ("/Dockerfile", b"FROM busybox\nRUN echo alone > /which".to_vec()),
+        ("/dir/file.txt", b"fetched".to_vec()),
+        ("/inner.tar", inner),
+    ]);
+    let at = |name: &str| format!("{server}/{name}");
+    build_of(&umiak, &[&at("context.tar.gz")], b"").ok();
+    assert_eq!(sh(&umiak, "made", "cat /which"), "of the archive");
+    build_of(&umiak, &[&at("Dockerfile")], b"").ok();
+    assert_eq!(sh(&umiak, "made", "cat /which"), "alone");
+    build_of(&umiak, &[&at("nothing.tar")], b"").exits(125).tells("nothing.tar");
+    let add = |line: &str| {
+        let dir = context(&umiak, &[("Dockerfile", &format!("FROM busybox\n{line}\n"))]);
+        build(&umiak, &dir, &["-q", "-t", "made"])
+    };
+    add(&format!("ADD {} /got/", at("dir/file.txt"))).ok();
+    assert_eq!(
+        sh(&umiak, "made", "cat /got/file.txt; stat -c ' %a %Y' /got/file.txt"),
+        "fetched 600 978404645"
+    );
+    add(&format!("ADD --checksum={digest} --chmod=644 {} /one", at("dir/file.txt"))).ok();
+    assert_eq!(sh(&umiak, "made", "stat -c %a /one"), "644");
+    add(&format!("ADD {} /plain/\nADD --unpack=true {} /open/", at("inner.tar"), at("inner.tar"))).ok();
+    assert_eq!(sh(&umiak, "made", "ls /plain; cat /open/in/file"), "inner.tar\nunpacked");
+    add(&format!("ADD --checksum=sha256:{} {} /one", "0".repeat(64), at("dir/file.txt")))
+        .exits(125)
+        .tells("line 2");
+    add(&format!("ADD {} /one", at("nothing"))).exits(125).tells("nothing");
+    let other = format!("other={}", at("context.tar.gz"));
+    let dir = context(&umiak, &[("Dockerfile", "FROM busybox\nCOPY --from=other a /which\n")]);
+    build(&umiak, &dir, &["-q", "-t", "made", "--build-context", &other]).ok();
+    assert_eq!(sh(&umiak, "made", "cat /which"), "of the archive");
+    nothing_is_left(&umiak);
+}
+
 #[test]
 fn further_contexts() {
     requires!(Need::Image("busybox"), Need::Image("configured"));

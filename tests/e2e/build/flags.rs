@@ -24,6 +24,7 @@ fn what_is_not_done_is_refused() {
         "--hooks-dir=x",
         "--isolation=chroot",
         "--jobs=2",
+        "--layer-label=x",
         "--load=false",
         "--no-cache-filter=x",
         "--os-feature=x",
@@ -195,6 +196,71 @@ fn what_run_gets() {
     build(&umiak, &dir, &["-q", "-t", "plain", "-v", &volume, "--http-proxy=false", "--no-cache"]).ok();
     assert_eq!(sh(&umiak, "plain", "sed -n 3p /b"), "");
     nothing_is_left(&umiak);
+}
+
+#[test]
+fn what_reaches_out_is_allowed_first() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    for (line, word) in [
+        ("RUN --network=host ls /sys/class/net > /seen", "network.host"),
+        ("RUN --security=insecure grep CapEff /proc/self/status > /seen", "security.insecure"),
+    ] {
+        let dir = context(&umiak, &[("Dockerfile", &format!("FROM busybox\n{line}\n"))]);
+        build(&umiak, &dir, &["-q"]).exits(125).tells("line 2").hints(word);
+        build(&umiak, &dir, &["-q", "-t", "made", "--allow", word]).ok();
+        assert!(!sh(&umiak, "made", "cat /seen").is_empty());
+    }
+    let dir = context(
+        &umiak,
+        &[("Dockerfile", "FROM busybox\nRUN --network=none ls /sys/class/net | xargs > /seen\n")],
+    );
+    umiak.run(&["build", "-q", "-t", "made", dir.to_str().unwrap()]).ok();
+    assert_eq!(sh(&umiak, "made", "cat /seen"), "lo");
+    build(&umiak, &dir, &["--allow", "all"]).exits(125).tells("network.host");
+}
+
+#[test]
+fn ids_of_steps() {
+    requires!(Need::Image("busybox"), Need::ManyIds);
+    let umiak = Umiak::with_busybox();
+    let text = "FROM busybox\nRUN cat /proc/self/uid_map > /map; touch /x; chown 5:6 /x\nRUN stat -c '%u %g' /x > /seen\n";
+    let dir = context(&umiak, &[("Dockerfile", text)]);
+    // Whatever ids a step has outside: the image has those that the step sees.
+    for options in
+        [&["--userns", "host"][..], &["--userns-uid-map", "0:1:65535", "--userns-gid-map", "0:1:65535"]]
+    {
+        build(&umiak, &dir, &[&["-q", "--no-cache", "-t", "made"], options].concat()).ok();
+        assert_eq!(sh(&umiak, "made", "cat /seen; stat -c '%u %g' /x /seen"), "5 6\n5 6\n0 0", "{options:?}");
+    }
+    nothing_is_left(&umiak);
+}
+
+#[test]
+fn for_another_machine() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let text = "ARG TARGETPLATFORM\nFROM scratch\nARG TARGETARCH\nARG BUILDARCH\nLABEL for=$TARGETARCH on=$BUILDARCH all=$TARGETPLATFORM\nCOPY Dockerfile /\n";
+    let dir = context(&umiak, &[("Dockerfile", text)]);
+    let told = |options: &[&str]| {
+        build(&umiak, &dir, &[&["-q", "-t", "made"], options].concat()).ok();
+        umiak.inspect("made", "{{.Os}}/{{.Architecture}} {{.Labels.for}}")
+    };
+    let own = told(&[]);
+    let machine = own.rsplit(' ').next().unwrap().to_owned();
+    assert_eq!(own, format!("linux/{machine} {machine}"));
+    assert_eq!(umiak.inspect("made", "{{.Labels.on}}"), machine);
+    assert_eq!(told(&["--platform", "linux/s390x"]), "linux/s390x s390x");
+    assert_eq!(told(&["--arch", "riscv64"]), "linux/riscv64 riscv64");
+    for (options, part) in [
+        (&["--platform", "strange"][..], "strange"),
+        (&["--platform", "linux/arm64", "--arch", "arm64"], "--platform"),
+    ] {
+        build(&umiak, &dir, options).exits(125).tells(part);
+    }
+    // What is here is for this machine; another is asked for, and there is none.
+    write(&dir, "Dockerfile", "FROM busybox\n");
+    build(&umiak, &dir, &["--pull=never", "--platform", "linux/s390x"]).exits(125).tells("busybox");
 }
 
 /// As those of `run`: kept, or refused; never passed over. That they are kept is tried in a machine that delegates

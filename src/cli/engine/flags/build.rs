@@ -33,7 +33,7 @@ pub struct Sources {
     /// Build up to this stage
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// Build also what the image does not need
+    /// Pass over stages that the image does not need; =false builds them
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true",
         default_missing_value = "true", action = ArgAction::Set)]
     skip_unused_stages: bool,
@@ -61,9 +61,6 @@ pub struct Description {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true",
         default_missing_value = "true", action = ArgAction::Set)]
     inherit_labels: bool,
-    /// Attach a label to the images that the steps make
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    layer_label: Vec<String>,
     /// Say who built it (the label io.umiak.version)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true",
         default_missing_value = "true", action = ArgAction::Set)]
@@ -89,7 +86,7 @@ pub struct Description {
     #[arg(long, value_name = "NAME")]
     unsetenv: Vec<String>,
     /// How the image is described: oci or docker (default: $BUILDAH_FORMAT, or oci)
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(id = "form", long = "format", value_name = "FORMAT")]
     format: Option<String>,
     /// Keep no history
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -309,7 +306,6 @@ impl Description {
         request.labels = pairs(&this.label);
         request.unset_labels = this.unsetlabel;
         request.inherit_labels = this.inherit_labels;
-        request.layer_labels = pairs(&this.layer_label);
         request.identity_label = this.identity_label;
         request.annotations = pairs(&this.annotation);
         if let Some(text) = this.annotation.iter().find(|text| !text.contains('=')) {

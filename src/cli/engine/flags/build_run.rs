@@ -135,7 +135,12 @@ impl Running {
         request.security_opt = this.security_opt;
         request.ulimits = this.ulimit;
         request.group_add = this.group_add;
-        request.userns = mode(this.userns);
+        let own = this.userns.as_deref().is_some_and(|text| matches!(text, "" | "container" | "private"));
+        let mapped = [&this.userns_uid_map, &this.userns_gid_map].iter().any(|maps| !maps.is_empty())
+            || this.userns_uid_map_user.is_some();
+        // An ordinary user's containers have one of their own anyway.
+        let anyway = own && !mapped && !rustix::process::geteuid().is_root();
+        request.userns = mode(this.userns).filter(|_| !anyway);
         request.uidmaps = this.userns_uid_map;
         request.gidmaps = this.userns_gid_map;
         request.subuidname = this.userns_uid_map_user;

@@ -223,6 +223,9 @@ impl Error {
             Self::NoDirectory { what, .. } if what.starts_with("a link") => {
                 "name the directory that the link leads to in the place of the link".to_owned()
             }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "an ignore file (.containerignore) leaves out what the build does not need".to_owned()
+            }
             Self::Compression { .. } => {
                 "COPY, and ADD --unpack=false, copy it as it is; gzip and zstd are unpacked".to_owned()
             }

@@ -191,3 +191,95 @@ fn a_layer_of_it_can_be_unpacked() {
     assert_eq!(fs::read_link(into.join("n")).unwrap(), PathBuf::from("/etc"));
     assert!(!into.join("x").exists(), "what was there is not in the layer");
 }
+
+/// Whatever an archive says, each entry of the layer is where its path says, through no link; and what comes of it is
+/// what the entries say one after the other.
+#[test]
+fn any_archive_makes_a_layer_that_is_what_it_says() {
+    use std::collections::BTreeMap;
+
+    use crate::image::unpack;
+    use crate::storage::Ownership;
+    let scratch = context(&["image/a/b/c", "image/b->a", "image/c->../../a/b", "image/a/l->/x/y", "image/d"]);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let (mut made, mut refused) = (0, 0);
+    for _ in 0..400 {
+        let mut entries = Vec::new();
+        for _ in 0..random(9) + 1 {
+            let mut path = |most| {
+                let parts =
+                    (0..=random(most)).map(|_| ["a", "b", "c", "d", "l", "..", "."][random(7) as usize]);
+                parts.collect::<Vec<_>>().join("/")
+            };
+            let (one, two) = (path(3), path(2));
+            // A name that leads out ends it all: not too often.
+            let one = one.replace("..", "e");
+            entries.push(match random(6) {
+                0 | 1 => format!("{one}/"),
+                2 => format!("{one}->{}{two}", if random(2) == 0 { "/" } else { "" }),
+                3 => format!("{one}=>{}", two.replace("..", "f")),
+                _ => one,
+            });
+        }
+        let names: Vec<&str> = entries.iter().map(String::as_str).collect();
+        scratch.write("context/a.tar", archive(&names));
+        let copy = Try::new(&scratch, &["a.tar"], ["/", "/b", "/c/n"][random(3) as usize]);
+        let copy = copy.with(|copy| copy.add = true);
+        let Ok(bytes) = copy.job(|job| job.write(Vec::new(), None)) else {
+            refused += 1;
+            continue;
+        };
+        made += 1;
+        let mut expected: BTreeMap<PathBuf, tar::EntryType> = BTreeMap::new();
+        for entry in tar::Archive::new(&*bytes).entries().unwrap() {
+            let entry = entry.unwrap();
+            let path = entry.path().unwrap().components().collect::<PathBuf>();
+            assert!(
+                path.components().all(|part| matches!(part, std::path::Component::Normal(_))),
+                "{names:?}"
+            );
+            let kind = entry.header().entry_type();
+            if kind != tar::EntryType::Directory {
+                expected.retain(|below, _| !below.starts_with(&path));
+            }
+            expected.insert(path, kind);
+        }
+        let into = scratch.0.join("unpacked");
+        let _ = crate::sys::tree::remove_all(&into);
+        fs::create_dir(&into).unwrap();
+        let lower = [scratch.0.join("image")];
+        let options = unpack::Options {
+            ownership: Ownership::Single,
+            max_file: 1 << 20,
+            max_entries: 1000,
+            lower: &lower,
+            staged: None,
+        };
+        unpack::unpack(&*bytes, &into, options).unwrap_or_else(|error| panic!("{names:?}: {error}"));
+        for (path, kind) in &expected {
+            for above in path.ancestors().skip(1) {
+                let kind = expected.get(above);
+                assert!(kind.is_none_or(|kind| kind.is_dir()), "{names:?}: {}", path.display());
+            }
+            let found = fs::symlink_metadata(into.join(path)).unwrap().file_type();
+            let same = match kind {
+                tar::EntryType::Directory => found.is_dir(),
+                tar::EntryType::Symlink => found.is_symlink(),
+                tar::EntryType::Regular => found.is_file(),
+                _ => !found.is_dir(),
+            };
+            assert!(same, "{names:?}: {}", path.display());
+        }
+        for path in crate::sys::tree::paths(&into).unwrap() {
+            let implied = into.join(&path).is_dir() && expected.keys().any(|below| below.starts_with(&path));
+            assert!(implied || expected.contains_key(&path), "{names:?}: {}", path.display());
+        }
+    }
+    assert!(made > 100 && refused > 20, "{made} {refused}");
+}
