@@ -123,6 +123,18 @@ fn secrets_of_killed_builds_go_with_the_next_command() {
     assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
 }
 
+#[test]
+fn what_is_made_to_mount_on_is_not_in_the_image() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let text = "FROM busybox\nRUN ln -s /usr/tools /tools && ln -s ../../../etc /e && mkdir -p /usr/tools\n\
+        RUN --mount=type=bind,source=Dockerfile,target=/tools/one --mount=type=tmpfs,target=/e/two/three \
+        test -s /usr/tools/one && test -d /etc/two/three\n";
+    let dir = context(&umiak, "context", text);
+    build(&umiak, &dir, &[]).ok();
+    assert_eq!(sh(&umiak, "ls -A /usr/tools; test -e /etc/two || echo none"), "none");
+}
+
 /// Swaps two names of a directory as fast as it can until it is dropped.
 struct Swapping {
     end: std::sync::Arc<std::sync::atomic::AtomicBool>,

@@ -1,12 +1,13 @@
 //! What a step that ran has changed, as the archive of a layer.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
+use super::copy::view::View;
 use super::request::Times;
 use crate::image::pack::Packer;
 use crate::sys::merged::{Level, Tree};
@@ -19,10 +20,13 @@ pub(in crate::engine) struct Changes<'a, 'p, W: Write> {
     lower: &'a [Tree],
     times: Times,
     /// Directories that are as they were, each within the one before, until something in them is not.
-    pending: Vec<(PathBuf, Stat, Attributes)>,
+    pending: Vec<Directory>,
     /// How many files were written.
     pub count: u64,
 }
+
+/// A directory that may not be told: its path, what it is, its attributes.
+type Directory = (PathBuf, Stat, Attributes);
 
 impl<'a, 'p, W: Write> Changes<'a, 'p, W> {
     pub(in crate::engine) fn new(packer: &'a mut Packer<'p, W>, lower: &'a [Tree], times: Times) -> Self {
@@ -123,20 +127,17 @@ fn names(path: &Path) -> Vec<CString> {
 }
 
 /// Those of `destinations`, and of the directories above them, that the image does not have: what is made to mount
-/// something there is not of the step's doing. The deepest come first; paths are relative.
+/// something there is not of the step's doing. Links of the image on the way lead where they led when it was mounted.
+/// The deepest come first; paths are relative.
 pub(in crate::engine) fn stubs(lower: &[Tree], destinations: &[String]) -> io::Result<Vec<PathBuf>> {
-    let mut stubs = Vec::new();
+    let view = View::of_trees(lower)?;
+    let mut stubs: Vec<PathBuf> = Vec::new();
     for destination in destinations {
-        let path: PathBuf =
-            names(Path::new(destination)).iter().map(|name| OsStr::from_bytes(name.to_bytes())).collect();
-        for above in path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
-            if stat_of(lower, above)?.is_some() {
-                break;
-            }
-            stubs.push(above.to_owned());
-        }
+        // What leads nowhere cannot have been mounted on.
+        let Ok(place) = view.resolve(Path::new(destination), true) else { continue };
+        stubs.extend(place.path.ancestors().take(place.missing).map(Path::to_owned));
     }
-    stubs.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    stubs.sort_by_cached_key(|path| (std::cmp::Reverse(path.components().count()), path.clone()));
     stubs.dedup();
     Ok(stubs)
 }
@@ -174,10 +175,16 @@ mod tests {
             rustix::fs::setxattr(dir.join(path), "user.umiak-test", value.as_bytes(), flags).unwrap();
         }
         let tree = |path: &Path| Tree { path: path.to_owned(), plain: false };
+        std::os::unix::fs::symlink("etc/ssl", lower.join("link")).unwrap();
+        std::os::unix::fs::symlink("/not/there", lower.join("dangling")).unwrap();
         let lower = [tree(&lower)];
         assert_eq!(
             stubs(&lower, &["/run/secrets/x".into(), "/etc/y/z".into(), "etc/ssl".into()]).unwrap(),
-            ["run/secrets/x", "etc/y/z", "run/secrets", "etc/y", "run"].map(PathBuf::from),
+            ["etc/y/z", "run/secrets/x", "etc/y", "run/secrets", "run"].map(PathBuf::from),
+        );
+        assert_eq!(
+            stubs(&lower, &["/link/a".into(), "/link".into(), "/dangling/b".into()]).unwrap(),
+            ["etc/ssl/a", "not/there/b", "not/there", "not"].map(PathBuf::from),
         );
         let owner = |uid, gid| (uid, gid);
         let mut packer = Packer::new(Vec::new(), &owner);

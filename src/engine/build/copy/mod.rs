@@ -16,7 +16,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod unpack;
-mod view;
+pub(super) mod view;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -148,6 +148,8 @@ impl<W: Write> Unpacking<'_, W> {
                 Body::Link(&target)
             }
             Kind::Fifo => Body::Fifo,
+            // To overlayfs it says that there is nothing of this name.
+            Kind::CharDevice if entry.device == (0, 0) => return Err(hostile(&entry.path)),
             Kind::CharDevice | Kind::BlockDevice => Body::Device {
                 block: entry.kind == Kind::BlockDevice,
                 number: rustix::fs::makedev(entry.device.0, entry.device.1),
