@@ -98,6 +98,14 @@ fn hostile_archives_stay_inside() {
     let long = add(&[]);
     scratch.write("context/a.tar", builder.into_inner().unwrap());
     assert!(matches!(long.entries(), Err(Error::Hostile { .. })));
+    let mut builder = tar::Builder::new(Vec::new());
+    header.set_entry_type(tar::EntryType::Char);
+    header.set_device_major(0).unwrap();
+    header.set_device_minor(0).unwrap();
+    builder.append_data(&mut header, "file", io::empty()).unwrap();
+    scratch.write("context/a.tar", builder.into_inner().unwrap());
+    let device = Try::new(&scratch, &["a.tar"], "/").with(|copy| copy.add = true);
+    device.fails("unpacking \"a.tar\": it has the hostile name \"file\"");
     // Of the image's own files none gets another name.
     add(&["h=>etc/passwd"])
         .fails("unpacking \"a.tar\": \"h\" is a hard link to \"etc/passwd\", which is not in it");
