@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest::NIBBLES;
+
 /// A text that cannot be a container's id or name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseIdError {
@@ -59,7 +61,7 @@ impl FromStr for ContainerId {
 }
 
 fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64 && text.bytes().fold(0, |all, byte| all | NIBBLES[usize::from(byte)]) & 0x80 == 0
 }
 
 impl TryFrom<String> for ContainerId {

@@ -57,7 +57,7 @@ pub(super) struct Builder<'a> {
     /// Nanoseconds since 1970: when the build began.
     pub now: i64,
     /// Made when a step needs one.
-    pub scratch: Option<Scratch>,
+    pub scratch: Option<Rc<Scratch>>,
     /// Containers whose monitors may still be at work.
     pub ended: Vec<ContainerId>,
     /// What the build stands on stays until it has ended.
@@ -368,11 +368,13 @@ impl Builder<'_> {
     }
 
     /// The directory that this build has for itself.
-    pub fn scratch(&mut self) -> Result<&Scratch, Failed> {
-        if self.scratch.is_none() {
-            self.scratch = Some(Scratch::new(&self.engine.paths.runroot)?);
+    pub fn scratch(&mut self) -> Result<Rc<Scratch>, Failed> {
+        if let Some(scratch) = &self.scratch {
+            return Ok(scratch.clone());
         }
-        self.scratch.as_ref().ok_or_else(|| unreachable!("it was made"))
+        let scratch = Rc::new(Scratch::new(&self.engine.paths.runroot)?);
+        self.scratch = Some(scratch.clone());
+        Ok(scratch)
     }
 
     /// Does something with files, as who owns those of layers, in a process of its own.

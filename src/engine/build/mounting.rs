@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{FileType, OFlags};
 
@@ -99,7 +100,7 @@ pub(super) enum Source<'a> {
 pub(super) struct Mounting<'a> {
     pub engine: &'a Engine,
     pub request: &'a BuildRequest,
-    pub scratch: &'a Scratch,
+    pub scratch: Rc<Scratch>,
     pub workdir: &'a str,
 }
 

@@ -75,11 +75,7 @@ impl Builder<'_> {
                 Some(From::State(state)) => Some(Source::State(state)),
                 None => None,
             };
-            self.scratch()?;
-            let Some(scratch) = &self.scratch else { unreachable!("it was made") };
-            let workdir = state.workdir();
-            let mounting = Mounting { engine: self.engine, request: self.request, scratch, workdir };
-            mounting.add(&mut mounted, mount, source.as_ref())?;
+            self.mounting(state)?.add(&mut mounted, mount, source.as_ref())?;
             if let Some(From::Context(context)) = &from {
                 mounted.words.push(self.content(context, mount, state));
             }
@@ -87,15 +83,19 @@ impl Builder<'_> {
         Ok(mounted)
     }
 
+    fn mounting<'s>(&mut self, state: &'s State) -> Result<Mounting<'s>, Failed>
+    where
+        Self: 's,
+    {
+        let (engine, request) = (self.engine, self.request);
+        Ok(Mounting { engine, request, scratch: self.scratch()?, workdir: state.workdir() })
+    }
+
     /// What is executed.
     fn words(&mut self, state: &State, run: &Run, mounted: &mut Mounted) -> Result<Vec<String>, Failed> {
         match &run.command {
             Command::Shell(text) if !run.heredocs.is_empty() && text.starts_with("#!") => {
-                self.scratch()?;
-                let Some(scratch) = &self.scratch else { unreachable!("it was made") };
-                let workdir = state.workdir();
-                let mounting = Mounting { engine: self.engine, request: self.request, scratch, workdir };
-                Ok(vec![mounting.script(mounted, text)?])
+                Ok(vec![self.mounting(state)?.script(mounted, text)?])
             }
             command => Ok(state.words(command)),
         }

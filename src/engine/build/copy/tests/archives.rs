@@ -20,6 +20,10 @@ pub fn archive(entries: &[&str]) -> Vec<u8> {
             _ => (*entry, "", tar::EntryType::Regular),
         };
         header.set_entry_type(kind);
+        if kind == tar::EntryType::Directory {
+            // Who is not root makes nothing in a directory that he may not pass.
+            header.set_mode(0o750);
+        }
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
         let content = if kind == tar::EntryType::Regular { name } else { "" };
@@ -48,7 +52,7 @@ fn archives_are_unpacked() {
     let bytes = archive(&["./", "d/", "d/f", "/d/l->f", "d/h=>d/f", "e/g"]);
     let unpacked = [
         "d 755 n/",
-        "d 640 5:6 n/d/",
+        "d 750 5:6 n/d/",
         "f 640 5:6 n/d/f d/f",
         "l 5:6 n/d/l -> f",
         "h 640 5:6 n/d/h -> n/d/f",
@@ -119,7 +123,7 @@ fn hostile_archives_stay_inside() {
     add(&["l->../../../../etc", "l/shadow"])
         .gives(&["l 5:6 l -> ../../../../etc", "f 640 5:6 etc/shadow l/shadow"]);
     add(&["d/", "d/l->/dir/sub", "d/l/f", "h=>d/l/f"]).gives(&[
-        "d 640 5:6 d/",
+        "d 750 5:6 d/",
         "l 5:6 d/l -> /dir/sub",
         "f 640 5:6 dir/sub/f d/l/f",
         "h 640 5:6 h -> dir/sub/f",
@@ -133,9 +137,9 @@ fn hostile_archives_stay_inside() {
     // What is in the way gives way, as where tar unpacks.
     add(&["dir", "file/", "file/f", "x/"]).gives(&[
         "f 640 5:6 dir dir",
-        "d 640 5:6 file/",
+        "d 750 5:6 file/",
         "f 640 5:6 file/f file/f",
-        "d 640 5:6 x/",
+        "d 750 5:6 x/",
     ]);
     add(&["file/f"]).fails("copying the directory \"a.tar\" to \"/file\", which is a file in the image");
 }
