@@ -79,13 +79,14 @@ fn stages_whose_need_is_seen_late_are_built_then() {
     let trigger = context(&umiak, "trigger", "FROM busybox\nONBUILD COPY --from=tools /tool /of-trigger\n");
     umiak.run(&["build", "-q", "-t", "trigger", trigger.to_str().unwrap()]).ok();
     let text = "FROM busybox AS unused\nRUN exit 1\n\
-        FROM busybox AS tools\nRUN echo it > /tool\n\
+        FROM busybox AS below\nLABEL below=it\n\
+        FROM below AS tools\nRUN echo it > /tool\n\
         FROM trigger\nARG PLACE=tools\nCOPY --from=$PLACE /tool /of-variable\n";
     let dir = context(&umiak, "context", text);
     build(&umiak, &dir, &[]).ok();
     assert_eq!(sh(&umiak, "cat /of-trigger /of-variable"), "it\nit");
     std::fs::write(dir.join("Dockerfile"), text.replace("echo it > /tool", "exit 7")).unwrap();
-    build(&umiak, &dir, &[]).exits(7).tells("line 4");
+    build(&umiak, &dir, &[]).exits(7).tells("line 6");
 }
 
 #[test]

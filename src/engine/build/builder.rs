@@ -39,7 +39,7 @@ pub(super) struct Builder<'a> {
     /// The engine's, with the ownership that layers have here.
     pub store: Store,
     pub request: &'a BuildRequest,
-    pub file: Dockerfile,
+    pub file: Rc<Dockerfile>,
     pub file_name: String,
     pub context: Rc<Context>,
     pub ignore: Rc<Ignore>,
@@ -78,20 +78,11 @@ impl Builder<'_> {
         let expand = |word: &str| self.expand_global(word).ok();
         let needed =
             stages::needed(&self.file, request.target.as_deref(), !request.skip_unused_stages, &expand)?;
-        let file = std::mem::take(&mut self.file);
         let mut last = State::default();
         for (turn, index) in needed.iter().enumerate() {
             let number = (needed.len() > 1).then_some((turn + 1, needed.len()));
-            let stage = &file.stages[*index];
-            self.file =
-                Dockerfile { escape: file.escape, arguments: file.arguments.clone(), ..Default::default() };
-            last = match self.done.get(index) {
-                Some(done) => done.clone(),
-                None => self.stage(&file, stage, *index, number)?,
-            };
-            self.done.insert(*index, last.clone());
+            last = self.built(*index, number)?;
         }
-        self.file = file;
         let given = request.args.iter().map(|(name, _)| name);
         let unused: Vec<&str> =
             given.filter(|name| !self.used.contains(*name) && !is_proxy(name)).map(|n| &**n).collect();
@@ -108,6 +99,23 @@ impl Builder<'_> {
             text = text.chars().take(SHOWN).chain("…".chars()).collect();
         }
         move |source| Error::Step { file: file.clone(), line, text: text.clone(), source: Box::new(source) }
+    }
+
+    /// What a stage comes to; it is built if it was not yet.
+    fn built(&mut self, index: usize, number: Option<(usize, usize)>) -> Result<State, Error> {
+        if let Some(done) = self.done.get(&index) {
+            return Ok(done.clone());
+        }
+        let file = self.file.clone();
+        let state = self.stage(&file, &file.stages[index], index, number)?;
+        self.done.insert(index, state.clone());
+        Ok(state)
+    }
+
+    /// The same for a stage that a name leads to. Only now it may be known that it is needed: a variable has its name,
+    /// or the base's `ONBUILD`.
+    fn built_for_another(&mut self, index: usize) -> Result<State, Failed> {
+        self.built(index, None).map_err(|error| Failed::Stage(Box::new(error)))
     }
 
     fn stage(
@@ -220,10 +228,8 @@ impl Builder<'_> {
         if base.is_empty() {
             return Err(Failed::NoBase(stage.base.clone()));
         }
-        if let Some(found) = stages::find(&file.stages, &base, index, false)
-            && let Some(done) = self.done.get(&found)
-        {
-            return Ok(State::of_stage(done));
+        if let Some(found) = stages::find(&file.stages, &base, index, false) {
+            return Ok(State::of_stage(&self.built_for_another(found)?));
         }
         if base == "scratch" {
             return Ok(State::scratch(self.target()));
@@ -239,18 +245,11 @@ impl Builder<'_> {
 
     /// The image of this name, pulled where that is missing.
     fn of_image(&mut self, name: &str, platform: Option<String>) -> Result<State, Failed> {
-        let named = self.request.contexts.iter().rev().find(|(context, _)| context == name);
-        let name = match named {
-            None => name,
-            Some((_, value)) => {
-                let image = ["docker-image://", "container-image://", "docker://", "oci-layout://"];
-                match image.iter().find_map(|scheme| Some((scheme, value.strip_prefix(scheme)?))) {
-                    Some((&"oci-layout://", path)) => &format!("oci:{path}"),
-                    Some((_, image)) => image,
-                    None => return Err(Failed::NoBase(name.to_owned())),
-                }
-            }
+        let named = match self.named(name) {
+            None => name.to_owned(),
+            Some(value) => image_of(value).ok_or_else(|| Failed::NoBase(name.to_owned()))?,
         };
+        let name = &*named;
         let mut options = self.request.pull_options.clone();
         if let Some(platform) = platform.filter(|platform| !platform.is_empty()) {
             options = images::PullOptions {
@@ -320,39 +319,30 @@ impl Builder<'_> {
         state.set_arg(&argument.name, value);
     }
 
+    /// What `--build-context` gives this name to.
+    fn named(&self, name: &str) -> Option<&str> {
+        let contexts = self.request.contexts.iter().rev();
+        contexts.clone().find(|(context, _)| context == name).map(|(_, value)| &**value)
+    }
+
     /// What a `--from` means, in a stage. What is no stage and no other context is an image.
     pub fn source(&mut self, word: &str, file: &Dockerfile, index: usize) -> Result<From, Failed> {
         if let Some(found) = stages::find(&file.stages, word, index, true) {
-            if !self.done.contains_key(&found) {
-                // Only now it is known that it is needed: a variable has its name, or the base's `ONBUILD`.
-                let state = self.stage(file, &file.stages[found], found, None);
-                let state = state.map_err(|error| Failed::Stage(Box::new(error)))?;
-                self.done.insert(found, state);
-            }
-            if let Some(done) = self.done.get(&found) {
-                return Ok(From::State(Box::new(done.clone())));
-            }
+            return Ok(From::State(Box::new(self.built_for_another(found)?)));
         }
-        let named = self.request.contexts.iter().rev().find(|(context, _)| context == word);
-        if let Some((_, value)) = named.filter(|(_, value)| {
-            !value.contains("-image://")
-                && !value.starts_with("oci-layout://")
-                && !value.starts_with("docker://")
-        }) {
+        if let Some(value) = self.named(word).filter(|value| image_of(value).is_none()) {
             if let Some(context) = self.contexts.get(word) {
                 return Ok(From::Context(context.clone()));
             }
-            {
-                let address = crate::image::registry::is_address(value);
-                let source = if address {
-                    ContextSource::Url(value.clone())
-                } else {
-                    ContextSource::Directory(value.into())
-                };
-                let context = Rc::new(Context::open(&self.store, &source)?);
-                self.contexts.insert(word.to_owned(), context.clone());
-                return Ok(From::Context(context));
-            }
+            let address = crate::image::registry::is_address(value);
+            let source = if address {
+                ContextSource::Url(value.to_owned())
+            } else {
+                ContextSource::Directory(value.into())
+            };
+            let context = Rc::new(Context::open(&self.store, &source)?);
+            self.contexts.insert(word.to_owned(), context.clone());
+            return Ok(From::Context(context));
         }
         let image = match self.images.get(word) {
             Some(image) => image.clone(),
@@ -392,8 +382,7 @@ impl Builder<'_> {
     /// The key of a step upon a state.
     pub fn key(&self, state: &State, what: &impl Serialize) -> Digest {
         let below = state.layers.last().map(|layer| layer.chain_id);
-        let times = (self.request.times.clamp, self.request.times.exact);
-        Digest::of(&serde_json::to_vec(&(below, what, times)).unwrap_or_default())
+        Digest::of(&serde_json::to_vec(&(below, what)).unwrap_or_default())
     }
 
     /// Takes what a former build came to, if that is known and wanted.
@@ -441,33 +430,28 @@ impl Builder<'_> {
     ) -> Result<(), Failed> {
         let layer = match spooled {
             None => None,
-            Some(spooled) => {
-                let below = &state.layers;
-                self.pins.push(create::pin(
-                    &self.store,
-                    &[&below[..], &[create::layer_upon(below, &spooled)]].concat(),
-                )?);
-                let ownership = self.engine.ownership();
-                Some(self.apart(|| {
-                    let hint = |error: &create::Error| match error {
-                        create::Error::Layer(layer) => images::layer_hint(layer),
-                        _ => None,
-                    };
-                    let added = create::add_layer(&self.store, below, spooled, ownership);
-                    added.map(|(_pins, layer)| layer).map_err(|error| Failure::new(&error, hint(&error)))
-                })?)
-            }
+            Some(spooled) => Some(self.layer(&state.layers, spooled)?),
         };
-        let built = BuiltStep::new(layer.clone(), text.to_owned(), self.made());
+        let built = BuiltStep::new(layer.clone(), text.to_owned(), host::now());
         self.store.put_built(key, &built)?;
         self.put(state, layer, by, built.created);
         self.tell_layer(state, false);
         Ok(())
     }
 
-    /// When what is made now was made.
-    fn made(&self) -> i64 {
-        host::now()
+    /// Makes a layer of an archive, upon others. It is pinned from before it is there.
+    pub fn layer(&mut self, below: &[LayerRef], spooled: Spooled) -> Result<LayerRef, Failed> {
+        let all = [below, &[create::layer_upon(below, &spooled)]].concat();
+        self.pins.push(create::pin(&self.store, &all)?);
+        let ownership = self.engine.ownership();
+        self.apart(|| {
+            let hint = |error: &create::Error| match error {
+                create::Error::Layer(layer) => images::layer_hint(layer),
+                _ => None,
+            };
+            let added = create::add_layer(&self.store, below, spooled, ownership);
+            added.map(|(_pins, layer)| layer).map_err(|error| Failure::new(&error, hint(&error)))
+        })
     }
 
     /// Waits until nothing is left of the containers that ran.
@@ -476,6 +460,15 @@ impl Builder<'_> {
             // It is gone when its monitor lets go of it, or was gone before.
             drop(self.engine.containers.take_charge(&id));
         }
+    }
+}
+
+/// The image that a value of `--build-context` names, if it names one rather than files.
+fn image_of(value: &str) -> Option<String> {
+    match value.split_once("://")? {
+        ("docker-image" | "container-image" | "docker", image) => Some(image.to_owned()),
+        ("oci-layout", path) => Some(format!("oci:{path}")),
+        _ => None,
     }
 }
 

@@ -145,13 +145,7 @@ impl Builder<'_> {
                 Ok(out.map_err(|error| Failure::new(&error, None))?.finish())
             })?;
             let spooled = Spooled { file: target, diff_id, size };
-            let layer = create::layer_upon(&below, &spooled);
-            self.pins.push(create::pin(&self.store, &[&below[..], &[layer]].concat())?);
-            let ownership = self.engine.ownership();
-            let layer = self.apart(|| {
-                let added = create::add_layer(&self.store, &below, spooled, ownership);
-                added.map(|(_pins, layer)| layer).map_err(|error| Failure::new(&error, None))
-            })?;
+            let layer = self.layer(&below, spooled)?;
             state.layers.truncate(kept);
             state.descriptors.truncate(kept);
             state.descriptors.push(create::new_descriptor(&layer, self.request.format));

@@ -104,7 +104,7 @@ impl Engine {
             engine: self,
             store,
             request,
-            file,
+            file: Rc::new(file),
             file_name,
             context: Rc::new(context),
             ignore,
@@ -119,7 +119,7 @@ impl Engine {
             ended: Vec::new(),
             pins: Vec::new(),
         };
-        for warning in std::mem::take(&mut builder.file.warnings) {
+        for warning in &builder.file.warnings {
             (builder.face.tell)(Told::Warning(format!("{} {warning}", builder.file_name)));
         }
         let built = builder.all().and_then(|state| builder.finish(state, names));

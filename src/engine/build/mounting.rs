@@ -109,15 +109,14 @@ impl Mounting<'_> {
         Failed::Mount { kind: format!("type \"{kind}\""), why: why.into() }
     }
 
-    fn target(&self, mount: &Mount) -> Result<Option<String>, Failed> {
-        let target = mount.target.as_deref().filter(|target| !target.is_empty());
-        Ok(target.map(|target| {
-            mounts::clean(&format!("{}/{target}", if target.starts_with('/') { "" } else { self.workdir }))
-        }))
+    fn target(&self, mount: &Mount) -> Option<String> {
+        let target = mount.target.as_deref().filter(|target| !target.is_empty())?;
+        let from = if target.starts_with('/') { "" } else { self.workdir };
+        Some(mounts::clean(&format!("{from}/{target}")))
     }
 
     fn needed_target(&self, mount: &Mount) -> Result<String, Failed> {
-        self.target(mount)?.ok_or_else(|| Self::failed(&mount.kind, "it needs a target"))
+        self.target(mount).ok_or_else(|| Self::failed(&mount.kind, "it needs a target"))
     }
 
     fn record(kind: &str, source: PathBuf, target: &str, options: &[&str]) -> Result<MountRecord, Failed> {
@@ -292,7 +291,7 @@ impl Mounting<'_> {
                 return Ok(());
             }
         }
-        let target = self.target(mount)?.unwrap_or_else(|| format!("/run/secrets/{id}"));
+        let target = self.target(mount).unwrap_or_else(|| format!("/run/secrets/{id}"));
         let (owner, mode) = ((mount.uid.unwrap_or(0), mount.gid.unwrap_or(0)), mount.mode.unwrap_or(0o400));
         let path = self.scratch.write(&format!("secret-{}", into.mounts.len()), &bytes, 0o600)?;
         self.own(&path, false, owner, mode)?;
@@ -319,7 +318,7 @@ impl Mounting<'_> {
             }
         }
         let number = into.env.iter().filter(|item| item.starts_with("SSH_AUTH_SOCK=")).count();
-        let target = self.target(mount)?.unwrap_or_else(|| format!("/run/umiak/ssh-agent.{number}"));
+        let target = self.target(mount).unwrap_or_else(|| format!("/run/umiak/ssh-agent.{number}"));
         into.env.push(format!("SSH_AUTH_SOCK={target}"));
         into.mounts.push(Self::record("bind", socket.clone(), &target, &["rw"])?);
         Ok(())
