@@ -40,24 +40,25 @@ pub fn human(span: SignedDuration) -> String {
     let seconds = span.as_secs().max(0);
     let minutes = seconds / 60;
     let hours = (seconds + 1800) / 3600;
-    match (seconds, minutes, hours) {
-        (0, ..) => "Less than a second".to_owned(),
-        (1, ..) => "1 second".to_owned(),
-        (2..60, ..) => format!("{seconds} seconds"),
-        (_, 1, _) => "About a minute".to_owned(),
-        (_, 2..60, _) => format!("{minutes} minutes"),
-        (_, _, 1) => "About an hour".to_owned(),
-        (_, _, 2..48) => format!("{hours} hours"),
-        (_, _, 48..336) => format!("{} days", hours / 24),
-        (_, _, 336..1440) => format!("{} weeks", hours / 24 / 7),
-        (_, _, 1440..17520) => format!("{} months", hours / 24 / 30),
-        _ => format!("{} years", hours / 24 / 365),
-    }
+    let (count, unit) = match (seconds, minutes, hours) {
+        (0, ..) => return "Less than a second".to_owned(),
+        (1, ..) => return "1 second".to_owned(),
+        (2..60, ..) => (seconds, " seconds"),
+        (_, 1, _) => return "About a minute".to_owned(),
+        (_, 2..60, _) => (minutes, " minutes"),
+        (_, _, 1) => return "About an hour".to_owned(),
+        (_, _, 2..48) => (hours, " hours"),
+        (_, _, 48..336) => (hours / 24, " days"),
+        (_, _, 336..1440) => (hours / 24 / 7, " weeks"),
+        (_, _, 1440..17520) => (hours / 24 / 30, " months"),
+        _ => (hours / 24 / 365, " years"),
+    };
+    count.to_string() + unit
 }
 
 /// `2 hours ago`.
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
-    format!("{} ago", human(now.duration_since(then)))
+    human(now.duration_since(then)) + " ago"
 }
 
 /// Podman's status of a running container: `Up 5 minutes`.
@@ -68,10 +69,8 @@ pub fn up(started: Timestamp, now: Timestamp) -> String {
 /// Podman's status of a stopped container: `Exited (0) 3 seconds ago`. Without a code the exit is
 /// unknown, and said so rather than shown as 0.
 pub fn exited(code: Option<i32>, finished: Timestamp, now: Timestamp) -> String {
-    match code {
-        Some(code) => format!("Exited ({code}) {}", ago(finished, now)),
-        None => format!("Exited (unknown) {}", ago(finished, now)),
-    }
+    let code = code.map_or("unknown".into(), |code| code.to_string());
+    ["Exited (", &code, ") ", &ago(finished, now)].concat()
 }
 
 /// The value of `--since` and `--until`: RFC 3339, a date with or without a time (then in `zone`),

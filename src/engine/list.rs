@@ -1,5 +1,6 @@
 //! `ps`: which containers there are, filtered and sorted.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use jiff::Timestamp;
@@ -162,7 +163,7 @@ fn sort(listed: &mut [Listed], options: &ListOptions) -> Result<(), Error> {
         "runningfor" => listed.sort_by_key(|c| std::cmp::Reverse(c.record.created)),
         "id" => listed.sort_by(|a, b| a.record.id.cmp(&b.record.id)),
         "names" => listed.sort_by(|a, b| a.record.name.cmp(&b.record.name)),
-        "image" => listed.sort_by_key(|c| c.record.image_name()),
+        "image" => listed.sort_by(|a, b| a.record.image_name().cmp(&b.record.image_name())),
         "command" => listed.sort_by_key(|c| c.record.config.command.join(" ")),
         "status" => listed.sort_by_key(|c| c.status.word()),
         other => return Err(Error::Filter(format!("there is no order \"{other}\""))),
@@ -253,7 +254,7 @@ impl Filter {
             Self::Name(pattern) => pattern.is_match(&record.name),
             Self::Label(key, None, there) => record.config.labels.contains_key(key) == *there,
             Self::Label(key, Some(value), there) => (record.config.labels.get(key) == Some(value)) == *there,
-            Self::Command(word) => record.config.args().first() == Some(word),
+            Self::Command(word) => record.config.args().next() == Some(word),
             Self::Status(word) => c.status.word() == word,
             Self::Exited(code) => matches!(&c.status, Status::Exited(exit) if exit.exit.code() == *code),
             Self::Ancestor(image) => is_image(record, image),
@@ -434,7 +435,7 @@ impl Listed {
         let (started, ended) = self.seconds();
         json!({
             "AutoRemove": record.config.auto_remove,
-            "Command": record.config.args(),
+            "Command": record.config.args().collect::<Vec<_>>(),
             "CreatedAt": time::ago(timestamp(record.created), now),
             "CIDFile": "",
             "Exited": matches!(self.status, Status::Exited(_)),
@@ -490,22 +491,36 @@ impl Listed {
         fields.0.iter().map(value).collect::<serde_json::Map<_, _>>().into()
     }
 
+    /// A field that is a text, as those of the usual columns are.
+    pub fn text(&self, name: &str, now: Timestamp, truncate: bool) -> Option<Cow<'_, str>> {
+        let record = &self.record;
+        Some(match name {
+            "Command" => self.command(truncate),
+            "Created" | "CreatedHuman" | "RunningFor" => time::ago(timestamp(record.created), now).into(),
+            "ID" | "Id" if truncate => record.id.short().into(),
+            "ID" | "Id" => record.id.as_str().into(),
+            "Image" => record.image_name(),
+            "Names" => record.name.as_str().into(),
+            "Ports" => show::column(&record.config.net).into(),
+            "State" => self.status.word().into(),
+            "Status" => self.status_text(now).into(),
+            _ => return None,
+        })
+    }
+
     /// One field of it.
     pub fn field(&self, name: &str, now: Timestamp, truncate: bool) -> Value {
+        if let Some(text) = self.text(name, now, truncate) {
+            return text.into();
+        }
         let record = &self.record;
-        let created = timestamp(record.created);
         match name {
             "AutoRemove" => record.config.auto_remove.into(),
-            "Command" => self.command(truncate).into(),
-            "Created" | "CreatedHuman" | "RunningFor" => time::ago(created, now).into(),
-            "CreatedAt" => time::go(created, &jiff::tz::TimeZone::system()).into(),
+            "CreatedAt" => time::go(timestamp(record.created), &jiff::tz::TimeZone::system()).into(),
             "ExitCode" => self.exit_code().into(),
             "Exited" => matches!(self.status, Status::Exited(_)).into(),
             "ExitedAt" => self.seconds().1.into(),
             "ExposedPorts" => show::exposed_json(&record.config.net),
-            "ID" | "Id" if truncate => record.id.short().into(),
-            "ID" | "Id" => record.id.as_str().into(),
-            "Image" => record.image_name().into(),
             "ImageID" => {
                 let id = record.image_id.map(|id| if truncate { id.short() } else { id.hex() });
                 id.unwrap_or_default().into()
@@ -513,7 +528,6 @@ impl Listed {
             "IsInfra" => false.into(),
             "Labels" => json!(record.config.labels),
             "Mounts" => self.mounts().join(",").into(),
-            "Names" => record.name.as_str().into(),
             "Namespaces" => self.namespaces(),
             "Size" => match self.size {
                 Some((written, all)) => {
@@ -524,10 +538,7 @@ impl Listed {
             "Pid" => self.pid().into(),
             "Restarts" => self.status.restarts().into(),
             "StartedAt" => self.seconds().0.into(),
-            "State" => self.status.word().into(),
-            "Status" => self.status_text(now).into(),
             "Networks" => show::network_names(&record.config.net).join(",").into(),
-            "Ports" => show::column(&record.config.net).into(),
             // The kinds of namespaces; there are no pods.
             name => match NAMESPACES.iter().find(|(kind, _)| *kind == name) {
                 Some((_, kind)) => self.namespace(kind).into(),
@@ -536,9 +547,16 @@ impl Listed {
         }
     }
 
-    fn command(&self, truncate: bool) -> String {
-        let command = self.record.config.args().join(" ");
-        if truncate && command.chars().count() > 20 {
+    fn command(&self, truncate: bool) -> Cow<'_, str> {
+        let mut args = self.record.config.args();
+        let Some(first) = args.next() else { return "".into() };
+        let mut command = Cow::Borrowed(first);
+        for arg in args {
+            let command = command.to_mut();
+            command.push(' ');
+            command.push_str(arg);
+        }
+        if truncate && command.len() > 20 && command.chars().count() > 20 {
             return command.chars().take(17).chain("...".chars()).collect();
         }
         command

@@ -247,7 +247,7 @@ fn names(named: Named, before: &[String]) -> Vec<Offer> {
         Named::Places => containers().into_iter().map(|(name, about)| (format!("{name}:"), about)).collect(),
         Named::Running => {
             let listed = engine.list(&ListOptions::default()).map(|(listed, _)| listed).unwrap_or_default();
-            listed.iter().map(|one| (one.record.name.clone(), one.record.image_name())).collect()
+            listed.iter().map(|one| (one.record.name.clone(), one.record.image_name().into_owned())).collect()
         }
         Named::Images => images(),
         Named::Volumes => volumes(),

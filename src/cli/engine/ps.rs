@@ -139,7 +139,8 @@ fn once(args: &PsArgs, globals: &Globals, clear: bool) -> Outcome {
     let text = if format == Some("json") {
         LISTING.render_made(format, heading, &listed, |one| Cow::Owned(one.json(now)))
     } else if format.is_none_or(|format| format.trim() == "table") {
-        Ok(LISTING.render_default(heading, &listed, |one, name| one.field(name, now, truncate)))
+        Ok(LISTING
+            .render_default(heading, &listed, |one, name| one.text(name, now, truncate).unwrap_or_default()))
     } else {
         let bare = format.is_none_or(|format| format.starts_with("table") && !format.contains("{{"));
         let fields = Fields::of(format.filter(|_| !bare).unwrap_or(LISTING.default));

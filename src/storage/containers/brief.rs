@@ -2,6 +2,7 @@
 //! environment and capabilities, is in no list: that part is a line of its own, the first of the file. Of a record that
 //! has no such line the rest is skipped.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -86,18 +87,18 @@ fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
 
 impl Brief {
     /// The image's name; the directory of `--rootfs`.
-    pub fn image_name(&self) -> String {
+    pub fn image_name(&self) -> Cow<'_, str> {
         match &self.rootfs {
-            BriefRootfs::Image { name, .. } => name.clone(),
-            BriefRootfs::Directory(path) => path.display().to_string(),
+            BriefRootfs::Image { name, .. } => name.into(),
+            BriefRootfs::Directory(path) => path.to_string_lossy(),
         }
     }
 }
 
 impl BriefConfig {
     /// The program and its arguments.
-    pub fn args(&self) -> Vec<String> {
-        [self.entrypoint.as_slice(), &self.command].concat()
+    pub fn args(&self) -> impl Iterator<Item = &str> {
+        self.entrypoint.iter().chain(&self.command).map(String::as_str)
     }
 
     /// Whether it has health checks.
@@ -106,26 +107,53 @@ impl BriefConfig {
     }
 }
 
-/// What lists show of a record, and of which file that was said.
+/// What lists show of a record, and of which file that was said: its format version, the container's name, when it was
+/// made, whether it waits, where its files are from, the rest. By position, for names are half of what would have to be read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Shown {
-    stamp: Stamp,
-    brief: Brief,
-}
+pub(super) struct Shown(Stamp, u32, String, i64, bool, Place, BriefConfig);
 
-/// Which file it is: a record is never written to, but replaced by another file.
+/// Which file it is: a record is never written to, but replaced by another file. Its inode, bytes, and when it was
+/// modified, in seconds and nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    inode: u64,
-    size: i64,
-    /// Seconds and nanoseconds since 1970.
-    modified: (i64, i64),
-}
+struct Stamp(u64, i64, i64, i64);
 
 impl From<Stat> for Stamp {
     fn from(stat: Stat) -> Self {
         let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-        Self { inode: stat.st_ino, size: stat.st_size, modified: (stat.st_mtime, nanoseconds) }
+        Self(stat.st_ino, stat.st_size, stat.st_mtime, nanoseconds)
+    }
+}
+
+/// A [`BriefRootfs`] and the image's id, which are one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Place {
+    /// The image and its name.
+    #[serde(rename = "i")]
+    Image(Digest, String),
+    #[serde(rename = "d")]
+    Directory(PathBuf),
+}
+
+impl Shown {
+    /// None where the record says more than there is room for.
+    fn of(stamp: Stamp, brief: Brief) -> Option<Self> {
+        let Brief { version, name, created, image_id, rootfs, waits, config, .. } = brief;
+        let place = match rootfs {
+            BriefRootfs::Image { id, name } if image_id == Some(id) => Place::Image(id, name),
+            BriefRootfs::Directory(path) if image_id.is_none() => Place::Directory(path),
+            _ => return None,
+        };
+        Some(Self(stamp, version, name, created, waits, place, config))
+    }
+
+    /// What was said of the container `id`.
+    fn brief(self, id: ContainerId) -> Brief {
+        let Self(_, version, name, created, waits, place, config) = self;
+        let (image_id, rootfs) = match place {
+            Place::Image(id, name) => (Some(id), BriefRootfs::Image { id, name }),
+            Place::Directory(path) => (None, BriefRootfs::Directory(path)),
+        };
+        Brief { version, id, name, created, image_id, rootfs, waits, config }
     }
 }
 
@@ -145,11 +173,11 @@ impl Containers {
     /// can be.
     pub fn brief_and_status(&self, id: &ContainerId) -> Result<(Brief, Status), Error> {
         let last = self.last(id)?;
-        if let Some(Last { exit, shown: Some(Shown { stamp, brief }) }) = last
+        if let Some(Last { exit, shown: Some(shown) }) = last
             && !exit.again
-            && self.stat(id, RECORD).is_ok_and(|stat| Stamp::from(stat) == stamp)
+            && self.stat(id, RECORD).is_ok_and(|stat| Stamp::from(stat) == shown.0)
         {
-            return Ok((self.checked(id, brief)?, Status::Exited(exit)));
+            return Ok((self.checked(id, shown.brief(id.clone()))?, Status::Exited(exit)));
         }
         Ok((self.brief(id)?, self.status(id)?))
     }
@@ -161,7 +189,7 @@ impl Containers {
         let Some(before) = stamp(self.stat(id, RECORD)) else { return Ok(None) };
         let brief = self.brief(id)?;
         let same = stamp(self.stat(id, RECORD)) == Some(before);
-        Ok(same.then_some(Shown { stamp: before, brief }))
+        Ok(Shown::of(before, brief).filter(|_| same))
     }
 
     fn stat(&self, id: &ContainerId, name: &str) -> rustix::io::Result<Stat> {
