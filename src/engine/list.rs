@@ -262,8 +262,8 @@ impl Filter {
             Self::Since(name) => record.created > created_of(name),
             Self::Until(time) => record.created < *time,
             Self::Network(name) => {
-                network_name(&record.config.network, &record.config.net) == *name
-                    || record.config.net.memberships.iter().any(|member| member.network == *name)
+                network_name(&record.config.network, record.config.net()) == *name
+                    || record.config.net().memberships.iter().any(|member| member.network == *name)
             }
             Self::RestartPolicy(name) => record.config.restart.name() == name,
             Self::Health(word) => c.health.map_or("none", HealthStatus::name) == word,
@@ -449,12 +449,12 @@ impl Listed {
             "Mounts": self.mounts(),
             "Names": [record.name],
             "Namespaces": self.namespaces(),
-            "Networks": show::network_names(&record.config.net),
+            "Networks": show::network_names(record.config.net()),
             "Pid": self.pid(),
             "Pod": "",
             "PodName": "",
-            "Ports": show::ports_json(&record.config.net),
-            "ExposedPorts": show::exposed_json(&record.config.net),
+            "Ports": show::ports_json(record.config.net()),
+            "ExposedPorts": show::exposed_json(record.config.net()),
             "Restarts": self.status.restarts(),
             "Size": self.size.map(|(written, all)| json!({ "rootFsSize": all, "rwSize": written })),
             "StartedAt": started,
@@ -501,7 +501,7 @@ impl Listed {
             "ID" | "Id" => record.id.as_str().into(),
             "Image" => record.image_name(),
             "Names" => record.name.as_str().into(),
-            "Ports" => show::column(&record.config.net).into(),
+            "Ports" => show::column(record.config.net()).into(),
             "State" => self.status.word().into(),
             "Status" => self.status_text(now).into(),
             _ => return None,
@@ -520,7 +520,7 @@ impl Listed {
             "ExitCode" => self.exit_code().into(),
             "Exited" => matches!(self.status, Status::Exited(_)).into(),
             "ExitedAt" => self.seconds().1.into(),
-            "ExposedPorts" => show::exposed_json(&record.config.net),
+            "ExposedPorts" => show::exposed_json(record.config.net()),
             "ImageID" => {
                 let id = record.image_id.map(|id| if truncate { id.short() } else { id.hex() });
                 id.unwrap_or_default().into()
@@ -538,7 +538,7 @@ impl Listed {
             "Pid" => self.pid().into(),
             "Restarts" => self.status.restarts().into(),
             "StartedAt" => self.seconds().0.into(),
-            "Networks" => show::network_names(&record.config.net).join(",").into(),
+            "Networks" => show::network_names(record.config.net()).join(",").into(),
             // The kinds of namespaces; there are no pods.
             name => match NAMESPACES.iter().find(|(kind, _)| *kind == name) {
                 Some((_, kind)) => self.namespace(kind).into(),

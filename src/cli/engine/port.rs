@@ -30,7 +30,7 @@ pub fn run(args: PortArgs, globals: &Globals) -> Outcome {
     }
     if args.all {
         for one in engine.list(&ListOptions::default())?.0 {
-            for binding in bindings(&one.record.config.net) {
+            for binding in bindings(one.record.config.net()) {
                 let id = one.record.id.short();
                 output::println(&format!("{id}\t{} -> {}", binding.port, binding.address()))?;
             }
@@ -40,7 +40,7 @@ pub fn run(args: PortArgs, globals: &Globals) -> Outcome {
     let net = if args.latest {
         let options = ListOptions { last: Some(1), ..ListOptions::default() };
         let newest = engine.list(&options)?.0.into_iter().next();
-        newest.ok_or_else(|| Failure::new("there is no container"))?.record.config.net
+        newest.ok_or_else(|| Failure::new("there is no container"))?.record.config.net().clone()
     } else {
         let name = words.next().ok_or_else(|| Failure::new("you must name a container"))?;
         engine.lookup(name)?.0.config.net

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use rustix::fs::Stat;
 use serde::de::IgnoredAny;
@@ -55,8 +56,9 @@ pub struct BriefConfig {
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkMode,
+    /// None says nothing: most have no networks, and hundreds that are empty take pages.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub net: NetworkDetails,
+    net: Option<Box<NetworkDetails>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<BriefMount>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -99,6 +101,12 @@ impl BriefConfig {
     /// The program and its arguments.
     pub fn args(&self) -> impl Iterator<Item = &str> {
         self.entrypoint.iter().chain(&self.command).map(String::as_str)
+    }
+
+    /// What was asked for of its network.
+    pub fn net(&self) -> &NetworkDetails {
+        static NONE: LazyLock<NetworkDetails> = LazyLock::new(NetworkDetails::default);
+        self.net.as_deref().unwrap_or(&NONE)
     }
 
     /// Whether it has health checks.
@@ -235,7 +243,7 @@ impl From<&ContainerConfig> for BriefConfig {
             command: config.command.clone(),
             labels: config.labels.clone(),
             network: config.network.clone(),
-            net: config.net.clone(),
+            net: (!is_default(&config.net)).then(|| Box::new(config.net.clone())),
             mounts: config.mounts.iter().map(BriefMount::from).collect(),
             restart: config.restart,
             auto_remove: config.auto_remove,

@@ -150,7 +150,7 @@ impl Containers {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(Error::Io { action: "reading", path: path(), source: errno.into() }),
         };
-        let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
+        let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
         let exit = serde_json::from_slice(&text[..end]);
         let exit = exit.map_err(|source| Error::Damaged { path: path(), source })?;
         let shown = text.get(end + 1..).and_then(|line| serde_json::from_slice(line).ok());
