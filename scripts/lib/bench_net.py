@@ -319,6 +319,10 @@ def measure(bench, rounds):
             less(bench, name + ": CPU of a GB", ours, pasta, what + " cpu", 0.7, "s")
         less(bench, "connect and one byte", ours, slirp, "connect", 0.35, "µs")
         less(bench, "connect and one byte", ours, pasta, "connect", 0.8, "µs")
+        # What no relay can be below: the bridge's packets are carried by nobody.
+        for name, what, unit in (("outbound, up: CPU of a GB", "up cpu", "s"), ("outbound, down: CPU of a GB", "down cpu", "s"),
+                                 ("connect and one byte", "connect", "µs")):
+            less(bench, name, ours, bridge, what, None, unit)
         for what, name in (("tcp", "round trip, TCP"), ("udp", "round trip, UDP"), ("in tcp", "published, round trip")):
             less(bench, name, ours, pasta, what, 1, "µs")
         faster(bench, "published, in", ours, pasta, "in", 1)
