@@ -143,6 +143,8 @@ fn info_has_what_others_ask_for() {
         assert!(info.pointer(path).is_some_and(|value| !value.is_null()), "{path}");
     }
     assert!(info["store"]["graphRootAllocated"].as_u64() > info["store"]["graphRootUsed"].as_u64());
+    umiak.run(&["info", "-f", "{{eq .Host.CgroupsVersion .Host.CgroupVersion}}"]).ok().says("true");
+    umiak.run(&["info", "-f", "{{.Host.FreeLocks}} {{.Store.TransientStore}}"]).ok().says("0 false");
     umiak.run(&["info", "-f", "{{.Nothing}}"]).exits(125).tells("Nothing");
 }
 

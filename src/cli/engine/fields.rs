@@ -23,6 +23,9 @@ pub const IMAGE: &str = "Labels{ Annotations{ RepoTags[ RepoDigests[ HealthCheck
      Config.OnBuild[ Config.Healthcheck?";
 /// A volume's.
 pub const VOLUME: &str = "Status{ Timeout0 StorageID' LockNumber0";
+/// Of `info`: mostly about programs that are no part of this one.
+pub const INFO: &str = "host.BuildahVersion' host.Conmon{ host.CPUUtilization{ host.DatabaseBackend' \
+     host.FreeLocks0 host.NetworkBackendInfo{ host.Pasta{ host.RuntimeInfo{ host.Variant' store.TransientStore!";
 
 /// Adds to what is inspected the `fields` that a template speaks of. What is `null` prints as the empty list or
 /// map that it stands for; as JSON it stays.
@@ -32,11 +35,11 @@ pub fn complete(mut value: Value, fields: &str, format: Option<&str>) -> Value {
         let (path, kind) = field.split_at(field.len() - 1);
         let (above, name) = path.rsplit_once('.').unwrap_or(("", path));
         let spoken = above.rsplit('.').next().unwrap_or_default();
-        if !format.contains(name) || !format.contains(spoken) {
+        if !format.contains(name) || !format.to_lowercase().contains(&spoken.to_lowercase()) {
             continue;
         }
-        let above = above.split('.').filter(|part| !part.is_empty());
-        let object = above.fold(Some(&mut value), |value, part| value?.get_mut(part));
+        let mut above = above.split('.').filter(|part| !part.is_empty());
+        let object = above.try_fold(&mut value, |value, part| value.get_mut(part));
         let Some(object) = object.and_then(Value::as_object_mut) else { continue };
         let empty = match kind {
             "'" => "".into(),
@@ -72,7 +75,7 @@ mod tests {
         assert_eq!(of("{{json .Labels}}"), image);
         assert_eq!(of("json"), image);
         assert_eq!(complete(image.clone(), IMAGE, None), image);
-        for field in [CONTAINER, IMAGE, VOLUME].iter().flat_map(|fields| fields.split_whitespace()) {
+        for field in [CONTAINER, IMAGE, VOLUME, INFO].iter().flat_map(|fields| fields.split_whitespace()) {
             assert!(field.ends_with(|c| "'0!?[{".contains(c)), "{field}");
         }
     }
