@@ -140,7 +140,7 @@ fn now() -> String {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the texts say it")]
 pub enum Error {
-    #[error("creating the container")]
+    #[error(transparent)]
     Config(#[from] config::Error),
     #[error("making the runtime configuration")]
     Specgen(#[from] specgen::Error),
@@ -442,7 +442,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Containers(containers::Error::NameInUse { name, .. }) => {
-                Some(format!("remove it with \"umiak rm -f {name}\", or use --replace"))
+                Some(format!("remove it with \"umiak rm -f {name}\"; run and create do that with --replace"))
             }
             Self::Store(crate::storage::Error::Io { source, .. })
                 if matches!(source.raw_os_error(), Some(libc::EROFS | libc::EACCES)) =>
@@ -455,6 +455,7 @@ impl Error {
             Self::Containers(containers::Error::Damaged { .. }) => {
                 Some("\"umiak rm -f\" removes a container whose records cannot be read".to_owned())
             }
+            Self::NotRunning { name, status: "created" } => Some(format!("umiak start {name} starts it")),
             Self::NotRunning { .. } => Some("\"umiak ps -a\" tells how it ended".to_owned()),
             Self::Paused(name) => Some(format!("umiak unpause {name} lets it go on")),
             Self::Ungrouped { .. } => Some(pause::why_ungrouped()),

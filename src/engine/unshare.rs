@@ -56,8 +56,20 @@ impl Engine {
             (GRAPHROOT, self.paths.root.clone().into_os_string()),
             (RUNROOT, self.paths.runroot.clone().into_os_string()),
         ];
-        let source = process::become_command(command, &environment);
+        let mut source = process::become_command(command, &environment);
+        if command.first().is_some_and(|program| is_nowhere(Path::new(program))) {
+            source = io::Error::from_raw_os_error(libc::ENOENT);
+        }
         let program = command.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
         Error::Program { program, source }
     }
+}
+
+/// Whether a program without a path is in no directory of `PATH`: if one of them is closed to us, the kernel's error
+/// is about that.
+fn is_nowhere(program: &Path) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    program.components().count() == 1
+        && program.is_relative()
+        && !std::env::split_paths(&path).any(|dir| dir.join(program).exists())
 }

@@ -170,8 +170,10 @@ fn nomap(text: &str, ids: &Ids<'_>) -> Result<IdMapping, Error> {
 
 fn by_name(request: &RunRequest, ids: &Ids<'_>) -> Result<IdMapping, Error> {
     let names = [&request.subuidname, &request.subgidname];
+    let either_flag = if names[0].is_some() { "subuidname" } else { "subgidname" };
     let either = names.iter().find_map(|name| name.as_deref()).unwrap_or_default();
     let of = |name: &Option<String>, flag_name, file| {
+        let flag_name = if name.is_some() { flag_name } else { either_flag };
         let name = name.as_deref().unwrap_or(either);
         let mut next = 0;
         let mut ranges = (ids.subordinate)(name, file);

@@ -86,11 +86,14 @@ fn mounted_by_root() {
 #[test]
 fn unshared() {
     requires!(Need::Unprivileged, Need::Image("busybox"));
-    let umiak = Umiak::with_busybox();
+    let mut umiak = Umiak::with_busybox();
     umiak.run(&["create", "--name", "box", "--network", "none", "busybox", "true"]).ok();
     umiak.run(&["unshare", "id", "-u"]).ok().says("0");
     umiak.run(&["unshare", "sh", "-c", "exit 7"]).exits(7);
     umiak.run(&["unshare", "/nothing/there"]).exits(127).tells("/nothing/there");
+    // Another user's directory in PATH is no reason to say that the program is closed to us.
+    umiak.set_env("PATH", "/proc/1/cwd:/usr/bin:/bin");
+    umiak.run(&["unshare", "no-such-program"]).exits(127).tells("no such file");
     umiak.run(&["unshare", "/etc/passwd"]).exits(126).tells("/etc/passwd");
     umiak.run(&["unshare", "--rootless-netns", "true"]).exits(125).tells("not supported yet");
     umiak.run(&["mount", "box"]).exits(125).hints("unshare");

@@ -320,6 +320,9 @@ fn what_is_refused_says_so() {
     sh(&umiak, &["--systemd", "always"], "true").exits(125).tells("is not supported yet");
     sh(&umiak, &["--sdnotify", "conmon"], "true").exits(125).tells("is not supported yet");
     sh(&umiak, &["--systemd=false", "--sdnotify=ignore"], "true").ok();
+    umiak.run(&["create", "--pod", "x", "busybox"]).exits(125).tells("is not supported yet");
+    sh(&umiak, &["--annotation", "a"], "true").exits(125).tells("KEY=VALUE");
+    sh(&umiak, &["-v", "/:/x:ro,rw"], "true").exits(125).tells("\"ro\" and \"rw\"");
     sh(&umiak, &["--link", "db:db"], "true").exits(125).tells("--link").hints("--network");
     umiak.run(&["run"]).exits(125).tells("an image is missing").hints("umiak run --help");
     umiak.run(&["exec", "x"]).exits(125).tells("a command is missing");
@@ -340,6 +343,21 @@ fn what_is_refused_says_so() {
 
 /// Every flag that takes a value, with values that nobody means: it works, or one clear line tells why not,
 /// and nothing stays behind.
+#[test]
+fn switches_with_a_value() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    let run =
+        ["run", "--rm=1", "--network=none", "--no-healthcheck=true", "-it=f", "busybox", "echo", "--rm=0"];
+    umiak.run(&run).ok().says("--rm=0");
+    umiak.run(&["create", "--name", "box", "--network", "none", "--rm=False", "busybox", "true"]).ok();
+    assert_eq!(umiak.inspect("box", "{{.HostConfig.AutoRemove}}"), "false");
+    umiak.run(&["ps", "--all=true", "-q=false", "--format", "{{.Names}}"]).ok().says("box");
+    umiak.run(&["ps", "-a=false", "--noheading=1"]).ok().says("");
+    umiak.run(&["rm", "--force=yes", "box"]).exits(125).tells("--force");
+    umiak.run(&["rm", "-f=t", "box"]).ok();
+}
+
 #[test]
 fn nonsense_for_every_flag() {
     requires!(Need::Image("busybox"));

@@ -96,6 +96,21 @@ fn slips_are_noticed() {
 }
 
 #[test]
+fn help_is_a_command_too() {
+    let umiak = Umiak::new();
+    for (line, like) in [
+        ("help", "--help"),
+        ("help volume create", "volume create --help"),
+        ("volume help", "volume --help"),
+        ("container help run", "run --help"),
+    ] {
+        let told = |line: &str| umiak.run(&line.split(' ').collect::<Vec<_>>()).ok().stdout;
+        assert_eq!(told(line), told(like), "{line}");
+    }
+    umiak.run(&["help", "strange"]).exits(125).tells("strange");
+}
+
+#[test]
 fn manual_pages() {
     let umiak = Umiak::new();
     let output =

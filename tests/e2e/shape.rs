@@ -76,6 +76,12 @@ fn inspected() {
     // A name of several kinds is a container first, then an image, then a volume.
     umiak.run(&["inspect", "-f", "{{.Driver}}", "vol"]).ok().says("local");
     umiak.run(&["inspect", "-t", "volume", "-f", "{{.Name}}", "vol"]).ok().says("vol");
+    umiak.run(&["network", "create", "net"]).ok();
+    umiak.run(&["inspect", "-f", "{{.Name}} {{.Driver}}", "net"]).ok().says("net bridge");
+    let network = umiak.run(&["inspect", "-t", "network", "net"]).ok().stdout;
+    assert_eq!(network, umiak.run(&["network", "inspect", "net"]).ok().stdout);
+    umiak.run(&["inspect", "-t", "network", "vol"]).exits(125).tells("no such network");
+    umiak.run(&["network", "rm", "net"]).ok();
     umiak.run(&["inspect", "-t", "container", "vol"]).exits(125).tells("no such container");
     umiak.run(&["inspect", "-t", "volume", "old"]).exits(125).tells("no such volume");
     umiak.run(&["inspect", "-t", "pod", "old"]).exits(125).tells("not supported yet");
@@ -89,6 +95,31 @@ fn inspected() {
     {
         assert!(!host[key].is_null(), "{key}");
     }
+}
+
+#[test]
+fn templates_find_what_is_empty() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    umiak.run(&["create", "--name", "box", "--network", "none", "-v", "vol:/vol", "busybox", "true"]).ok();
+    let asked = |what: &str, format: &str, told: &str| {
+        umiak.run(&["inspect", "-f", format, what]).ok().says(told);
+    };
+    asked("busybox", "{{.Config.Entrypoint}} {{.Config.Volumes}} {{.Config.User}}.", "[] map[] .");
+    asked(
+        "busybox",
+        "{{with .Config}}{{.ExposedPorts}}{{.ArgsEscaped}}{{end}}{{.Labels}}",
+        "map[]falsemap[]",
+    );
+    asked("busybox", "{{json .Labels}}", "null");
+    asked("box", "{{.HostConfig.Init}} {{.HostConfig.Links}} {{.Config.Timezone}}.", "false [] .");
+    asked("box", "{{if .Config.Healthcheck}}checked{{else}}unchecked{{end}}", "unchecked");
+    asked("vol", "{{.Status}} {{.MountCount}} {{.Timeout}}", "map[] 0 0");
+    umiak.run(&["inspect", "-f", "{{.Config.Shiny}}", "busybox"]).exits(125).tells("Shiny");
+    umiak.run(&["version", "-f", "{{eq .Client.Version .Server.Version}}"]).ok().says("true");
+    assert!(json(&umiak.run(&["version", "-f", "json"]).ok().stdout)["Server"].is_null());
+    // A format says what is shown.
+    umiak.run(&["ps", "-aq", "--format", "{{.Names}}"]).ok().says("box");
 }
 
 #[test]
@@ -112,6 +143,8 @@ fn info_has_what_others_ask_for() {
         assert!(info.pointer(path).is_some_and(|value| !value.is_null()), "{path}");
     }
     assert!(info["store"]["graphRootAllocated"].as_u64() > info["store"]["graphRootUsed"].as_u64());
+    umiak.run(&["info", "-f", "{{eq .Host.CgroupsVersion .Host.CgroupVersion}}"]).ok().says("true");
+    umiak.run(&["info", "-f", "{{.Host.FreeLocks}} {{.Store.TransientStore}}"]).ok().says("0 false");
     umiak.run(&["info", "-f", "{{.Nothing}}"]).exits(125).tells("Nothing");
 }
 
@@ -120,6 +153,11 @@ fn volumes_are_filtered() {
     let umiak = Umiak::new();
     umiak.run(&["volume", "create", "--label", "a=b", "one"]).ok();
     umiak.run(&["volume", "create", "two"]).ok();
+    umiak.run(&["volume", "create", "-o", "type=tmpfs", "-o", "o=size=1m", "small"]).ok();
+    umiak.run(&["volume", "ls", "-q", "--filter", "opt=type"]).ok().says("small");
+    umiak.run(&["volume", "ls", "-q", "--filter", "opt=o=size=1m"]).ok().says("small");
+    umiak.run(&["volume", "ls", "-q", "--filter", "opt=type=nfs"]).ok().says("");
+    umiak.run(&["volume", "rm", "small"]).ok();
     for (filter, told) in [
         ("label=a", "one"),
         ("label!=a", "two"),

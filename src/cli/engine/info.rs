@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Globals, Outcome};
+use super::{Globals, Outcome, fields};
 use crate::cli::output;
 
 /// Tell what this machine gives containers.
@@ -18,10 +18,18 @@ pub fn run(args: InfoArgs, globals: &Globals) -> Outcome {
     let info = globals.engine()?.info()?;
     let text = match args.format.as_deref() {
         None => yaml(&info, 0),
-        format => output::value(format, &info)?,
+        format => output::value(format, &complete(info, format))?,
     };
     output::print(&text)?;
     Ok(0)
+}
+
+/// With what a template finds in Podman, whose structures do not always call it as its JSON does.
+fn complete(mut info: serde_json::Value, format: Option<&str>) -> serde_json::Value {
+    if format.is_some_and(|format| format.contains("CgroupsVersion")) {
+        info["host"]["CgroupsVersion"] = info["host"]["cgroupVersion"].clone();
+    }
+    fields::complete(info, fields::INFO, format)
 }
 
 /// The way that people read it: indented names and values.

@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{Failure, Globals, Outcome};
+use super::{Failure, Globals, Outcome, fields};
 use crate::cli::output;
 use crate::engine;
 use crate::engine::Engine;
 
-/// Show everything about a container or an image.
+/// Show everything about a container, an image, a volume or a network.
 #[derive(Args, Debug, Clone)]
 pub struct InspectArgs {
     /// A template or json
@@ -20,10 +20,10 @@ pub struct InspectArgs {
     /// Count what containers' files take
     #[arg(short, long)]
     size: bool,
-    /// What NAME is: container, image, volume or all
+    /// What NAME is: container, image, volume, network or all
     #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "all")]
     kind: String,
-    /// Containers, images or volumes, by name or ID
+    /// Containers, images, volumes or networks, by name or ID
     #[arg(required_unless_present = "latest", value_name = "NAME")]
     names: Vec<String>,
 }
@@ -31,8 +31,8 @@ pub struct InspectArgs {
 /// `inspect`.
 pub fn run(args: InspectArgs, globals: &Globals) -> Outcome {
     match args.kind.as_str() {
-        "all" | "container" | "image" | "volume" => {}
-        "network" | "pod" => {
+        "all" | "container" | "image" | "volume" | "network" => {}
+        "pod" => {
             return Err(Failure::new(format!("--type {} is not supported yet", args.kind)));
         }
         other => return Err(Failure::new(format!("--type \"{other}\": there is no such type"))),
@@ -44,11 +44,11 @@ pub fn run(args: InspectArgs, globals: &Globals) -> Outcome {
         return Err(Failure::new("--size is for containers"));
     }
     let engine = globals.engine()?;
-    let names = if args.latest { vec![super::diff::newest(&engine)?] } else { args.names };
+    let names = if args.latest { vec![super::diff::newest(&engine)?] } else { args.names.clone() };
     let mut found = Vec::new();
     let mut code = 0;
     for name in &names {
-        match inspect(&engine, &args.kind, name, args.size) {
+        match inspect(&engine, &args, name) {
             Ok(value) => found.push(value),
             Err(failure) => {
                 output::error_line(&failure.message, failure.hint.as_deref());
@@ -60,30 +60,39 @@ pub fn run(args: InspectArgs, globals: &Globals) -> Outcome {
     Ok(code)
 }
 
-fn inspect(engine: &Engine, kind: &str, name: &str, size: bool) -> Result<Value, Failure> {
+fn inspect(engine: &Engine, args: &InspectArgs, name: &str) -> Result<Value, Failure> {
+    let (kind, format) = (args.kind.as_str(), args.format.as_deref());
     if matches!(kind, "all" | "container") {
-        let found = if size { engine.inspect_with_size(name) } else { engine.inspect(name) };
+        let found = if args.size { engine.inspect_with_size(name) } else { engine.inspect(name) };
         match found {
-            Ok(value) => return Ok(value),
+            Ok(value) => return Ok(fields::complete(value, fields::CONTAINER, format)),
             Err(error) if super::selection::is_missing(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
     if matches!(kind, "all" | "image") {
         match engine::images::inspect(&engine.store, name) {
-            Ok(Some(value)) => return Ok(value),
+            Ok(Some(value)) => return Ok(fields::complete(value, fields::IMAGE, format)),
             Ok(None) => {}
             Err(error) => return Err(engine::Error::from(error).into()),
         }
     }
     if matches!(kind, "all" | "volume") {
         match engine.volume(name) {
-            Ok(volume) => return Ok(super::volume::details(engine, &volume)),
+            Ok(volume) => return Ok(super::volume::details(engine, &volume, format)),
             Err(engine::Error::NoVolume(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
+    if matches!(kind, "all" | "network") {
+        match engine.find_network(name) {
+            Ok(network) => return Ok(super::network::details(engine, &network, format)),
+            Err(engine::Error::Network(engine::network::Error::Unknown(_))) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     let what = match kind {
+        "network" => "no such network",
         "volume" => "no such volume",
         "container" => "no such container",
         "image" => "no such image",

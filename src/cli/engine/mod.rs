@@ -17,6 +17,7 @@ pub mod events;
 pub mod exec;
 pub mod exists;
 pub mod export;
+mod fields;
 pub mod flags;
 pub mod healthcheck;
 pub mod history;
@@ -52,6 +53,7 @@ pub mod stats;
 pub mod stop;
 pub mod supervision;
 mod surface;
+mod switches;
 pub mod system;
 pub mod tag;
 pub mod top;
@@ -418,6 +420,14 @@ const GROUPS: [(&str, &str); 9] = [
 /// `container run` is `run`, `image ls` is `images`: the words with the group taken off.
 fn ungroup(mut words: Vec<OsString>) -> Vec<OsString> {
     let Some(at) = first_word(&base(), &words, 1) else { return words };
+    // `help run` is `run --help`, and `volume help` is `volume --help`.
+    let groups = || GROUPS.iter().any(|(name, _)| words[at] == *name);
+    let second = words.get(at + 1).is_some_and(|word| word == "help") && groups();
+    if words[at] == "help" || second {
+        words.remove(at + usize::from(second));
+        words.push("--help".into());
+        return ungroup(words);
+    }
     let other = |word: &OsString| word == "inspect" || word == "version";
     if words[at] == "buildx" && !words.get(at + 1).is_some_and(other) {
         words[at] = "builder".into();
@@ -542,6 +552,10 @@ fn dispatch(words: Vec<OsString>, command_line: Vec<String>) -> Outcome {
     {
         words.insert(first, "--".into());
     }
+    let own = face.name.split(' ').try_fold(&command, |command, word| command.find_subcommand(word));
+    if let Some(own) = own {
+        words = switches::plain(own, words, from);
+    }
     let matches = match command.try_get_matches_from(&words) {
         Ok(matches) => matches,
         Err(error) => return usage(&error, &words),
@@ -655,6 +669,8 @@ mod tests {
             ("umiak image build", "build", 2),
             ("umiak buildx prune -f", "builder prune", 3),
             ("umiak builder prune", "builder prune", 3),
+            ("umiak help container run", "run", 2),
+            ("umiak volume help create", "volume create", 3),
         ] {
             assert_eq!(named(line), Some((name, from)), "{line}");
         }

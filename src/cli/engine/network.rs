@@ -214,6 +214,14 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
     Ok(0)
 }
 
+/// What `inspect` says of a network.
+pub fn details(engine: &Engine, network: &NetworkRecord, format: Option<&str>) -> Value {
+    match format {
+        Some(format) if format != "json" => row(engine, network, false),
+        _ => json_of(engine, network),
+    }
+}
+
 /// A network in Podman's JSON, whose keys are not those that its templates have.
 fn json_of(engine: &Engine, network: &NetworkRecord) -> Value {
     let subnets: Vec<Value> = network
@@ -310,11 +318,9 @@ fn row(engine: &Engine, network: &NetworkRecord, truncate: bool) -> Value {
 /// `network inspect`. Podman's exit code for one that is not there is 125.
 pub fn inspect(args: InspectArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
-    let template = args.format.as_deref().is_some_and(|format| format != "json");
     let (found, code) = super::selection::shown(&args.networks, |name| {
         let network = engine.find_network(name)?;
-        let value = if template { row(&engine, &network, false) } else { json_of(&engine, &network) };
-        Ok::<_, Error>(value)
+        Ok::<_, Error>(details(&engine, &network, args.format.as_deref()))
     });
     output::print(&output::values(args.format.as_deref(), found)?)?;
     Ok(code)

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use clap::{ArgAction, Args};
 
-use super::{Failure, Globals, Outcome};
+use super::{Globals, Outcome};
 use crate::base::report;
 use crate::cli::output::{self, Listing};
 use crate::engine::list::{self, Fields, ListOptions, Unreadable};
@@ -90,9 +90,6 @@ pub fn run(args: PsArgs, globals: &Globals) -> Outcome {
 }
 
 fn once(args: &PsArgs, globals: &Globals, clear: bool) -> Outcome {
-    if args.quiet && args.format.is_some() {
-        return Err(Failure::new("quiet and format cannot be used together"));
-    }
     let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
     let options = ListOptions {
         all: args.all,
@@ -126,7 +123,8 @@ fn once(args: &PsArgs, globals: &Globals, clear: bool) -> Outcome {
     }
     let code = tell_unreadable(&unreadable);
     let now = jiff::Timestamp::now();
-    if args.quiet {
+    // A format says what is shown, whether --quiet is there or not, as in Podman.
+    if args.quiet && args.format.is_none() {
         let id = |c: &list::Listed| {
             if args.no_trunc { format!("{}\n", c.record.id) } else { format!("{}\n", c.record.id.short()) }
         };

@@ -50,6 +50,7 @@ const LISTING: Listing<'_> = Listing {
     headers: &[
         ("ID", "ID"),
         ("ContainerID", "ID"),
+        ("Container", "CONTAINER"),
         ("CPUPerc", "CPU %"),
         ("CPU", "CPU %"),
         ("MemUsage", "MEM USAGE / LIMIT"),
@@ -201,7 +202,7 @@ fn further(
     };
     let up = if sample.started > 0 { (sample.at - sample.started).max(0) } else { 0 };
     let further = json!({
-        "ContainerID": id, "CPU": now, "AvgCPU": average,
+        "ContainerID": id, "Container": id, "CPU": now, "AvgCPU": average,
         "CPUNano": sample.cpu.map(|(used, _)| used), "CPUSystemNano": sample.cpu.map(|(_, system)| system),
         "SystemNano": sample.at, "MemUsageBytes": memory, "MemLimit": sample.memory_limit,
         "NetInput": sample.network.map(|n| n.0), "NetOutput": sample.network.map(|n| n.1),

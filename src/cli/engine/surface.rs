@@ -141,7 +141,8 @@ pub const FLAGS: &[(&str, &str)] = &[
      replace requires= restart= retry= retry-delay= rm rmi rootfs sdnotify= seccomp-policy= secret= \
      security-opt= shm-size= shm-size-systemd= sig-proxy stop-signal= stop-timeout= subgidname= \
      subuidname= sysctl= systemd= timeout= tls-verify tmpfs= t,tty tz= uidmap= ulimit= umask= unsetenv= \
-     unsetenv-all u,user= userns= uts= variant= v,volume= volumes-from= w,workdir=",
+     unsetenv-all u,user= userns= uts= variant= v,volume= volumes-from= w,workdir= \
+     init-ctr= isolation= kernel-memory= runtime= storage-opt= use-api-socket volume-driver=",
     ),
     (
         "ps",
@@ -166,6 +167,8 @@ pub const FLAGS: &[(&str, &str)] = &[
      color f,follow l,latest n,names since= tail= t,timestamps until=",
     ),
     ("cp", "a,archive overwrite"),
+    ("image prune", "external"),
+    ("system prune", "external"),
     ("start", "all a,attach detach-keys= f,filter= i,interactive l,latest sig-proxy"),
     (
         "container clone",

@@ -152,6 +152,8 @@ fn refuse_command(command: &str, words: &[&str], ours: &[&str]) -> Refusal {
 }
 
 fn flags(command: &str) -> impl Iterator<Item = (&'static str, Takes)> {
+    // All that can be said of a container can be said before it is started, too.
+    let command = if command == "create" { "run" } else { command };
     let list = FLAGS.iter().find(|(known, _)| *known == command).map_or("", |(_, list)| list);
     list.split_whitespace().map(|flag| match flag.strip_suffix('=') {
         Some(names) => (names, Takes::Value),
@@ -178,7 +180,7 @@ mod tests {
     use super::*;
     use clap::{Arg, ArgAction, Command};
 
-    const OURS: &[&str] = &["run", "ps", "images", "rmi", "rm", "pull"];
+    const OURS: &[&str] = &["run", "create", "ps", "images", "rmi", "rm", "pull"];
 
     fn explained(line: &str) -> Option<Refusal> {
         let run = Command::new("run")
@@ -207,6 +209,8 @@ mod tests {
             ("run --memory=1g x", "`--memory` of `run` is not supported yet", ""),
             ("run -m 1g x", "`-m` of `run` is not supported yet", ""),
             ("--root /x run --privileged x", "`--privileged` of `run` is not supported yet", ""),
+            ("create --pod x y", "`--pod` of `create` is not supported yet", ""),
+            ("run --isolation=x y", "`--isolation` of `run` is not supported yet", ""),
             ("ps --sync", "`--sync` of `ps` is not supported yet", ""),
             ("--cgroup-manager systemd ps", "`--cgroup-manager` is not supported yet", ""),
             ("build .", "`umiak build` is not supported yet", ""),

@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::{Failure, Globals, Outcome, prune};
+use super::{Failure, Globals, Outcome, fields, prune};
 use crate::base::time;
 use crate::cli::output::{self, Listing};
 use crate::engine::list::timestamp;
@@ -121,8 +121,9 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
     Ok(0)
 }
 
-pub(super) fn details(engine: &Engine, volume: &VolumeRecord) -> Value {
-    json!({
+/// A volume as JSON, with the fields that a template in `format` may want besides.
+pub(super) fn details(engine: &Engine, volume: &VolumeRecord, format: Option<&str>) -> Value {
+    let value = json!({
         "Name": volume.name,
         "Driver": "local",
         "Mountpoint": engine.volume_data(&volume.name),
@@ -136,7 +137,8 @@ pub(super) fn details(engine: &Engine, volume: &VolumeRecord) -> Value {
         "MountCount": 0,
         "NeedsCopyUp": false,
         "NeedsChown": false,
-    })
+    });
+    fields::complete(value, fields::VOLUME, format)
 }
 
 /// `volume inspect`.
@@ -145,12 +147,13 @@ pub fn inspect(args: InspectArgs, globals: &Globals) -> Outcome {
         return Err(Failure::new("name volumes, or ask for --all"));
     }
     let engine = globals.engine()?;
+    let details = |volume: &VolumeRecord| details(&engine, volume, args.format.as_deref());
     let mut found: Vec<Value> = Vec::new();
     if args.all {
-        found = engine.volumes()?.iter().map(|volume| details(&engine, volume)).collect();
+        found = engine.volumes()?.iter().map(details).collect();
     }
     let (named, code) =
-        super::selection::shown(&args.volumes, |name| engine.volume(name).map(|one| details(&engine, &one)));
+        super::selection::shown(&args.volumes, |name| engine.volume(name).map(|one| details(&one)));
     found.extend(named);
     output::print(&output::values(args.format.as_deref(), found)?)?;
     Ok(code)
@@ -161,6 +164,7 @@ enum Filter {
     Driver(String),
     Label(String, Option<String>, bool),
     Name(regex::Regex),
+    Option(String, Option<String>),
     Scope(String),
     /// Made before this moment, in nanoseconds since 1970.
     Until(i128),
@@ -190,7 +194,10 @@ impl Filter {
             }
             "since" | "after" => Self::Since(value.to_owned()),
             "name" => Self::Name(regex::Regex::new(value).map_err(|_| bad("it takes a regular expression"))?),
-            "opt" => return Err(bad("this filter is not supported yet")),
+            "opt" => match value.split_once('=') {
+                Some((option, wanted)) => Self::Option(option.to_owned(), Some(wanted.to_owned())),
+                None => Self::Option(value.to_owned(), None),
+            },
             _ => return Err(bad("there is no such filter")),
         })
     }
@@ -201,6 +208,11 @@ impl Filter {
             Self::Driver(name) => name == "local",
             Self::Label(key, None, there) => volume.labels.contains_key(key) == *there,
             Self::Label(key, Some(value), there) => (volume.labels.get(key) == Some(value)) == *there,
+            Self::Option(key, wanted) => volume
+                .options
+                .told
+                .get(key)
+                .is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value)),
             Self::Scope(name) => name == "local",
             Self::Until(moment) => i128::from(volume.created) < *moment,
             Self::Since(name) => all
@@ -250,7 +262,8 @@ pub fn ls(args: LsArgs, globals: &Globals) -> Outcome {
         output::print(&volumes.iter().map(|volume| volume.name.clone() + "\n").collect::<String>())?;
         return Ok(0);
     }
-    let rows: Vec<Value> = volumes.iter().map(|volume| details(&engine, volume)).collect();
+    let rows: Vec<Value> =
+        volumes.iter().map(|volume| details(&engine, volume, args.format.as_deref())).collect();
     output::print(&LISTING.render(args.format.as_deref(), !args.noheading, &rows)?)?;
     Ok(0)
 }

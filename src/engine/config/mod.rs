@@ -164,7 +164,7 @@ pub fn resolve(
         interactive: request.interactive || request.attach.iter().any(|stream| is_stdin(stream)),
         seccomp: process::seccomp_policy(request, security.seccomp, &labels)?,
         labels,
-        annotations: pairs("annotation", &request.annotations)?,
+        annotations: annotations(&request.annotations)?,
         stop_signal: stop_signal(request, image)?,
         stop_timeout: request.stop_timeout.unwrap_or(10),
         net,
@@ -283,6 +283,14 @@ fn workdir(request: &RunRequest, image: &ImageDefaults) -> Result<String, Error>
         Some(dir) if dir.starts_with('/') => Ok(mounts::clean(dir)),
         Some(dir) => Err(flag("workdir", dir, "it must be an absolute path")),
         None => Ok(mounts::clean(&image.workdir)),
+    }
+}
+
+/// Unlike labels, annotations have a value.
+fn annotations(items: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    match items.iter().find(|item| !item.contains('=')) {
+        Some(item) => Err(flag("annotation", item, "it takes KEY=VALUE")),
+        None => pairs("annotation", items),
     }
 }
 

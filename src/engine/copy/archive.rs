@@ -36,7 +36,14 @@ pub fn plain_input(mut input: File) -> io::Result<(OwnedFd, Beside)> {
 }
 
 fn damaged(error: &ArchiveError) -> Problem {
-    Problem::Archive(report::chain(error))
+    match error {
+        ArchiveError::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Problem::Archive("it ends in the middle".to_owned())
+        }
+        // Its own "reading the archive" is the problem's, too.
+        ArchiveError::Read(error) => Problem::Archive(error.to_string()),
+        error => Problem::Archive(report::chain(error)),
+    }
 }
 
 /// Unpacks an archive into a directory of a container.

@@ -316,11 +316,7 @@ fn write(
     let Some((first, content)) = stream.next()? else { return Err(Problem::Died) };
     let directory = first.kind == Kind::Directory;
     if first.kind == Kind::Device {
-        return Err(Problem::io(
-            "reading",
-            Path::new("a device"),
-            &io::Error::from_raw_os_error(libc::EOPNOTSUPP),
-        ));
+        return Err(Problem::Device);
     }
     let (mut sink, mapping) = match to {
         Place::Host(path) => (host_sink(path, wanted, directory, options)?, None),

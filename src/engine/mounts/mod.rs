@@ -60,9 +60,7 @@ pub fn volume(value: &str, cwd: &Path) -> Result<MountRecord, Error> {
         }
     };
     let mut reading = Reading { flag, value, mount, cwd };
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        reading.apply(option)?;
-    }
+    reading.apply_all(options)?;
     reading.finish()
 }
 
@@ -112,7 +110,7 @@ pub fn mount(value: &str, cwd: &Path) -> Result<Vec<MountRecord>, Error> {
             Some(("type", text)) => kind = text,
             Some(("source" | "src" | "from", text)) => source = Some(text),
             Some(("destination" | "dst" | "target", text)) => destination = Some(text),
-            _ => rest.push(item),
+            _ => rest.push(item.as_str()),
         }
     }
     let destination = destination.ok_or_else(|| syntax("a destination is missing".into()))?;
@@ -138,6 +136,7 @@ pub fn mount(value: &str, cwd: &Path) -> Result<Vec<MountRecord>, Error> {
         (other, _) => return Err(syntax(format!("there is no mount type \"{other}\""))),
     };
     let mut reading = Reading { flag, value, mount, cwd };
+    reading.agree(&rest)?;
     for item in rest {
         reading.apply_long(item)?;
     }
@@ -167,9 +166,7 @@ pub fn tmpfs(value: &str) -> Result<MountRecord, Error> {
         why: why.into(),
     })?;
     let mut reading = Reading { flag, value, mount: tmpfs_mount(destination), cwd: Path::new("/") };
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        reading.apply(option)?;
-    }
+    reading.apply_all(options)?;
     reading.finish()
 }
 
@@ -327,6 +324,12 @@ mod tests {
         {
             assert!(v(bad).is_err(), "{bad}");
         }
+        for contrary in ["ro,rw", "z,Z", "exec,noexec", "shared,rslave", "nosuid,suid"] {
+            let error = v(&format!("/a:/b:{contrary}")).unwrap_err().to_string();
+            assert!(error.contains("exclude each other"), "{error}");
+            assert!(mount(&format!("type=bind,src=/a,dst=/b,{contrary}"), Path::new("/")).is_err());
+        }
+        assert!(!v("/a:/b:ro,ro").unwrap().rw);
         assert!(v("/a:/b:U,z").unwrap().chown);
         let overlay = v("/a:/b:O,upperdir=up,workdir=/w").unwrap().overlay.unwrap();
         assert_eq!(overlay.upper.as_deref(), Some(Path::new("/home/u/up")));

@@ -34,6 +34,19 @@ const PLAIN: &[&str] = &[
 const PROPAGATION: &[&str] =
     &["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"];
 
+/// Of each of these only one can be meant.
+const CONTRARY: &[&[&str]] = &[
+    &["ro", "rw"],
+    &["z", "Z"],
+    &["exec", "noexec"],
+    &["dev", "nodev"],
+    &["suid", "nosuid"],
+    &["bind", "rbind"],
+    &["copy", "nocopy"],
+    &["tmpcopyup", "notmpcopyup"],
+    PROPAGATION,
+];
+
 /// A mount whose options are being read.
 pub(super) struct Reading<'a> {
     pub flag: &'static str,
@@ -53,6 +66,26 @@ impl Reading<'_> {
 
     fn is(&self, kinds: &[&str]) -> bool {
         kinds.contains(&self.mount.kind.as_str())
+    }
+
+    /// The words of `-v` and `--tmpfs`, parted by commas.
+    pub fn apply_all(&mut self, options: &str) -> Result<(), Error> {
+        let words = || options.split(',').filter(|option| !option.is_empty());
+        self.agree(&words().collect::<Vec<_>>())?;
+        words().try_for_each(|option| self.apply(option))
+    }
+
+    /// Refuses words of which one takes back another, as Podman does.
+    pub fn agree(&self, words: &[&str]) -> Result<(), Error> {
+        for group in CONTRARY {
+            let mut of = words.iter().filter(|word| group.contains(word));
+            if let Some(first) = of.next()
+                && let Some(other) = of.find(|word| *word != first)
+            {
+                return Err(self.syntax(format!("\"{first}\" and \"{other}\" exclude each other")));
+            }
+        }
+        Ok(())
     }
 
     /// A word of `-v` and `--tmpfs`.

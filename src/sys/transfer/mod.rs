@@ -77,6 +77,9 @@ pub enum Problem {
     /// A file is in the way of a directory.
     #[error("\"{0}\" is no directory, and what is copied is one")]
     FileThere(String),
+    /// There is nothing of it that could be copied.
+    #[error("it is a device, not a file or a directory")]
+    Device,
     /// The other process is gone without a word.
     #[error("the process that reads the files died")]
     Died,
