@@ -148,15 +148,19 @@ impl Engine {
                 return Err(error);
             }
         };
-        if let Some(path) = &record.config.marks.cidfile {
-            let written = atomic::create_new(path, id.as_str().as_bytes(), 0o644, Durability::Volatile);
-            if let Err(source) = written {
-                self.discard(&record);
-                return Err(Error::Cidfile { path: path.clone(), source });
-            }
-        }
+        self.write_cidfile(&record)?;
         self.note(Event::container("create", &record));
         Ok((record, lock, begun))
+    }
+
+    /// Writes the ID where it was asked for; takes the container back where that cannot be.
+    fn write_cidfile(&self, record: &ContainerRecord) -> Result<(), Error> {
+        let Some(path) = &record.config.marks.cidfile else { return Ok(()) };
+        let written = atomic::create_new(path, record.id.as_str().as_bytes(), 0o644, Durability::Volatile);
+        written.map_err(|source| {
+            self.discard(record);
+            Error::Cidfile { path: path.clone(), source }
+        })
     }
 
     /// Makes the volumes of a container, then the container.
