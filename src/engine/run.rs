@@ -52,6 +52,16 @@ impl Engine {
         request: &RunRequest,
         image: Option<&ImageRecord>,
     ) -> Result<(ContainerRecord, Lock), Error> {
+        self.create_to_start(request, image, &|_| None).map(|(record, lock, _)| (record, lock))
+    }
+
+    /// The same; with what is begun as soon as the record is known, beside its being written down.
+    pub fn create_to_start(
+        &self,
+        request: &RunRequest,
+        image: Option<&ImageRecord>,
+        begin: &dyn Fn(&ContainerRecord) -> Option<Begun>,
+    ) -> Result<(ContainerRecord, Lock, Option<Begun>), Error> {
         // Until the record says that the image and the volumes are used, nobody may remove them.
         let _lock = self.store.lock_shared()?;
         if let Some(image) = image
@@ -130,6 +140,7 @@ impl Engine {
         if record.config.rootfs_ids.is_none() {
             record.config.rootfs_ids = self.layer_ids(&record);
         }
+        let begun = begin(&record);
         let lock = match self.provide_and_publish(&mut record, given, request) {
             Ok(lock) => lock,
             Err(error) => {
@@ -137,15 +148,19 @@ impl Engine {
                 return Err(error);
             }
         };
-        if let Some(path) = &record.config.marks.cidfile {
-            let written = atomic::create_new(path, id.as_str().as_bytes(), 0o644, Durability::Volatile);
-            if let Err(source) = written {
-                self.discard(&record);
-                return Err(Error::Cidfile { path: path.clone(), source });
-            }
-        }
+        self.write_cidfile(&record)?;
         self.note(Event::container("create", &record));
-        Ok((record, lock))
+        Ok((record, lock, begun))
+    }
+
+    /// Writes the ID where it was asked for; takes the container back where that cannot be.
+    fn write_cidfile(&self, record: &ContainerRecord) -> Result<(), Error> {
+        let Some(path) = &record.config.marks.cidfile else { return Ok(()) };
+        let written = atomic::create_new(path, record.id.as_str().as_bytes(), 0o644, Durability::Volatile);
+        written.map_err(|source| {
+            self.discard(record);
+            Error::Cidfile { path: path.clone(), source }
+        })
     }
 
     /// Makes the volumes of a container, then the container.
@@ -255,12 +270,21 @@ impl Engine {
     /// With `hold_stdin` the caller gets the end of the program's input, if it has one that is no
     /// terminal; else the monitor keeps it open.
     pub fn start(&self, record: ContainerRecord, lock: Lock, hold_stdin: bool) -> Result<Started, Error> {
-        self.launch(record, lock, hold_stdin, false)
+        self.launch(record, lock, None, hold_stdin, false)
+    }
+
+    /// The same with what [`begin`] has begun of it.
+    pub fn start_begun(
+        &self,
+        (record, lock, begun): (ContainerRecord, Lock, Option<Begun>),
+        hold_stdin: bool,
+    ) -> Result<Started, Error> {
+        self.launch(record, lock, begun, hold_stdin, false)
     }
 
     /// The same, but for the program, which [`Engine::release`] lets begin.
     pub fn init(&self, record: ContainerRecord, lock: Lock) -> Result<Started, Error> {
-        self.launch(record, lock, false, true)
+        self.launch(record, lock, None, false, true)
     }
 
     /// Lets the program of a container begin that was prepared.
@@ -277,6 +301,7 @@ impl Engine {
         &self,
         record: ContainerRecord,
         lock: Lock,
+        begun: Option<Begun>,
         hold_stdin: bool,
         hold: bool,
     ) -> Result<Started, Error> {
@@ -287,7 +312,7 @@ impl Engine {
         // The addresses in shared networks are taken by the monitor, who lives as long as they are needed; its
         // files have them in it.
         let shared = record.config.network == NetworkMode::Shared;
-        let begun = if shared { None } else { begin(&record) };
+        let begun = begun.or_else(|| begin(&record));
         let mut request = if shared { None } else { Some(self.create_request(&record)?) };
         if let Some(request) = &mut request {
             request.begun = begun;
@@ -521,11 +546,12 @@ pub(super) fn has_user_marks(record: &ContainerRecord) -> bool {
 }
 
 /// Begins those of a container's namespaces that can be begun before more than its record is known, if it joins nobody's.
-fn begin(record: &ContainerRecord) -> Option<Begun> {
+pub fn begin(record: &ContainerRecord) -> Option<Begun> {
     let config = &record.config;
     let modes = [&config.pid, &config.ipc, &config.uts, &config.cgroupns];
     let joins = modes.iter().any(|mode| !matches!(mode, NamespaceMode::Private | NamespaceMode::Host))
-        || matches!(config.network, NetworkMode::Container(_) | NetworkMode::Path(_))
+        // In a shared network the monitor makes the request.
+        || matches!(config.network, NetworkMode::Container(_) | NetworkMode::Path(_) | NetworkMode::Shared)
         || matches!(config.userns, UsernsMode::Container(_) | UsernsMode::Path(_));
     let mapping = record.mapping.as_ref().filter(|_| !joins)?;
     let own = [

@@ -428,6 +428,7 @@ fn begin(job: &mut Job, slot: &mut Option<Supervisor>, restarts: u32) -> Result<
     if let Some(supervisor) = slot {
         supervisor.tell(&Told::Started(created.pid));
     }
+    created.forget_making();
     Ok(Run { created, state, relay, answers })
 }
 

@@ -14,6 +14,7 @@ use super::launch::Channel;
 use super::plan::{self, InitPlan, Labels, Op};
 use super::protocol::{DETACH, GO, Message, START};
 use super::{CacheGroups, CreateRequest, Error, Gate, Stdio, cache, early, listener};
+use crate::base::idmap::IdMapping;
 use crate::cgroup::{self, Group, Outcome, Scope, Unit};
 use crate::sys::mount::Held;
 use crate::sys::process::{self, Child, CloneOptions};
@@ -44,7 +45,7 @@ pub struct Created {
     outside: Option<Held>,
     /// The connection with the init until it is started or detached.
     gate: Option<OwnedFd>,
-    /// What it was made of. Taken apart when the gate has been opened: somebody waits until then.
+    /// What it was made of. Taken apart when there is nobody left who waits.
     made_of: Option<Box<(CreateRequest, InitPlan)>>,
 }
 
@@ -66,12 +67,17 @@ impl Created {
     pub fn start(&mut self) -> Result<(), Error> {
         let gate = self.gate.as_ref().ok_or(Error::NotRunning)?;
         let said = say_start(gate);
-        self.made_of = None;
         // Who has ended may have said why.
         read_outcome(gate).and(said)?;
         // Only what was started is not ended when this is dropped.
         self.gate = None;
         Ok(())
+    }
+
+    /// Takes apart what it was made of, each page of which the init has a copy of. To be called when nobody waits: the
+    /// init, and who is told that it has started, may be run by this processor.
+    pub fn forget_making(&mut self) {
+        self.made_of = None;
     }
 
     /// Leaves the init waiting at a [`super::Gate::Path`] after this process is gone. To be called
@@ -395,6 +401,7 @@ impl Birth<'_, '_, '_> {
             stdio: &self.request.stdio,
             console_socket,
             wait,
+            ahead: is_root_to_be(self.plan),
             announce: self.born.is_some(),
             early: &self.early,
             hook_state: self.hook_state("creating", 0),
@@ -562,6 +569,15 @@ impl Birth<'_, '_, '_> {
             annotations,
         }
     }
+}
+
+/// Whether what the init makes before its ids are mapped is its root's afterwards, in a mount namespace of its own.
+fn is_root_to_be(plan: &InitPlan) -> bool {
+    let root = |mapping: &IdMapping| {
+        let root = (IdMapping::to_host(&mapping.uids, 0), IdMapping::to_host(&mapping.gids, 0));
+        root == (Some(ids::euid()), Some(ids::egid()))
+    };
+    plan.namespaces.unshare & libc::CLONE_NEWNS as u64 != 0 && plan.mapping.as_ref().is_some_and(root)
 }
 
 /// Has the init born in namespaces that are there already, by way of a short-lived process whose sibling it is. Their

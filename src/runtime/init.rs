@@ -1,11 +1,14 @@
 //! The interpreter: carries a plan out inside the new namespaces. It decides nothing that the plan
 //! could have decided; every failure names the operation.
 
+use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::Stdio;
 use super::hooks::{self, HookState};
@@ -36,6 +39,8 @@ pub(super) struct Init<'a> {
     pub console_socket: Option<OwnedFd>,
     /// The parent says when ids are mapped and the cgroup is joined.
     pub wait: bool,
+    /// What is made before that is root's after it.
+    pub ahead: bool,
     /// The parent waits for the namespaces.
     pub announce: bool,
     pub hook_state: HookState,
@@ -71,6 +76,7 @@ pub(super) fn run(mut init: Init<'_>) -> u8 {
 }
 
 /// What operations leave for later ones.
+#[derive(Default)]
 struct State {
     /// What [`Op::OpenEarly`] opened.
     opened: Opened,
@@ -80,6 +86,10 @@ struct State {
     empty: Option<OwnedFd>,
     /// How many early mounts have been made.
     early: usize,
+    /// Of the mounts that can be made ahead, in their order.
+    ahead: VecDeque<Option<OwnedFd>>,
+    /// The directory of the last device or link, if nothing else has been done since: most lie in the same one.
+    place: Option<(PathBuf, OwnedFd)>,
 }
 
 impl State {
@@ -89,6 +99,19 @@ impl State {
             errno: libc::EINVAL,
             chain: vec!["using the rootfs before it is mounted".to_owned()],
         })
+    }
+
+    /// The rootfs, the directory that `path` lies in, and its name there.
+    fn place<'a>(&mut self, path: &'a Path) -> io::Result<(&Root, &OwnedFd, &'a OsStr)> {
+        let (Some(parent), Some(name), Some(root)) = (path.parent(), path.file_name(), &self.root) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let known = self.place.take().filter(|(known, _)| known == parent);
+        let (_, directory) = self.place.insert(match known {
+            Some(known) => known,
+            None => (parent.to_owned(), root.create_dir_all(parent, 0o755)?),
+        });
+        Ok((root, directory, name))
     }
 }
 
@@ -100,19 +123,45 @@ fn prepare(init: &mut Init<'_>) -> Result<State, Failure> {
     if init.announce {
         init.channel.say(&Message::Born, None)?;
     }
+    let mut state = State::default();
+    for op in init.plan.ops.iter().filter(|op| needs_nobody(op)) {
+        carry_out(op, &mut state, init)?;
+    }
     if init.wait {
+        if init.ahead {
+            state.ahead = filesystems_ahead(&init.plan.ops);
+        }
         init.channel.wait_for(GO)?;
     }
     if namespaces.cgroup {
         let flag = libc::CLONE_NEWCGROUP as u64;
         namespace::unshare(flag).doing(|| "creating a cgroup namespace".to_owned())?;
     }
-    let mut state =
-        State { opened: Opened::default(), root: None, slave: None, null: None, empty: None, early: 0 };
     for op in &init.plan.ops {
-        carry_out(op, &mut state, init)?;
+        if !matches!(op, Op::Node(_) | Op::MadeNode { .. } | Op::BindNode(_) | Op::Symlink { .. }) {
+            state.place = None;
+        }
+        if !needs_nobody(op) {
+            carry_out(op, &mut state, init)?;
+        }
     }
+    state.place = None;
     Ok(state)
+}
+
+/// Makes beside those who map the ids what else would take its time after them. What cannot be made yet is made in
+/// its turn.
+fn filesystems_ahead(ops: &[Op]) -> VecDeque<Option<OwnedFd>> {
+    let ahead = ops.iter().filter_map(|op| match op {
+        Op::Mount(op) => mounting::can_be_made_ahead(op),
+        _ => None,
+    });
+    ahead.map(|filesystem| mount::detached(filesystem).ok()).collect()
+}
+
+/// Whether a step can be taken before the ids are mapped and the control group is joined: beside those who do that.
+fn needs_nobody(op: &Op) -> bool {
+    matches!(op, Op::Loopback | Op::Hostname(_) | Op::Domainname(_))
 }
 
 fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure> {
@@ -168,22 +217,26 @@ fn carry_out(op: &Op, state: &mut State, init: &Init<'_>) -> Result<(), Failure>
         }
         Op::Chroot => mount::chroot(state.root()?).doing(|| "changing the root".to_owned()),
         Op::Mount(op) => {
-            let early = if op.is_early() { init.take_early(state)? } else { None };
+            let early = match op.is_early() {
+                true => init.take_early(state)?,
+                false if mounting::can_be_made_ahead(op).is_some() => state.ahead.pop_front().flatten(),
+                false => None,
+            };
             let whose = || launch::who(&init.plan.process, state.root()?);
             mounting::carry_out_mount(op, state.root()?, early, &state.opened, &whose)
         }
         Op::Node(node) => {
-            make_node(node, state.root()?).doing(|| format!("making device \"{}\"", node.path.display()))
+            make_node(node, state).doing(|| format!("making device \"{}\"", node.path.display()))
         }
         Op::MadeNode { node, .. } => {
             let made = init.take_early(state)?;
-            attach_node(node, made, state.root()?)
-                .doing(|| format!("making device \"{}\"", node.path.display()))
+            attach_node(node, made, state).doing(|| format!("making device \"{}\"", node.path.display()))
         }
-        Op::BindNode(node) => bind_node(node, state.root()?)
-            .doing(|| format!("binding the host's device \"{}\"", node.path.display())),
+        Op::BindNode(node) => {
+            bind_node(node, state).doing(|| format!("binding the host's device \"{}\"", node.path.display()))
+        }
         Op::Symlink { path, target } => {
-            symlink(path, target, state.root()?).doing(|| format!("linking \"{}\"", path.display()))
+            symlink(path, target, state).doing(|| format!("linking \"{}\"", path.display()))
         }
         Op::Terminal { size, console } => open_terminal(*size, *console, state, init),
         Op::RuntimeHooks => {
@@ -229,27 +282,27 @@ fn set_oom_score(value: i32, best_effort: bool) -> Result<(), Failure> {
     }
 }
 
-fn make_node(node: &Node, root: &Root) -> io::Result<()> {
-    let (parent, name) = place(&node.path, root)?;
+fn make_node(node: &Node, state: &mut State) -> io::Result<()> {
+    let (_, parent, name) = state.place(&node.path)?;
     let kind = match node.kind {
         NodeKind::Char => FileType::CharacterDevice,
         NodeKind::Block => FileType::BlockDevice,
         NodeKind::Fifo => FileType::Fifo,
     };
     let device = rustix::fs::makedev(node.major, node.minor);
-    match rustix::fs::mknodat(&parent, name, kind, Mode::from_raw_mode(node.mode), device) {
-        Err(rustix::io::Errno::EXIST) => {
+    match rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(node.mode), device) {
+        Err(Errno::EXIST) => {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let there = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+            let there = rustix::fs::openat(parent, name, flags, Mode::empty())?;
             return check_node(node, &there);
         }
         // Root of a user namespace that somebody else made: devices are not for it to make.
-        Err(rustix::io::Errno::PERM) => return bind_node(node, root),
+        Err(Errno::PERM) => return bind_node(node, state),
         other => other?,
     }
     if (node.uid, node.gid) != (0, 0) {
         let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
-        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chownat(parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
     }
     Ok(())
 }
@@ -273,33 +326,33 @@ fn check_node(node: &Node, there: &OwnedFd) -> io::Result<()> {
 }
 
 /// Attaches a node that was made for us; where it could not be, the host's own has to do.
-fn attach_node(node: &Node, made: Option<OwnedFd>, root: &Root) -> io::Result<()> {
-    let Some(made) = made else { return bind_node(node, root) };
-    let target = root.create_file(&node.path, 0o666)?;
-    mount::attach(made, &target)
+fn attach_node(node: &Node, made: Option<OwnedFd>, state: &mut State) -> io::Result<()> {
+    let Some(made) = made else { return bind_node(node, state) };
+    mount::attach(made, node_file(node, state)?)
 }
 
-fn bind_node(node: &Node, root: &Root) -> io::Result<()> {
+fn bind_node(node: &Node, state: &mut State) -> io::Result<()> {
     let host = mount::open_path(&node.path)?;
     check_node(node, &host)?;
-    let target = root.create_file(&node.path, 0o666)?;
-    mount::bind(&host, &target, BindOptions::default())?;
+    mount::bind(&host, node_file(node, state)?, BindOptions::default())?;
     Ok(())
 }
 
-fn symlink(path: &Path, target: &str, root: &Root) -> io::Result<()> {
-    let (parent, name) = place(path, root)?;
-    match rustix::fs::symlinkat(target, &parent, name) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(error) => Err(error.into()),
+/// The file that a device is mounted on. Most are missing, on a new file system.
+fn node_file(node: &Node, state: &mut State) -> io::Result<OwnedFd> {
+    let (root, parent, name) = state.place(&node.path)?;
+    match Root::make_file(parent, name, 0o666) {
+        Err(Errno::EXIST) => root.create_file(&node.path, 0o666),
+        other => Ok(other?),
     }
 }
 
-pub(super) fn place<'a>(path: &'a Path, root: &Root) -> io::Result<(OwnedFd, &'a std::ffi::OsStr)> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    Ok((root.create_dir_all(parent, 0o755)?, name))
+fn symlink(path: &Path, target: &str, state: &mut State) -> io::Result<()> {
+    let (_, parent, name) = state.place(path)?;
+    match rustix::fs::symlinkat(target, parent, name) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn open_terminal(

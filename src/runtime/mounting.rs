@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::Rootfs;
-use super::init::{Doing, PROC_MAGIC, place};
+use super::init::{Doing, PROC_MAGIC};
 use super::plan::{Links, MountKind, MountOp};
 use super::protocol::{Failure, FailureKind};
 use crate::sys::copy;
@@ -81,7 +81,22 @@ pub(super) fn attach_rootfs(
 /// Tells the ids of the process's user.
 pub(super) type Whose<'a> = dyn Fn() -> Result<(u32, u32), Failure> + 'a;
 
-/// Makes one mount; `early` is a copy of its source that was made before the init.
+/// The new file system of a mount, if it looks at no ids but its maker's, and at nothing in the rootfs.
+pub(super) fn can_be_made_ahead(op: &MountOp) -> Option<&Filesystem> {
+    let MountKind::Filesystem { filesystem, copy_up: false, .. } = &op.kind else { return None };
+    let can = match filesystem.fstype.as_str() {
+        "proc" | "sysfs" | "mqueue" => true,
+        "tmpfs" => has_mode(filesystem),
+        _ => false,
+    };
+    can.then_some(filesystem)
+}
+
+fn has_mode(filesystem: &Filesystem) -> bool {
+    filesystem.options.iter().any(|(key, _)| key == "mode")
+}
+
+/// Makes one mount; `early` is a copy of its source that was made before the init, or a file system that was made ahead.
 pub(super) fn carry_out_mount(
     op: &MountOp,
     root: &Root,
@@ -123,7 +138,7 @@ pub(super) fn carry_out_mount(
         }
         MountKind::Filesystem { filesystem, fallback, copy_up } => {
             let name = &filesystem.fstype;
-            mount_filesystem(filesystem, fallback.as_deref(), *copy_up, op, root)
+            mount_filesystem((filesystem, early), fallback.as_deref(), *copy_up, op, root)
                 .doing(|| format!("mounting \"{name}\" at \"{target}\""))?;
             if !op.details().chown && !op.details().claim {
                 return Ok(());
@@ -245,7 +260,10 @@ fn open_target(op: &MountOp, kind: FileType, links: Links, root: &Root) -> io::R
 /// Makes the same link as the open one; one that says the same may be there already.
 fn copy_link(link: &OwnedFd, target: &Path, root: &Root) -> io::Result<()> {
     let text = rustix::fs::readlinkat(link, "", Vec::new())?;
-    let (parent, name) = place(target, root)?;
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let parent = root.create_dir_all(parent, 0o755)?;
     match rustix::fs::symlinkat(&text, &parent, name) {
         Err(rustix::io::Errno::EXIST) => {
             let same = rustix::fs::readlinkat(&parent, name, Vec::new()).is_ok_and(|there| there == text);
@@ -333,7 +351,7 @@ fn set_propagation(mounted: impl AsFd, op: &MountOp) -> io::Result<()> {
 }
 
 fn mount_filesystem(
-    filesystem: &Filesystem,
+    (filesystem, made): (&Filesystem, Option<OwnedFd>),
     fallback: Option<&Path>,
     copy_up: bool,
     op: &MountOp,
@@ -342,27 +360,31 @@ fn mount_filesystem(
     if op.target == Path::new("/") {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let existing = root.open_in(&op.target, OFlags::PATH | OFlags::DIRECTORY, 0).ok();
-    if matches!(filesystem.fstype.as_str(), "proc" | "sysfs") && existing.is_some() {
+    let (real, alike) = match filesystem.fstype.as_str() {
+        "proc" | "sysfs" => (true, false),
+        "tmpfs" => (false, !has_mode(filesystem)),
+        _ => (false, false),
+    };
+    let existing = match real || alike {
+        true => root.open_in(&op.target, OFlags::PATH | OFlags::DIRECTORY, 0).ok(),
+        false => None,
+    };
+    if real && existing.is_some() {
         // Later writes to /proc/sys and masks below it rely on the real thing being at that very
         // path, so a link is refused (CVE-2019-19921).
         let relative = op.target.strip_prefix("/").unwrap_or(&op.target);
         root.open_strict(relative, OFlags::PATH | OFlags::DIRECTORY, 0)?;
     }
-    let target = match &existing {
-        Some(directory) => directory.try_clone()?,
-        None => root.create_dir_all(&op.target, 0o755)?,
-    };
     let mut filesystem = filesystem.clone();
-    let has_mode = filesystem.options.iter().any(|(key, _)| key == "mode");
-    if filesystem.fstype == "tmpfs"
-        && !has_mode
-        && let Some(directory) = &existing
-    {
+    if let (true, Some(directory)) = (alike, &existing) {
         // A tmpfs over an image's directory looks like it.
         let mode = rustix::fs::fstat(directory)?.st_mode & 0o7777;
         filesystem.options.push(("mode".to_owned(), Some(format!("{mode:o}"))));
     }
+    let target = match existing {
+        Some(directory) => directory,
+        None => root.create_dir_all(&op.target, 0o755)?,
+    };
     let late_ro = copy_up && filesystem.attributes.set & attr::RDONLY != 0;
     if late_ro {
         filesystem.attributes.set &= !attr::RDONLY;
@@ -370,7 +392,7 @@ fn mount_filesystem(
     if filesystem.fstype != "proc" {
         check_not_over_proc(op, root, &target, None)?;
     }
-    match mount::filesystem(&filesystem, &target) {
+    match mount::made_filesystem(made, &filesystem, &target) {
         Ok(mounted) => {
             let mounted = match mounted {
                 Some(mounted) => mounted,

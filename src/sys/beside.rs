@@ -143,8 +143,9 @@ impl Program {
 pub const KEPT: &[u8] = b"k";
 
 /// A process in new namespaces, of which the kinds in `first` are made by the caller and those in `then` by itself,
-/// beside the caller. It says [`KEPT`] over its socket `theirs` when they are there, and ends when it hears something or
-/// nobody has the other end, `ours`, any more (or when they could not be made).
+/// beside the caller, as soon as it hears something over its socket `theirs`. It says [`KEPT`] when they are there, and
+/// ends when it hears something else or nothing can be said over the other end, `ours`, any more (or when they could not
+/// be made).
 pub fn keeper(first: u64, then: u64, ours: BorrowedFd<'_>, theirs: BorrowedFd<'_>) -> io::Result<Child> {
     let mut pidfd: RawFd = -1;
     let args = clone_args(first, &mut pidfd);
@@ -155,7 +156,8 @@ pub fn keeper(first: u64, then: u64, ours: BorrowedFd<'_>, theirs: BorrowedFd<'_
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn clone_keeper(args: &libc::clone_args, then: u64, ours: BorrowedFd<'_>, theirs: BorrowedFd<'_>) -> isize {
     let result: isize;
-    // SAFETY: as in `Program::start`; what it says is a constant. With no buffer a receive waits and writes nothing.
+    // SAFETY: as in `Program::start`; what it says is a constant. With no buffer a receive waits and writes nothing;
+    // MSG_TRUNC has it return the length of what was said, and 0 if nothing can be any more.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         std::arch::asm!(
@@ -166,6 +168,17 @@ fn clone_keeper(args: &libc::clone_args, then: u64, ours: BorrowedFd<'_>, theirs
             "mov rdi, r12",
             "mov eax, 3",
             "syscall",
+            // recvfrom(theirs, 0, 0, MSG_TRUNC, 0, 0)
+            "mov rdi, r13",
+            "xor esi, esi",
+            "xor edx, edx",
+            "mov r10d, 0x20",
+            "xor r8d, r8d",
+            "xor r9d, r9d",
+            "mov eax, 45",
+            "syscall",
+            "test eax, eax",
+            "jle 3f",
             // unshare(then)
             "mov rdi, r14",
             "mov eax, 272",
@@ -214,6 +227,16 @@ fn clone_keeper(args: &libc::clone_args, then: u64, ours: BorrowedFd<'_>, theirs
             "mov x0, x20",
             "mov x8, 57",
             "svc 0",
+            "mov x0, x21",
+            "mov x1, xzr",
+            "mov x2, xzr",
+            "mov x3, 0x20",
+            "mov x4, xzr",
+            "mov x5, xzr",
+            "mov x8, 207",
+            "svc 0",
+            "cmp x0, 0",
+            "b.le 3f",
             "mov x0, x22",
             "mov x8, 97",
             "svc 0",

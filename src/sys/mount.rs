@@ -112,7 +112,16 @@ fn proc_path(fd: impl AsFd) -> PathBuf {
 /// Mounts a file system on an open directory; returns the root of the new mount, if the kernel
 /// has the calls that give it.
 pub fn filesystem(fs: &Filesystem, target: impl AsFd) -> io::Result<Option<OwnedFd>> {
-    match detached(fs) {
+    made_filesystem(None, fs, target)
+}
+
+/// The same with what [`detached`] has made of it, if it has.
+pub fn made_filesystem(
+    made: Option<OwnedFd>,
+    fs: &Filesystem,
+    target: impl AsFd,
+) -> io::Result<Option<OwnedFd>> {
+    match made.map_or_else(|| detached(fs), Ok) {
         Ok(mount) => {
             attach(&mount, target)?;
             Ok(Some(mount))
@@ -134,7 +143,8 @@ pub fn can_mount(fs: &Filesystem) -> io::Result<()> {
     }
 }
 
-fn detached(fs: &Filesystem) -> Result<OwnedFd, Errno> {
+/// A file system that is mounted nowhere yet.
+pub fn detached(fs: &Filesystem) -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen(fs.fstype.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     if let Some(source) = &fs.source {
         rustix::mount::fsconfig_set_string(&context, "source", source.as_str())?;

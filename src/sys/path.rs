@@ -95,9 +95,7 @@ impl Root {
         }
         let (parent, name) = parent_and_name(path)?;
         let parent_fd = self.create_dir_all(&parent, 0o755)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match fs::openat(&parent_fd, name, flags, Mode::from_raw_mode(mode)) {
-            // Nobody else's: it was not there before.
+        match Self::make_file(&parent_fd, name, mode) {
             Ok(made) => return Ok(made),
             Err(Errno::EXIST) => {
                 if let Some(path) = self.follow(&parent_fd, &parent, name)? {
@@ -107,6 +105,12 @@ impl Root {
             Err(error) => return Err(error.into()),
         }
         self.open_in(path, OFlags::PATH, 0)
+    }
+
+    /// Makes an empty file in an open directory, and follows no link: nobody else's, because it was not there before.
+    pub fn make_file(directory: &OwnedFd, name: &OsStr, mode: u32) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::openat(directory, name, flags, Mode::from_raw_mode(mode))
     }
 
     /// Where the link `name` in `parent` leads, as a path from this root; `None` if it is no link.

@@ -183,6 +183,11 @@ impl Begun {
             let program = beside::Program::new(&helper.path, helper.args).ok()?;
             let child = program.start(null.as_fd()).ok()?;
             begun.helpers.push((program, child));
+            if begun.helpers.len() == 1 {
+                // Not before: who is woken is often run at once, in our place, and the network namespace takes half a
+                // millisecond, while the other processor would have nothing to do.
+                socket::send(&begun.ours, b"g", None).ok()?;
+            }
         }
         Some(begun)
     }
@@ -236,7 +241,7 @@ impl Begun {
 impl Drop for Begun {
     fn drop(&mut self) {
         // Others may have its end, too. Only who made it has children there to wait for.
-        let _ = socket::send(&self.ours, b"e", None);
+        let _ = rustix::net::shutdown(&self.ours, rustix::net::Shutdown::Both);
         let children = self.helpers.iter().map(|(_, child)| child).chain([&self.keeper]);
         children.for_each(|child| drop(process::wait(&child.pidfd)));
     }

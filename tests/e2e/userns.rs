@@ -91,6 +91,10 @@ fn told_mappings() {
     sh(&umiak, &["--uidmap", "0:1:2000", "--uidmap", "2000:0:1"], "stat -c %u /etc/passwd; id -u")
         .ok()
         .says("0\n0");
+    // What the init makes before its ids are mapped is root's, too, and made later where it would be somebody else's.
+    for flags in [&[][..], &["--uidmap", "0:1:2000", "--uidmap", "2000:0:1"]] {
+        sh(&umiak, flags, "stat -c %u:%g:%a /dev /dev/shm; hostname > /dev/x").ok().says("0:0:755\n0:0:1777");
+    }
     let more = format!("+500:@{uid}:1");
     sh(&umiak, &["--uidmap", "0:1:65000", "--uidmap", &more], MAP).ok().has(&format!("500 {uid} 1\n"));
     for bad in ["x", "0:0", "0:0:0", "0:0:1:1", "0:999999:1", "y1:0:1"] {

@@ -9,11 +9,12 @@ use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::attach::{self, DetachKeys, Ending, Relay};
 use crate::engine::request::RunRequest;
-use crate::engine::run::Started;
+use crate::engine::run::{Started, begin};
 use crate::engine::{self, Engine};
 use crate::storage::containers::{ContainerRecord, Status};
 use crate::storage::images::ImageRecord;
 use crate::sys::lock::Lock;
+use crate::sys::userns::Begun;
 
 /// Create a container without starting it.
 #[derive(Args, Debug, Clone)]
@@ -84,7 +85,7 @@ pub(super) fn keys(text: Option<&str>) -> Result<DetachKeys, Failure> {
 /// `run`.
 pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
     let keys = keys(args.detach_keys.as_deref())?;
-    let (engine, record, lock) = made(&args, globals)?;
+    let (engine, record, lock, begun) = made(&args, globals)?;
     warn_of_network(&record);
     let (name, rm) = (record.name.clone(), record.config.auto_remove);
     let told = &record.config.attach;
@@ -99,7 +100,7 @@ pub fn run(args: RunArgs, globals: &Globals) -> Outcome {
         Some(attach::catch_signals(args.sig_proxy).map_err(engine::Error::Relay)?)
     };
     let spare = record.clone();
-    let started = engine.start(record, lock, !detach).inspect_err(|_| {
+    let started = engine.start_begun((record, lock, begun), !detach).inspect_err(|_| {
         if rm {
             engine.discard(&spare);
         }
@@ -127,18 +128,21 @@ pub(super) fn warn_of_network(record: &ContainerRecord) {
 /// Makes the container of a `run`. Not inlined: what lies on the stack when the monitor begins lies there as long as
 /// the container runs.
 #[inline(never)]
-fn made(args: &RunArgs, globals: &Globals) -> Result<(Engine, ContainerRecord, Lock), Failure> {
+fn made(
+    args: &RunArgs,
+    globals: &Globals,
+) -> Result<(Engine, ContainerRecord, Lock, Option<Begun>), Failure> {
     let request = args.create.request(globals)?;
     if let (Some(true), Some(stream)) = (args.detach, request.attach.first()) {
         return Err(Failure::new(format!("--attach \"{stream}\" and --detach cannot be used together")));
     }
     let engine = globals.engine()?;
     let image = args.create.image(&engine, &request)?;
-    let (record, lock) = engine.create(&request, image.as_ref())?;
+    let (record, lock, begun) = engine.create_to_start(&request, image.as_ref(), &begin)?;
     if let Some(cost) = engine.cost(&record, image.as_ref()) {
         output::warning(&cost);
     }
-    Ok((engine, record, lock))
+    Ok((engine, record, lock, begun))
 }
 
 /// Waits until a monitor has told that the program runs, or why not.
