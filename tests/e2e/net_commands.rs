@@ -15,6 +15,8 @@ fn networks_are_made_shown_and_removed() {
     umiak.run(&["network", "create", "--ignore", "web"]).ok().says("web");
     umiak.run(&["network", "ls"]).ok().has("NETWORK ID").has("web").has("bridge");
     umiak.run(&["network", "ls", "-q", "--filter", "label=a=b"]).ok().says("web");
+    let format = "{{.Name}} {{.Labels}}";
+    umiak.run(&["network", "ls", "--filter", "name=web", "--format", format]).ok().says("web a=b");
     umiak.run(&["network", "ls", "-q", "--filter", "name=^podman$"]).ok().says("podman");
     let format = "{{.Name}} {{.NetworkInterface}} {{.IPv6Enabled}} {{.DNSEnabled}}";
     umiak.run(&["network", "inspect", "-f", format, "web"]).ok().says("web podman2 true true");
@@ -116,10 +118,9 @@ fn mistakes_in_flags_are_told() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     for (args, part) in [
-        (&["-p", "80:80", "--network", "none"][..], "no network to publish from"),
-        (&["-p", "80:80", "--network", "host"], "the host's already"),
-        (&["-P", "--network", "host"], "the host's already"),
-        (&["-p", "x"], "no port"),
+        (&["-p", "x"][..], "no port"),
+        (&["-p", "x", "--network", "host"], "no port"),
+        (&["-p", "[::1]:8080"], "after an address"),
         (&["-p", "0"], "no port"),
         (&["-p", "8000-8001:80"], "cannot lead"),
         (&["-p", "1.2.3:80:80"], "no IP address"),
@@ -142,6 +143,13 @@ fn mistakes_in_flags_are_told() {
         (&["--add-host", "x:host-gateway", "--network", "none"], "host-gateway"),
     ] {
         umiak.run(&[&["run", "--rm"], args, &["busybox", "true"]].concat()).exits(125).tells(part);
+    }
+    // As with Podman, and so that a file of settings serves for all networks.
+    for mode in ["host", "none"] {
+        let output =
+            umiak.run(&["run", "--rm", "-P", "-p", "80:80", "--network", mode, "busybox", "true"]).ok();
+        assert!(output.stderr.contains("warning: --publish does nothing here"), "{}", output.stderr);
+        umiak.run(&["run", "--rm", "-P", "--network", mode, "busybox", "true"]).ok().quiet();
     }
     if rustix::process::geteuid().as_raw() != 0 {
         let low = ["run", "--network", "default", "-p", "80:80", "busybox", "true"];
@@ -172,10 +180,14 @@ fn a_network_is_shared_with_a_container() {
     assert_eq!(inside("readlink /proc/self/ns/net"), own);
     assert!(inside("cat /etc/hosts").contains("10.1.1.1\tx"));
     assert!(inside("ls /sys/class/net").contains("lo"));
-    umiak
-        .run(&["run", "--network", "container:one", "-p", "80", "busybox", "true"])
-        .exits(125)
-        .tells("another's");
+    let output = umiak.run(&["run", "--network", "container:one", "-p", "80", "busybox", "true"]).ok();
+    assert!(output.stderr.contains("warning: --publish does nothing here"), "{}", output.stderr);
+    for (flag, value) in [("--add-host", "y:10.1.1.2"), ("--dns", "10.1.1.2")] {
+        umiak
+            .run(&["run", "--network", "container:one", flag, value, "busybox", "true"])
+            .exits(125)
+            .tells("the files of the one whose network it shares");
+    }
     umiak.run(&["stop", "-t", "0", "one"]).ok();
     umiak
         .run(&["run", "--rm", "--network", "container:one", "busybox", "true"])
@@ -205,6 +217,8 @@ fn containers_of_a_network_know_each_other_by_name() {
     assert!(data.contains("10.77.0.9") && data.contains("10.77.0.2"), "{data}");
     let format = "{{.NetworkSettings.Networks.web.IPAddress}} {{.NetworkSettings.Networks.web.Gateway}}";
     assert_eq!(umiak.inspect("db", format), "10.77.0.9 10.77.0.1");
+    let mac = umiak.inspect("db", "{{.NetworkSettings.Networks.web.MacAddress}}");
+    umiak.run(&["network", "inspect", "web"]).ok().has(&format!("\"mac_address\": \"{mac}\""));
     umiak.run(&["ps", "-q", "--filter", "network=web", "--filter", "name=db"]).ok().says(&id[..12]);
     // Taken by one that runs; free as soon as that has ended.
     umiak
@@ -238,6 +252,11 @@ fn ports_are_published_and_shown() {
         "-h",
         "/etc",
     ]);
+    // What is said twice counts once.
+    let twice = ["create", "--name", "twice", "-p", "8000-8001:80-81", "-p", "8001:81", "busybox"];
+    umiak.run(&twice).ok();
+    umiak.run(&["port", "twice"]).ok().says("80/tcp -> 0.0.0.0:8000\n81/tcp -> 0.0.0.0:8001");
+    umiak.run(&["rm", "twice"]).ok();
     let line = umiak.run(&["port", "web", "80"]).ok().stdout;
     let address: std::net::SocketAddr = line.trim().parse().unwrap();
     assert!(address.ip().is_loopback());

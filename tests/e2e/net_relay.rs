@@ -281,6 +281,30 @@ for ip in {FAR:?}:
     ran(&internet, &umiak, &[], &program).ok().says("True True 48\nTrue True 48");
 }
 
+/// It arrives in its place among the rest, behind little and behind much.
+#[test]
+fn urgent_data_is_not_left_out() {
+    requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));
+    let (umiak, internet) = world();
+    let program = format!(
+        "
+import hashlib, socket
+for ip in {FAR:?}:
+    for size in (10, 8 << 20):
+        s = socket.create_connection((ip, 4001), timeout=20)
+        h = hashlib.sha256()
+        for i in range(3):
+            block = bytes([i]) * size
+            s.sendall(block); s.send(b'!', socket.MSG_OOB); h.update(block + b'!')
+        s.sendall(b'end'); h.update(b'end')
+        s.shutdown(socket.SHUT_WR)
+        print(s.recv(32, socket.MSG_WAITALL) == h.digest())
+        while s.recv(1 << 20): pass
+"
+    );
+    ran(&internet, &umiak, &[], &program).ok().says("True\nTrue\nTrue\nTrue");
+}
+
 #[test]
 fn resets_are_passed_on_both_ways() {
     requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"));

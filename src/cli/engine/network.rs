@@ -13,8 +13,8 @@ use crate::base::time;
 use crate::cli::output::{self, Listing};
 use crate::engine::config::network::alias;
 use crate::engine::list::timestamp;
-use crate::engine::network::Error as NetworkError;
 use crate::engine::network::create::NetworkRequest;
+use crate::engine::network::{Error as NetworkError, mac_of};
 use crate::engine::{Engine, Error};
 use crate::storage::containers::Membership;
 use crate::storage::networks::{DEFAULT_NETWORK, NetworkRecord};
@@ -274,12 +274,12 @@ fn containers(engine: &Engine, network: &NetworkRecord) -> Map<String, Value> {
         let record = id.parse::<ContainerId>().ok().and_then(|id| engine.containers.record(&id).ok())?;
         let memberships = &record.config.net.memberships;
         let at = memberships.iter().position(|one| one.network == network.name)?;
-        Some((memberships[at].interface.clone().unwrap_or_else(|| format!("eth{at}")), memberships[at].mac))
+        let name = memberships[at].interface.clone().unwrap_or_else(|| format!("eth{at}"));
+        Some((name, mac_of(&record, &memberships[at]).to_string()))
     };
     all.into_iter()
         .map(|(id, (name, nets))| {
-            let (device, mac) = device(&id).unwrap_or_else(|| ("eth0".into(), None));
-            let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
+            let (device, mac) = device(&id).unwrap_or_else(|| ("eth0".into(), String::new()));
             let interfaces = json!({ device: { "subnets": nets, "mac_address": mac } });
             (id, json!({ "name": name, "interfaces": interfaces }))
         })
@@ -402,7 +402,16 @@ pub fn ls(args: LsArgs, globals: &Globals) -> Outcome {
         return Ok(0);
     }
     let json = args.format.as_deref() == Some("json");
-    let one = |network| if json { json_of(&engine, network) } else { row(&engine, network, !args.no_trunc) };
+    let one = |network: &NetworkRecord| {
+        if json {
+            return json_of(&engine, network);
+        }
+        let labels: Vec<String> =
+            network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut row = row(&engine, network, !args.no_trunc);
+        row["Labels"] = labels.join(",").into();
+        row
+    };
     let rows: Vec<Value> = networks.iter().map(one).collect();
     output::print(&LISTING.render(args.format.as_deref(), !args.noheading, &rows)?)?;
     Ok(0)

@@ -125,6 +125,23 @@ pub(super) fn warn_of_network(record: &ContainerRecord) {
     }
 }
 
+/// Says what a container that was made will cost, and what of its flags does nothing.
+fn warn_of_creation(
+    engine: &Engine,
+    request: &RunRequest,
+    record: &ContainerRecord,
+    image: Option<&ImageRecord>,
+) {
+    if !request.publish.is_empty() && !record.config.network.is_relayed() {
+        output::warning(
+            "--publish does nothing here: it takes --network default or a network that containers share",
+        );
+    }
+    if let Some(cost) = engine.cost(record, image) {
+        output::warning(&cost);
+    }
+}
+
 /// Makes the container of a `run`. Not inlined: what lies on the stack when the monitor begins lies there as long as
 /// the container runs.
 #[inline(never)]
@@ -139,9 +156,7 @@ fn made(
     let engine = globals.engine()?;
     let image = args.create.image(&engine, &request)?;
     let (record, lock, begun) = engine.create_to_start(&request, image.as_ref(), &begin)?;
-    if let Some(cost) = engine.cost(&record, image.as_ref()) {
-        output::warning(&cost);
-    }
+    warn_of_creation(&engine, &request, &record, image.as_ref());
     Ok((engine, record, lock, begun))
 }
 
@@ -184,9 +199,7 @@ pub fn create(args: CreateArgs, globals: &Globals) -> Outcome {
     let engine = globals.engine()?;
     let image = args.image(&engine, &request)?;
     let (record, _lock) = engine.create(&request, image.as_ref())?;
-    if let Some(cost) = engine.cost(&record, image.as_ref()) {
-        output::warning(&cost);
-    }
+    warn_of_creation(&engine, &request, &record, image.as_ref());
     output::println(record.id.as_str())?;
     Ok(0)
 }

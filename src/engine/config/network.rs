@@ -278,9 +278,13 @@ fn dns(request: &RunRequest, mode: &NetworkMode) -> Result<DnsRecord, Error> {
     let mut record = DnsRecord::default();
     let given =
         [("dns", &request.dns), ("dns-search", &request.dns_search), ("dns-option", &request.dns_options)];
-    if let (Some((name, value)), NetworkMode::Container(_)) =
-        (given.iter().find_map(|(name, list)| Some((*name, list.first()?))), mode)
-    {
+    if let (Some((name, value)), NetworkMode::Container(_)) = (
+        given
+            .iter()
+            .chain([&("add-host", &request.add_hosts)])
+            .find_map(|(name, list)| Some((*name, list.first()?))),
+        mode,
+    ) {
         return Err(flag(name, value, "the container has the files of the one whose network it shares"));
     }
     for text in &request.dns {
@@ -339,6 +343,9 @@ pub(in crate::engine) fn publish(text: &str) -> Result<PortRecord, String> {
     let (ports, kind) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = protocol(kind)?;
     let (rest, port) = ports.rsplit_once(':').map_or((None, ports), |(rest, port)| (Some(rest), port));
+    if rest.is_some_and(|rest| rest.starts_with('[') && rest.ends_with(']')) {
+        return Err("after an address stand the host's port, which may be empty, and the container's".into());
+    }
     let (port, count) = range(port, false)?;
     let (address, host) = match rest {
         None => ("", ""),
@@ -376,28 +383,20 @@ fn ports(
     mode: &NetworkMode,
     exposed: &[(u16, PortProtocol)],
 ) -> Result<Vec<PortRecord>, Error> {
-    let mut ports = Vec::with_capacity(request.publish.len());
+    let mut ports: Vec<PortRecord> = Vec::with_capacity(request.publish.len());
     for text in &request.publish {
-        ports.push(publish(text).map_err(|why| flag("publish", text, why))?);
+        let port = publish(text).map_err(|why| flag("publish", text, why))?;
+        // What is said again counts once.
+        if ports.iter().any(|known| contains(known, &port)) {
+            continue;
+        }
+        if ports.iter().any(|known| meet(known, &port)) {
+            return Err(flag("publish", text, "this port of the host is published twice"));
+        }
+        ports.push(port);
     }
-    if !mode.is_relayed()
-        && let Some((name, value)) = request
-            .publish
-            .first()
-            .map(|text| ("publish", text.as_str()))
-            .or(request.publish_all.then_some(("publish-all", "")))
-    {
-        let why = match mode {
-            NetworkMode::Host => "with --network host the container's ports are the host's already",
-            NetworkMode::Container(_) | NetworkMode::Path(_) => {
-                "the network is another's: ports are published by whoever made it"
-            }
-            _ => "there is no network to publish from: --network default or a name",
-        };
-        return Err(flag(name, value, why));
-    }
-    if let Some(clash) = clash(&ports) {
-        return Err(flag("publish", &request.publish[clash], "this port of the host is published twice"));
+    if !mode.is_relayed() {
+        return Ok(Vec::new());
     }
     if request.publish_all {
         for (port, protocol) in exposed {
@@ -418,20 +417,29 @@ fn ports(
     Ok(ports)
 }
 
-/// Which of the ports has one of the host's that another has before it.
-fn clash(ports: &[PortRecord]) -> Option<usize> {
-    let meet = |a: &PortRecord, b: &PortRecord| {
-        let any = |record: &PortRecord| record.host.is_none_or(|host| host.is_unspecified());
-        let last = |record: &PortRecord| u32::from(record.host_port) + u32::from(record.count) - 1;
-        let same_host = a.host == b.host || any(a) || any(b);
-        a.protocol == b.protocol
-            && a.host_port != 0
-            && b.host_port != 0
-            && same_host
-            && u32::from(a.host_port) <= last(b)
-            && u32::from(b.host_port) <= last(a)
-    };
-    (1..ports.len()).find(|at| ports[..*at].iter().any(|earlier| meet(earlier, &ports[*at])))
+fn last(record: &PortRecord) -> u32 {
+    u32::from(record.host_port) + u32::from(record.count) - 1
+}
+
+/// Whether two have a port of the host in common.
+fn meet(a: &PortRecord, b: &PortRecord) -> bool {
+    let any = |record: &PortRecord| record.host.is_none_or(|host| host.is_unspecified());
+    a.protocol == b.protocol
+        && a.host_port != 0
+        && b.host_port != 0
+        && (a.host == b.host || any(a) || any(b))
+        && u32::from(a.host_port) <= last(b)
+        && u32::from(b.host_port) <= last(a)
+}
+
+/// Whether one publishes all that the other does.
+fn contains(a: &PortRecord, b: &PortRecord) -> bool {
+    let offset = |record: &PortRecord| record.host_port.wrapping_sub(record.port);
+    meet(a, b)
+        && a.host == b.host
+        && offset(a) == offset(b)
+        && a.host_port <= b.host_port
+        && last(b) <= last(a)
 }
 
 /// `--expose` and the image's own.
@@ -571,15 +579,30 @@ mod tests {
 
     #[test]
     fn a_port_of_the_host_leads_to_one_place() {
-        let all = |texts: &[&str]| {
-            let ports: Vec<PortRecord> = texts.iter().map(|text| publish(text).expect(text)).collect();
-            clash(&ports)
+        let both = |a: &str, b: &str| {
+            let (a, b) = (publish(a).expect(a), publish(b).expect(b));
+            (meet(&a, &b), contains(&a, &b))
         };
-        assert_eq!(all(&["80:80", "80:81/udp", "81:80", "0:80", "0:81"]), None);
-        assert_eq!(all(&["80:80", "80:81"]), Some(1));
-        assert_eq!(all(&["127.0.0.1:80:80", "127.0.0.2:80:81"]), None);
-        assert_eq!(all(&["127.0.0.1:80:80", "80:81"]), Some(1));
-        assert_eq!(all(&["80-90:80-90", "1:1", "85:8"]), Some(2));
+        for (a, b) in [
+            ("80:80", "80:81/udp"),
+            ("80:80", "81:80"),
+            ("0:80", "0:80"),
+            ("127.0.0.1:80:80", "127.0.0.2:80:81"),
+        ] {
+            assert_eq!(both(a, b), (false, false), "{a} {b}");
+        }
+        for (a, b) in [
+            ("80:80", "80:81"),
+            ("127.0.0.1:80:80", "80:80"),
+            ("80-90:80-90", "85:8"),
+            ("85:85", "80-90:80-90"),
+        ] {
+            assert_eq!(both(a, b), (true, false), "{a} {b}");
+        }
+        for (a, b) in [("80:80", "80:80"), ("80-90:180-190", "90:190"), ("[::1]:80:8/udp", "[::1]:80:8/udp")]
+        {
+            assert_eq!(both(a, b), (true, true), "{a} {b}");
+        }
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl Engine {
 
 /// The hardware address of a container in a network: the same for all its runs, and nobody else's (IEEE 802:
 /// locally administered, of one device).
-fn mac_of(record: &ContainerRecord, membership: &Membership) -> Mac {
+pub fn mac_of(record: &ContainerRecord, membership: &Membership) -> Mac {
     membership.mac.unwrap_or_else(|| {
         let digest = Digest::of(format!("{} {}", record.id, membership.network).as_bytes());
         let [a, b, c, d, e, f, ..] = *digest.as_bytes();

@@ -257,7 +257,8 @@ impl Way {
     fn fill(&mut self, source: &OwnedFd) -> Step {
         let pipe = self.pipe.as_mut().expect("asked for by step");
         match rustix::pipe::splice(source, None, &pipe.writer, None, PIPE, SpliceFlags::NONBLOCK) {
-            Ok(0) => self.ended = true,
+            // The end, or urgent data with the end behind it, which no splice goes past: a copy tells.
+            Ok(0) => self.bulk = false,
             Ok(count) => {
                 pipe.holds = count;
                 self.small = if count < COPIED { self.small + 1 } else { 0 };
@@ -266,6 +267,7 @@ impl Way {
                     self.small = 0;
                 }
             }
+            Err(Errno::AGAIN) if self.careful => self.bulk = false,
             Err(Errno::AGAIN) => self.readable = false,
             Err(Errno::INTR) => {}
             Err(_) => return Step::Broken,

@@ -382,5 +382,7 @@ fn connect(spare: Option<OwnedFd>, to: SocketAddr) -> io::Result<(OwnedFd, Optio
 pub fn set_options(socket: impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_tcp_keepidle(&socket, KEEP_IDLE)?;
+    // Urgent data would be left out of what is read otherwise.
+    sockopt::set_socket_oobinline(&socket, true)?;
     Ok(sockopt::set_socket_keepalive(&socket, true)?)
 }
