@@ -52,15 +52,23 @@ impl Engine {
         request: &RunRequest,
         image: Option<&ImageRecord>,
     ) -> Result<(ContainerRecord, Lock), Error> {
-        self.create_to_start(request, image, &|_| None).map(|(record, lock, _)| (record, lock))
+        self.make_container(request, image, false).map(|(record, lock, _)| (record, lock))
     }
 
-    /// The same; with what is begun as soon as the record is known, beside its being written down.
+    /// The same of one that is to be started at once: with what can be begun of it beside its being written down.
     pub fn create_to_start(
         &self,
         request: &RunRequest,
         image: Option<&ImageRecord>,
-        begin: &dyn Fn(&ContainerRecord) -> Option<Begun>,
+    ) -> Result<(ContainerRecord, Lock, Option<Begun>), Error> {
+        self.make_container(request, image, true)
+    }
+
+    fn make_container(
+        &self,
+        request: &RunRequest,
+        image: Option<&ImageRecord>,
+        starts: bool,
     ) -> Result<(ContainerRecord, Lock, Option<Begun>), Error> {
         // Until the record says that the image and the volumes are used, nobody may remove them.
         let _lock = self.store.lock_shared()?;
@@ -140,7 +148,7 @@ impl Engine {
         if record.config.rootfs_ids.is_none() {
             record.config.rootfs_ids = self.layer_ids(&record);
         }
-        let begun = begin(&record);
+        let begun = if starts { begin(&record) } else { None };
         let lock = match self.provide_and_publish(&mut record, given, request) {
             Ok(lock) => lock,
             Err(error) => {
@@ -273,7 +281,7 @@ impl Engine {
         self.launch(record, lock, None, hold_stdin, false)
     }
 
-    /// The same with what [`begin`] has begun of it.
+    /// The same of what [`Engine::create_to_start`] has made.
     pub fn start_begun(
         &self,
         (record, lock, begun): (ContainerRecord, Lock, Option<Begun>),
@@ -546,7 +554,7 @@ pub(super) fn has_user_marks(record: &ContainerRecord) -> bool {
 }
 
 /// Begins those of a container's namespaces that can be begun before more than its record is known, if it joins nobody's.
-pub fn begin(record: &ContainerRecord) -> Option<Begun> {
+fn begin(record: &ContainerRecord) -> Option<Begun> {
     let config = &record.config;
     let modes = [&config.pid, &config.ipc, &config.uts, &config.cgroupns];
     let joins = modes.iter().any(|mode| !matches!(mode, NamespaceMode::Private | NamespaceMode::Host))

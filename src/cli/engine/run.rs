@@ -9,7 +9,7 @@ use super::{Failure, Globals, Outcome};
 use crate::cli::output;
 use crate::engine::attach::{self, DetachKeys, Ending, Relay};
 use crate::engine::request::RunRequest;
-use crate::engine::run::{Started, begin};
+use crate::engine::run::Started;
 use crate::engine::{self, Engine};
 use crate::storage::containers::{ContainerRecord, Status};
 use crate::storage::images::ImageRecord;
@@ -155,7 +155,7 @@ fn made(
     }
     let engine = globals.engine()?;
     let image = args.create.image(&engine, &request)?;
-    let (record, lock, begun) = engine.create_to_start(&request, image.as_ref(), &begin)?;
+    let (record, lock, begun) = engine.create_to_start(&request, image.as_ref())?;
     warn_of_creation(&engine, &request, &record, image.as_ref());
     Ok((engine, record, lock, begun))
 }

@@ -7,10 +7,12 @@ use clap::{Arg, ArgAction, Command};
 
 /// The words with the switches of the command `own`, whose words begin at `from`, put plainly.
 pub fn plain(own: &Command, words: Vec<OsString>, from: usize) -> Vec<OsString> {
+    if !words.iter().any(|word| word.as_encoded_bytes().contains(&b'=')) {
+        return words;
+    }
     // What stands behind an image's name belongs to the container's program.
     let trailing = own.get_arguments().any(Arg::is_trailing_var_arg_set);
-    let first = || super::first_word(own, &words, from);
-    let end = if trailing { first() } else { None };
+    let end = if trailing { super::first_word(own, &words, from) } else { None };
     let end = end.or_else(|| words.iter().position(|word| word == "--")).unwrap_or(words.len());
     let change = |(at, word): (usize, OsString)| {
         let ours = from <= at && at < end;
@@ -19,7 +21,7 @@ pub fn plain(own: &Command, words: Vec<OsString>, from: usize) -> Vec<OsString> 
             None => Some(word),
         }
     };
-    words.clone().into_iter().enumerate().filter_map(change).collect()
+    words.into_iter().enumerate().filter_map(change).collect()
 }
 
 /// What a word becomes, `-` for nothing; `None` if it is no switch with a value.

@@ -276,15 +276,15 @@ fn addresses(request: &RunRequest, mode: &NetworkMode, details: &mut NetworkDeta
 /// `--dns`, `--dns-search`, `--dns-option`.
 fn dns(request: &RunRequest, mode: &NetworkMode) -> Result<DnsRecord, Error> {
     let mut record = DnsRecord::default();
-    let given =
-        [("dns", &request.dns), ("dns-search", &request.dns_search), ("dns-option", &request.dns_options)];
-    if let (Some((name, value)), NetworkMode::Container(_)) = (
-        given
-            .iter()
-            .chain([&("add-host", &request.add_hosts)])
-            .find_map(|(name, list)| Some((*name, list.first()?))),
-        mode,
-    ) {
+    let given = [
+        ("dns", &request.dns),
+        ("dns-search", &request.dns_search),
+        ("dns-option", &request.dns_options),
+        ("add-host", &request.add_hosts),
+    ];
+    if let (Some((name, value)), NetworkMode::Container(_)) =
+        (given.iter().find_map(|(name, list)| Some((*name, list.first()?))), mode)
+    {
         return Err(flag(name, value, "the container has the files of the one whose network it shares"));
     }
     for text in &request.dns {
