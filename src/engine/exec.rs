@@ -128,7 +128,7 @@ impl Engine {
             stdio,
             cgroup: state.cgroup.clone(),
             pidfd: None,
-            own_namespaces: 0,
+            own_namespaces: specgen::own_kinds(record),
             seccomp: seccomp.profile,
             filter: seccomp.filter,
             answerer: self.answerer(record)?,

@@ -434,6 +434,7 @@ impl Error {
         match self {
             Self::Exec { source, .. } => source.exit_code(),
             Self::Build { source, .. } => source.exit_code(),
+            Self::UnknownUser { .. } | Self::UnmappedUser(_) => 126,
             _ => 125,
         }
     }

@@ -384,6 +384,23 @@ fn namespaces(
         .collect()
 }
 
+/// The kinds of namespaces that a container has for itself or with other containers, and never with us, as
+/// `clone(2)` has them. It has a cgroup namespace of its own only where there are groups, and other kinds than these
+/// only by a kernel's grace: those are not among them.
+pub fn own_kinds(record: &ContainerRecord) -> u64 {
+    let config = &record.config;
+    let own = |mode: &NamespaceMode| *mode == NamespaceMode::Private;
+    let kinds = [
+        (libc::CLONE_NEWNS, true),
+        (libc::CLONE_NEWUSER, record.mapping.is_some()),
+        (libc::CLONE_NEWPID, own(&config.pid)),
+        (libc::CLONE_NEWIPC, own(&config.ipc)),
+        (libc::CLONE_NEWUTS, own(&config.uts)),
+        (libc::CLONE_NEWNET, config.network.is_own()),
+    ];
+    kinds.into_iter().filter(|(_, own)| *own).fold(0, |all, (kind, _)| all | kind as u64)
+}
+
 fn id_mappings(ranges: &[IdRange]) -> Result<Vec<LinuxIdMapping>, Error> {
     ranges
         .iter()

@@ -109,7 +109,7 @@ impl Error {
     }
 
     /// The exit status that engines give for this error: 127 if the program was not found, 126 if
-    /// it cannot be executed, 125 for everything else.
+    /// it cannot be executed or its user is unknown, 125 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Inside(failure) => failure.exit_code(),

@@ -58,7 +58,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             FailureKind::NotFound => 127,
-            FailureKind::NotExecutable => 126,
+            FailureKind::NotExecutable | FailureKind::UnknownUser => 126,
             _ => 125,
         }
     }

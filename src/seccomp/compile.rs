@@ -8,7 +8,6 @@ use oci_spec::runtime::{
 };
 
 use super::assemble::{Assembler, Label, Test, To};
-use super::emulate;
 use super::numbers::Architecture;
 use super::told::{Changes, Use};
 use crate::sys::seccomp::{Filter, NEW_LISTENER, WAIT_KILLABLE_RECV};
@@ -163,7 +162,7 @@ pub fn compile_with(profile: Option<&LinuxSeccomp>, changes: &Changes) -> Result
     let architectures = architectures(profile);
     let blocks: Vec<Label> = architectures.iter().map(|_| assembler.label()).collect();
     for (architecture, block) in architectures.iter().zip(&blocks) {
-        assembler.branch_far(Test::Equal, architecture.audit(), *block);
+        assembler.branch(Test::Equal, architecture.audit(), To::Label(*block), To::Next);
     }
     // Numbers mean something else there: no rule can speak for them.
     assembler.answer(answer::KILL_PROCESS);
@@ -171,14 +170,13 @@ pub fn compile_with(profile: Option<&LinuxSeccomp>, changes: &Changes) -> Result
         assembler.place(*block);
         assembler.load(NUMBER);
         let short_ids = matches!(architecture, Architecture::X86 | Architecture::Arm);
-        search(&mut assembler, &segments(*architecture, &rules, default), short_ids);
+        search(&mut assembler, &pieces(segments(*architecture, &rules, default)), short_ids);
     }
-    let length = assembler.len();
-    match assembler.finish() {
-        Some(program) if program.len() <= 4096 => {
-            Ok(Filter { program, flags: flags(profile) | changes.flags() })
-        }
-        _ => Err(Error::TooLong(length)),
+    let program = assembler.finish().unwrap_or_default();
+    if (1..=4096).contains(&program.len()) {
+        Ok(Filter { program, flags: flags(profile) | changes.flags() })
+    } else {
+        Err(Error::TooLong(program.len()))
     }
 }
 
@@ -344,30 +342,71 @@ fn alternatives(tests: &[LinuxSeccompArg]) -> Vec<Vec<LinuxSeccompArg>> {
     if repeated { tests.iter().map(|test| vec![*test]).collect() } else { vec![tests.to_vec()] }
 }
 
-/// A binary search over the segments.
-fn search(assembler: &mut Assembler, segments: &[(u32, Decision)], short_ids: bool) {
-    if let [(_, decision)] = segments {
-        decide(assembler, decision, short_ids);
+/// A piece of the number line with one decision, but for some numbers.
+struct Piece {
+    start: u32,
+    decision: Decision,
+    exceptions: Vec<(u32, Decision)>,
+}
+
+/// More of them are found faster by halves.
+const EXCEPTIONS: usize = 3;
+
+/// A single number between two segments with the same decision is an exception: one comparison and not two.
+fn pieces(segments: Vec<(u32, Decision)>) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut rest = segments.into_iter().peekable();
+    // What stands at a number of its own, while it is not known what comes behind it.
+    while let Some((start, decision)) = rest.next() {
+        let single = rest.peek().is_some_and(|(next, _)| *next == start + 1);
+        match pieces.last_mut() {
+            Some(last)
+                if single
+                    && last.exceptions.len() < EXCEPTIONS
+                    && rest.peek().is_some_and(|(_, next)| *next == last.decision) =>
+            {
+                last.exceptions.push((start, decision));
+                rest.next();
+            }
+            _ => pieces.push(Piece { start, decision, exceptions: Vec::new() }),
+        }
+    }
+    pieces
+}
+
+/// A binary search over the pieces.
+fn search(assembler: &mut Assembler, pieces: &[Piece], short_ids: bool) {
+    if let [piece] = pieces {
+        let labels: Vec<Label> = piece.exceptions.iter().map(|_| assembler.label()).collect();
+        for ((number, _), label) in piece.exceptions.iter().zip(&labels) {
+            assembler.branch(Test::Equal, *number, To::Label(*label), To::Next);
+        }
+        decide(assembler, &piece.decision, short_ids);
+        for ((_, decision), label) in piece.exceptions.iter().zip(labels) {
+            assembler.place(label);
+            decide(assembler, decision, short_ids);
+        }
         return;
     }
-    let (left, right) = segments.split_at(segments.len() / 2);
+    let (left, right) = pieces.split_at(middle(pieces));
     let upper = assembler.label();
-    // A short jump reaches 255 instructions.
-    if left.iter().map(|(_, decision)| room(decision)).sum::<usize>() < 250 {
-        assembler.branch(Test::AtLeast, right[0].0, To::Label(upper), To::Next);
-    } else {
-        assembler.branch_far(Test::AtLeast, right[0].0, upper);
-    }
+    assembler.branch(Test::AtLeast, right[0].start, To::Label(upper), To::Next);
     search(assembler, left, short_ids);
     assembler.place(upper);
     search(assembler, right, short_ids);
 }
 
-/// How many instructions a decision and the comparison that leads to it take at most.
-fn room(decision: &Decision) -> usize {
-    let answer = if decision.changed.is_some() { emulate::ROOM } else { 1 };
-    2 + answer + decision.branches.iter().map(|branch| answer + 6 * branch.tests.len()).sum::<usize>()
+/// Where about as many numbers are on either side: when a filter is loaded the kernel goes through it with each of
+/// them, to know which calls are let through whatever their arguments are.
+fn middle(pieces: &[Piece]) -> usize {
+    // All above the last start are as good as one.
+    let ends = pieces[0].start + pieces[pieces.len() - 1].start.min(NUMBERS);
+    let distance = |at: &usize| (2 * pieces[*at].start.min(NUMBERS)).abs_diff(ends);
+    (1..pieces.len()).min_by_key(distance).unwrap_or(1)
 }
+
+/// More than any architecture has.
+const NUMBERS: u32 = 512;
 
 fn decide(assembler: &mut Assembler, decision: &Decision, short_ids: bool) {
     let end = |assembler: &mut Assembler, given: u32| match &decision.changed {

@@ -251,7 +251,7 @@ mod tests {
                 run(&filter.program, &call).1
             })
             .max();
-        assert!(filter.program.len() < 700, "{} instructions", filter.program.len());
+        assert!(filter.program.len() < 400, "{} instructions", filter.program.len());
         assert!(longest < Some(60), "{longest:?} steps");
     }
 

@@ -51,9 +51,6 @@ pub enum Kernel {
     },
 }
 
-/// Instructions that [`Kernel::assemble`] takes at most.
-pub(super) const ROOM: usize = 16;
-
 const ARGUMENTS: u32 = 16;
 /// `SECCOMP_RET_ERRNO` without an error: the call is not made, and returns 0.
 pub(super) const SUCCESS: u32 = 0x0005_0000;
@@ -279,15 +276,6 @@ mod tests {
             assert_eq!(ask(&filter, NATIVE, name, &[7, 7, 7]), ALLOW, "{name}");
         }
         assert_eq!(ask(&filter, NATIVE, "chown", &[9, 33, 33]), SUCCESS);
-        assert!(filter.program.len() < 600, "{}", filter.program.len());
-    }
-
-    #[test]
-    fn the_room_that_is_reckoned_with_is_enough() {
-        for (name, kernel) in ROOT.calls() {
-            let mut assembler = Assembler::default();
-            kernel.assemble(&mut assembler, (ALLOW, SUCCESS), true);
-            assert!(assembler.len() <= ROOM, "{name}: {}", assembler.len());
-        }
+        assert!(filter.program.len() < 400, "{}", filter.program.len());
     }
 }

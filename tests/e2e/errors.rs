@@ -320,7 +320,7 @@ fn users_and_programs_that_are_not_there() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
     let run = |args: &[&str]| umiak.run(&[&["run", "--rm", "--network", "none"], args].concat());
-    let output = run(&["-u", "nobody-such", "busybox", "true"]).exits(125).tells("nobody-such");
+    let output = run(&["-u", "nobody-such", "busybox", "true"]).exits(126).tells("nobody-such");
     assert!(!output.stderr.contains(": \n"), "{:?}", output.stderr);
     run(&["busybox", ""]).exits(127);
     run(&["-w", "/a/../../../b", "busybox", "pwd"]).ok().says("/b");

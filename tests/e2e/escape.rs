@@ -29,8 +29,8 @@ fn files_of_users_are_hostile() {
     };
     run("root", &["/bin/busybox", "id", "-u"]).ok().says("0");
     // The kernel's "nobody at all" is no user, and an image does not say which number is root.
-    run("high", &["/bin/busybox", "id"]).exits(125).tells("high");
-    run("4294967295", &["/bin/busybox", "id"]).exits(125).tells("4294967295");
+    run("high", &["/bin/busybox", "id"]).exits(126).tells("high");
+    run("4294967295", &["/bin/busybox", "id"]).exits(126).tells("4294967295");
     run("1000", &["/bin/busybox", "id", "-u"]).ok().says("1000");
 
     // Nothing outside is read through a link, nothing is waited for, no memory is filled.
@@ -40,7 +40,7 @@ fn files_of_users_are_hostile() {
     for target in ["/etc/passwd", "../../../../../../etc/passwd", "/proc/self/root/etc/passwd"] {
         std::fs::remove_file(&passwd).unwrap();
         std::os::unix::fs::symlink(target, &passwd).unwrap();
-        run(known, &["/bin/busybox", "true"]).exits(125);
+        run(known, &["/bin/busybox", "true"]).exits(126);
     }
     std::fs::remove_file(&passwd).unwrap();
     std::process::Command::new(tool("mkfifo").unwrap()).arg(&passwd).status().unwrap();

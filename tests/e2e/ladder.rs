@@ -243,7 +243,7 @@ fn with_one_id_a_containers_user_has_it() {
     let none = "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000";
     sh(&umiak, &["-u", "app"], script).ok().says(&format!("1000:1000\n1000\n1000\n{none}"));
     sh(&umiak, &["-u", "33:7"], script).ok().says(&format!("33:7\n33\n33\n{none}"));
-    sh(&umiak, &["-u", "nobodyknows"], "true").exits(125).tells("nobodyknows");
+    sh(&umiak, &["-u", "nobodyknows"], "true").exits(126).tells("nobodyknows");
     sh(&umiak, &["-u", "root"], "id -u").ok().says("0");
     umiak
         .run(&["run", "-d", "--name", "app", "-u", "app", "--network", "none", "busybox", "sleep", "1000"])

@@ -148,7 +148,7 @@ fn exec_in_a_running_container() {
     eventually("the detached command wrote", || exec(&["box", "cat", "/tmp/flag"]).code == Some(0));
     umiak.run(&["kill", "box"]).ok();
     umiak.until_status("box", "exited");
-    exec(&["box", "true"]).exits(125).tells("running");
+    exec(&["box", "true"]).exits(255).tells("running");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn exec_as_another_user() {
         .run(&["exec", "-u", "app", "box", "sh", "-c", script])
         .ok()
         .says("1000:44 50 1000 0000000000000000");
-    umiak.run(&["exec", "-u", "nosuchuser", "box", "id"]).exits(125).tells("nosuchuser");
+    umiak.run(&["exec", "-u", "nosuchuser", "box", "id"]).exits(126).tells("nosuchuser");
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn prepared_and_then_started() {
     assert!(pid > 0 && std::path::Path::new(&format!("/proc/{pid}")).exists());
     umiak.run(&["ps", "--format", "{{.Names}}"]).ok().says("");
     umiak.run(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"]).ok().says("box Initialized");
-    umiak.run(&["exec", "box", "true"]).exits(125).tells("initialized");
+    umiak.run(&["exec", "box", "true"]).exits(255).tells("initialized");
     umiak.run(&["init", "box"]).exits(125).tells("it is initialized");
     umiak.run(&["logs", "box"]).ok().says("");
     umiak.run(&["start", "box"]).ok().says("box");

@@ -90,7 +90,7 @@ fn while_it_rests() {
     assert!(status.starts_with("restarting: Restarting (7) "), "{status}");
     assert_eq!(umiak.inspect("box", "{{.State.Restarting}} {{.State.ExitCode}}"), "true 7");
     umiak.run(&["rm", "box"]).exits(2).tells("running");
-    umiak.run(&["exec", "box", "true"]).exits(125).tells("box");
+    umiak.run(&["exec", "box", "true"]).exits(255).tells("box");
     // One that waits hears of the last end only.
     let wait = umiak.spawn(&["wait", "box"]);
     let attach = umiak.spawn(&["attach", "box"]);

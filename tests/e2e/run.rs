@@ -123,9 +123,9 @@ fn users_and_groups() {
     assert_eq!(ids(&["-u", "1000:33"]), "1000:33:33 /home/app");
     assert_eq!(ids(&["-u", "4321"]), "4321:0:0 /");
     assert_eq!(ids(&["-u", "nobody:nogroup"]), "65534:65534:65534 /nonexistent");
-    run(&umiak, &["-u", "nosuchuser", "--", "id"]).exits(125).tells("nosuchuser");
-    run(&umiak, &["-u", "app:nosuchgroup", "--", "id"]).exits(125).tells("nosuchgroup");
-    run(&umiak, &["-u", "4294967295", "--", "id"]).exits(125).tells("4294967295");
+    run(&umiak, &["-u", "nosuchuser", "--", "id"]).exits(126).tells("nosuchuser");
+    run(&umiak, &["-u", "app:nosuchgroup", "--", "id"]).exits(126).tells("nosuchgroup");
+    run(&umiak, &["-u", "4294967295", "--", "id"]).exits(126).tells("4294967295");
 }
 
 #[test]

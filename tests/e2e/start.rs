@@ -17,7 +17,7 @@ fn created_then_started() {
     umiak.run(&["ps", "-q"]).ok().says("");
     umiak.run(&["ps", "-aq", "--filter", "status=created", "--no-trunc"]).ok().says(&id);
     umiak.run(&["logs", "box"]).ok().says("");
-    umiak.run(&["exec", "box", "true"]).exits(125).tells("created");
+    umiak.run(&["exec", "box", "true"]).exits(255).tells("created");
     umiak.run(&["start", "box"]).ok().says("box");
     umiak.run(&["wait", "box"]).ok().says("4");
     // Its files are kept from one start to the next.

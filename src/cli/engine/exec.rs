@@ -111,9 +111,13 @@ pub fn run(args: ExecArgs, globals: &Globals) -> Outcome {
         privileged: args.privileged.unwrap_or(false),
         preserve: config::preserved(&fds).map_err(engine::Error::from)?,
     };
-    match engine.exec(&options)? {
-        Some(code) => Ok(code),
-        None => Ok(0),
+    match engine.exec(&options) {
+        Ok(code) => Ok(code.unwrap_or(0)),
+        // Podman's, for what it can run nothing in.
+        Err(error @ (engine::Error::NotRunning { .. } | engine::Error::Paused(_))) => {
+            Err(Failure::from(error).with_code(255))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -333,8 +333,9 @@ fn range(text: &str, zero: bool) -> Result<(u16, u16), String> {
     let Some((first, last)) = text.split_once('-') else { return Ok((number(text)?, 1)) };
     let (first, last) = (number(first)?, number(last)?);
     match last.checked_sub(first) {
-        Some(more) if first > 0 && more < u16::MAX - 1 => Ok((first, more + 1)),
-        _ => Err(format!("\"{text}\" is no range of ports: the second is lower than the first")),
+        _ if first == 0 => Err(format!("\"{text}\" is no range of ports: a range begins at 1 or above")),
+        Some(more) => Ok((first, more + 1)),
+        None => Err(format!("\"{text}\" is no range of ports: the second is lower than the first")),
     }
 }
 
@@ -385,10 +386,10 @@ fn ports(
 ) -> Result<Vec<PortRecord>, Error> {
     let mut ports: Vec<PortRecord> = Vec::with_capacity(request.publish.len());
     for text in &request.publish {
-        let port = publish(text).map_err(|why| flag("publish", text, why))?;
+        let mut port = publish(text).map_err(|why| flag("publish", text, why))?;
         // What is said again counts once.
-        if ports.iter().any(|known| contains(known, &port)) {
-            continue;
+        while let Some(place) = ports.iter().position(|known| agree(known, &port)) {
+            port = union(&ports.remove(place), &port);
         }
         if ports.iter().any(|known| meet(known, &port)) {
             return Err(flag("publish", text, "this port of the host is published twice"));
@@ -432,14 +433,17 @@ fn meet(a: &PortRecord, b: &PortRecord) -> bool {
         && u32::from(b.host_port) <= last(a)
 }
 
-/// Whether one publishes all that the other does.
-fn contains(a: &PortRecord, b: &PortRecord) -> bool {
+/// Whether two that have ports of the host in common lead each of them to the same place.
+fn agree(a: &PortRecord, b: &PortRecord) -> bool {
     let offset = |record: &PortRecord| record.host_port.wrapping_sub(record.port);
-    meet(a, b)
-        && a.host == b.host
-        && offset(a) == offset(b)
-        && a.host_port <= b.host_port
-        && last(b) <= last(a)
+    meet(a, b) && a.host == b.host && offset(a) == offset(b)
+}
+
+/// What two that agree publish together.
+fn union(a: &PortRecord, b: &PortRecord) -> PortRecord {
+    let first = if a.host_port <= b.host_port { a } else { b };
+    let more = last(a).max(last(b)) - u32::from(first.host_port);
+    PortRecord { count: u16::try_from(more + 1).unwrap_or(u16::MAX), ..*first }
 }
 
 /// `--expose` and the image's own.
@@ -581,7 +585,7 @@ mod tests {
     fn a_port_of_the_host_leads_to_one_place() {
         let both = |a: &str, b: &str| {
             let (a, b) = (publish(a).expect(a), publish(b).expect(b));
-            (meet(&a, &b), contains(&a, &b))
+            (meet(&a, &b), agree(&a, &b).then(|| union(&a, &b)))
         };
         for (a, b) in [
             ("80:80", "80:81/udp"),
@@ -589,19 +593,27 @@ mod tests {
             ("0:80", "0:80"),
             ("127.0.0.1:80:80", "127.0.0.2:80:81"),
         ] {
-            assert_eq!(both(a, b), (false, false), "{a} {b}");
+            assert_eq!(both(a, b), (false, None), "{a} {b}");
         }
         for (a, b) in [
             ("80:80", "80:81"),
             ("127.0.0.1:80:80", "80:80"),
             ("80-90:80-90", "85:8"),
-            ("85:85", "80-90:80-90"),
+            ("127.0.0.1:80:80", "0.0.0.0:80:80"),
         ] {
-            assert_eq!(both(a, b), (true, false), "{a} {b}");
+            assert_eq!(both(a, b), (true, None), "{a} {b}");
         }
-        for (a, b) in [("80:80", "80:80"), ("80-90:180-190", "90:190"), ("[::1]:80:8/udp", "[::1]:80:8/udp")]
-        {
-            assert_eq!(both(a, b), (true, true), "{a} {b}");
+        for (a, b, together) in [
+            ("80:80", "80:80", "80:80"),
+            ("80-90:180-190", "90:190", "80-90:180-190"),
+            ("85:85", "80-90:80-90", "80-90:80-90"),
+            ("85-95:5-15", "80-90:80-90", ""),
+            ("85-95:5-15", "81-90:1-10", "81-95:1-15"),
+            ("[::1]:80:8/udp", "[::1]:80:8/udp", "[::1]:80:8/udp"),
+        ] {
+            let together = publish(together).ok();
+            assert_eq!(both(a, b), (true, together), "{a} {b}");
+            assert_eq!(both(b, a), (true, together), "{b} {a}");
         }
     }
 
