@@ -191,13 +191,8 @@ fn paused() {
         .run(&["info", "--format", "{{.Store.ContainerStore.Paused}} {{.Store.ContainerStore.Running}}"])
         .ok()
         .says("1 0");
-    for command in [
-        &["exec", "box", "true"][..],
-        &["stop", "box"],
-        &["restart", "box"],
-        &["attach", "box"],
-        &["top", "box"],
-    ] {
+    umiak.run(&["exec", "box", "true"]).exits(255).tells("is paused").hints("umiak unpause box");
+    for command in [&["stop", "box"], &["restart", "box"], &["attach", "box"], &["top", "box"]] {
         umiak.run(command).exits(125).tells("is paused").hints("umiak unpause box");
     }
     umiak.run(&["pause", "box"]).exits(125).tells("is paused");
