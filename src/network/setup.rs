@@ -416,10 +416,11 @@ pub fn shared_rules(
     syn_rules(queue, |steps| rule("syn", steps));
     for Device { interface, bridge, .. } in devices {
         let Network::Shared(shared) = &interface.network else { continue };
-        for (address, _) in &interface.addresses {
+        // Whichever of its addresses it has taken for that: the guard lets them all through.
+        for address in devices.iter().flat_map(|device| &device.interface.addresses).map(|(a, _)| *a) {
             let from = |then: &[Step]| {
                 let mine = [meta(Meta::Iif), is(&bridge.to_ne_bytes())];
-                [&mine[..], &source(*address), then].concat()
+                [&mine[..], &source(address), then].concat()
             };
             if shared.internal {
                 // Only the gateway, where names are asked for.
@@ -469,7 +470,10 @@ pub fn guard_rules(devices: &[Device], slot: u16, again: bool) -> Vec<Request> {
         let (_, index) = port(slot, *number);
         let name = format!("port{number}");
         batch.chain(family, &table, &name, None);
-        for steps in guard(interface, *mac) {
+        let others = devices.iter().filter(|device| device.number != *number);
+        let elsewhere: Vec<IpAddr> =
+            others.flat_map(|device| &device.interface.addresses).map(|(address, _)| *address).collect();
+        for steps in guard(interface, *mac, &elsewhere) {
             batch.rule(family, &table, &name, &steps);
         }
         let here = [meta(Meta::Iif), is(&index.to_ne_bytes()), Step::Verdict(Verdict::Jump(name))];
@@ -478,7 +482,9 @@ pub fn guard_rules(devices: &[Device], slot: u16, again: bool) -> Vec<Request> {
     batch.finish()
 }
 
-fn guard(interface: &Interface, mac: [u8; 6]) -> Vec<Vec<Step>> {
+/// `elsewhere`: its addresses in its other networks. Who asked one of them is answered from it, by whatever device leads
+/// to who asked.
+fn guard(interface: &Interface, mac: [u8; 6], elsewhere: &[IpAddr]) -> Vec<Vec<Step>> {
     let payload = |base, at, length| Step::Payload(base, at, length);
     let not = |value: &[u8]| Step::Is(Compare::NotEqual, value.to_vec());
     let drop = || Step::Verdict(Verdict::Drop);
@@ -487,26 +493,17 @@ fn guard(interface: &Interface, mac: [u8; 6]) -> Vec<Vec<Step>> {
     let own = |v6: bool| interface.addresses.iter().map(|(a, _)| *a).filter(move |a| a.is_ipv6() == v6);
     let mut list = vec![vec![payload(Base::Link, 6, 6), not(&mac), drop()]];
     for address in own(false) {
-        list.push(
-            [&ether(ETHER_IP)[..], &[payload(Base::Network, 12, 4), is(&octets(address)), accept()]].concat(),
-        );
-        let sender = [
-            payload(Base::Network, 8, 6),
-            is(&mac),
-            payload(Base::Network, 14, 4),
-            is(&octets(address)),
-            accept(),
-        ];
-        list.push([&ether(ETHER_ARP)[..], &sender].concat());
+        let from = [payload(Base::Network, 12, 4), is(&octets(address)), accept()];
+        list.push([&ether(ETHER_IP)[..], &from].concat());
     }
+    // A kernel asks for a neighbour in the name of what it is to send, which may be the address elsewhere.
+    let senders = own(false).chain(elsewhere.iter().copied().filter(IpAddr::is_ipv4)).map(octets);
     // Whether somebody has an address is asked without having one (RFC 5227).
-    list.push(
-        [
-            &ether(ETHER_ARP)[..],
-            &[payload(Base::Network, 8, 6), is(&mac), payload(Base::Network, 14, 4), is(&[0; 4]), accept()],
-        ]
-        .concat(),
-    );
+    for sender in senders.chain([vec![0; 4]]) {
+        let asks =
+            [payload(Base::Network, 8, 6), is(&mac), payload(Base::Network, 14, 4), is(&sender), accept()];
+        list.push([&ether(ETHER_ARP)[..], &asks].concat());
+    }
     if own(true).next().is_some() {
         let icmp =
             |kind: u8| [meta(Meta::L4Proto), is(&[ICMPV6]), payload(Base::Transport, 0, 1), is(&[kind])];
@@ -531,6 +528,12 @@ fn guard(interface: &Interface, mac: [u8; 6]) -> Vec<Vec<Step>> {
                 [&ether(ETHER_IPV6)[..], &[payload(Base::Network, 8, 16), is(&address), accept()]].concat(),
             );
         }
+    }
+    // A family that the network has not gets no further, either: what else is dropped of it stands above.
+    for address in elsewhere.iter().filter(|address| own(address.is_ipv6()).next().is_some()) {
+        let (kind, at, length) = if address.is_ipv4() { (ETHER_IP, 12, 4) } else { (ETHER_IPV6, 8, 16) };
+        let sender = [payload(Base::Network, at, length), is(&octets(*address)), accept()];
+        list.push([&ether(kind)[..], &sender].concat());
     }
     list.push(vec![drop()]);
     list

@@ -147,6 +147,37 @@ fn others_addresses_cannot_be_used() {
 }
 
 #[test]
+fn who_is_in_two_networks_answers_at_both_addresses() {
+    requires!(Need::Image("busybox"));
+    let umiak = Umiak::with_busybox();
+    for (name, subnet) in [("left", "10.78.0.0/24"), ("right", "10.79.0.0/24")] {
+        umiak.run(&["network", "create", "--subnet", subnet, name]).ok();
+    }
+    umiak.run(&["network", "create", "--subnet", "10.80.0.0/24", "--internal", "closed"]).ok();
+    let both = ["--network", "left:ip=10.78.0.9", "--network", "right:ip=10.79.0.9", "--network", "closed"];
+    server(&umiak, "both", &both, "both");
+    umiak.detached(&["--name", "one", "--network", "right", "localhost/busybox", "sleep", "1000"]);
+    for address in ["10.78.0.9", "10.79.0.9"] {
+        let asked = umiak.run(&["exec", "one", "timeout", "5", "nc", address, "80"]);
+        assert_eq!(asked.stdout, "both\n", "{address}");
+    }
+    // An address of another network is no way out of one without any.
+    umiak.detached(
+        &[
+            &["--name", "shut", "--cap-add", "NET_ADMIN", "--network", "closed:ip=10.80.0.7"][..],
+            &["--network", "left:ip=10.78.0.7", "localhost/busybox", "sleep", "1000"],
+        ]
+        .concat(),
+    );
+    let script = "dev=$(ip -o -4 address | awk '/10.80.0.7/ {print $2}'); ip route replace 10.79.0.0/24 via 10.80.0.1 dev $dev src 10.78.0.7 \
+                  && timeout 3 nc 10.79.0.9 80";
+    let asked = umiak.run(&["exec", "--privileged", "shut", "sh", "-c", script]);
+    assert_eq!(asked.stdout, "", "{}", asked.stderr);
+    umiak.run(&["rm", "--all", "--force", "--time", "0"]).ok();
+    umiak.run(&["network", "rm", "left", "right", "closed"]).ok();
+}
+
+#[test]
 fn many_begin_at_once_in_one_network() {
     requires!(Need::Image("busybox"));
     let umiak = Umiak::with_busybox();
