@@ -320,6 +320,7 @@ pub fn timestamp(nanoseconds: i64) -> Timestamp {
 /// Every field that a template of `ps` may name.
 pub const FIELDS: &[&str] = &[
     "AutoRemove",
+    "CIDFile",
     "Cgroup",
     "Command",
     "Created",
@@ -378,7 +379,9 @@ impl Fields {
     pub fn of(format: &str) -> Self {
         // A template over the whole row, as "{{json .}}" or "{{range}}", wants every field.
         let whole = format.contains(". }}") || format.contains(".}}");
-        let named: Vec<_> = FIELDS.iter().copied().filter(|name| format.contains(name)).collect();
+        // `.Label "NAME"` is an entry of the labels.
+        let spoken = |name: &&str| format.contains(*name) || *name == "Labels" && format.contains(".Label ");
+        let named: Vec<_> = FIELDS.iter().copied().filter(spoken).collect();
         Self(if whole || named.is_empty() { FIELDS.to_vec() } else { named })
     }
 }
@@ -495,6 +498,8 @@ impl Listed {
     pub fn text(&self, name: &str, now: Timestamp, truncate: bool) -> Option<Cow<'_, str>> {
         let record = &self.record;
         Some(match name {
+            // Podman's is always empty.
+            "CIDFile" => "".into(),
             "Command" => self.command(truncate),
             "Created" | "CreatedHuman" | "RunningFor" => time::ago(timestamp(record.created), now).into(),
             "ID" | "Id" if truncate => record.id.short().into(),

@@ -232,6 +232,8 @@ fn files_on_the_host() {
         .run(&["create", "--name", "l", "--label-file", labels.to_str().unwrap(), "-l", "b=3", "busybox"])
         .ok();
     assert_eq!(umiak.inspect("l", "{{.Config.Labels.a}} {{.Config.Labels.b}}"), "1 3");
+    let format = "{{.Names}} {{.Label \"b\"}}{{.Label \"none\"}}{{.CIDFile}}";
+    umiak.run(&["ps", "-a", "--filter", "name=^l$", "--format", format]).ok().says("l 3");
     umiak.run(&["create", "--label-file", "/no/such", "busybox"]).exits(125).tells("/no/such");
 }
 

@@ -16,6 +16,9 @@ const NAMES: &[&str] = &[
     "println", "html", "urlquery", "json", "join", "split", "lower", "upper", "title", "truncate", "pad",
 ];
 
+/// What `.Label "NAME"` becomes, called with the map of labels: its entry, or the empty text.
+pub const LABEL: &str = ".Label";
+
 /// Whether a function of this name exists.
 pub fn is_known(name: &str) -> bool {
     NAMES.contains(&name)
@@ -37,6 +40,11 @@ pub fn truth(value: &Value) -> bool {
 pub fn call(name: &str, arguments: &[Cow<'_, Value>]) -> Result {
     let values: Vec<&Value> = arguments.iter().map(AsRef::as_ref).collect();
     match name {
+        LABEL => {
+            let (labels, name) = two(&values)?;
+            let found = labels.get(string(name)?);
+            Ok(found.cloned().unwrap_or_else(|| "".into()))
+        }
         "not" => one(&values).map(|value| Value::Bool(!truth(value))),
         "eq" => {
             let Some((first, others)) = values.split_first().filter(|(_, others)| !others.is_empty()) else {

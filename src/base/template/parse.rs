@@ -299,12 +299,20 @@ impl Parser<'_> {
 
     fn command(&mut self) -> Result<Command, Error> {
         let at = self.here();
-        let Some(head) = self.operand()? else {
+        let Some(mut head) = self.operand()? else {
             return Err(self.error(at, ParseProblem::MissingValue));
         };
         let mut arguments = Vec::new();
         while let Some(operand) = self.operand()? {
             arguments.push(operand);
+        }
+        // The one method that rows have, with Docker and Podman.
+        if arguments.len() == 1
+            && let Some(last) = head.fields.last_mut().filter(|last| *last == "Label")
+        {
+            last.push('s');
+            let method = Operand { base: Base::Function(functions::LABEL.to_owned()), fields: Vec::new() };
+            arguments.insert(0, std::mem::replace(&mut head, method));
         }
         if !arguments.is_empty() && !matches!(head.base, Base::Function(_)) {
             return Err(self.error(at, ParseProblem::NotAFunction(head.text())));

@@ -51,6 +51,8 @@ fn fields_and_text() {
         ("{{.Config.Labels.none}}", "<no value>"),
         ("{{.Ports.Any}}", "<no value>"),
         ("{{.Nothing}}", "<no value>"),
+        ("{{.Config.Label \"app\"}}, {{with .Config}}{{.Label \"com.example/x\" | upper}}{{end}}", "shop, Y"),
+        ("{{if eq (.Config.Label \"app\") \"shop\"}}yes{{end}}{{.Config.Label \"none\"}}", "yes"),
         ("{{.Nothing.Deeper}}", "<no value>"),
         ("größe {{.Name}} ✓", "größe web ✓"),
     ] {
@@ -235,6 +237,7 @@ fn parse_errors_tell_the_place() {
         ("{{/* x }}", "the comment is not closed"),
         ("{{break}}", "\"break\" outside \"range\""),
         ("{{template \"x\"}}", "\"template\" is not supported"),
+        ("{{.Label \"a\" \"b\"}}", ".Label takes no arguments"),
         ("{{.Name .Id}}", ".Name takes no arguments"),
         ("{{1 | 2}}", "2 takes no arguments"),
         ("größe {{é}}", "column 9: function \"é\""),

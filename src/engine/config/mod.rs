@@ -392,6 +392,9 @@ fn security_options(request: &RunRequest) -> Result<Security, Error> {
             ("unmask", paths) if !paths.is_empty() => {
                 security.unmask.extend(paths.split(':').map(String::from))
             }
+            // Docker's word for it.
+            ("systempaths", "unconfined") => security.unmask.push("ALL".into()),
+            ("systempaths", _) => return Err(flag("security-opt", option, "it takes unconfined")),
             // Decided when it is known which ids there are (`engine::ids`).
             ("ownership", "real" | "emulated" | "remembered") => {}
             ("ownership", _) => {

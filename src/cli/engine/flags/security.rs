@@ -16,7 +16,7 @@ pub struct Security {
     /// Take a capability away
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATHS, unmask=PATHS|ALL, ownership=real|emulated|remembered
+    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATHS, unmask=PATHS|ALL, systempaths=unconfined, ownership=real|emulated|remembered
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Where the system call filter comes from: default or image
