@@ -139,7 +139,7 @@ fn groups() {
     let ids = |options: &[&str]| sh(&umiak, options, "id -G").ok().stdout.trim().to_owned();
     assert_eq!(ids(&["--group-add", "staff", "--group-add", "1234"]), "0 50 1234");
     assert_eq!(ids(&["-u", "1000:1000", "--group-add", "staff"]), "1000 50");
-    sh(&umiak, &["--group-add", "nosuchgroup"], "true").exits(125).tells("nosuchgroup");
+    sh(&umiak, &["--group-add", "nosuchgroup"], "true").exits(126).tells("nosuchgroup");
     sh(&umiak, &["--group-add", "keep-groups", "--group-add", "staff"], "true")
         .exits(125)
         .tells("keep-groups");
@@ -286,6 +286,12 @@ fn privileged() {
     sh(&umiak, &["--privileged"], "mkdir /m && mount -t tmpfs none /m && mount | grep -c ' /m '")
         .ok()
         .says("1");
+    let covered = "grep ' /proc/' /proc/mounts || echo open";
+    sh(&umiak, &[], covered).ok().has("/proc/").lacks("open");
+    for option in ["systempaths=unconfined", "unmask=ALL"] {
+        sh(&umiak, &["--security-opt", option], covered).ok().says("open");
+    }
+    sh(&umiak, &["--security-opt", "systempaths=x"], "true").exits(125).tells("it takes unconfined");
     umiak.run(&["run", "-d", "--name", "c", "busybox", "sleep", "100"]).ok();
     let eff = |options: &[&str]| {
         let line = [&["exec"], options, &["c", "grep", "CapEff", "/proc/self/status"]].concat();
