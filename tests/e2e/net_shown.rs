@@ -416,14 +416,48 @@ for _ in range(200):
         FAR[0], FAR[0]
     );
     let args = [&["run", "--rm"], &PYTHON[..], &[IMAGE, "/usr/bin/python3", "-c", &program]].concat();
-    let inner = world.umiak.command(&args);
+    limited(&mut world, &args).ok().says("True ConnectionRefusedError\nagain");
+}
+
+/// Runs a command that may have 1,200 files.
+fn limited(world: &mut World, args: &[&str]) -> Output {
+    let inner = world.umiak.command(args);
     let mut limited = std::process::Command::new("prlimit");
     limited.env_clear().envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     limited.arg("--nofile=1200:1200").arg(inner.get_program()).args(inner.get_args());
     limited.current_dir(&world.umiak.dir);
     let mut command = world.internet().near(&limited);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    finish(child, b"", "run".into()).ok().says("True ConnectionRefusedError\nagain");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    finish(child, b"", args.join(" "))
+}
+
+/// With 1,200 files there are 75 flows of datagrams each way.
+#[test]
+fn beyond_its_flows_the_oldest_make_room() {
+    requires!(Need::Image("busybox"), Need::Tool("ip"), Need::Tool("python3"), Need::Tool("prlimit"));
+    let mut world = World::new();
+    world.internet().serve(&format!("{WHO}serve('{}', '{}')", FAR[0], FAR[1]), FAR[0], 4000);
+    let many = |address: &str, port: u16| {
+        format!(
+            "{WHO}
+all = []
+for _ in range(200):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(10); s.connect(('{address}', {port})); all.append(s)
+    s.send(b'x'); s.recv(100)
+all[0].send(b'x'); all[0].recv(100)
+print(len(all), 'answered')
+"
+        )
+    };
+    let server = format!("{}\nserve('0.0.0.0', '::')", many(FAR[0], 4000));
+    let words = ["--name", "c", "-p", "4100:4000/udp", IMAGE, "/usr/bin/python3", "-u", "-c", &server];
+    limited(&mut world, &[&["run", "-d"], &PYTHON[..], &words].concat()).ok();
+    eventually("all are answered", || world.umiak.run(&["logs", "c"]).stdout.contains("200 answered"));
+    eventually("it listens", || {
+        world.umiak.run(&["exec", "c", "busybox", "netstat", "-lun"]).stdout.contains(":4000 ")
+    });
+    world.far(&["python3", "-c", &many(NEAR[0], 4100)]).ok().says("200 answered");
+    world.end();
 }
 
 /// Who is seen, by TCP and UDP on port 4000.

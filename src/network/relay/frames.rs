@@ -18,9 +18,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, poll};
 
 use super::frame::{self, Kind, Parts};
 use super::icmp::Reason;
+use super::idle::ANSWERED;
 use super::inner::listener;
 use super::queue::Held;
-use super::udp::{ANSWERED, Ends};
+use super::udp::Ends;
 use crate::network::ids::mark;
 use crate::sys::packet;
 

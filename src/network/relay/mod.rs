@@ -18,6 +18,7 @@ mod frame;
 mod frames;
 mod host;
 mod icmp;
+mod idle;
 mod inner;
 mod log;
 mod names;

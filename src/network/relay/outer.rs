@@ -90,6 +90,7 @@ impl<'a> Loop<'a> {
     ) -> Result<Self, Error> {
         let poll = Poll::new().map_err(Error::Poll)?;
         let Outbound { listeners, datagrams, hold: queue, factory, replies, raw, tell } = outbound;
+        let carried = matches!(queue, Some(Hold::Carrier(_)));
         let wait = |fd: &dyn AsFd, kind, side| {
             poll.add(fd.as_fd(), Token { side, ..Token::single(kind) }, EventFlags::IN).map_err(Error::Poll)
         };
@@ -119,7 +120,7 @@ impl<'a> Loop<'a> {
             policy: Policy::new(&plan),
             pairs: Pairs::new(PAIR),
             dials: Dials::new(DIAL, queue, limits.connections),
-            flows: Flows::new(FLOW, Arc::clone(&factory), limits.flows),
+            flows: Flows::new(FLOW, Arc::clone(&factory), limits.flows, carried),
             names: Names::new(&plan, replies, [QUESTION, STREAM]),
             icmp: Icmp::new(&plan, raw, ECHO),
             plan,

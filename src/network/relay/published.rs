@@ -13,10 +13,10 @@ use rustix::net::{SocketFlags, SocketType, sockopt};
 
 use super::factory::transparent_udp;
 use super::host::Listener;
+use super::idle::{self, Use};
 use super::pair::reset_when_closed;
 use super::pairs::Pairs;
 use super::poll::{Place, Poll, Table, Token};
-use super::udp::{ANSWERED, UNANSWERED};
 use super::{Limits, tcp};
 use crate::base::address::Subnet;
 use crate::network::plan::{Network, NetworkPlan, Protocol};
@@ -77,8 +77,7 @@ struct Flow {
     key: Key,
     /// In the router: bound to the client's address, connected to the container.
     near: OwnedFd,
-    last: Instant,
-    answered: bool,
+    used: Use,
 }
 
 /// The listener, the client, the address that it came to.
@@ -210,7 +209,7 @@ impl Ports {
                 },
             };
             if let Some(flow) = self.flows.get(place) {
-                flow.last = now;
+                flow.used.note(false, now);
                 // What is not taken is lost.
                 let _ = inet::send(&flow.near, bytes, None, None, about.segment);
             }
@@ -219,14 +218,11 @@ impl Ports {
 
     fn open(&mut self, key: Key, poll: &Poll, now: Instant) -> Option<Place> {
         if self.flows.len() >= self.limits.flows {
-            self.expire(now);
-        }
-        if self.flows.len() >= self.limits.flows {
-            return None;
+            self.forget(idle::leaving(&self.flows, |flow| flow.used, now));
         }
         let (to, from) = self.target.of(key.1, self.listeners[key.0].port)?;
         let near = flow_socket(to, from).ok()?;
-        let place = self.flows.insert(Flow { key, near, last: now, answered: false });
+        let place = self.flows.insert(Flow { key, near, used: Use::new(now) });
         let flow = self.flows.get(place).expect("just put there");
         if poll.add(&flow.near, Token { kind: self.kinds[2], side: 0, place }, EventFlags::IN).is_err() {
             self.flows.remove(place);
@@ -243,8 +239,7 @@ impl Ports {
         if batch.receive(&flow.near).is_err() {
             return;
         }
-        flow.last = now;
-        flow.answered = true;
+        flow.used.note(true, now);
         let (at, to, from) = flow.key;
         for (bytes, about) in batch.datagrams() {
             let _ = inet::send(&self.listeners[at].socket, bytes, Some(to), from, about.segment);
@@ -253,9 +248,11 @@ impl Ports {
 
     /// Forgets flows that were idle for long.
     pub fn expire(&mut self, now: Instant) {
-        let old =
-            |flow: &Flow| now.duration_since(flow.last) > if flow.answered { ANSWERED } else { UNANSWERED };
-        for place in self.flows.places(old) {
+        self.forget(self.flows.places(|flow| flow.used.is_over(now)));
+    }
+
+    fn forget(&mut self, places: Vec<Place>) {
+        for place in places {
             if let Some(flow) = self.flows.remove(place) {
                 self.places.remove(&flow.key);
             }

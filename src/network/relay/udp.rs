@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::SocketType;
@@ -15,13 +15,10 @@ use super::echo::Icmp;
 use super::factory::{Factory, hold_bursts};
 use super::frames;
 use super::icmp;
+use super::idle::{self, Use};
 use super::poll::{Place, Poll, Table, Token};
 use crate::sys::inet::{self, Batch};
 
-/// A flow that was never answered is forgotten after this time without a datagram.
-pub const UNANSWERED: Duration = Duration::from_secs(30);
-/// And one that was after this one (RFC 4787, REQ-5: not less than two minutes).
-pub const ANSWERED: Duration = Duration::from_secs(180);
 /// How many datagrams may wait for a socket.
 const WAITING: usize = 256;
 
@@ -44,8 +41,7 @@ struct Flow {
     near: OwnedFd,
     /// Of the host: connected to the destination.
     far: OwnedFd,
-    last: Instant,
-    answered: bool,
+    used: Use,
 }
 
 /// The flows of a container.
@@ -57,11 +53,14 @@ pub struct Flows {
     waiting: VecDeque<(Ends, SocketAddr, Vec<u8>, Option<u16>)>,
     factory: Arc<Factory>,
     limit: usize,
+    /// Whether one that is not over can be ended for another one.
+    spares: bool,
 }
 
 impl Flows {
-    /// No flows; the tokens of their sockets will be of this kind. There will be at most `limit`.
-    pub fn new(kind: u8, factory: Arc<Factory>, limit: usize) -> Self {
+    /// No flows; the tokens of their sockets will be of this kind. There will be at most `limit`, and who comes then takes
+    /// the place of others, unless frames are `carried`: who carries them counts on the sockets of flows that are not over.
+    pub fn new(kind: u8, factory: Arc<Factory>, limit: usize, carried: bool) -> Self {
         Self {
             kind,
             table: Table::default(),
@@ -69,6 +68,7 @@ impl Flows {
             waiting: VecDeque::new(),
             factory,
             limit,
+            spares: !carried,
         }
     }
 
@@ -135,7 +135,7 @@ impl Flows {
         let Some(flow) = self.places.get(&datagram.ends).and_then(|place| self.table.get(*place)) else {
             return false;
         };
-        flow.last = now;
+        flow.used.note(false, now);
         let _ = inet::send(&flow.far, datagram.bytes, None, None, datagram.segment);
         true
     }
@@ -143,7 +143,8 @@ impl Flows {
     fn one(&mut self, datagram: Datagram<'_>, to: SocketAddr, poll: &Poll, messages: &Icmp, now: Instant) {
         let Datagram { ends, bytes, segment } = datagram;
         if self.table.len() >= self.limit {
-            self.expire(now);
+            let leaving = idle::leaving(&self.table, |flow| flow.used, now);
+            leaving.into_iter().for_each(|place| self.end_for_another(place, now));
         }
         if self.table.len() >= self.limit {
             return;
@@ -181,7 +182,7 @@ impl Flows {
         // An old kernel receives one by one.
         let _ = inet::receive_runs(&near);
         let _ = inet::receive_runs(&far);
-        let place = self.table.insert(Flow { ends, to: to.ip(), near, far, last: now, answered: false });
+        let place = self.table.insert(Flow { ends, to: to.ip(), near, far, used: Use::new(now) });
         self.places.insert(ends, place);
         let flow = self.table.get(place).expect("just put there");
         let token = |side| Token { kind: self.kind, side, place };
@@ -193,6 +194,12 @@ impl Flows {
             return Err(error);
         }
         Ok(place)
+    }
+
+    fn end_for_another(&mut self, place: Place, now: Instant) {
+        if self.spares || self.table.get(place).is_some_and(|flow| flow.used.is_over(now)) {
+            self.close(place);
+        }
     }
 
     fn close(&mut self, place: Place) {
@@ -232,9 +239,9 @@ impl Flows {
             }
         }
         let (from, to) = if token.side == 0 { (&flow.near, &flow.far) } else { (&flow.far, &flow.near) };
-        flow.last = now;
-        if batch.receive(from).is_ok() {
-            flow.answered |= token.side == 1;
+        let arrived = batch.receive(from).is_ok();
+        flow.used.note(arrived && token.side == 1, now);
+        if arrived {
             batch.forward(to);
         }
     }
@@ -248,9 +255,7 @@ impl Flows {
 
     /// Forgets flows that were idle for long.
     pub fn expire(&mut self, now: Instant) {
-        let old =
-            |flow: &Flow| now.duration_since(flow.last) > if flow.answered { ANSWERED } else { UNANSWERED };
-        for place in self.table.places(old) {
+        for place in self.table.places(|flow| flow.used.is_over(now)) {
             self.close(place);
         }
     }

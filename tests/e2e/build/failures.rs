@@ -37,7 +37,7 @@ const WRONG: &[(&str, usize, &str, i32)] = &[
     ("FROM busybox\nCOPY --strange a /", 2, "strange", 125),
     ("FROM busybox\nADD https://127.0.0.1:1/x /", 2, "127.0.0.1:1", 125),
     ("FROM busybox\nADD git://example.com/x.git /", 2, "not supported yet", 125),
-    ("FROM busybox\nUSER nobody-knows\nRUN true", 3, "nobody-knows", 125),
+    ("FROM busybox\nUSER nobody-knows\nRUN true", 3, "nobody-knows", 126),
     ("FROM busybox\nRUN true\\\n  && exit 3", 2, "3", 3),
     ("FROM busybox\nRUN [\"/nowhere\"]", 2, "/nowhere", 127),
     ("FROM busybox\nRUN [\"/etc\"]", 2, "/etc", 126),
