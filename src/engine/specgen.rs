@@ -13,6 +13,7 @@ use oci_spec::runtime::{
 };
 
 use crate::base::idmap::{IdMapping, IdRange};
+use crate::runtime::plan;
 use crate::security::capability;
 use crate::security::paths::{MASKED_PATHS, READONLY_PATHS};
 use crate::storage::containers::{
@@ -355,14 +356,11 @@ fn sysctls(record: &ContainerRecord, writable: bool) -> HashMap<String, String> 
     sysctls
 }
 
-fn namespaces(
-    record: &ContainerRecord,
-    join: Vec<(LinuxNamespaceType, PathBuf)>,
-) -> Result<Vec<LinuxNamespace>, Error> {
+/// The kinds of namespaces that a container gets for itself; that of its ids is another one's if it was `joined_user`.
+fn made(record: &ContainerRecord, joined_user: bool) -> impl Iterator<Item = LinuxNamespaceType> {
     use LinuxNamespaceType as T;
     let config = &record.config;
     let own = |mode: &NamespaceMode| *mode == NamespaceMode::Private;
-    let joined_user = join.iter().any(|(kind, _)| *kind == T::User);
     let wanted = [
         (T::User, record.mapping.is_some() && !joined_user),
         (T::Mount, true),
@@ -372,7 +370,20 @@ fn namespaces(
         (T::Network, config.network.is_own()),
         (T::Cgroup, own(&config.cgroupns)),
     ];
-    let new = wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(kind, _)| (kind, None));
+    wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(kind, _)| kind)
+}
+
+/// Those of them that need not be compared with ours ([`plan::own_kinds`]).
+pub fn own_kinds(record: &ContainerRecord) -> u64 {
+    plan::own_among(made(record, false))
+}
+
+fn namespaces(
+    record: &ContainerRecord,
+    join: Vec<(LinuxNamespaceType, PathBuf)>,
+) -> Result<Vec<LinuxNamespace>, Error> {
+    let joined_user = join.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
+    let new = made(record, joined_user).map(|kind| (kind, None));
     new.chain(join.into_iter().map(|(kind, path)| (kind, Some(path))))
         .map(|(kind, path)| {
             let mut builder = LinuxNamespaceBuilder::default().typ(kind);
@@ -382,23 +393,6 @@ fn namespaces(
             builder.build().map_err(|source| Error::Spec { what: kind.to_string(), source })
         })
         .collect()
-}
-
-/// The kinds of namespaces that a container has for itself or with other containers, and never with us, as
-/// `clone(2)` has them. It has a cgroup namespace of its own only where there are groups, and other kinds than these
-/// only by a kernel's grace: those are not among them.
-pub fn own_kinds(record: &ContainerRecord) -> u64 {
-    let config = &record.config;
-    let own = |mode: &NamespaceMode| *mode == NamespaceMode::Private;
-    let kinds = [
-        (libc::CLONE_NEWNS, true),
-        (libc::CLONE_NEWUSER, record.mapping.is_some()),
-        (libc::CLONE_NEWPID, own(&config.pid)),
-        (libc::CLONE_NEWIPC, own(&config.ipc)),
-        (libc::CLONE_NEWUTS, own(&config.uts)),
-        (libc::CLONE_NEWNET, config.network.is_own()),
-    ];
-    kinds.into_iter().filter(|(_, own)| *own).fold(0, |all, (kind, _)| all | kind as u64)
 }
 
 fn id_mappings(ranges: &[IdRange]) -> Result<Vec<LinuxIdMapping>, Error> {

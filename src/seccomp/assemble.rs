@@ -116,7 +116,7 @@ enum Place {
 #[derive(Debug, Default)]
 struct Laid {
     backwards: Vec<Instruction>,
-    /// The foremost of each answer.
+    /// Where answers are, the foremost last.
     answers: Vec<(u32, usize)>,
 }
 
@@ -136,20 +136,13 @@ impl Laid {
         match place {
             Place::At(at) if here - at <= Self::REACH => at,
             Place::At(at) => self.push(JMP_JA, 0, 0, here - at),
-            Place::Answer(value) => {
-                let known = self.answers.iter_mut().find(|(answer, _)| *answer == value);
-                match known {
-                    Some((_, at)) if here - *at <= Self::REACH => *at,
-                    Some((_, at)) => {
-                        *at = here + 1;
-                        self.push(RET_K, 0, 0, value as usize)
-                    }
-                    None => {
-                        self.answers.push((value, here + 1));
-                        self.push(RET_K, 0, 0, value as usize)
-                    }
+            Place::Answer(value) => match self.answers.iter().rev().find(|(answer, _)| *answer == value) {
+                Some((_, at)) if here - at <= Self::REACH => *at,
+                _ => {
+                    self.answers.push((value, here + 1));
+                    self.push(RET_K, 0, 0, value as usize)
                 }
-            }
+            },
         }
     }
 

@@ -22,7 +22,7 @@ pub use devices::{Node, NodeKind};
 pub use kernel::{CachePlan, MEMORY_FLAGS, MEMORY_MODES};
 pub(super) use kernel::{plan_memory_policy, plan_persona};
 pub use mounts::{Ids, Links, MountKind, MountOp, known_options};
-pub use namespaces::{own_kinds, to_begin};
+pub use namespaces::{own_among, own_kinds, to_begin};
 pub use process::{Affinity, Labels, Limit, Privileges, ProcessPlan, Scheduling, UserChoice};
 pub(super) use process::{plan_affinity, plan_process};
 

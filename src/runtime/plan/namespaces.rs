@@ -80,8 +80,13 @@ fn flag(kind: LinuxNamespaceType) -> u64 {
 pub fn own_kinds(linux: &Linux) -> u64 {
     let listed = linux.namespaces().as_deref().unwrap_or_default().iter();
     let made = listed.filter(|n| n.path().as_ref().is_none_or(|path| path.as_os_str().is_empty()));
+    own_among(made.map(|namespace| namespace.typ()))
+}
+
+/// The same of the kinds that are made.
+pub fn own_among(made: impl Iterator<Item = LinuxNamespaceType>) -> u64 {
     let apart = (libc::CLONE_NEWUSER | libc::CLONE_NEWCGROUP) as u64;
-    made.fold(0, |all, namespace| all | flag(namespace.typ())) & !apart
+    made.fold(0, |all, kind| all | flag(kind)) & !apart
 }
 
 fn time_offsets(
