@@ -34,13 +34,9 @@ impl Use {
     }
 }
 
-/// Which flows make room for a new one where there are as many as there may be: those that are over, or else the eighth
-/// that can be spared soonest, so that it is not looked for each time. Nobody can keep others out by having many.
-pub fn leaving<T>(table: &Table<T>, used: impl Fn(&T) -> Use, now: Instant) -> Vec<Place> {
-    let over = table.places(|flow| used(flow).is_over(now));
-    if !over.is_empty() {
-        return over;
-    }
+/// Which flows make room for a new one where there are as many as there may be and none is over: the eighth that can
+/// be spared soonest, so that it is not looked for each time. Nobody can keep others out by having many.
+pub fn spared<T>(table: &Table<T>, used: impl Fn(&T) -> Use) -> Vec<Place> {
     let mut uses: Vec<Use> = table.iter().map(&used).collect();
     if uses.is_empty() {
         return Vec::new();
@@ -59,7 +55,7 @@ mod tests {
         let begin = Instant::now();
         let after = |seconds: u64| begin + Duration::from_secs(seconds);
         let mut table = Table::default();
-        assert_eq!(leaving(&table, |flow: &Use| *flow, begin), []);
+        assert_eq!(spared(&table, |flow: &Use| *flow), []);
         // Every second one is answered.
         let places: Vec<Place> = (0..16)
             .map(|number| {
@@ -68,17 +64,16 @@ mod tests {
                 table.insert(flow)
             })
             .collect();
-        let leaving = |table: &Table<Use>, now| leaving(table, |flow| *flow, now);
+        let over = |seconds| table.places(|flow| flow.is_over(after(seconds)));
+        assert_eq!((over(20), over(32)), (vec![], vec![places[1]]));
+        assert_eq!((over(60).len(), over(300).len()), (8, 16));
         // The oldest of the unanswered: 1, 3, 5.
-        assert_eq!(leaving(&table, after(20)), [places[1], places[3], places[5]]);
-        assert_eq!(leaving(&table, after(32)), [places[1]], "one is over");
-        assert_eq!(leaving(&table, after(60)).len(), 8);
-        assert_eq!(leaving(&table, after(300)).len(), 16);
+        assert_eq!(spared(&table, |flow| *flow), [places[1], places[3], places[5]]);
         // Where all are answered, those that were idle longest.
         for place in &places {
             let flow = table.get(*place).unwrap();
             flow.answered = true;
         }
-        assert_eq!(leaving(&table, after(60)), [places[0], places[1], places[2]]);
+        assert_eq!(spared(&table, |flow| *flow), [places[0], places[1], places[2]]);
     }
 }

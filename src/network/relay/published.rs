@@ -218,7 +218,10 @@ impl Ports {
 
     fn open(&mut self, key: Key, poll: &Poll, now: Instant) -> Option<Place> {
         if self.flows.len() >= self.limits.flows {
-            self.forget(idle::leaving(&self.flows, |flow| flow.used, now));
+            self.expire(now);
+        }
+        if self.flows.len() >= self.limits.flows {
+            self.forget(idle::spared(&self.flows, |flow| flow.used));
         }
         let (to, from) = self.target.of(key.1, self.listeners[key.0].port)?;
         let near = flow_socket(to, from).ok()?;

@@ -53,13 +53,13 @@ pub struct Flows {
     waiting: VecDeque<(Ends, SocketAddr, Vec<u8>, Option<u16>)>,
     factory: Arc<Factory>,
     limit: usize,
-    /// Whether one that is not over can be ended for another one.
-    spares: bool,
+    /// Whether somebody carries frames, and counts on the sockets of flows that are not over.
+    carried: bool,
 }
 
 impl Flows {
     /// No flows; the tokens of their sockets will be of this kind. There will be at most `limit`, and who comes then takes
-    /// the place of others, unless frames are `carried`: who carries them counts on the sockets of flows that are not over.
+    /// the place of others, unless frames are `carried`.
     pub fn new(kind: u8, factory: Arc<Factory>, limit: usize, carried: bool) -> Self {
         Self {
             kind,
@@ -68,7 +68,7 @@ impl Flows {
             waiting: VecDeque::new(),
             factory,
             limit,
-            spares: !carried,
+            carried,
         }
     }
 
@@ -143,8 +143,10 @@ impl Flows {
     fn one(&mut self, datagram: Datagram<'_>, to: SocketAddr, poll: &Poll, messages: &Icmp, now: Instant) {
         let Datagram { ends, bytes, segment } = datagram;
         if self.table.len() >= self.limit {
-            let leaving = idle::leaving(&self.table, |flow| flow.used, now);
-            leaving.into_iter().for_each(|place| self.end_for_another(place, now));
+            self.expire(now);
+        }
+        if self.table.len() >= self.limit && !self.carried {
+            idle::spared(&self.table, |flow| flow.used).into_iter().for_each(|place| self.close(place));
         }
         if self.table.len() >= self.limit {
             return;
@@ -194,12 +196,6 @@ impl Flows {
             return Err(error);
         }
         Ok(place)
-    }
-
-    fn end_for_another(&mut self, place: Place, now: Instant) {
-        if self.spares || self.table.get(place).is_some_and(|flow| flow.used.is_over(now)) {
-            self.close(place);
-        }
     }
 
     fn close(&mut self, place: Place) {
